@@ -1,0 +1,51 @@
+package fhirjson
+
+// Entry is one resource of a custodian's reply: its address there, if it gave one, and its bytes.
+type Entry struct {
+	FullURL  string
+	Mode     string // search.mode: match, include, outcome or ""
+	Resource Value  // an object with a string resourceType
+}
+
+// Bundle is one page of a custodian's reply.
+type Bundle struct {
+	Type    string
+	Next    string // link with relation next, "" if none
+	Entries []Entry
+}
+
+// ReadBundle reads a Bundle's own fields and the places of its resources. What is not a Bundle, and entries whose resource
+// is not an object with a resourceType, are refused: the error is always an [*Error].
+func ReadBundle(d *Doc) (Bundle, error) {
+	root := d.Root()
+	if !root.Get("resourceType").Is("Bundle") {
+		return Bundle{}, &Error{"not a Bundle", 0}
+	}
+	b := Bundle{Type: root.Get("type").Text()}
+	for l := range root.Get("link").Elems() {
+		if l.Get("relation").Is("next") {
+			if b.Next != "" || l.Get("url").Text() == "" {
+				return Bundle{}, &Error{"next link unclear", l.Start()}
+			}
+			b.Next = l.Get("url").Text()
+		}
+	}
+	list := root.Get("entry")
+	if list.Exists() && list.Kind() != Array {
+		return Bundle{}, &Error{"entry is not an array", list.Start()}
+	}
+	for e := range list.Elems() {
+		r := e.Get("resource")
+		if !r.Exists() && e.Kind() == Object {
+			continue // an entry may be a link or a response only (FHIR R4 Bundle, bdl-5)
+		}
+		if r.Kind() != Object || r.Get("resourceType").Text() == "" {
+			return Bundle{}, &Error{"not a resource", e.Start()}
+		}
+		if id := r.Get("id"); id.Exists() && id.Kind() != String {
+			return Bundle{}, &Error{"id is not a string", id.Start()}
+		}
+		b.Entries = append(b.Entries, Entry{FullURL: e.Get("fullUrl").Text(), Mode: e.At("search", "mode").Text(), Resource: r})
+	}
+	return b, nil
+}

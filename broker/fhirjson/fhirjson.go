@@ -1,0 +1,384 @@
+// Package fhirjson reads foreign FHIR JSON strictly, without copying it, and rewrites chosen bytes of it.
+//
+// A [Doc] is a custodian's text with an index of its values beside it. Nothing is decoded into structures, so nothing is
+// lost: number text, white space, unknown elements and primitive extensions stay as they came (M-1). What two readers
+// could read in two ways is refused (M-2): duplicate keys, keys that differ only in case, escaped keys, invalid UTF-8,
+// lone surrogates, trailing data, and anything over a cap. Errors say what and at which byte, never which content.
+package fhirjson
+
+import (
+	"bytes"
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Limits are the caps on one text (R-7). A zero field means the default.
+type Limits struct {
+	Depth       int // nesting; 64
+	StringBytes int // one string as written, without quotes; 4 MiB
+	NumberBytes int // one number as written; 128
+	Values      int // values in the text; 8,000,000
+}
+
+// Default holds the caps of R-7.
+var Default = Limits{Depth: 64, StringBytes: 4 << 20, NumberBytes: 128, Values: 8_000_000}
+
+func (l Limits) orDefault() Limits {
+	pick := func(v, d int) int {
+		if v > 0 {
+			return v
+		}
+		return d
+	}
+	return Limits{pick(l.Depth, Default.Depth), pick(l.StringBytes, Default.StringBytes),
+		pick(l.NumberBytes, Default.NumberBytes), pick(l.Values, Default.Values)}
+}
+
+// An Error says why a text was refused and where. It holds nothing of the text.
+type Error struct {
+	Reason string // of a fixed list in this package
+	Offset int    // byte in the text
+}
+
+// Error returns the reason and the offset.
+func (e *Error) Error() string { return fmt.Sprintf("%s at byte %d", e.Reason, e.Offset) }
+
+// Kind is the JSON type of a value.
+type Kind uint8
+
+// The kinds. Absent is that of the zero Value.
+const (
+	Absent Kind = iota
+	Object
+	Array
+	String
+	Number
+	Bool
+	Null
+)
+
+// token is one value of the text: its bytes, and the index just past all that it contains.
+type token struct {
+	start, end       int32
+	keyStart, keyEnd int32 // the member's key without quotes; equal in arrays and at the root
+	next             int32
+	kind             Kind
+	escaped          bool // a string with a backslash
+}
+
+// Doc is an indexed text. It is immutable and safe for concurrent reading. It keeps the text alive.
+type Doc struct {
+	src  []byte
+	tape []token
+}
+
+// Parse indexes src, which MUST NOT change afterwards. The error is always an [*Error].
+func Parse(src []byte, lim Limits) (*Doc, error) {
+	if len(src) > math.MaxInt32-1 {
+		return nil, &Error{"text too long", 0}
+	}
+	s := scanner{src: src, lim: lim.orDefault(), tape: make([]token, 0, len(src)/24+8)}
+	s.space()
+	if err := s.value(0, 0, 0); err != nil {
+		return nil, err
+	}
+	s.space()
+	if s.pos != len(src) {
+		return nil, s.fail("trailing data")
+	}
+	return &Doc{src, s.tape}, nil
+}
+
+// Root returns the outermost value.
+func (d *Doc) Root() Value { return Value{d, 0} }
+
+// Value is one value of a Doc. The zero Value is absent: every method may be called on it.
+type Value struct {
+	doc *Doc
+	i   int32
+}
+
+func (v Value) tok() *token { return &v.doc.tape[v.i] }
+
+// Exists reports whether v is in the text.
+func (v Value) Exists() bool { return v.doc != nil }
+
+// Kind returns the JSON type, Absent for the zero Value.
+func (v Value) Kind() Kind {
+	if v.doc == nil {
+		return Absent
+	}
+	return v.tok().kind
+}
+
+// Doc returns the text that v is in, nil for the zero Value.
+func (v Value) Doc() *Doc { return v.doc }
+
+// Start returns the offset of v's first byte in its Doc's text.
+func (v Value) Start() int { return int(v.tok().start) }
+
+// End returns the offset just past v's last byte.
+func (v Value) End() int { return int(v.tok().end) }
+
+// KeyStart returns the offset of the opening quotation mark of v's key; v MUST be a member of an object.
+func (v Value) KeyStart() int { return int(v.tok().keyStart) - 1 }
+
+// Raw returns v's bytes as they stand in the text. They MUST NOT be changed.
+func (v Value) Raw() []byte {
+	if v.doc == nil {
+		return nil
+	}
+	t := v.tok()
+	return v.doc.src[t.start:t.end:t.end]
+}
+
+// Text returns the decoded string, "" if v is no string.
+func (v Value) Text() string {
+	if v.Kind() != String {
+		return ""
+	}
+	t := v.tok()
+	raw := v.doc.src[t.start+1 : t.end-1]
+	if !t.escaped {
+		return string(raw)
+	}
+	return unescape(raw)
+}
+
+// Is reports whether v is the string s.
+func (v Value) Is(s string) bool {
+	if v.Kind() != String {
+		return false
+	}
+	if t := v.tok(); !t.escaped {
+		return string(v.doc.src[t.start+1:t.end-1]) == s
+	}
+	return v.Text() == s
+}
+
+// True reports whether v is the literal true.
+func (v Value) True() bool { return v.Kind() == Bool && v.doc.src[v.tok().start] == 't' }
+
+// Get returns the member with that key, the zero Value if v is no object or has none.
+func (v Value) Get(key string) Value {
+	if v.Kind() != Object {
+		return Value{}
+	}
+	tape, src := v.doc.tape, v.doc.src
+	for i, end := v.i+1, v.tok().next; i < end; i = tape[i].next {
+		if string(src[tape[i].keyStart:tape[i].keyEnd]) == key {
+			return Value{v.doc, i}
+		}
+	}
+	return Value{}
+}
+
+// At follows keys through objects; where an array stands in the way its first element is taken.
+func (v Value) At(keys ...string) Value {
+	for _, k := range keys {
+		v = v.First().Get(k)
+	}
+	return v
+}
+
+// First returns v itself, or its first element if v is an array.
+func (v Value) First() Value {
+	if v.Kind() != Array {
+		return v
+	}
+	for e := range v.Elems() {
+		return e
+	}
+	return Value{}
+}
+
+// Members yields the members of an object in the order of the text.
+func (v Value) Members() iter.Seq2[string, Value] {
+	return func(yield func(string, Value) bool) {
+		if v.Kind() != Object {
+			return
+		}
+		tape, src := v.doc.tape, v.doc.src
+		for i, end := v.i+1, v.tok().next; i < end; i = tape[i].next {
+			if !yield(string(src[tape[i].keyStart:tape[i].keyEnd]), Value{v.doc, i}) {
+				return
+			}
+		}
+	}
+}
+
+// Elems yields the elements of an array; of any other value that exists, the value itself.
+func (v Value) Elems() iter.Seq[Value] {
+	return func(yield func(Value) bool) {
+		if v.Kind() != Array {
+			if v.Exists() {
+				yield(v)
+			}
+			return
+		}
+		tape := v.doc.tape
+		for i, end := v.i+1, v.tok().next; i < end; i = tape[i].next {
+			if !yield(Value{v.doc, i}) {
+				return
+			}
+		}
+	}
+}
+
+// Len returns how many members or elements v has.
+func (v Value) Len() int {
+	n := 0
+	if k := v.Kind(); k == Array || k == Object {
+		tape := v.doc.tape
+		for i, end := v.i+1, v.tok().next; i < end; i = tape[i].next {
+			n++
+		}
+	}
+	return n
+}
+
+// Each yields every value reached by the dotted path, going into each element of every array on the way:
+// "participant.individual" of an Encounter yields every participant's individual.
+func (v Value) Each(path string) iter.Seq[Value] {
+	return func(yield func(Value) bool) { each(v, path, yield) }
+}
+
+func each(v Value, path string, yield func(Value) bool) bool {
+	for e := range v.Elems() {
+		if path == "" {
+			if !yield(e) {
+				return false
+			}
+			continue
+		}
+		key, rest, _ := strings.Cut(path, ".")
+		if m := e.Get(key); m.Exists() && !each(m, rest, yield) {
+			return false
+		}
+	}
+	return true
+}
+
+// Walk calls f for v and everything in it, in the order of the text, with the key of the member (that of the array for
+// elements). Where f returns false, Walk does not go into that value.
+func (v Value) Walk(f func(key string, v Value) bool) { walk("", v, f) }
+
+func walk(key string, v Value, f func(string, Value) bool) {
+	if !f(key, v) {
+		return
+	}
+	switch v.Kind() {
+	case Object:
+		for k, m := range v.Members() {
+			walk(k, m, f)
+		}
+	case Array:
+		for e := range v.Elems() {
+			walk(key, e, f)
+		}
+	}
+}
+
+// An Edit replaces the bytes [Start, End) of a text by New. Start == End inserts.
+type Edit struct {
+	Start, End int
+	New        []byte
+}
+
+// Rewrite returns the bytes of v with the edits applied; offsets are those of v's Doc. Edits MUST lie within v and MUST NOT
+// overlap; they may come in any order, and those at one offset keep theirs. The result is a fresh copy.
+func (v Value) Rewrite(edits []Edit) []byte {
+	slices.SortStableFunc(edits, func(a, b Edit) int { return a.Start - b.Start })
+	size := v.End() - v.Start()
+	for _, e := range edits {
+		size += len(e.New)
+	}
+	out := make([]byte, 0, size)
+	at := v.Start()
+	for _, e := range edits {
+		if e.Start < at || e.End < e.Start || e.End > v.End() {
+			panic("fhirjson: edits overlap or leave the value")
+		}
+		out = append(append(out, v.doc.src[at:e.Start]...), e.New...)
+		at = e.End
+	}
+	return append(out, v.doc.src[at:v.End()]...)
+}
+
+// Quote returns s as a JSON string with quotation marks. Invalid UTF-8 in s becomes U+FFFD.
+func Quote(s string) []byte {
+	const hex = "0123456789abcdef"
+	out := append(make([]byte, 0, len(s)+2), '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			out = append(out, '\\', byte(r))
+		case r < ' ':
+			out = append(out, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
+		default:
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return append(out, '"')
+}
+
+func unescape(raw []byte) string {
+	var b strings.Builder
+	b.Grow(len(raw))
+	for len(raw) > 0 {
+		i := bytes.IndexByte(raw, '\\')
+		if i < 0 {
+			b.Write(raw)
+			break
+		}
+		b.Write(raw[:i])
+		c := raw[i+1]
+		raw = raw[i+2:]
+		switch c {
+		case 'b':
+			b.WriteByte('\b')
+		case 'f':
+			b.WriteByte('\f')
+		case 'n':
+			b.WriteByte('\n')
+		case 'r':
+			b.WriteByte('\r')
+		case 't':
+			b.WriteByte('\t')
+		case 'u':
+			r := hex4(raw)
+			raw = raw[4:]
+			if utf16.IsSurrogate(r) { // the scanner has seen that the other half follows
+				r = utf16.DecodeRune(r, hex4(raw[2:]))
+				raw = raw[6:]
+			}
+			b.WriteRune(r)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func hex4(b []byte) rune {
+	var r rune
+	for _, c := range b[:4] {
+		switch {
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c >= 'a' && c <= 'f':
+			c -= 'a' - 10
+		case c >= 'A' && c <= 'F':
+			c -= 'A' - 10
+		default:
+			return -1
+		}
+		r = r<<4 | rune(c)
+	}
+	return r
+}

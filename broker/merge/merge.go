@@ -1,0 +1,116 @@
+// Package merge turns custodians' replies into one chronological answer. It is pure: it reads no clock, no network and no file,
+// and the same input gives the same bytes (design section 7).
+//
+// [Prepare] takes one custodian's reply: whose it is (M-4), what may be shown (C-4, C-5), new ids and references (M-5, M-6), tags.
+// [Assemble] puts prepared replies, our own Patient, outcomes and provenance in the order of M-8. A custodian's bytes change only
+// as the closed list of M-3 says.
+package merge
+
+import (
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// Request is what is the same for every custodian of one request.
+type Request struct {
+	Base        string // our FHIR base address, no trailing slash; begins every fullUrl
+	CodeBase    string // base of our own code systems, e.g. "https://mycarerecord.example"
+	Subject     record.Subject
+	Handle      string    // id of the Patient that we author (M-7)
+	PatientView bool      // the person's own view (C-5)
+	Now         time.Time // decides future and past, once per request
+	IDKey       []byte    // key of the HMAC in ids (M-5)
+	Filter      Filter
+	RequestID   string
+}
+
+// Filter is what the caller asked to see less of (M-12).
+type Filter struct {
+	Types      []string  // nil: all
+	Start, End time.Time // half-open; zero: open. Undated entries stay, marked
+	Since      time.Time // meta.lastUpdated; zero: none. Entries without one stay, marked
+}
+
+// Rules is what is configured or decided for one custodian.
+type Rules struct {
+	Permitted        record.Sections         // what the permit leaves; an entry is withheld if any of its sections is not among them (C-4)
+	TellCounts       bool                    // whether the number of withheld entries may be told
+	PatientEntered   bool                    // all that it holds was entered by the person (C-5)
+	LabelsEntered    bool                    // its meta.security PATAST means patient-entered (C-5)
+	LabelsNoPatient  bool                    // it labels NOPAT: in the person's view, what carries no label at all is still not cleared
+	Excluded         []Code                  // entries with such a code are withheld, counted, never described (C-2.5)
+	AcceptUnverified bool                    // accepts NHS numbers whose status is not 01 (M-4)
+	DocumentAddress  func(url string) string // sealed address of a document (M-3); nil leaves Attachment.url of its own server as dangling
+}
+
+// Code is a coding's system and code.
+type Code struct{ System, Code string }
+
+// Reply is what one custodian sent.
+type Reply struct {
+	Custodian   record.Custodian
+	Base        string
+	Entries     []fhirjson.Entry
+	Parts       []record.Part
+	Adapter     string
+	Conversions []string
+	Asked       time.Time
+	Took        time.Duration
+}
+
+// Mode is an entry's search.mode.
+type Mode string
+
+// The modes.
+const (
+	Match   Mode = "match"
+	Include Mode = "include"
+	Outcome Mode = "outcome"
+)
+
+// Entry is one entry of an answer, ready to send.
+type Entry struct {
+	FullURL   string
+	Type      string
+	ID        string
+	Mode      Mode
+	Custodian record.CustodianKey // "" for what we author
+	Section   record.Section      // primary; of matches only
+	Others    record.Sections     // further ones
+	Time      record.ClinicalTime
+	JSON      []byte // the resource
+}
+
+// Counts is the conservation sum of one custodian (M-11): Received = Shown + all the others.
+type Counts struct {
+	Received, Shown                                            int
+	Folded, Strangers, Withheld, Filtered, Financial, Unlinked int // byte-identical copies, others' resources, withheld, filtered out, financial, supporting resources that nothing shown refers to
+}
+
+// Sum returns all counts but Received.
+func (c Counts) Sum() int {
+	return c.Shown + c.Folded + c.Strangers + c.Withheld + c.Filtered + c.Financial + c.Unlinked
+}
+
+// Prepared is one custodian's part of an answer.
+type Prepared struct {
+	Status    record.Status
+	Entries   []Entry // matches and includes in the order of M-8
+	PatientID string  // new id of the custodian's Patient; "" if nothing is shown
+	Counts    Counts
+	Dangling  int             // references that lead nowhere at the custodian
+	Sections  record.Sections // of the entries shown
+	Digest    [32]byte        // SHA-256 over the digests of the entries, in order
+	Alarm     bool            // an operator must look: other people's resources, or a sum that is wrong
+	reply     Reply
+}
+
+// Answer is all of it, in the order of M-8.
+type Answer struct {
+	Entries  []Entry
+	Statuses []record.Status // one per configured custodian, in the order given
+	Total    int             // matches
+	Handle   string
+}

@@ -1,0 +1,27 @@
+package record
+
+// Standing is what the demographics service says of a number. The list is closed.
+type Standing string
+
+// The standings. All but Live, and Deceased within the configured window, get the neutral answer.
+const (
+	Live        Standing = "live"
+	Superseded  Standing = "superseded"
+	Restricted  Standing = "restricted"
+	Invalidated Standing = "invalidated"
+	Deceased    Standing = "deceased"
+	Unknown     Standing = "unknown"
+)
+
+// Subject is the person that a record is about, as the demographics service knows them.
+type Subject struct {
+	Number     NHSNumber
+	Standing   Standing
+	Supersedes []NHSNumber // numbers that this one replaced; objections are looked up under these too
+	Family     string
+	Given      []string
+	Gender     string // FHIR administrative gender code, or ""
+	BirthDate  string // YYYY, YYYY-MM or YYYY-MM-DD, or ""
+	Deceased   string // FHIR date or dateTime, "true" if the day is unknown, or ""
+	Version    string // the service's version of this, for the ledger
+}

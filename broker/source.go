@@ -1,0 +1,90 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// Source is our means of reading one custodian.
+//
+// Fetch returns everything that the custodian holds about the subject, or less where the query allows it. It MUST verify that the
+// custodian answered for the person asked, MUST NOT return a part of a reply that it could not read to its end, and MUST NOT
+// follow an address outside the configured origin and path. It MUST honour ctx: when ctx ends, so does Fetch, with
+// [ErrTimedOut] or ctx.Err(). It is called concurrently. A nil error with no entries is not allowed: that is [ErrNoRecord].
+// Every error wraps exactly one of the sentinels below and holds no text from outside: no address, no body, no identifier.
+type Source interface {
+	Fetch(ctx context.Context, q Query) (Reply, error)
+}
+
+// Query is what a Source is asked.
+type Query struct {
+	Subject   record.Subject
+	Requester record.Requester // who asks: protocols that name the practitioner carry it on
+	Purpose   record.Purpose
+	RequestID string            // for X-Request-ID
+	Types     []string          // FHIR types wanted, nil for all: a hint; the broker filters (M-12)
+	Sections  record.Sections   // sections permitted: a hint where the protocol can ask for less (C-4)
+	Trace     map[string]string // trace-context headers to send on, nil unless this custodian is configured for it
+	Limits    Limits
+}
+
+// Limits are the caps of R-7 for one custodian. A Source MUST stop at each of them with [ErrTooMuch].
+type Limits struct {
+	Bytes         int64 // decoded bodies in total; 32 MiB
+	Resources     int   // 20,000
+	Pages         int   // 400
+	ResourceBytes int   // 8 MiB
+	StringBytes   int   // 4 MiB
+	Depth         int   // 64
+	Ratio         int   // decoded to encoded bytes, after the first MiB; 100
+}
+
+// DefaultLimits are those of R-7.
+var DefaultLimits = Limits{Bytes: 32 << 20, Resources: 20_000, Pages: 400, ResourceBytes: 8 << 20, StringBytes: 4 << 20, Depth: 64, Ratio: 100}
+
+// Reply is what one custodian returned. Entries MUST include exactly the custodian's Patient for the subject among them.
+type Reply struct {
+	Base        string           // address of its server, with which its own absolute references begin; no trailing slash
+	Entries     []fhirjson.Entry // in the order received
+	Parts       []record.Part    // what the custodian itself says is missing
+	Bytes       int64            // decoded bytes held
+	Adapter     string           // kind and version, "fhirr4/1"
+	Conversions []string         // what was converted on the way, for Provenance; nil for none
+}
+
+// The kinds of trouble. The list is closed; design section 6 maps each to a state and to the breaker's verdict.
+var (
+	ErrNoRecord     = errors.New("the custodian holds no record")               // no-record; healthy
+	ErrWithheld     = errors.New("the custodian withholds the record")          // withheld; healthy
+	ErrTimedOut     = errors.New("the custodian did not answer in time")        // timed-out; failure
+	ErrUnavailable  = errors.New("the custodian cannot be reached")             // unavailable; failure
+	ErrThrottled    = errors.New("the custodian asks us to wait")               // unavailable; healthy; see ThrottledError
+	ErrUnauthorised = errors.New("the custodian refuses our credentials")       // failed; healthy; operator alarm
+	ErrMalformed    = errors.New("the custodian's answer cannot be read")       // failed; failure
+	ErrTooMuch      = errors.New("the custodian's answer exceeds a cap")        // failed; failure
+	ErrWrongSubject = errors.New("the custodian answered about another person") // failed; failure; alarm
+	ErrElsewhere    = errors.New("the custodian points to another address")     // failed; failure
+	ErrPanicked     = errors.New("the adapter panicked")                        // failed; failure
+)
+
+// ThrottledError carries how long a custodian asked us to wait. It wraps [ErrThrottled].
+type ThrottledError struct{ After time.Duration }
+
+// Error returns the text of ErrThrottled.
+func (e *ThrottledError) Error() string { return ErrThrottled.Error() }
+
+// Unwrap returns ErrThrottled.
+func (e *ThrottledError) Unwrap() error { return ErrThrottled }
+
+// Tracer asks the demographics service about a number.
+//
+// Trace returns the subject with its standing; an unknown, superseded, restricted or invalidated number is no error. Numbers
+// and demographics of a superseded or restricted person MUST NOT be in the result beyond what the standing needs. An error means
+// that the service could not be asked or understood, and refuses the request. It is called concurrently and MUST honour ctx.
+type Tracer interface {
+	Trace(ctx context.Context, number record.NHSNumber, requestID string) (record.Subject, error)
+}
