@@ -1,0 +1,473 @@
+// Package daemon is the product as a process: every setting, all wiring, start and end. cmd/broker and cmd/demo run it.
+package daemon
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// Config is every setting of the broker. Zero values mean the default that each field's comment names; fields marked required have none.
+// Text of the form `file:PATH` is not expanded anywhere: secrets are always files that a field names.
+type Config struct {
+	Listen       Listen       `yaml:"listen"`
+	PublicBase   string       `yaml:"publicBase"` // FHIR base address that callers use, no trailing slash, e.g. https://record.example/fhir. Required
+	CodeBase     string       `yaml:"codeBase"`   // base of our own code systems; default https://mycarerecord.example
+	Ledger       Ledger       `yaml:"ledger"`
+	Demographics Demographics `yaml:"demographics"`
+	Audience     string       `yaml:"audience"`   // aud that tokens must name. Required
+	Issuers      []Issuer     `yaml:"issuers"`    // at least one
+	Clients      []Client     `yaml:"clients"`    // engines that may name an acting person
+	PolicyFile   string       `yaml:"policyFile"` // role table; default: the one built in
+	Custodians   []Custodian  `yaml:"custodians"` // at least one, in the order in which people are shown them
+	Limits       Limits       `yaml:"limits"`
+	Telemetry    Telemetry    `yaml:"telemetry"`
+	Reflection   bool         `yaml:"reflection"`       // gRPC reflection; default false, and meant for trying out only
+	TestNumbers  bool         `yaml:"allowTestNumbers"` // accept NHS numbers from 999 000 0000 up; default false
+}
+
+// Listen says where to listen: host:port; port 0 means any free one.
+type Listen struct {
+	REST       string `yaml:"rest"`       // FHIR gateway. Required
+	GRPC       string `yaml:"grpc"`       // gRPC services. Required
+	Operations string `yaml:"operations"` // /livez /readyz /metrics; keep it off public networks. Required
+	TLS        TLS    `yaml:"tls"`        // of rest and grpc
+}
+
+// TLS names the files of a server's identity. Without them rest and grpc must listen on loopback only.
+type TLS struct {
+	Certificate string `yaml:"certificate"` // PEM, with intermediates
+	Key         string `yaml:"key"`         // PEM, readable by the broker only
+	ClientCA    string `yaml:"clientCA"`    // PEM; if set, callers must show a certificate of these authorities
+}
+
+// Ledger says where the ledger is.
+type Ledger struct {
+	Store   string   `yaml:"store"`   // sqlite (default)
+	Path    string   `yaml:"path"`    // database file on a local disk. Required
+	Keys    string   `yaml:"keys"`    // folder of key files, readable by the broker only; `broker keys` makes it. Required
+	Origin  string   `yaml:"origin"`  // the ledger's name in receipts, e.g. record.example/ledger. Required
+	Timeout Duration `yaml:"timeout"` // longest wait for one commit; default 2s
+}
+
+// Demographics is the service that knows NHS numbers.
+type Demographics struct {
+	Kind           string    `yaml:"kind"`           // pds. Required
+	Settings       yaml.Node `yaml:"settings"`       // of the adapter; see adapters/ADDING.md
+	DeceasedWindow Duration  `yaml:"deceasedWindow"` // how long after death a record may be asked for; default 672h (28 days)
+	Timeout        Duration  `yaml:"timeout"`        // default 2s
+}
+
+// Issuer is who vouches for callers.
+type Issuer struct {
+	URL            string   `yaml:"url"`            // exact iss. Required
+	Algorithms     []string `yaml:"algorithms"`     // fixed list: ES256, ES384, RS256, RS384, RS512, PS256. Required
+	VouchesFor     []string `yaml:"vouchesFor"`     // staff, person, system. Required
+	JWKS           string   `yaml:"jwks"`           // address of the keys; default: by discovery
+	AllowPlainHTTP bool     `yaml:"allowPlainHTTP"` // only for loopback; default false
+}
+
+// Client is an engine with a key of its own, which may name the acting person.
+type Client struct {
+	ID            string           `yaml:"id"`            // client_id in its tokens. Required
+	Organisations []record.ODSCode `yaml:"organisations"` // for which it may name people. Required
+	JWKSFile      string           `yaml:"jwksFile"`      // its public keys. Required
+}
+
+// Custodian is one organisation that may hold something.
+type Custodian struct {
+	Key               record.CustodianKey  `yaml:"key"`     // 1 to 12 of a-z 0-9; never change it: it is part of ids. Required
+	ODS               record.ODSCode       `yaml:"ods"`     // Required
+	Name              string               `yaml:"name"`    // Required
+	Kind              record.CustodianKind `yaml:"kind"`    // gp acute mental-health community social-care ambulance pharmacy 111 out-of-hours patient-entered. Required
+	Contact           string               `yaml:"contact"` // who to ring, who to ask for a copy. Required
+	Adapter           string               `yaml:"adapter"` // protocol: fhirr4. Required
+	Settings          yaml.Node            `yaml:"settings"`
+	Timeout           Duration             `yaml:"timeout"`           // whole, search and pages included; default limits.custodian
+	EmergencyOverride bool                 `yaml:"emergencyOverride"` // break-glass overrides an objection here; default false
+	ExcludedSections  []string             `yaml:"excludedSections"`  // never shared
+	ExcludedCodes     []string             `yaml:"excludedCodes"`     // system|code: entries with such a code are withheld
+	PatientEntered    bool                 `yaml:"patientEntered"`    // everything here was entered by the person
+	LabelsEntered     bool                 `yaml:"labelsEntered"`     // marks patient-entered data with PATAST
+	LabelsNoPatient   bool                 `yaml:"labelsNoPatient"`   // marks what the person must not see with NOPAT
+	AcceptUnverified  bool                 `yaml:"acceptUnverified"`  // accepts NHS numbers whose status is not 01
+	TellCounts        bool                 `yaml:"tellCounts"`        // may say how many entries are withheld
+	TraceContext      bool                 `yaml:"traceContext"`      // sends traceparent on
+}
+
+// Limits are budgets and caps.
+type Limits struct {
+	Request          Duration `yaml:"request"`          // whole request; default 8s
+	Reserve          Duration `yaml:"reserve"`          // kept back for release and sending; default 250ms
+	Custodian        Duration `yaml:"custodian"`        // one custodian; default 3s
+	Minimum          Duration `yaml:"minimum"`          // less than this left: refuse at once; default 500ms
+	NeutralWait      Duration `yaml:"neutralWait"`      // neutral answers leave this long after arrival; default custodian + reserve
+	CustodianBytes   Bytes    `yaml:"custodianBytes"`   // decoded, per custodian; default 32MiB
+	RequestBytes     Bytes    `yaml:"requestBytes"`     // decoded, per request; default 64MiB
+	MaxInFlightBytes Bytes    `yaml:"maxInFlightBytes"` // decoded, all requests at once; default 1GiB
+	Resources        int      `yaml:"resources"`        // per custodian; default 20000
+	Pages            int      `yaml:"pages"`            // per custodian; default 400
+	PerUser          float64  `yaml:"perUser"`          // calls a second of one user; default 5
+	PerUserBurst     int      `yaml:"perUserBurst"`     // default 20
+	BreakerFailures  int      `yaml:"breakerFailures"`  // consecutive failures that open a breaker; default 5
+	BreakerOpen      Duration `yaml:"breakerOpen"`      // how long it stays open; default 15s
+}
+
+// Telemetry says what leaves the process for operators.
+type Telemetry struct {
+	LogLevel     string `yaml:"logLevel"`     // debug, info (default), warn, error
+	OTLP         string `yaml:"otlp"`         // host:port of an OTLP gRPC collector; default none
+	OTLPInsecure bool   `yaml:"otlpInsecure"` // plain text, loopback only
+}
+
+// Duration is a time.Duration written as text: 250ms, 3s, 24h.
+type Duration time.Duration
+
+// UnmarshalYAML reads the text form.
+func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
+	v, err := time.ParseDuration(n.Value)
+	if err != nil || v <= 0 {
+		return fmt.Errorf("line %d: give a time such as 250ms, 3s or 24h, greater than nothing", n.Line)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalYAML writes the text form.
+func (d Duration) MarshalYAML() (any, error) {
+	if d == 0 {
+		return nil, nil
+	}
+	return time.Duration(d).String(), nil
+}
+
+// Bytes is a size written as text: 64KiB, 32MiB, 1GiB, or a number of bytes.
+type Bytes int64
+
+// UnmarshalYAML reads the text form.
+func (b *Bytes) UnmarshalYAML(n *yaml.Node) error {
+	text, unit := n.Value, int64(1)
+	for suffix, u := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
+		if t, ok := strings.CutSuffix(text, suffix); ok {
+			text, unit = t, u
+		}
+	}
+	v, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || v <= 0 || v > (1<<62)/unit {
+		return fmt.Errorf("line %d: give a size such as 64KiB, 32MiB or 1GiB", n.Line)
+	}
+	*b = Bytes(v * unit)
+	return nil
+}
+
+// MarshalYAML writes a number of bytes.
+func (b Bytes) MarshalYAML() (any, error) {
+	if b == 0 {
+		return nil, nil
+	}
+	return int64(b), nil
+}
+
+// maxConfigBytes caps a configuration file.
+const maxConfigBytes = 1 << 20
+
+// Problem is one thing wrong with a configuration: where, and what to do.
+type Problem struct {
+	Line int // 0 if the key is not in the file
+	Key  string
+	Want string
+}
+
+// Problems is everything wrong with a configuration file.
+type Problems struct {
+	File string
+	List []Problem
+}
+
+// Error returns one line a problem.
+func (p *Problems) Error() string {
+	var b strings.Builder
+	for i, x := range p.List {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(p.File)
+		if x.Line > 0 {
+			fmt.Fprintf(&b, ":%d", x.Line)
+		}
+		b.WriteString(": ")
+		if x.Key != "" {
+			b.WriteString(x.Key + ": ")
+		}
+		b.WriteString(x.Want)
+	}
+	return b.String()
+}
+
+// Load reads, completes and checks a configuration file. Paths in it are relative to its folder. Unknown keys are refused. A wrong
+// configuration gives a [*Problems]; nothing has been opened or started then.
+func Load(path string) (Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Config{}, &Problems{path, []Problem{{Want: "cannot be opened: " + openProblem(err)}}}
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
+	if err != nil || len(text) > maxConfigBytes {
+		return Config{}, &Problems{path, []Problem{{Want: "cannot be read, or is larger than 1 MiB"}}}
+	}
+	var c Config
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(&c); err != nil {
+		return Config{}, &Problems{path, yamlProblems(err)}
+	}
+	if dec.Decode(new(yaml.Node)) != io.EOF {
+		return Config{}, &Problems{path, []Problem{{Want: "holds more than one document"}}}
+	}
+	c.complete(filepath.Dir(path))
+	var root yaml.Node
+	_ = yaml.Unmarshal(text, &root) // it has been decoded once already
+	if list := c.problems(); len(list) > 0 {
+		for i := range list {
+			list[i].Line = lineOf(&root, list[i].Key)
+		}
+		slices.SortStableFunc(list, func(a, b Problem) int { return a.Line - b.Line })
+		return Config{}, &Problems{path, list}
+	}
+	return c, nil
+}
+
+func openProblem(err error) string {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "there is no such file"
+	case errors.Is(err, os.ErrPermission):
+		return "no permission to read it"
+	}
+	return "it is not a readable file"
+}
+
+// yamlProblems turns the decoder's "line 3: field x not found in type y" into our form.
+func yamlProblems(err error) []Problem {
+	var te *yaml.TypeError
+	lines := []string{strings.TrimPrefix(err.Error(), "yaml: ")}
+	if errors.As(err, &te) {
+		lines = te.Errors
+	}
+	var out []Problem
+	for _, l := range lines {
+		p := Problem{Want: l}
+		if rest, ok := strings.CutPrefix(l, "line "); ok {
+			if n, text, ok := strings.Cut(rest, ": "); ok {
+				p.Line, _ = strconv.Atoi(n)
+				p.Want = text
+				if key, _, ok := strings.Cut(strings.TrimPrefix(text, "field "), " not found in type"); ok {
+					p.Key, p.Want = key, "there is no such setting"
+				}
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// lineOf finds where a dotted key such as custodians[2].key stands; if it is missing, where its parent does.
+func lineOf(root *yaml.Node, key string) int {
+	n := root
+	if n.Kind == yaml.DocumentNode && len(n.Content) > 0 {
+		n = n.Content[0]
+	}
+	line := 0
+	for _, part := range strings.FieldsFunc(key, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
+		var next *yaml.Node
+		switch i, err := strconv.Atoi(part); {
+		case n.Kind == yaml.SequenceNode && err == nil && i < len(n.Content):
+			next = n.Content[i]
+			line = next.Line
+		case n.Kind == yaml.MappingNode:
+			for j := 0; j+1 < len(n.Content); j += 2 {
+				if n.Content[j].Value == part {
+					next, line = n.Content[j+1], n.Content[j].Line
+				}
+			}
+		}
+		if next == nil {
+			return line
+		}
+		n = next
+	}
+	return line
+}
+
+func orElse[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// complete fills in defaults and makes paths absolute to the file's folder.
+func (c *Config) complete(dir string) {
+	orElse(&c.CodeBase, "https://mycarerecord.example")
+	orElse(&c.Ledger.Store, "sqlite")
+	orElse(&c.Ledger.Timeout, Duration(2*time.Second))
+	orElse(&c.Demographics.DeceasedWindow, Duration(28*24*time.Hour))
+	orElse(&c.Demographics.Timeout, Duration(2*time.Second))
+	l := &c.Limits
+	orElse(&l.Request, Duration(8*time.Second))
+	orElse(&l.Reserve, Duration(250*time.Millisecond))
+	orElse(&l.Custodian, Duration(3*time.Second))
+	orElse(&l.Minimum, Duration(500*time.Millisecond))
+	orElse(&l.NeutralWait, l.Custodian+l.Reserve)
+	orElse(&l.CustodianBytes, 32<<20)
+	orElse(&l.RequestBytes, 64<<20)
+	orElse(&l.MaxInFlightBytes, 1<<30)
+	orElse(&l.Resources, 20_000)
+	orElse(&l.Pages, 400)
+	orElse(&l.PerUser, 5)
+	orElse(&l.PerUserBurst, 20)
+	orElse(&l.BreakerFailures, 5)
+	orElse(&l.BreakerOpen, Duration(15*time.Second))
+	orElse(&c.Telemetry.LogLevel, "info")
+	for i := range c.Custodians {
+		orElse(&c.Custodians[i].Timeout, l.Custodian)
+	}
+	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.PolicyFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA}
+	for i := range c.Clients {
+		paths = append(paths, &c.Clients[i].JWKSFile)
+	}
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}
+
+// algorithms that an issuer may be configured for: asymmetric ones only.
+var algorithms = []string{"ES256", "ES384", "RS256", "RS384", "RS512", "PS256"}
+
+// problems checks everything that can be checked without opening or asking anything.
+func (c *Config) problems() []Problem {
+	var list []Problem
+	need := func(ok bool, key, want string) {
+		if !ok {
+			list = append(list, Problem{Key: key, Want: want})
+		}
+	}
+	for _, l := range []struct{ key, addr string }{{"listen.rest", c.Listen.REST}, {"listen.grpc", c.Listen.GRPC}, {"listen.operations", c.Listen.Operations}} {
+		host, _, err := net.SplitHostPort(l.addr)
+		need(err == nil, l.key, "give host:port, e.g. 127.0.0.1:8080")
+		if err == nil && l.key != "listen.operations" && c.Listen.TLS.Certificate == "" {
+			need(loopback(host), l.key, "without listen.tls only a loopback address may be listened on: patient data would travel in clear")
+		}
+	}
+	need((c.Listen.TLS.Certificate == "") == (c.Listen.TLS.Key == ""), "listen.tls", "give certificate and key, or neither")
+	need(c.Listen.TLS.ClientCA == "" || c.Listen.TLS.Certificate != "", "listen.tls.clientCA", "needs certificate and key")
+	need(absoluteURL(c.PublicBase), "publicBase", "give an absolute address without a trailing slash, e.g. https://record.example/fhir")
+	need(absoluteURL(c.CodeBase), "codeBase", "give an absolute address without a trailing slash")
+	need(c.Ledger.Store == "sqlite", "ledger.store", "sqlite is the only store of this version")
+	need(c.Ledger.Path != "", "ledger.path", "name the database file: there is no running without a ledger")
+	need(c.Ledger.Keys != "", "ledger.keys", "name the folder of key files; `broker keys` makes one")
+	need(c.Ledger.Origin != "", "ledger.origin", "give the ledger a name, e.g. record.example/ledger")
+	need(c.Demographics.Kind != "", "demographics.kind", "name the demographics adapter: pds")
+	need(c.Audience != "", "audience", "give the aud that tokens for this broker carry")
+	need(len(c.Issuers) > 0, "issuers", "name at least one issuer of tokens: there is no anonymous mode")
+	for i, x := range c.Issuers {
+		key := fmt.Sprintf("issuers[%d]", i)
+		u, err := url.Parse(x.URL)
+		need(err == nil && absoluteURL(strings.TrimSuffix(x.URL, "/")), key+".url", "give the exact iss, an absolute address")
+		if err == nil {
+			need(u.Scheme == "https" || x.AllowPlainHTTP && loopback(u.Hostname()), key+".url", "use https; plain http only on loopback with allowPlainHTTP: true")
+		}
+		need(len(x.Algorithms) > 0, key+".algorithms", "list the algorithms that this issuer signs with")
+		for _, a := range x.Algorithms {
+			need(slices.Contains(algorithms, a), key+".algorithms", "one of "+strings.Join(algorithms, ", "))
+		}
+		need(len(x.VouchesFor) > 0, key+".vouchesFor", "list whom it vouches for: staff, person, system")
+		for _, v := range x.VouchesFor {
+			need(v == "staff" || v == "person" || v == "system", key+".vouchesFor", "one of staff, person, system")
+		}
+	}
+	for i, x := range c.Clients {
+		key := fmt.Sprintf("clients[%d]", i)
+		need(x.ID != "", key+".id", "give its client_id")
+		need(x.JWKSFile != "", key+".jwksFile", "name the file with its public keys")
+		need(len(x.Organisations) > 0, key+".organisations", "list the ODS codes for which it may name people")
+		for _, o := range x.Organisations {
+			need(o.Valid(), key+".organisations", "an ODS code is 3 to 10 upper-case letters and digits")
+		}
+	}
+	need(len(c.Custodians) > 0, "custodians", "list at least one custodian")
+	keys := map[record.CustodianKey]bool{}
+	for i, x := range c.Custodians {
+		key := fmt.Sprintf("custodians[%d]", i)
+		need(x.Key.Valid(), key+".key", "1 to 12 of a-z and 0-9")
+		need(!keys[x.Key], key+".key", "this key is taken by an earlier custodian")
+		keys[x.Key] = true
+		need(x.ODS.Valid(), key+".ods", "an ODS code is 3 to 10 upper-case letters and digits")
+		need(x.Name != "" && len(x.Name) <= 200, key+".name", "give its name, at most 200 bytes")
+		need(x.Kind.Valid(), key+".kind", fmt.Sprint("one of ", record.CustodianKinds))
+		need(x.Contact != "" && len(x.Contact) <= 300, key+".contact", "say who to ring or ask for a copy, at most 300 bytes")
+		need(x.Adapter != "", key+".adapter", "name the adapter: fhirr4")
+		need(x.Timeout <= c.Limits.Request, key+".timeout", "longer than limits.request")
+		for _, s := range x.ExcludedSections {
+			_, ok := record.ParseSection(s)
+			need(ok, key+".excludedSections", "one of "+record.SectionCodes())
+		}
+		for _, s := range x.ExcludedCodes {
+			system, code, ok := strings.Cut(s, "|")
+			need(ok && system != "" && code != "", key+".excludedCodes", "give system|code")
+		}
+	}
+	l := c.Limits
+	need(l.Reserve < l.Request, "limits.reserve", "must be less than limits.request")
+	need(l.Minimum < l.Request, "limits.minimum", "must be less than limits.request")
+	need(l.NeutralWait <= l.Request, "limits.neutralWait", "must not be more than limits.request")
+	need(l.NeutralWait >= l.Custodian+l.Reserve, "limits.neutralWait", "must be at least limits.custodian + limits.reserve, or the six neutral classes can be told apart by time")
+	need(l.CustodianBytes <= l.RequestBytes, "limits.custodianBytes", "must not be more than limits.requestBytes")
+	need(l.RequestBytes <= l.MaxInFlightBytes, "limits.requestBytes", "must not be more than limits.maxInFlightBytes")
+	need(l.Resources > 0 && l.Pages > 0 && l.PerUserBurst > 0 && l.PerUser > 0 && l.BreakerFailures > 0, "limits", "counts must be greater than nothing")
+	need(slices.Contains([]string{"debug", "info", "warn", "error"}, c.Telemetry.LogLevel), "telemetry.logLevel", "one of debug, info, warn, error")
+	if c.Telemetry.OTLP != "" {
+		host, _, err := net.SplitHostPort(c.Telemetry.OTLP)
+		need(err == nil, "telemetry.otlp", "give host:port")
+		need(!c.Telemetry.OTLPInsecure || loopback(host), "telemetry.otlpInsecure", "plain text only to a loopback address")
+	}
+	return list
+}
+
+// Hash names the configuration in force, for the ledger: SHA-256 of its canonical text. Secrets are files, so none is in it.
+func (c Config) Hash() string {
+	text, err := yaml.Marshal(c)
+	if err != nil {
+		panic("a configuration that was read can be written")
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func absoluteURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "" && !strings.HasSuffix(s, "/")
+}
