@@ -1,8 +1,17 @@
+// Package broker is the product: one request, whole. A request is traced, decided, recorded, asked, merged, recorded again and
+// only then released (design section 3). [Broker.Retrieve] reads like that sentence; [Broker.Stream] does the same custodian by
+// custodian. The broker is stateless: of a record and of a request it keeps nothing.
 package broker
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/broker/merge"
@@ -10,8 +19,80 @@ import (
 	"github.com/mycarerecord/mycarerecord/consent"
 )
 
-// Broker answers one request at a time, whole. It keeps nothing of a record and no request. It is safe for concurrent use.
-type Broker struct{}
+// Binding is one configured custodian: what it is, what it allows, and our means of reading it.
+type Binding struct {
+	Rules        consent.CustodianRules
+	Merge        merge.Rules // Permitted and PatientEntered are set per request
+	Source       Source
+	Adapter      string        // kind, for statuses of custodians that were not asked
+	Timeout      time.Duration // whole, search and pages included; 3 s
+	TraceContext bool          // sends traceparent on
+}
+
+// Config is what a Broker is made of. Fields without a default are required.
+type Config struct {
+	Custodians       []Binding // in the order in which people are shown them
+	Tracer           Tracer
+	Ledger           *audit.Ledger
+	Base             string               // FHIR base address, no trailing slash
+	CodeBase         string               // base of our code systems
+	IDKey            []byte               // 32 bytes; key of the HMAC in ids (M-5). Changing it changes ids
+	HandleKey        []byte               // 64 bytes; key of handles (M-7)
+	Configuration    string               // hash of the configuration in force, for the ledger
+	Request          time.Duration        // budget of one request; 8 s
+	Reserve          time.Duration        // kept back for release and sending; 250 ms
+	Minimum          time.Duration        // less than this left: refuse at once; 500 ms
+	NeutralWait      time.Duration        // neutral answers leave this long after arrival
+	TraceTimeout     time.Duration        // 2 s
+	DeceasedWindow   time.Duration        // 28 days
+	Limits           Limits               // per custodian
+	RequestBytes     int64                // decoded bytes of one request; 64 MiB
+	MaxInFlightBytes int64                // decoded bytes of all requests at once; 1 GiB
+	BreakerFailures  int                  // consecutive failures that open a breaker; 5
+	BreakerOpen      time.Duration        // how long it stays open; 15 s
+	Log              *slog.Logger         // made by NewLogger; nil: none
+	Traces           trace.TracerProvider // nil: none
+	Meters           metric.MeterProvider // nil: none
+}
+
+// Broker answers requests. It is safe for concurrent use.
+type Broker struct {
+	cfg        Config
+	custodians []*custodian
+	handles    *Handles
+	room       *room
+	log        *slog.Logger
+	spans      trace.Tracer
+	metrics    *metrics
+}
+
+// New checks the configuration and returns a broker. It asks nobody.
+func New(cfg Config) (*Broker, error) {
+	if cfg.Ledger == nil || cfg.Tracer == nil || len(cfg.Custodians) == 0 {
+		return nil, errors.New("broker: a ledger, a tracer and at least one custodian are required")
+	}
+	if len(cfg.IDKey) < 32 || cfg.NeutralWait <= 0 || cfg.Request <= cfg.Reserve || cfg.MaxInFlightBytes < cfg.RequestBytes || cfg.RequestBytes <= 0 {
+		return nil, errors.New("broker: keys, times or sizes are missing or contradict each other")
+	}
+	handles, err := NewHandles(cfg.HandleKey)
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{cfg: cfg, handles: handles, room: newRoom(cfg.MaxInFlightBytes), log: cfg.Log}
+	if b.log == nil {
+		b.log = slog.New(slog.DiscardHandler)
+	}
+	if b.spans, b.metrics, err = instruments(cfg.Traces, cfg.Meters, b); err != nil {
+		return nil, err
+	}
+	for _, binding := range cfg.Custodians {
+		if binding.Source == nil || binding.Timeout <= 0 {
+			return nil, fmt.Errorf("broker: custodian %s has no source or no timeout", binding.Rules.Custodian.Key)
+		}
+		b.custodians = append(b.custodians, newCustodian(binding, cfg))
+	}
+	return b, nil
+}
 
 // Request is one question about one person.
 type Request struct {
@@ -41,114 +122,109 @@ type Result struct {
 	Nothing bool // nothing was shown: some withheld, the rest no-record (200, no match, outcomes)
 }
 
-// Kind is a kind of refusal. The list is closed; each transport has one table from it.
-type Kind string
-
-// The kinds.
-const (
-	Invalid    Kind = "invalid"    // 400: a field that only the broker can judge
-	Suppressed Kind = "suppressed" // 403: an objection to all sharing; with contacts
-	Forbidden  Kind = "forbidden"  // 403: permission, relationship, role or purpose; rule named
-	NotFound   Kind = "not-found"  // 404: the neutral answer, already delayed to Arrived + NeutralWait
-	Transient  Kind = "transient"  // 503: ledger, registry or trace unavailable, or custodians in trouble and nothing returned
-	Overloaded Kind = "overloaded" // 503 with RetryAfter: no room for another request
-	OutOfTime  Kind = "timeout"    // 503 (gRPC DEADLINE_EXCEEDED): less time than the minimum
-	UseStream  Kind = "use-stream" // gRPC RESOURCE_EXHAUSTED with reason USE_STREAM
-	Gone       Kind = "cancelled"  // the caller left
-)
-
-// Refusal is the error of Retrieve and Stream: always this type. Its text is fixed per kind and holds nothing of a person.
-type Refusal struct {
-	Kind       Kind
-	Reason     consent.Reason  // for Forbidden and Suppressed; never for NotFound
-	Rule       string          // likewise
-	Statuses   []record.Status // Transient for trouble: one per custodian; Suppressed: contacts; NotFound: custodians in trouble by recent state
-	RetryAfter time.Duration   // 0: none
-	Receipt    audit.Receipt   // of the refusing entry; zero if the ledger could not record
-}
-
-// Error returns a fixed text.
-func (r *Refusal) Error() string { return "refused: " + string(r.Kind) }
-
 // Retrieve answers one request whole. The error is always a [*Refusal].
-func (b *Broker) Retrieve(ctx context.Context, req Request) (*Result, error) { panic("contract") }
+func (b *Broker) Retrieve(ctx context.Context, req Request) (*Result, error) {
+	a, refusal := b.open(ctx, req)
+	if refusal != nil {
+		return nil, refusal
+	}
+	defer a.end()
+	var held []held
+	for h := range a.gather(a.permit, a.opened) {
+		held = append(held, h)
+	}
+	for rebuilt := false; ; rebuilt = true {
+		// From here on the whole answer is in memory, and nothing of it may leave before Release says so.
+		prepared, statuses := a.prepared(held)
+		if !showing(prepared) {
+			return a.nothing(prepared, statuses)
+		}
+		answer := merge.Assemble(a.merging, prepared, statuses)
+		if req.MaxBytes > 0 && answer.BundleSize(req.Meta) > req.MaxBytes {
+			return nil, a.close(audit.TypeRefused, consent.ReasonTooLarge, statuses, &Refusal{Kind: UseStream})
+		}
+		if a.ctx.Err() != nil && ctx.Err() != nil {
+			return nil, a.close(audit.TypeCancelled, consent.ReasonCancelled, statuses, &Refusal{Kind: Gone})
+		}
+		receipt, err := a.release(disclosure(answer, prepared))
+		if err == nil {
+			a.outcome("released")
+			return &Result{Answer: answer, Receipt: receipt}, nil
+		}
+		if refusal := a.changed(err, rebuilt, statuses); refusal != nil {
+			return nil, refusal
+		}
+		// Preferences changed while custodians were asked, and the new ones still permit something: build once more without the rest.
+	}
+}
 
-// Sink takes a stream's pieces in order, each only after the entry that releases it is durable. An error ends the stream: the caller left.
-// It is called from one goroutine.
+// Sink takes a stream's pieces in order, each only after the entry that releases it is durable. It is called from one goroutine. An error
+// ends the stream: the caller left.
 type Sink interface {
-	Plan(handle string, custodians []record.Status) error                           // once, first: who will be asked, and who will not and why
-	Chunk(status record.Status, entries []merge.Entry, receipt audit.Receipt) error // once per custodian, as they answer; entries may be none
-	Summary(authored merge.Answer, order []string, receipt audit.Receipt) error     // once, last: what we author, every fullUrl of the answer in order, the closing receipt
+	// Plan comes once, first: the person's handle, and who will be asked, who will not, and why.
+	Plan(handle string, custodians []record.Status) error
+	// Chunk comes once per custodian, as they answer; those that show nothing come without entries and with a zero receipt.
+	Chunk(status record.Status, entries []merge.Entry, receipt audit.Receipt) error
+	// Summary comes once, last: what we author, the address of every entry of the answer in the order of M-8, the closing receipt.
+	Summary(authored merge.Answer, order []string, receipt audit.Receipt) error
 }
 
-// Stream answers one request custodian by custodian. The error is always a [*Refusal]; after Plan was called, an error means that the
-// answer is not whole.
-func (b *Broker) Stream(ctx context.Context, req Request, s Sink) error { panic("contract") }
-
-// CustodianHealth is what ListCustodians shows of one custodian.
-type CustodianHealth struct {
-	Custodian  record.Custodian
-	Adapter    string
-	Breaker    string       // "closed", "open", "half-open"
-	LastState  record.State // of the last answer; "" before the first
-	LastAnswer time.Time    // zero before the first
+// Stream answers one request custodian by custodian: each chunk has its own entry, durable before that chunk is sent. The error is
+// always a [*Refusal]; after Plan was called, an error means that what was sent is not the whole answer.
+func (b *Broker) Stream(ctx context.Context, req Request, sink Sink) error {
+	a, refusal := b.open(ctx, req)
+	if refusal != nil {
+		return refusal
+	}
+	defer a.end()
+	var sent []held
+	gone := func() error {
+		_, statuses := a.prepared(sent)
+		return a.close(audit.TypeCancelled, consent.ReasonCancelled, statuses, &Refusal{Kind: Gone})
+	}
+	_, planned := a.prepared(nil)
+	if sink.Plan(a.merging.Handle, planned) != nil {
+		return gone()
+	}
+	for h := range a.gather(a.permit, a.opened) {
+		var receipt audit.Receipt
+		for rebuilt := false; ; rebuilt = true {
+			h = a.prepare(h)
+			if !h.prepared.Status.State.Showing() {
+				break
+			}
+			var err error
+			receipt, err = a.releaseChunk(chunkDisclosure(h.prepared))
+			if err == nil {
+				break
+			}
+			if refusal := a.changed(err, rebuilt, planned); refusal != nil {
+				return refusal
+			}
+		}
+		h.sent = true
+		sent = append(sent, h)
+		if ctx.Err() != nil || sink.Chunk(h.prepared.Status, h.prepared.Entries, receipt) != nil {
+			return gone()
+		}
+	}
+	for rebuilt := false; ; rebuilt = true {
+		prepared, statuses := a.prepared(sent)
+		if !showing(prepared) {
+			res, err := a.nothing(prepared, statuses)
+			if err != nil {
+				return err
+			}
+			return a.summary(ctx, sink, res.Answer, res.Answer, res.Receipt)
+		}
+		whole := merge.Assemble(a.merging, prepared, statuses)
+		receipt, err := a.release(disclosure(whole, prepared))
+		if err == nil {
+			a.outcome("released")
+			return a.summary(ctx, sink, merge.Authored(a.merging, prepared, statuses), whole, receipt)
+		}
+		if refusal := a.changed(err, rebuilt, statuses); refusal != nil {
+			return refusal
+		}
+	}
 }
-
-// Custodians lists the configured custodians in order. It asks nobody and says nothing of any person.
-func (b *Broker) Custodians() []CustodianHealth { panic("contract") }
-
-// ObjectionRequest is a call of ConsentService (C-10).
-type ObjectionRequest struct {
-	ID        string // X-Request-ID
-	Face      string
-	Requester record.Requester
-	Role      consent.Role
-	Subject   record.NHSNumber
-	BirthDate string // required unless the person asks about themselves; the trace must confirm it
-	Reason    string
-	Key       string // 32 hex digits; makes a change safe to repeat; "" makes one
-	Arrived   time.Time
-}
-
-// RecordObjection records an objection in force. The error is always a [*Refusal].
-func (b *Broker) RecordObjection(ctx context.Context, req ObjectionRequest, o consent.Objection) (consent.Objection, audit.Receipt, error) {
-	panic("contract")
-}
-
-// WithdrawObjection ends one. The error is always a [*Refusal].
-func (b *Broker) WithdrawObjection(ctx context.Context, req ObjectionRequest, id string) (consent.Objection, audit.Receipt, error) {
-	panic("contract")
-}
-
-// ShowObjections lists them; the look is recorded. The error is always a [*Refusal].
-func (b *Broker) ShowObjections(ctx context.Context, req ObjectionRequest) ([]consent.Objection, audit.Receipt, error) {
-	panic("contract")
-}
-
-// SearchRequest is a call of AuditService (L-6).
-type SearchRequest struct {
-	ID        string
-	Face      string
-	Requester record.Requester
-	Role      consent.Role
-	Reason    string // why the question is asked; required of IG officers
-	Query     audit.Search
-}
-
-// SearchAccesses answers what the ledger knows, within what the requester may ask: IG officers of an organisation see accesses by its staff and of its
-// records; a person sees those of their own record. The question is itself recorded. The error is always a [*Refusal].
-func (b *Broker) SearchAccesses(ctx context.Context, req SearchRequest) ([]audit.Found, bool, audit.Receipt, error) {
-	panic("contract")
-}
-
-// Handles seals and opens the ids of Patients that we author (M-7).
-type Handles struct{}
-
-// Seal returns the handle of a number: lower-case base32, the same for everyone in a deployment; it grants nothing.
-func (h *Handles) Seal(n record.NHSNumber) string { panic("contract") }
-
-// Open returns the number of a handle, false if it is none of ours.
-func (h *Handles) Open(handle string) (record.NHSNumber, bool) { panic("contract") }
-
-// Handles returns the broker's.
-func (b *Broker) Handles() *Handles { panic("contract") }

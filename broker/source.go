@@ -41,6 +41,10 @@ type Limits struct {
 	StringBytes   int   // 4 MiB
 	Depth         int   // 64
 	Ratio         int   // decoded to encoded bytes, after the first MiB; 100
+
+	// Take is called before n more decoded bytes are held, and reports whether the whole request may hold them (64 MiB, R-7): where it
+	// says no, Fetch ends with ErrTooMuch. nil: no bound. It may be called concurrently.
+	Take func(n int64) bool
 }
 
 // DefaultLimits are those of R-7.

@@ -1,0 +1,395 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/broker/merge"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
+)
+
+// access is one request on its way. It lives as long as the request and is used by one goroutine, but for gather's.
+type access struct {
+	b        *Broker
+	ctx      context.Context // ends at the request's deadline, or when the caller leaves
+	caller   context.Context // the caller's own
+	cancel   context.CancelFunc
+	span     trace.Span
+	req      Request
+	entry    audit.Access
+	subject  record.Subject
+	permit   consent.Permit
+	opened   audit.Opened
+	deadline time.Time
+	roomHeld bool
+	used     *bytesUsed
+	merging  merge.Request
+}
+
+// open takes a request from arrival to the durable entry that lets custodians be asked. What it refuses is recorded, and has cost no
+// custodian anything.
+func (b *Broker) open(ctx context.Context, req Request) (*access, *Refusal) {
+	a := b.start(ctx, req)
+	refusal := func() *Refusal {
+		if req.TokenProblem != "" {
+			return a.refuse(Forbidden, req.TokenProblem, "C-2.4")
+		}
+		if time.Until(a.deadline) < b.cfg.Minimum {
+			return a.refuse(OutOfTime, consent.ReasonBudget, "R-5")
+		}
+		if a.roomHeld = b.room.take(b.cfg.RequestBytes); !a.roomHeld {
+			return &Refusal{Kind: Overloaded, RetryAfter: time.Second}
+		}
+		if refusal := a.trace(); refusal != nil {
+			return refusal
+		}
+		if refusal := a.decide(); refusal != nil {
+			return refusal
+		}
+		return a.begin()
+	}()
+	if refusal != nil {
+		a.outcome(string(refusal.Kind))
+		a.end()
+		return nil, refusal
+	}
+	return a, nil
+}
+
+func (b *Broker) start(ctx context.Context, req Request) *access {
+	if req.Arrived.IsZero() {
+		req.Arrived = time.Now()
+	}
+	a := &access{b: b, caller: ctx, req: req, used: &bytesUsed{limit: b.cfg.RequestBytes}}
+	a.deadline = req.Arrived.Add(b.cfg.Request)
+	if d, ok := ctx.Deadline(); ok && d.Before(a.deadline) {
+		a.deadline = d
+	}
+	ctx, a.span = b.spans.Start(ctx, "record request", trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithAttributes(attribute.String(keyRequest, req.ID), attribute.String(keyFace, req.Face), attribute.String(keyOperation, req.Operation)))
+	a.ctx, a.cancel = context.WithDeadline(ctx, a.deadline)
+	a.entry = audit.Access{Key: newKey(), RequestID: req.ID, Face: req.Face, Operation: req.Operation, Subject: req.Subject,
+		Requester: req.Requester, RoleName: req.Role.Name, Purpose: req.Purpose, Permission: req.Permission, Relationship: req.Relationship,
+		BreakGlassReason: req.BreakGlassReason, Filter: describe(req.Filter), Configuration: b.cfg.Configuration, Policy: req.Role.Version,
+		At: req.Arrived.UTC(), Budget: b.cfg.Request}
+	b.metrics.started(a.ctx)
+	return a
+}
+
+// newKey makes the key by which the outcome of a commit is found out.
+func newKey() string {
+	var k [16]byte
+	_, _ = rand.Read(k[:]) // crypto/rand.Read never fails (Go 1.24)
+	return hex.EncodeToString(k[:])
+}
+
+func describe(f merge.Filter) string {
+	var parts []string
+	if len(f.Types) > 0 {
+		parts = append(parts, "_type="+strings.Join(f.Types, ","))
+	}
+	for _, t := range []struct {
+		name string
+		at   time.Time
+	}{{"start", f.Start}, {"end", f.End}, {"_since", f.Since}} {
+		if !t.at.IsZero() {
+			parts = append(parts, t.name+"="+t.at.UTC().Format(time.RFC3339))
+		}
+	}
+	return strings.Join(parts, "&")
+}
+
+// end gives back what the access holds. The memory of the record is garbage from here on.
+func (a *access) end() {
+	if a.roomHeld {
+		a.b.room.giveBack(a.b.cfg.RequestBytes)
+	}
+	a.b.metrics.ended(a.caller, time.Since(a.req.Arrived))
+	a.span.End()
+	a.cancel()
+}
+
+func (a *access) outcome(word string) {
+	a.span.SetAttributes(attribute.String(keyOutcome, word))
+	a.b.metrics.outcome(a.caller, a.req.Face, word)
+	a.b.log.InfoContext(a.caller, "request", keyRequest, a.req.ID, keyFace, a.req.Face, keyOperation, a.req.Operation, keyOutcome, word,
+		keyDuration, time.Since(a.req.Arrived))
+}
+
+// trace asks the demographics service once, before consent.
+func (a *access) trace() *Refusal {
+	ctx, cancel := context.WithTimeout(a.ctx, a.b.cfg.TraceTimeout)
+	defer cancel()
+	subject, err := traceSafely(ctx, a.b.cfg.Tracer, a.req.Subject, a.req.ID)
+	if err != nil || subject.Number != a.req.Subject {
+		if a.caller.Err() != nil {
+			return a.refuse(Gone, consent.ReasonCancelled, "")
+		}
+		return a.refuse(Transient, consent.ReasonTraceUnavailable, "R-4")
+	}
+	a.subject = subject
+	a.entry.Standing, a.entry.Supersedes = subject.Standing, subject.Supersedes
+	if a.req.BirthDate != "" && subject.Standing == record.Live && a.req.BirthDate != subject.BirthDate {
+		return a.refuse(NotFound, consent.ReasonMismatch, "C-2.3")
+	}
+	return nil
+}
+
+// traceSafely turns a panic of a demographics adapter into an error that holds nothing of its value.
+func traceSafely(ctx context.Context, t Tracer, n record.NHSNumber, id string) (s record.Subject, err error) {
+	defer func() {
+		if recover() != nil {
+			err = ErrPanicked
+		}
+	}()
+	return t.Trace(ctx, n, id)
+}
+
+func (a *access) decide() *Refusal {
+	q := consent.Question{Subject: a.subject, Requester: a.req.Requester, Role: a.req.Role, Purpose: a.req.Purpose, Permission: a.req.Permission,
+		Relationship: a.req.Relationship, BreakGlassReason: a.req.BreakGlassReason, DeceasedWindow: a.b.cfg.DeceasedWindow, Now: time.Now().UTC()}
+	for _, c := range a.b.custodians {
+		q.Custodians = append(q.Custodians, c.Rules)
+	}
+	d := consent.Decide(a.ctx, a.b.cfg.Ledger, q)
+	return a.apply(d)
+}
+
+// apply takes a decision: a permit to go on with, or a recorded refusal.
+func (a *access) apply(d consent.Decision) *Refusal {
+	a.entry.Decision = d
+	if p, ok := d.Permit(); ok {
+		a.permit = p
+		a.entry.Asked = nil
+		for _, c := range a.b.custodians {
+			if p.Sections(c.Rules.Custodian.Key) != 0 {
+				a.entry.Asked = append(a.entry.Asked, c.Rules.Custodian.Key)
+			}
+		}
+		return nil
+	}
+	return a.refuse(kindOf(d), d.Reason, d.Rule)
+}
+
+// kindOf says what a decision that permits nothing is to the caller.
+func kindOf(d consent.Decision) Kind {
+	switch {
+	case d.Outcome == consent.Neutral:
+		return NotFound
+	case d.Outcome == consent.Suppressed:
+		return Suppressed
+	case d.Reason == consent.ReasonCannotKnow:
+		return Transient
+	}
+	return Forbidden
+}
+
+func (a *access) begin() *Refusal {
+	ctx, span := a.b.spans.Start(a.ctx, "ledger begin")
+	defer span.End()
+	opened, err := a.b.cfg.Ledger.Begin(ctx, a.permit, a.entry)
+	if err != nil {
+		// Nothing is known to be recorded, so nobody is asked.
+		return &Refusal{Kind: Transient, RetryAfter: time.Second}
+	}
+	a.opened = opened
+	a.merging = merge.Request{Base: a.b.cfg.Base, CodeBase: a.b.cfg.CodeBase, Subject: a.subject, Handle: a.b.handles.Seal(a.subject.Number),
+		PatientView: a.req.Purpose == record.PatientAccess, Now: time.Now().UTC(), IDKey: a.b.cfg.IDKey, Filter: a.req.Filter, RequestID: a.req.ID}
+	return nil
+}
+
+// refuse records a refusal before an access is open. If it cannot be recorded, the caller is told that the ledger is unavailable and nothing
+// else (P1 holds for refusals too: what is not on record is not said).
+func (a *access) refuse(kind Kind, reason consent.Reason, rule string) *Refusal {
+	a.entry.Reason, a.entry.Rule = reason, rule
+	r := &Refusal{Kind: kind, Reason: reason, Rule: rule}
+	if a.opened.Valid() {
+		return a.close(audit.TypeRefused, reason, nil, r)
+	}
+	receipt, err := a.b.cfg.Ledger.Refuse(context.WithoutCancel(a.ctx), a.entry)
+	if err != nil {
+		return &Refusal{Kind: Transient, RetryAfter: time.Second}
+	}
+	r.Receipt = receipt
+	return a.public(r)
+}
+
+// public makes a refusal fit for the caller: neutral answers wait and lose their reason, suppression names contacts.
+func (a *access) public(r *Refusal) *Refusal {
+	switch r.Kind {
+	case NotFound:
+		a.waitNeutral()
+		return &Refusal{Kind: NotFound, Statuses: a.b.troubled()}
+	case Suppressed:
+		for _, c := range a.b.custodians {
+			r.Statuses = append(r.Statuses, record.Status{Custodian: c.Rules.Custodian, State: record.Withheld, Reason: string(consent.ReasonObjection), Adapter: c.Adapter})
+		}
+	case Transient:
+		if r.RetryAfter == 0 {
+			r.RetryAfter = time.Second
+		}
+	}
+	return r
+}
+
+// waitNeutral holds the answer until arrival + neutralWait, so that the six neutral classes cannot be told apart by time.
+func (a *access) waitNeutral() {
+	if a.roomHeld { // nothing of a record is held while waiting
+		a.roomHeld = false
+		a.b.room.giveBack(a.b.cfg.RequestBytes)
+	}
+	t := time.NewTimer(time.Until(a.req.Arrived.Add(a.b.cfg.NeutralWait)))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-a.caller.Done():
+	}
+}
+
+// close writes the closing entry of an access that shows nothing (more).
+func (a *access) close(t audit.EntryType, reason consent.Reason, statuses []record.Status, r *Refusal) *Refusal {
+	receipt, err := a.b.cfg.Ledger.Close(context.WithoutCancel(a.ctx), a.opened, t, reason, audit.Disclosure{Custodians: shownNothing(statuses)})
+	if err != nil && r.Kind != Gone {
+		r = &Refusal{Kind: Transient, RetryAfter: time.Second}
+	}
+	r.Receipt = receipt
+	r = a.public(r)
+	a.outcome(string(r.Kind))
+	return r
+}
+
+// release writes the closing entry that lets the answer leave; preferences are re-read in the same transaction.
+func (a *access) release(d audit.Disclosure) (audit.Receipt, error) {
+	ctx, span := a.b.spans.Start(a.ctx, "ledger release")
+	defer span.End()
+	return a.b.cfg.Ledger.Release(context.WithoutCancel(ctx), a.opened, a.permit, d)
+}
+
+func (a *access) releaseChunk(d audit.Disclosure) (audit.Receipt, error) {
+	ctx, span := a.b.spans.Start(a.ctx, "ledger release")
+	defer span.End()
+	return a.b.cfg.Ledger.ReleaseChunk(context.WithoutCancel(ctx), a.opened, a.permit, d)
+}
+
+// changed deals with a release that did not succeed. It returns nil if preferences changed, the new ones still permit something, and
+// nothing has been rebuilt yet: then a.permit is the new one.
+func (a *access) changed(err error, rebuilt bool, statuses []record.Status) *Refusal {
+	var c *audit.ConsentChangedError
+	if !errors.As(err, &c) {
+		// Not known to be recorded, so not released. The access is closed as abandoned by the ledger if this cannot close it either.
+		return a.close(audit.TypeRefused, consent.ReasonCannotKnow, statuses, &Refusal{Kind: Transient, RetryAfter: time.Second})
+	}
+	if rebuilt {
+		return a.close(audit.TypeRefused, consent.ReasonChanged, statuses, &Refusal{Kind: Transient, RetryAfter: time.Second})
+	}
+	d := a.permit.Again(c.Preferences, time.Now().UTC())
+	if p, ok := d.Permit(); ok {
+		a.permit = p
+		return nil
+	}
+	return a.close(audit.TypeRefused, d.Reason, statuses, &Refusal{Kind: kindOf(d), Reason: d.Reason, Rule: d.Rule})
+}
+
+// nothing ends an access that shows nothing: by what the custodians said, a released answer without matches, trouble, or the neutral answer.
+func (a *access) nothing(prepared []merge.Prepared, statuses []record.Status) (*Result, error) {
+	for i := range statuses { // a prepared part that shows nothing replaces the bare status
+		for _, p := range prepared {
+			if p.Status.Custodian.Key == statuses[i].Custodian.Key {
+				statuses[i] = p.Status
+			}
+		}
+	}
+	var withheld, trouble bool
+	for _, s := range statuses {
+		trouble = trouble || s.State.InTrouble() || s.State == record.NotAsked && s.Reason == record.NotAskedBudget
+		withheld = withheld || s.State == record.Withheld || s.State == record.NotAsked && s.Reason == record.NotAskedPermit
+	}
+	if a.caller.Err() != nil {
+		return nil, a.close(audit.TypeCancelled, consent.ReasonCancelled, statuses, &Refusal{Kind: Gone})
+	}
+	switch {
+	case trouble:
+		return nil, a.close(audit.TypeNothing, consent.ReasonTrouble, statuses, &Refusal{Kind: Transient, Statuses: statuses, RetryAfter: 5 * time.Second})
+	case !withheld:
+		return nil, a.close(audit.TypeNothing, consent.ReasonNobody, statuses, &Refusal{Kind: NotFound})
+	}
+	receipt, err := a.b.cfg.Ledger.Close(context.WithoutCancel(a.ctx), a.opened, audit.TypeNothing, consent.ReasonWithheld,
+		audit.Disclosure{Custodians: shownNothing(statuses)})
+	if err != nil {
+		a.outcome(string(Transient))
+		return nil, &Refusal{Kind: Transient, RetryAfter: time.Second}
+	}
+	a.outcome("withheld")
+	return &Result{Answer: merge.Assemble(a.merging, nil, statuses), Receipt: receipt, Nothing: true}, nil
+}
+
+// summary sends the last message of a stream. Its entry is durable already; a caller who left meanwhile is over-reported, never under.
+func (a *access) summary(ctx context.Context, sink Sink, authored, whole merge.Answer, receipt audit.Receipt) error {
+	order := make([]string, len(whole.Entries))
+	for i, e := range whole.Entries {
+		order[i] = e.FullURL
+	}
+	authored.Total = whole.Total
+	if ctx.Err() != nil || sink.Summary(authored, order, receipt) != nil {
+		return &Refusal{Kind: Gone, Receipt: receipt}
+	}
+	return nil
+}
+
+func showing(prepared []merge.Prepared) bool {
+	for _, p := range prepared {
+		if p.Status.State.Showing() {
+			return true
+		}
+	}
+	return false
+}
+
+func shownNothing(statuses []record.Status) []audit.Shown {
+	out := make([]audit.Shown, 0, len(statuses))
+	for _, s := range statuses {
+		if s.State == "" { // asked, and not heard of when the caller left
+			s.State, s.Reason = record.TimedOut, string(consent.ReasonCancelled)
+		}
+		out = append(out, audit.Shown{Key: s.Custodian.Key, State: s.State, Reason: s.Reason, Parts: s.Parts})
+	}
+	return out
+}
+
+// disclosure says what a whole answer shows: enough to prove a past view, too little to read it (L-5).
+func disclosure(answer merge.Answer, prepared []merge.Prepared) audit.Disclosure {
+	d := audit.Disclosure{Total: answer.Total}
+	bare := map[record.CustodianKey]merge.Prepared{}
+	for _, p := range prepared {
+		bare[p.Status.Custodian.Key] = p
+	}
+	for _, s := range answer.Statuses {
+		d.Custodians = append(d.Custodians, shown(s, bare[s.Custodian.Key]))
+	}
+	for _, e := range answer.Entries {
+		d.Bytes += int64(len(e.JSON))
+	}
+	return d
+}
+
+func chunkDisclosure(p merge.Prepared) audit.Disclosure {
+	return audit.Disclosure{Custodians: []audit.Shown{shown(p.Status, p)}}
+}
+
+func shown(s record.Status, p merge.Prepared) audit.Shown {
+	out := audit.Shown{Key: s.Custodian.Key, State: s.State, Reason: s.Reason, Parts: s.Parts, Sections: p.Sections, Count: len(p.Entries)}
+	for _, e := range p.Entries {
+		out.Digests = append(out.Digests, sha256.Sum256(e.JSON))
+	}
+	return out
+}

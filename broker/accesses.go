@@ -1,0 +1,73 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
+)
+
+// SearchRequest is a call of AuditService (L-6).
+type SearchRequest struct {
+	ID           string
+	Face         string
+	Requester    record.Requester
+	Role         consent.Role
+	Reason       string // why the question is asked; required of IG officers, kept with the question
+	Query        audit.Search
+	Arrived      time.Time
+	TokenProblem consent.Reason // as in Request
+}
+
+// SearchAccesses answers what the ledger knows, within what the requester may ask: an IG officer sees accesses by their own organisation's
+// staff to anyone, and by anyone to their own organisation's records; a person sees those to their own record. The question is itself an
+// entry. more reports that there are older ones. The error is always a [*Refusal].
+func (b *Broker) SearchAccesses(ctx context.Context, req SearchRequest) (found []audit.Found, more bool, r audit.Receipt, err error) {
+	var subject record.NHSNumber
+	if len(req.Query.Subjects) > 0 {
+		subject = req.Query.Subjects[0]
+	}
+	a := b.start(ctx, Request{ID: req.ID, Face: req.Face, Operation: "SearchAccesses", Subject: subject, Requester: req.Requester, Role: req.Role, Arrived: req.Arrived})
+	defer a.end()
+	refused := func(reason consent.Reason) ([]audit.Found, bool, audit.Receipt, error) {
+		refusal := a.refuse(Forbidden, reason, "L-6")
+		a.outcome(string(refusal.Kind))
+		return nil, false, audit.Receipt{}, refusal
+	}
+	q := req.Query
+	switch {
+	case req.TokenProblem != "":
+		return refused(req.TokenProblem)
+	case req.Requester.Kind == record.Person:
+		for _, n := range q.Subjects {
+			if n != req.Requester.Own {
+				return refused(consent.ReasonNotOwn)
+			}
+		}
+		q.Subjects, q.Within, q.Custodians = []record.NHSNumber{req.Requester.Own}, "", nil
+	case !req.Role.SearchesLedger || req.Requester.Kind != record.Professional:
+		return refused(consent.ReasonRole)
+	case req.Reason == "":
+		return nil, false, audit.Receipt{}, a.invalid("reason: say why the question is asked")
+	default:
+		q.Within = req.Requester.Organisation
+		for _, c := range b.custodians {
+			if c.Rules.Custodian.ODS == q.Within {
+				q.Custodians = append(q.Custodians, c.Rules.Custodian.Key)
+			}
+		}
+	}
+	if q.Limit < 0 || q.Limit > 1000 {
+		return nil, false, audit.Receipt{}, a.invalid("limit: 1 to 1000")
+	}
+	by := audit.Actor{Requester: req.Requester, RoleName: req.Role.Name, RequestID: req.ID, Reason: req.Reason, Face: req.Face}
+	found, more, r, failure := b.cfg.Ledger.Search(a.ctx, by, q)
+	if failure != nil {
+		a.outcome(string(Transient))
+		return nil, false, audit.Receipt{}, &Refusal{Kind: Transient, RetryAfter: time.Second}
+	}
+	a.outcome("answered")
+	return found, more, r, nil
+}

@@ -1,0 +1,167 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/mycarerecord/mycarerecord/broker/merge"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// custodian is a binding with its breaker and what is known of its health. One per endpoint, local to the process.
+type custodian struct {
+	Binding
+	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+
+	mu         sync.Mutex
+	lastState  record.State
+	lastAnswer time.Time
+	waitUntil  time.Time // a 429's Retry-After
+}
+
+// errIll and errNothingLearnt are what the breaker is told: the custodian is ill, or the call says nothing about it.
+var (
+	errIll           = errors.New("ill")
+	errNothingLearnt = errors.New("nothing learnt")
+)
+
+func newCustodian(b Binding, cfg Config) *custodian {
+	return &custodian{Binding: b, breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Name:        string(b.Rules.Custodian.Key),
+		MaxRequests: 1, // one probe when half open
+		Timeout:     cfg.BreakerOpen,
+		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= uint32(max(1, cfg.BreakerFailures)) },
+		// A caller who hangs up, or leaves less time than the custodian normally gets, says nothing about the custodian.
+		IsExcluded: func(err error) bool { return errors.Is(err, errNothingLearnt) },
+	})}
+}
+
+// Reasons of states, for statuses, logs and metrics. The list is closed.
+const (
+	reasonCustodian   = "custodian" // it withholds
+	reasonTimeout     = "timeout"
+	reasonUnreachable = "unreachable"
+	reasonThrottled   = "throttled"
+	reasonBreaker     = "breaker-open"
+	reasonCredentials = "unauthorised"
+	reasonMalformed   = "malformed"
+	reasonTooMuch     = "too-much"
+	reasonElsewhere   = "elsewhere"
+	reasonSubject     = "wrong-patient"
+	reasonSum         = "conservation"
+	reasonPanic       = "panic"
+)
+
+// verdict is what one call means: for the answer, for the breaker, for the operator.
+type verdict struct {
+	state   record.State
+	reason  string
+	breaker error // nil: healthy
+	alarm   bool
+}
+
+// verdicts is the table of design section 6, first match wins. The breaker hears of illness only: a custodian that says no is well.
+var verdicts = []struct {
+	err error
+	verdict
+}{
+	{ErrNoRecord, verdict{record.NoRecord, "", nil, false}},
+	{ErrWithheld, verdict{record.Withheld, reasonCustodian, nil, false}},
+	{ErrThrottled, verdict{record.Unavailable, reasonThrottled, nil, false}},
+	{ErrUnauthorised, verdict{record.Failed, reasonCredentials, nil, true}},
+	{ErrUnavailable, verdict{record.Unavailable, reasonUnreachable, errIll, false}},
+	{ErrWrongSubject, verdict{record.Failed, reasonSubject, errIll, true}},
+	{merge.ErrWrongSubject, verdict{record.Failed, reasonSubject, errIll, true}},
+	{ErrTooMuch, verdict{record.Failed, reasonTooMuch, errIll, false}},
+	{ErrElsewhere, verdict{record.Failed, reasonElsewhere, errIll, false}},
+	{ErrMalformed, verdict{record.Failed, reasonMalformed, errIll, false}},
+	{merge.ErrMalformed, verdict{record.Failed, reasonMalformed, errIll, false}},
+	{merge.ErrSum, verdict{record.Failed, reasonSum, nil, true}}, // our own bug
+	{ErrPanicked, verdict{record.Failed, reasonPanic, errIll, true}},
+}
+
+// judge maps the end of a call. callerLeft: the caller hung up. timedOut: the call's own time ran out. short: it had less time than
+// the custodian normally gets.
+func judge(err error, callerLeft, timedOut, short bool) verdict {
+	if err == nil {
+		return verdict{breaker: nil}
+	}
+	if callerLeft {
+		return verdict{record.TimedOut, reasonTimeout, errNothingLearnt, false}
+	}
+	if timedOut || errors.Is(err, ErrTimedOut) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		v := verdict{record.TimedOut, reasonTimeout, errIll, false}
+		if short {
+			v.breaker = errNothingLearnt
+		}
+		return v
+	}
+	for _, row := range verdicts {
+		if errors.Is(err, row.err) {
+			return row.verdict
+		}
+	}
+	return verdict{record.Failed, reasonMalformed, errIll, true} // an adapter that breaks its contract
+}
+
+func (c *custodian) throttled(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return now.Before(c.waitUntil)
+}
+
+// maxThrottle caps how long one custodian's Retry-After keeps us away.
+const maxThrottle = time.Minute
+
+func (c *custodian) throttle(until time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if latest := time.Now().Add(maxThrottle); until.After(latest) {
+		until = latest
+	}
+	c.waitUntil = until
+}
+
+func (c *custodian) answered(s record.State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lastState, c.lastAnswer = s, time.Now().UTC()
+}
+
+// CustodianHealth is what ListCustodians shows of one custodian.
+type CustodianHealth struct {
+	Custodian  record.Custodian
+	Adapter    string
+	Breaker    string       // "closed", "open", "half-open"
+	LastState  record.State // of the last answer; "" before the first
+	LastAnswer time.Time    // zero before the first
+}
+
+// Custodians lists the configured custodians in order. It asks nobody and says nothing of any person.
+func (b *Broker) Custodians() []CustodianHealth {
+	out := make([]CustodianHealth, 0, len(b.custodians))
+	for _, c := range b.custodians {
+		h := CustodianHealth{Custodian: c.Rules.Custodian, Adapter: c.Adapter, Breaker: c.breaker.State().String()}
+		c.mu.Lock()
+		h.LastState, h.LastAnswer = c.lastState, c.lastAnswer
+		c.mu.Unlock()
+		out = append(out, h)
+	}
+	return out
+}
+
+// troubled lists custodians whose breaker is not closed: the broker's own recent state, never this request's, so that a neutral answer
+// names the same for everyone (design section 3).
+func (b *Broker) troubled() []record.Status {
+	var out []record.Status
+	for _, c := range b.custodians {
+		if c.breaker.State() != gobreaker.StateClosed {
+			out = append(out, record.Status{Custodian: c.Rules.Custodian, State: record.Unavailable, Reason: reasonBreaker, Adapter: c.Adapter})
+		}
+	}
+	return out
+}

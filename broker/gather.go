@@ -1,0 +1,272 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/broker/merge"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
+)
+
+// held is what became of asking one custodian: its reply while the request lives, and its part of the answer under one version of the
+// preferences.
+type held struct {
+	c        *custodian
+	reply    merge.Reply
+	failed   bool // no reply to prepare; prepared.Status says why
+	prepared merge.Prepared
+	version  uint64 // of the preferences under which prepared was made
+	sent     bool   // a stream has sent it: it is final
+}
+
+// gather asks, in parallel, every custodian that the permit leaves something to give, and yields what became of each as it comes, until all
+// have or the budget has gone. It is the only function that reaches a custodian, and it takes the proof that this was permitted and that it
+// is on record. A custodian that hangs, panics or lies costs its own place.
+func (a *access) gather(p consent.Permit, o audit.Opened) iter.Seq[held] {
+	return func(yield func(held) bool) {
+		if !p.Valid() || !o.Valid() {
+			return
+		}
+		asked := 0
+		answers := make(chan held, len(a.b.custodians)) // room for every last word: nobody blocks when yield has stopped
+		for _, c := range a.b.custodians {
+			if p.Sections(c.Rules.Custodian.Key) == 0 {
+				continue
+			}
+			asked++
+			go func() { answers <- a.ask(c, p) }()
+		}
+		for range asked {
+			if !yield(<-answers) {
+				return
+			}
+		}
+	}
+}
+
+// ask gets one custodian's part. It returns by the custodian's deadline whatever the source does.
+func (a *access) ask(c *custodian, p consent.Permit) held {
+	now := time.Now()
+	h := held{c: c, failed: true, version: p.Position()}
+	h.prepared.Status = record.Status{Custodian: c.Rules.Custodian, Adapter: c.Adapter, Asked: now.UTC()}
+	status := &h.prepared.Status
+	left := time.Until(a.deadline) - a.b.cfg.Reserve
+	switch {
+	case left <= 0:
+		status.State, status.Reason, status.Asked = record.NotAsked, record.NotAskedBudget, time.Time{}
+		return h
+	case c.throttled(now):
+		status.State, status.Reason, status.Asked = record.Unavailable, reasonThrottled, time.Time{}
+		return h
+	}
+	done, err := c.breaker.Allow()
+	if err != nil {
+		status.State, status.Reason, status.Asked = record.Unavailable, reasonBreaker, time.Time{}
+		a.b.metrics.custodian(a.caller, c, status.State, 0)
+		return h
+	}
+	ctx, span := a.b.spans.Start(a.ctx, "custodian", trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.String(keyCustodian, string(c.Rules.Custodian.Key))))
+	defer span.End()
+	ctx, cancel := context.WithTimeout(ctx, min(left, c.Timeout))
+	defer cancel()
+
+	var held int64 // decoded bytes that this reply holds of the request's budget
+	limits := a.b.cfg.Limits
+	limits.Take = func(n int64) bool {
+		ok := a.used.take(n)
+		if ok {
+			held += n
+		}
+		return ok
+	}
+	reply, err := fetch(ctx, c.Source, a.query(ctx, c, p, limits))
+	if err == nil {
+		h.reply = merge.Reply{Custodian: c.Rules.Custodian, Base: reply.Base, Entries: reply.Entries, Parts: reply.Parts, Adapter: reply.Adapter,
+			Conversions: reply.Conversions, Asked: now.UTC(), Took: time.Since(now)}
+		err = a.build(&h, p)
+	}
+	if err != nil {
+		a.used.n.Add(-held)
+		h.reply = merge.Reply{}
+		h.failed = true
+	}
+	v := judge(err, a.caller.Err() != nil, errors.Is(ctx.Err(), context.DeadlineExceeded), left < c.Timeout)
+	done(v.breaker)
+	if err != nil {
+		status.State, status.Reason = v.state, v.reason
+	}
+	status.Took = time.Since(now)
+	var t *ThrottledError
+	if errors.As(err, &t) {
+		c.throttle(now.Add(t.After))
+	}
+	c.answered(status.State)
+	span.SetAttributes(attribute.String(keyState, string(status.State)), attribute.String(keyReason, status.Reason), attribute.Int(keyCount, status.Shown))
+	a.b.metrics.custodian(a.caller, c, status.State, status.Took)
+	if v.alarm || h.prepared.Alarm {
+		a.b.metrics.alarm(a.caller, c, status.Reason)
+		a.b.log.ErrorContext(a.caller, "custodian needs an operator", keyRequest, a.req.ID, keyCustodian, c.Rules.Custodian.Key, keyState, status.State, keyReason, status.Reason)
+	} else if status.State.InTrouble() {
+		a.b.log.WarnContext(a.caller, "custodian in trouble", keyRequest, a.req.ID, keyCustodian, c.Rules.Custodian.Key, keyState, status.State, keyReason, status.Reason,
+			keyDuration, status.Took)
+	}
+	return h
+}
+
+// query is what a custodian is asked: no more about the request than it needs.
+func (a *access) query(ctx context.Context, c *custodian, p consent.Permit, limits Limits) Query {
+	q := Query{Subject: a.subject, Requester: a.req.Requester, Purpose: a.req.Purpose, RequestID: a.req.ID, Sections: p.Sections(c.Rules.Custodian.Key), Limits: limits}
+	if a.req.Demographics {
+		q.Types = []string{"Patient"}
+	}
+	if c.TraceContext {
+		carrier := propagation.MapCarrier{}
+		propagation.TraceContext{}.Inject(ctx, carrier) // never baggage
+		q.Trace = carrier
+	}
+	return q
+}
+
+// fetch calls the source in a goroutine of its own, so that one which ignores its context costs that goroutine and nothing else.
+func fetch(ctx context.Context, s Source, q Query) (Reply, error) {
+	type answer struct {
+		reply Reply
+		err   error
+	}
+	ch := make(chan answer, 1) // room for an answer that nobody waits for any more
+	go func() {
+		var x answer
+		defer func() {
+			if v := recover(); v != nil {
+				x = answer{err: fmt.Errorf("%w: %T", ErrPanicked, v)} // the type only: the value may hold patient data
+			}
+			ch <- x
+		}()
+		x.reply, x.err = s.Fetch(ctx, q)
+		if x.err == nil && len(x.reply.Entries) == 0 {
+			x.err = ErrNoRecord
+		}
+	}()
+	select {
+	case x := <-ch:
+		return x.reply, x.err
+	case <-ctx.Done():
+		return Reply{}, ErrTimedOut
+	}
+}
+
+// build makes the custodian's part of the answer under a permit. A panic of ours in it costs that custodian only.
+func (a *access) build(h *held, p consent.Permit) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: %T", ErrPanicked, v)
+		}
+	}()
+	rules := h.c.Merge
+	rules.Permitted = p.Sections(h.c.Rules.Custodian.Key)
+	rules.PatientEntered = h.c.Rules.PatientEntered
+	asked, took := h.prepared.Status.Asked, h.prepared.Status.Took
+	prepared, err := merge.Prepare(a.merging, rules, h.reply)
+	if err != nil {
+		return err
+	}
+	prepared.Status.Asked, prepared.Status.Took = asked, took
+	h.prepared, h.failed, h.version = prepared, false, p.Position()
+	markWithheld(&h.prepared.Status, p, h.c.Rules.Custodian.Key)
+	return nil
+}
+
+// prepare makes h's part again if preferences changed since; a part that was sent is final.
+func (a *access) prepare(h held) held {
+	if h.failed || h.sent || h.version == a.permit.Position() {
+		return h
+	}
+	key := h.c.Rules.Custodian.Key
+	if a.permit.Sections(key) == 0 {
+		h.prepared = merge.Prepared{Status: decided(h.c, a.permit)}
+		h.version = a.permit.Position()
+		return h
+	}
+	if err := a.build(&h, a.permit); err != nil {
+		v := judge(err, false, false, false)
+		h.prepared = merge.Prepared{Status: record.Status{Custodian: h.c.Rules.Custodian, Adapter: h.c.Adapter, State: v.state, Reason: v.reason, Asked: h.reply.Asked, Took: h.reply.Took}}
+		h.failed = true
+	}
+	return h
+}
+
+// prepared returns the parts under the permit now in force, and the status of every configured custodian in order.
+func (a *access) prepared(list []held) ([]merge.Prepared, []record.Status) {
+	var parts []merge.Prepared
+	byKey := map[record.CustodianKey]record.Status{}
+	for i := range list {
+		list[i] = a.prepare(list[i])
+		p := list[i].prepared
+		byKey[p.Status.Custodian.Key] = p.Status
+		if p.Status.State.Showing() {
+			parts = append(parts, p)
+		}
+	}
+	statuses := make([]record.Status, 0, len(a.b.custodians))
+	for _, c := range a.b.custodians {
+		s, ok := byKey[c.Rules.Custodian.Key]
+		if !ok {
+			s = decided(c, a.permit)
+		}
+		statuses = append(statuses, s)
+	}
+	return parts, statuses
+}
+
+// decided is the status of a custodian that has not answered, from the decision alone: withheld, not asked, or (State "") not heard of yet.
+func decided(c *custodian, p consent.Permit) record.Status {
+	s := record.Status{Custodian: c.Rules.Custodian, Adapter: c.Adapter}
+	if p.Sections(c.Rules.Custodian.Key) != 0 {
+		return s
+	}
+	s.State, s.Reason = record.NotAsked, record.NotAskedPermit
+	for _, d := range p.Decision().Custodians {
+		if d.Key != c.Rules.Custodian.Key {
+			continue
+		}
+		for _, part := range d.Parts {
+			if part.Outcome == consent.Suppressed {
+				s.State, s.Reason, s.Rule = record.Withheld, string(part.Reason), part.Rule
+				return s
+			}
+			s.Rule = part.Rule
+		}
+	}
+	return s
+}
+
+// markWithheld says of each section that the permit does not hold that it is missing, whether or not anything was held there: a part that
+// came and went with the content would tell that there is some. An answer with such a section is never whole (P6).
+func markWithheld(s *record.Status, p consent.Permit, key record.CustodianKey) {
+	missing := record.AllSections.Without(p.Sections(key))
+	if missing == 0 || !s.State.Showing() {
+		return
+	}
+	s.State = record.ReturnedInPart
+	named := map[string]bool{}
+	for _, part := range s.Parts {
+		if part.Reason == record.PartWithheld {
+			named[part.Section] = true
+		}
+	}
+	for _, x := range missing.List() {
+		if !named[x.Code()] {
+			s.Parts = append(s.Parts, record.Part{Section: x.Code(), Reason: record.PartWithheld})
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+const scope = "github.com/mycarerecord/mycarerecord/broker"
+
+// seconds are the buckets of every histogram of times: 5 ms to 10 s.
+var seconds = metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 8, 10)
+
+// metrics are the counters of the broker. No label can hold a person.
+type metrics struct {
+	requests, states, alarms metric.Int64Counter
+	running                  metric.Int64UpDownCounter
+	duration, latency        metric.Float64Histogram
+}
+
+func instruments(tp trace.TracerProvider, mp metric.MeterProvider, b *Broker) (trace.Tracer, *metrics, error) {
+	if tp == nil {
+		tp = tracenoop.NewTracerProvider()
+	}
+	if mp == nil {
+		mp = metricnoop.NewMeterProvider()
+	}
+	meter, m := mp.Meter(scope), &metrics{}
+	var err error
+	keep := func(e error) {
+		if err == nil {
+			err = e
+		}
+	}
+	var e error
+	m.requests, e = meter.Int64Counter("mcr_requests", metric.WithDescription("record requests by face and outcome"))
+	keep(e)
+	m.running, e = meter.Int64UpDownCounter("mcr_requests_running", metric.WithDescription("record requests on their way"))
+	keep(e)
+	m.duration, e = meter.Float64Histogram("mcr_request_duration", metric.WithUnit("s"), metric.WithDescription("arrival to release or refusal"), seconds)
+	keep(e)
+	m.states, e = meter.Int64Counter("mcr_custodian_states", metric.WithDescription("answers of custodians by state"))
+	keep(e)
+	m.latency, e = meter.Float64Histogram("mcr_custodian_duration", metric.WithUnit("s"), metric.WithDescription("asking one custodian"), seconds)
+	keep(e)
+	m.alarms, e = meter.Int64Counter("mcr_custodian_alarms", metric.WithDescription("answers that need an operator: wrong person, refused credentials, sums"))
+	keep(e)
+	breaker, e := meter.Int64ObservableGauge("mcr_breaker_state", metric.WithDescription("0 closed, 1 half open, 2 open"))
+	keep(e)
+	inFlight, e := meter.Int64ObservableGauge("mcr_bytes_in_flight", metric.WithUnit("By"), metric.WithDescription("memory reserved for requests"))
+	keep(e)
+	position, e := meter.Int64ObservableGauge("mcr_ledger_position", metric.WithDescription("entries in the ledger"))
+	keep(e)
+	open, e := meter.Int64ObservableGauge("mcr_ledger_open", metric.WithDescription("accesses that are not closed"))
+	keep(e)
+	batches, e := meter.Int64ObservableCounter("mcr_ledger_batches", metric.WithDescription("commits"))
+	keep(e)
+	batch, e := meter.Int64ObservableGauge("mcr_ledger_batch_size", metric.WithDescription("entries in the last commit"))
+	keep(e)
+	commit, e := meter.Float64ObservableGauge("mcr_ledger_commit_duration", metric.WithUnit("s"), metric.WithDescription("time of the last commit"))
+	keep(e)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		for _, c := range b.custodians {
+			v := map[gobreaker.State]int64{gobreaker.StateClosed: 0, gobreaker.StateHalfOpen: 1, gobreaker.StateOpen: 2}[c.breaker.State()]
+			o.ObserveInt64(breaker, v, metric.WithAttributes(attribute.String(keyCustodian, string(c.Rules.Custodian.Key))))
+		}
+		o.ObserveInt64(inFlight, b.room.used())
+		s := b.cfg.Ledger.Stats()
+		o.ObserveInt64(position, int64(s.Position))
+		o.ObserveInt64(open, int64(s.Open))
+		o.ObserveInt64(batches, int64(s.Batches))
+		o.ObserveInt64(batch, int64(s.LastBatch))
+		o.ObserveFloat64(commit, s.LastCommit.Seconds())
+		return nil
+	}, breaker, inFlight, position, open, batches, batch, commit)
+	return tp.Tracer(scope), m, err
+}
+
+func (m *metrics) started(ctx context.Context) { m.running.Add(ctx, 1) }
+
+func (m *metrics) ended(ctx context.Context, took time.Duration) {
+	m.running.Add(ctx, -1)
+	m.duration.Record(ctx, took.Seconds())
+}
+
+func (m *metrics) outcome(ctx context.Context, face, word string) {
+	m.requests.Add(ctx, 1, metric.WithAttributes(attribute.String(keyFace, face), attribute.String(keyOutcome, word)))
+}
+
+func (m *metrics) custodian(ctx context.Context, c *custodian, s record.State, took time.Duration) {
+	key := attribute.String(keyCustodian, string(c.Rules.Custodian.Key))
+	m.states.Add(ctx, 1, metric.WithAttributes(key, attribute.String(keyState, string(s))))
+	if took > 0 {
+		m.latency.Record(ctx, took.Seconds(), metric.WithAttributes(key))
+	}
+}
+
+func (m *metrics) alarm(ctx context.Context, c *custodian, reason string) {
+	m.alarms.Add(ctx, 1, metric.WithAttributes(attribute.String(keyCustodian, string(c.Rules.Custodian.Key)), attribute.String(keyReason, reason)))
+}

@@ -1,0 +1,156 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
+)
+
+// ObjectionRequest is a call of ConsentService (C-10).
+type ObjectionRequest struct {
+	ID           string // X-Request-ID
+	Face         string
+	Requester    record.Requester
+	Role         consent.Role
+	Subject      record.NHSNumber
+	BirthDate    string // YYYY-MM-DD; the trace must confirm it. Not needed of the person themselves
+	Reason       string // why, in the caller's words; may be empty
+	Key          string // 32 hex digits; makes a change safe to repeat; "" makes one
+	Arrived      time.Time
+	TokenProblem consent.Reason // as in Request
+}
+
+// RecordObjection records an objection, in force from the moment that this returns. The error is always a [*Refusal].
+func (b *Broker) RecordObjection(ctx context.Context, req ObjectionRequest, o consent.Objection) (consent.Objection, audit.Receipt, error) {
+	a, by, refusal := b.openObjections(ctx, req, "RecordObjection", req.Role.RecordsObjections)
+	if refusal != nil {
+		return consent.Objection{}, audit.Receipt{}, refusal
+	}
+	defer a.end()
+	if field := b.checkObjection(o); field != "" {
+		return consent.Objection{}, audit.Receipt{}, a.invalid(field)
+	}
+	o.AuthorUser, o.AuthorName, o.AuthorRole, o.AuthorODS = req.Requester.User, req.Requester.Name, req.Role.Name, req.Requester.Organisation
+	o, receipt, err := b.cfg.Ledger.RecordObjection(context.WithoutCancel(a.ctx), by, a.subject.Number, o, keyOr(req.Key))
+	return o, receipt, a.done(err)
+}
+
+// WithdrawObjection ends an objection. The error is always a [*Refusal]; an objection that is not this person's is Invalid.
+func (b *Broker) WithdrawObjection(ctx context.Context, req ObjectionRequest, id string) (consent.Objection, audit.Receipt, error) {
+	a, by, refusal := b.openObjections(ctx, req, "WithdrawObjection", req.Role.RecordsObjections)
+	if refusal != nil {
+		return consent.Objection{}, audit.Receipt{}, refusal
+	}
+	defer a.end()
+	o, receipt, err := b.cfg.Ledger.WithdrawObjection(context.WithoutCancel(a.ctx), by, a.numbers(), id, keyOr(req.Key))
+	return o, receipt, a.done(err)
+}
+
+// ShowObjections lists the person's objections, all statuses; the look is recorded. The error is always a [*Refusal].
+func (b *Broker) ShowObjections(ctx context.Context, req ObjectionRequest) ([]consent.Objection, audit.Receipt, error) {
+	a, by, refusal := b.openObjections(ctx, req, "ShowObjections", req.Role.SeesObjections)
+	if refusal != nil {
+		return nil, audit.Receipt{}, refusal
+	}
+	defer a.end()
+	list, receipt, err := b.cfg.Ledger.ReadObjections(context.WithoutCancel(a.ctx), by, a.numbers())
+	return list, receipt, a.done(err)
+}
+
+// openObjections checks who asks (C-10) and that the person is who they are said to be; for a neutral class the answer is neutral.
+func (b *Broker) openObjections(ctx context.Context, req ObjectionRequest, operation string, may bool) (*access, audit.Actor, *Refusal) {
+	a := b.start(ctx, Request{ID: req.ID, Face: req.Face, Operation: operation, Subject: req.Subject, BirthDate: req.BirthDate, Requester: req.Requester,
+		Role: req.Role, Arrived: req.Arrived})
+	self := req.Requester.Kind == record.Person
+	refusal := func() *Refusal {
+		switch {
+		case req.TokenProblem != "":
+			return a.refuse(Forbidden, req.TokenProblem, "C-10")
+		case !may || req.Requester.Kind == record.System:
+			return a.refuse(Forbidden, consent.ReasonRole, "C-10")
+		case self && req.Requester.Own != req.Subject:
+			return a.refuse(Forbidden, consent.ReasonNotOwn, "C-10")
+		case !self && req.BirthDate == "":
+			return a.invalid("birth_date: give the person's date of birth, YYYY-MM-DD")
+		}
+		if refusal := a.trace(); refusal != nil {
+			return refusal
+		}
+		return a.neutralStanding()
+	}()
+	if refusal != nil {
+		a.outcome(string(refusal.Kind))
+		a.end()
+		return nil, audit.Actor{}, refusal
+	}
+	return a, audit.Actor{Requester: req.Requester, RoleName: req.Role.Name, RequestID: req.ID, Reason: req.Reason, Face: req.Face}, nil
+}
+
+// neutralStanding refuses people of a neutral class (C-2.3), by the same words as any other request about them.
+func (a *access) neutralStanding() *Refusal {
+	reasons := map[record.Standing]consent.Reason{record.Superseded: consent.ReasonSuperseded, record.Restricted: consent.ReasonRestricted,
+		record.Invalidated: consent.ReasonInvalidated, record.Unknown: consent.ReasonUnknown}
+	if reason, neutral := reasons[a.subject.Standing]; neutral {
+		return a.refuse(NotFound, reason, "C-2.3")
+	}
+	if a.subject.Standing == record.Deceased && a.req.BirthDate != "" && a.req.BirthDate != a.subject.BirthDate {
+		return a.refuse(NotFound, consent.ReasonMismatch, "C-2.3")
+	}
+	return nil
+}
+
+func (a *access) numbers() []record.NHSNumber {
+	return append([]record.NHSNumber{a.subject.Number}, a.subject.Supersedes...)
+}
+
+// invalid refuses for a field that only the broker can judge. Nothing was asked about anybody, and nothing is recorded.
+func (a *access) invalid(field string) *Refusal {
+	a.outcome(string(Invalid))
+	return &Refusal{Kind: Invalid, Field: field}
+}
+
+// done maps what the ledger said of a change or a look.
+func (a *access) done(err error) error {
+	switch {
+	case err == nil:
+		a.outcome("recorded")
+		return nil
+	case errors.Is(err, audit.ErrNotFound):
+		return a.invalid("objection_id: no such objection of this person; list them first")
+	case errors.Is(err, audit.ErrStale):
+		return a.invalid("objection_id: it changed since it was read; list them again")
+	}
+	a.outcome(string(Transient))
+	return &Refusal{Kind: Transient, RetryAfter: time.Second}
+}
+
+// checkObjection returns what is wrong with an objection as it was sent, "" if nothing.
+func (b *Broker) checkObjection(o consent.Objection) string {
+	switch o.Scope {
+	case consent.ToAll, consent.ToSection:
+	case consent.ToCustodian:
+		for _, c := range b.custodians {
+			if c.Rules.Custodian.Key == o.Custodian {
+				return ""
+			}
+		}
+		return "custodian: no such custodian; ListCustodians names them"
+	default:
+		return "scope: one of all, custodian, section"
+	}
+	if !o.Until.IsZero() && !o.Until.After(o.From) {
+		return "until: must be after from"
+	}
+	return ""
+}
+
+func keyOr(key string) string {
+	if key == "" {
+		return newKey()
+	}
+	return key
+}
