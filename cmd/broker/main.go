@@ -1,0 +1,107 @@
+// Command broker is My Care Record's daemon: it answers clinicians' systems over gRPC and FHIR REST from many custodians, live, read-only,
+// with consent first and every access on record.
+//
+//	broker -config FILE                                        run
+//	broker check -config FILE                                  explain what is wrong with a configuration, by line and key
+//	broker keys -dir DIR                                       make the key files of a new ledger
+//	broker source check -config FILE -custodian KEY -nhs-number-file FILE   ask one custodian about a test person and say what is wrong
+//	broker policy explain -config FILE -job-role R -org ODS    say what a role may see
+//
+// Exit codes: 0 done, 1 failed, 2 wrong use or wrong configuration.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/mycarerecord/mycarerecord/cmd/internal/daemon"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+const usage = `usage:
+  broker -config FILE
+  broker check -config FILE
+  broker keys -dir DIR
+  broker source check -config FILE -custodian KEY -nhs-number-file FILE
+  broker policy explain -config FILE -job-role CODE -org ODS
+`
+
+func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	command := ""
+	for len(args) > 0 && len(args[0]) > 0 && args[0][0] != '-' {
+		command += args[0] + " "
+		args = args[1:]
+	}
+	flags := flag.NewFlagSet("broker", flag.ContinueOnError)
+	flags.SetOutput(errs)
+	flags.Usage = func() { fmt.Fprint(errs, usage) }
+	config := flags.String("config", "", "configuration file")
+	dir := flags.String("dir", "", "folder for key files")
+	custodian := flags.String("custodian", "", "key of one custodian")
+	numberFile := flags.String("nhs-number-file", "", "file that holds the NHS number of a test person, or - for standard input: a number on a command line would show in the list of processes")
+	jobRole := flags.String("job-role", "", "job role code")
+	org := flags.String("org", "", "ODS code of the requester's organisation")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(errs, "broker: %q is one word too many\n%s", flags.Arg(0), usage)
+		return 2
+	}
+	if command == "keys " {
+		if *dir == "" {
+			fmt.Fprint(errs, "broker keys: -dir is missing: name the folder to make\n")
+			return 2
+		}
+		return report(errs, daemon.CreateKeys(*dir))
+	}
+	if *config == "" {
+		fmt.Fprint(errs, "broker: -config is missing: name the configuration file\n"+usage)
+		return 2
+	}
+	cfg, err := daemon.Load(*config)
+	if err != nil {
+		fmt.Fprintln(errs, err)
+		return 2
+	}
+	switch command {
+	case "":
+		return report(errs, daemon.Run(ctx, cfg, daemon.Options{Log: errs}))
+	case "check ":
+		if err := daemon.Check(cfg); err != nil {
+			fmt.Fprintln(errs, err)
+			return 2
+		}
+		fmt.Fprintf(out, "%s: good. %d custodians, %d issuers; configuration %.12s\n", *config, len(cfg.Custodians), len(cfg.Issuers), cfg.Hash())
+		return 0
+	case "source check ":
+		return report(errs, daemon.SourceCheck(ctx, cfg, *custodian, *numberFile, out))
+	case "policy explain ":
+		return report(errs, daemon.PolicyExplain(cfg, *jobRole, *org, out))
+	}
+	fmt.Fprintf(errs, "broker: there is no command %q\n%s", command, usage)
+	return 2
+}
+
+func report(errs io.Writer, err error) int {
+	if err != nil {
+		fmt.Fprintln(errs, "broker:", err)
+		return 1
+	}
+	return 0
+}
