@@ -44,6 +44,9 @@ func (b *Broker) open(ctx context.Context, req Request) (*access, *Refusal) {
 		if req.TokenProblem != "" {
 			return a.refuse(Forbidden, req.TokenProblem, "C-2.4")
 		}
+		if req.Subject.IsZero() || req.Subject.IsTest() && !b.cfg.TestNumbers {
+			return a.invalid("nhs_number: give an NHS number; those from 999 000 0000 up are for testing, and this deployment does not take them")
+		}
 		if time.Until(a.deadline) < b.cfg.Minimum {
 			return a.refuse(OutOfTime, consent.ReasonBudget, "R-5")
 		}
@@ -139,7 +142,7 @@ func (a *access) trace() *Refusal {
 	}
 	a.subject = subject
 	a.entry.Standing, a.entry.Supersedes = subject.Standing, subject.Supersedes
-	if a.req.BirthDate != "" && subject.Standing == record.Live && a.req.BirthDate != subject.BirthDate {
+	if a.req.BirthDate != "" && (subject.Standing == record.Live || subject.Standing == record.Deceased) && a.req.BirthDate != subject.BirthDate {
 		return a.refuse(NotFound, consent.ReasonMismatch, "C-2.3")
 	}
 	return nil

@@ -97,9 +97,6 @@ func (a *access) neutralStanding() *Refusal {
 	if reason, neutral := reasons[a.subject.Standing]; neutral {
 		return a.refuse(NotFound, reason, "C-2.3")
 	}
-	if a.subject.Standing == record.Deceased && a.req.BirthDate != "" && a.req.BirthDate != a.subject.BirthDate {
-		return a.refuse(NotFound, consent.ReasonMismatch, "C-2.3")
-	}
 	return nil
 }
 

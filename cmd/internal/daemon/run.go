@@ -1,0 +1,230 @@
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/audit/sqlite"
+	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/authn"
+	"github.com/mycarerecord/mycarerecord/broker/fhirrest"
+	"github.com/mycarerecord/mycarerecord/broker/grpcapi"
+	"github.com/mycarerecord/mycarerecord/broker/policy"
+)
+
+// Version is the release; set when linking: -ldflags "-X …/cmd/internal/daemon.Version=v1.2.3".
+var Version = "development"
+
+// Addresses are where a running daemon listens.
+type Addresses struct{ REST, GRPC, Operations string } // host:port
+
+// Options are what a caller of Run may add. The zero value is right for the product.
+type Options struct {
+	Log   io.Writer               // JSON lines; nil: standard error
+	Ready func(Addresses)         // called once, when every listener answers
+	Spans []sdktrace.SpanExporter // more exporters, for tests
+}
+
+// Run is the daemon: it opens the ledger, refuses to serve what is unsound, listens, and returns when ctx ends and everything is drained, or
+// with the reason why it cannot go on. It reads top to bottom: that is the whole wiring.
+func Run(ctx context.Context, cfg Config, o Options) error {
+	if o.Log == nil {
+		o.Log = os.Stderr
+	}
+	debug.SetTraceback("none") // a crash must not print what was in memory
+	noCoreDumps()
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Telemetry.LogLevel)) // checked by Load
+	log := broker.NewLogger(o.Log, level)
+
+	// Telemetry first, so that everything after it can be seen.
+	telemetry, err := startTelemetry(ctx, cfg.Telemetry, o.Spans)
+	if err != nil {
+		return err
+	}
+	defer telemetry.stop()
+
+	// The ledger and its keys: without them there is no answer, so there is no start (L-8).
+	keys, err := loadKeys(cfg.Ledger.Keys)
+	if err != nil {
+		return err
+	}
+	table, err := policyTable(cfg)
+	if err != nil {
+		return err
+	}
+	store, err := sqlite.Open(ctx, cfg.Ledger.Path)
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	ledger, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys.ledger, Origin: cfg.Ledger.Origin, Timeout: time.Duration(cfg.Ledger.Timeout),
+		Configuration: cfg.Hash(), Policy: table.Version()})
+	if err != nil {
+		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
+	}
+	defer func() {
+		end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := errors.Join(ledger.Shutdown(end), store.Close()); err != nil {
+			log.Error("the ledger did not close cleanly", "problem", "ledger")
+		}
+	}()
+
+	// The broker over its custodians.
+	core, err := newBroker(cfg, ledger, keys, log, telemetry)
+	if err != nil {
+		return err
+	}
+
+	// Who may call.
+	keySets := authn.NewHTTPKeys(nil)
+	defer keySets.Close()
+	verifier, err := newVerifier(cfg, keySets)
+	if err != nil {
+		return err
+	}
+	limiter := authn.NewLimiter(authn.Limits{PerSecond: cfg.Limits.PerUser, Burst: cfg.Limits.PerUserBurst})
+
+	// The faces.
+	tlsConfig, err := serverTLS(cfg.Listen.TLS)
+	if err != nil {
+		return err
+	}
+	healthServer := health.NewServer()
+	grpcOptions := append(telemetry.grpcOptions(), grpc.Creds(grpcCredentials(tlsConfig)))
+	grpcServer := grpcapi.New(grpcapi.Config{Broker: core, Verifier: verifier, Policy: table, Ledger: ledger, Limiter: limiter, CodeBase: cfg.CodeBase,
+		Health: healthServer, Reflection: cfg.Reflection, Log: log, Options: grpcOptions})
+	rest := &http.Server{
+		Handler: telemetry.traceContext(fhirrest.New(fhirrest.Config{Broker: core, Verifier: verifier, Policy: table, Ledger: ledger, Limiter: limiter,
+			Base: cfg.PublicBase, CodeBase: cfg.CodeBase, Version: Version, Log: log})),
+		ReadHeaderTimeout: 2 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 30 * time.Second,
+		MaxHeaderBytes: 16 << 10, TLSConfig: tlsConfig, ErrorLog: slog.NewLogLogger(quiet{}, slog.LevelWarn),
+	}
+	var ready atomic.Bool
+	operations := &http.Server{Handler: telemetry.operations(ready.Load), ReadHeaderTimeout: 2 * time.Second, WriteTimeout: 10 * time.Second,
+		IdleTimeout: 30 * time.Second, MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(quiet{}, slog.LevelWarn)}
+
+	// Listen. The operations listener comes first, so that a supervisor sees a daemon that is up and not ready.
+	var addresses Addresses
+	listeners := make([]net.Listener, 3)
+	for i, l := range []struct {
+		want string
+		got  *string
+	}{{cfg.Listen.Operations, &addresses.Operations}, {cfg.Listen.REST, &addresses.REST}, {cfg.Listen.GRPC, &addresses.GRPC}} {
+		if listeners[i], err = net.Listen("tcp", l.want); err != nil {
+			for _, open := range listeners[:i] {
+				_ = open.Close()
+			}
+			return fmt.Errorf("cannot listen on %s: is another process using it, or is it not an address of this machine?", l.want)
+		}
+		*l.got = listeners[i].Addr().String()
+	}
+	failed := make(chan error, 3) // room for every listener's last word
+	go func() { failed <- operations.Serve(listeners[0]) }()
+	go func() {
+		if tlsConfig != nil {
+			failed <- rest.ServeTLS(listeners[1], "", "")
+			return
+		}
+		failed <- rest.Serve(listeners[1])
+	}()
+	go func() { failed <- grpcServer.Serve(listeners[2]) }()
+	ready.Store(true)
+	log.Info("ready", "version", Version, "listen", addresses.REST)
+	if o.Ready != nil {
+		o.Ready(addresses)
+	}
+
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		err = errors.New("a listener stopped")
+	}
+
+	// Drain: not ready, no new calls, at most one budget for those on their way, then stop. What is still open is closed in the ledger.
+	ready.Store(false)
+	healthServer.Shutdown()
+	log.Info("draining")
+	end, cancel := context.WithTimeout(context.Background(), time.Duration(cfg.Limits.Request))
+	defer cancel()
+	stopped := make(chan struct{})
+	go func() {
+		grpcServer.GracefulStop()
+		close(stopped)
+	}()
+	_ = rest.Shutdown(end) // what it could not wait for is closed below
+	select {
+	case <-stopped:
+	case <-end.Done():
+		grpcServer.Stop() // GracefulStop has no deadline of its own
+		<-stopped
+	}
+	_, _ = rest.Close(), operations.Close()
+	log.Info("stopped")
+	return err
+}
+
+func policyTable(cfg Config) (*policy.Table, error) {
+	if cfg.PolicyFile == "" {
+		return policy.Default(), nil
+	}
+	t, err := policy.Load(cfg.PolicyFile)
+	if err != nil {
+		return nil, fmt.Errorf("policyFile: %w", err)
+	}
+	return t, nil
+}
+
+func newVerifier(cfg Config, keys authn.Keys) (*authn.Verifier, error) {
+	c, err := authnConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return authn.New(c, keys)
+}
+
+// serverTLS reads the server's identity; nil without one, which Load allows on loopback only.
+func serverTLS(t TLS) (*tls.Config, error) {
+	if t.Certificate == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
+	if err != nil {
+		return nil, errors.New("listen.tls: certificate and key cannot be read, or do not belong together")
+	}
+	c := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	if t.ClientCA != "" {
+		pem, err := os.ReadFile(t.ClientCA)
+		c.ClientCAs = x509.NewCertPool()
+		if err != nil || !c.ClientCAs.AppendCertsFromPEM(pem) {
+			return nil, errors.New("listen.tls.clientCA: no certificate can be read from it")
+		}
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return c, nil
+}
+
+func grpcCredentials(c *tls.Config) credentials.TransportCredentials {
+	if c == nil {
+		return plain()
+	}
+	return credentials.NewTLS(c)
+}

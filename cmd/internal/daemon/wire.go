@@ -1,0 +1,125 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/mycarerecord/mycarerecord/adapters"
+	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/authn"
+	"github.com/mycarerecord/mycarerecord/broker/merge"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
+)
+
+func plain() credentials.TransportCredentials { return insecure.NewCredentials() }
+
+// newBroker binds every configured custodian to its source.
+func newBroker(cfg Config, ledger *audit.Ledger, keys keySet, log *slog.Logger, t *telemetry) (*broker.Broker, error) {
+	tracer, err := adapters.NewTracer(cfg.Demographics.Kind, &cfg.Demographics.Settings)
+	if err != nil {
+		return nil, fmt.Errorf("demographics.settings: %w", err)
+	}
+	c := broker.Config{
+		Tracer: tracer, Ledger: ledger, Base: cfg.PublicBase, CodeBase: cfg.CodeBase, IDKey: keys.ids, HandleKey: keys.handles, Configuration: cfg.Hash(),
+		Request: time.Duration(cfg.Limits.Request), Reserve: time.Duration(cfg.Limits.Reserve), Minimum: time.Duration(cfg.Limits.Minimum),
+		NeutralWait: time.Duration(cfg.Limits.NeutralWait), TraceTimeout: time.Duration(cfg.Demographics.Timeout),
+		DeceasedWindow: time.Duration(cfg.Demographics.DeceasedWindow), TestNumbers: cfg.TestNumbers,
+		RequestBytes: int64(cfg.Limits.RequestBytes), MaxInFlightBytes: int64(cfg.Limits.MaxInFlightBytes),
+		BreakerFailures: cfg.Limits.BreakerFailures, BreakerOpen: time.Duration(cfg.Limits.BreakerOpen), Log: log,
+	}
+	if t != nil {
+		c.Traces, c.Meters = t.traces, t.meters
+	}
+	c.Limits = broker.DefaultLimits
+	c.Limits.Bytes, c.Limits.Resources, c.Limits.Pages = int64(cfg.Limits.CustodianBytes), cfg.Limits.Resources, cfg.Limits.Pages
+	for i := range cfg.Custodians {
+		x := &cfg.Custodians[i]
+		source, err := adapters.New(x.Adapter, &x.Settings)
+		if err != nil {
+			return nil, fmt.Errorf("custodians[%d] %s: settings: %w", i, x.Key, err)
+		}
+		c.Custodians = append(c.Custodians, bind(x, source))
+	}
+	return broker.New(c)
+}
+
+func bind(x *Custodian, source broker.Source) broker.Binding {
+	var excluded record.Sections
+	for _, code := range x.ExcludedSections {
+		s, _ := record.ParseSection(code) // checked by Load
+		excluded = excluded.With(s)
+	}
+	var codes []merge.Code
+	for _, text := range x.ExcludedCodes {
+		system, code, _ := strings.Cut(text, "|")
+		codes = append(codes, merge.Code{System: system, Code: code})
+	}
+	return broker.Binding{
+		Rules: consent.CustodianRules{
+			Custodian:         record.Custodian{Key: x.Key, ODS: x.ODS, Name: x.Name, Kind: x.Kind, Contact: x.Contact},
+			EmergencyOverride: x.EmergencyOverride, Excluded: excluded, PatientEntered: x.PatientEntered || x.Kind == record.KindPatientEntered,
+		},
+		Merge: merge.Rules{TellCounts: x.TellCounts, LabelsEntered: x.LabelsEntered, LabelsNoPatient: x.LabelsNoPatient, Excluded: codes,
+			AcceptUnverified: x.AcceptUnverified},
+		Source: source, Adapter: x.Adapter, Timeout: time.Duration(x.Timeout), TraceContext: x.TraceContext,
+	}
+}
+
+// authnConfig turns settings into whom to believe.
+func authnConfig(cfg Config) (authn.Config, error) {
+	kinds := map[string]record.RequesterKind{"staff": record.Professional, "person": record.Person, "system": record.System}
+	c := authn.Config{Audience: cfg.Audience}
+	for _, x := range cfg.Issuers {
+		i := authn.Issuer{URL: x.URL, Algorithms: x.Algorithms, JWKSURL: x.JWKS, PlainHTTP: x.AllowPlainHTTP}
+		for _, v := range x.VouchesFor {
+			i.VouchesFor = append(i.VouchesFor, kinds[v])
+		}
+		c.Issuers = append(c.Issuers, i)
+	}
+	for i, x := range cfg.Clients {
+		text, err := os.ReadFile(x.JWKSFile)
+		if err != nil || len(text) > maxConfigBytes {
+			return authn.Config{}, fmt.Errorf("clients[%d].jwksFile: cannot be read", i)
+		}
+		c.Clients = append(c.Clients, authn.Client{ID: x.ID, Organisations: x.Organisations, Keys: text})
+	}
+	return c, nil
+}
+
+// Check does everything that Run does before it opens the ledger or listens, and nothing that leaves a trace: settings of adapters, issuers and
+// the policy table are read and built.
+func Check(cfg Config) error {
+	if _, err := policyTable(cfg); err != nil {
+		return err
+	}
+	if _, err := adapters.NewTracer(cfg.Demographics.Kind, &cfg.Demographics.Settings); err != nil {
+		return fmt.Errorf("demographics.settings: %w", err)
+	}
+	for i := range cfg.Custodians {
+		if _, err := adapters.New(cfg.Custodians[i].Adapter, &cfg.Custodians[i].Settings); err != nil {
+			return fmt.Errorf("custodians[%d] %s: settings: %w", i, cfg.Custodians[i].Key, err)
+		}
+	}
+	if _, err := newVerifier(cfg, noKeys{}); err != nil {
+		return err
+	}
+	_, err := serverTLS(cfg.Listen.TLS)
+	return err
+}
+
+// noKeys stands where a check must not fetch any.
+type noKeys struct{}
+
+// KeySet implements authn.Keys.
+func (noKeys) KeySet(context.Context, authn.Issuer) ([]byte, error) {
+	return nil, authn.ErrKeysUnavailable
+}
