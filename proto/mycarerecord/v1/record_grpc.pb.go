@@ -35,7 +35,7 @@ const (
 // states about the request (person, purpose, permission, relationship) must agree with the request: INVALID_ARGUMENT if not.
 //
 // Errors carry google.rpc.ErrorInfo with domain "mycarerecord"; its reason is one of INVALID, SUPPRESSED, FORBIDDEN, NOT_FOUND, TRANSIENT,
-// OVERLOADED, TIMEOUT, USE_STREAM, CANCELLED, UNAUTHENTICATED, THROTTLED, INTERNAL, and metadata `rule` and `why` name the rule where one may be
+// OVERLOADED, TIMEOUT, USE_STREAM, CANCELLED, UNAUTHENTICATED, EXPIRED, THROTTLED, UNIMPLEMENTED, INTERNAL; its metadata `rule` and `why` name the rule where one may be
 // named. google.rpc.BadRequest names fields, google.rpc.RetryInfo says when to ask again, CustodianStatuses says how the custodians
 // stand, Receipt where the refusal was recorded.
 type RecordServiceClient interface {
@@ -107,7 +107,7 @@ func (c *recordServiceClient) ListCustodians(ctx context.Context, in *ListCustod
 // states about the request (person, purpose, permission, relationship) must agree with the request: INVALID_ARGUMENT if not.
 //
 // Errors carry google.rpc.ErrorInfo with domain "mycarerecord"; its reason is one of INVALID, SUPPRESSED, FORBIDDEN, NOT_FOUND, TRANSIENT,
-// OVERLOADED, TIMEOUT, USE_STREAM, CANCELLED, UNAUTHENTICATED, THROTTLED, INTERNAL, and metadata `rule` and `why` name the rule where one may be
+// OVERLOADED, TIMEOUT, USE_STREAM, CANCELLED, UNAUTHENTICATED, EXPIRED, THROTTLED, UNIMPLEMENTED, INTERNAL; its metadata `rule` and `why` name the rule where one may be
 // named. google.rpc.BadRequest names fields, google.rpc.RetryInfo says when to ask again, CustodianStatuses says how the custodians
 // stand, Receipt where the refusal was recorded.
 type RecordServiceServer interface {

@@ -424,9 +424,9 @@ type Permission struct {
 	Kind PermissionKind `protobuf:"varint,1,opt,name=kind,proto3,enum=mycarerecord.v1.PermissionKind" json:"kind,omitempty"`
 	// For asked-earlier: the day, YYYY-MM-DD.
 	On string `protobuf:"bytes,2,opt,name=on,proto3" json:"on,omitempty"`
-	// For implied-by-referral: the referral. At most 500 bytes.
+	// For implied-by-referral: the referral. At most 470 bytes, no quotation marks.
 	Ref string `protobuf:"bytes,3,opt,name=ref,proto3" json:"ref,omitempty"`
-	// For cannot-ask and best-interests: why. At most 500 bytes.
+	// For cannot-ask and best-interests: why. At most 470 bytes, no quotation marks.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -495,7 +495,7 @@ type Relationship struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How the requester is involved.
 	Kind RelationshipKind `protobuf:"varint,1,opt,name=kind,proto3,enum=mycarerecord.v1.RelationshipKind" json:"kind,omitempty"`
-	// The referral, admission or appointment meant, if any. At most 500 bytes.
+	// The referral, admission or appointment meant, if any. At most 470 bytes, no quotation marks.
 	Ref           string `protobuf:"bytes,2,opt,name=ref,proto3" json:"ref,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1,0 +1,219 @@
+package grpcapi
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
+
+	"github.com/mycarerecord/mycarerecord/broker/authn"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	v1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
+)
+
+// access says who may call a method.
+type access uint8
+
+const (
+	nobody    access = iota // the zero value: a method that nobody listed is refused
+	withToken               // a caller with a valid token
+	anybody                 // without a token too
+)
+
+// gate stands before every handler. The list of methods is built from the registered descriptors, by full name, and everything else is
+// refused, so that a name that reads differently to the router and to a check opens nothing (CVE-2026-33186: `:path` without a slash).
+type gate struct {
+	cfg     Config
+	methods map[string]access
+}
+
+func newGate(cfg Config) *gate {
+	g := &gate{cfg: cfg, methods: map[string]access{healthv1.Health_Check_FullMethodName: anybody}} // Watch is not offered: it holds a stream for nobody known
+	for _, d := range []grpc.ServiceDesc{v1.RecordService_ServiceDesc, v1.ConsentService_ServiceDesc, v1.AuditService_ServiceDesc} {
+		for _, m := range d.Methods {
+			g.methods["/"+d.ServiceName+"/"+m.MethodName] = withToken
+		}
+		for _, m := range d.Streams {
+			g.methods["/"+d.ServiceName+"/"+m.StreamName] = withToken
+		}
+	}
+	if cfg.Reflection {
+		g.methods[reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName] = anybody
+		g.methods[reflectionv1alpha.ServerReflection_ServerReflectionInfo_FullMethodName] = anybody
+	}
+	return g
+}
+
+// admitted is what the gate found out about a call.
+type admitted struct {
+	caller    authn.Caller
+	requestID string
+	arrived   time.Time
+}
+
+type admittedKey struct{}
+
+// who returns what the gate found out. A handler that was reached in any other way gets INTERNAL, and asks nobody.
+func who(ctx context.Context) (admitted, error) {
+	a, ok := ctx.Value(admittedKey{}).(admitted)
+	if !ok {
+		return admitted{}, fail(rowInternal)
+	}
+	return a, nil
+}
+
+func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
+	defer g.recovered(ctx, &err)
+	ctx, err = g.admit(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	return next(ctx, req)
+}
+
+func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	defer g.recovered(ss.Context(), &err)
+	ctx, err := g.admit(ss.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	return next(srv, admittedStream{ss, ctx})
+}
+
+type admittedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context returns the call's context with what the gate found out.
+func (s admittedStream) Context() context.Context { return s.ctx }
+
+// recovered turns a panic into INTERNAL. Only its type is told: its value may hold anything.
+func (g *gate) recovered(ctx context.Context, err *error) {
+	if v := recover(); v != nil {
+		g.cfg.Log.ErrorContext(ctx, "a gRPC handler panicked", "type", fmt.Sprintf("%T", v))
+		*err = fail(rowInternal)
+	}
+}
+
+// admit lets a call pass with a context that says whose it is, or refuses it.
+func (g *gate) admit(ctx context.Context, method string) (context.Context, error) {
+	a := admitted{arrived: time.Now()}
+	allowed := g.methods[method]
+	if allowed == nobody {
+		return nil, fail(rowNoMethod)
+	}
+	md, _ := metadata.FromIncomingContext(ctx)
+	id, idErr := requestID(md.Get("x-request-id"))
+	a.requestID = id
+	if err := grpc.SetHeader(ctx, metadata.Pairs("x-request-id", id)); err != nil {
+		return nil, fail(rowInternal)
+	}
+	if allowed == anybody {
+		return ctx, nil
+	}
+	caller, err := g.cfg.Verifier.Verify(ctx, md.Get("authorization"), md.Get("acting-person"), a.arrived)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, fail(rowGone)
+		}
+		return nil, g.unauthenticated(ctx, err)
+	}
+	a.caller = caller
+	if g.cfg.Limiter != nil {
+		if ok, after := g.cfg.Limiter.Allow(caller.Requester); !ok {
+			g.cfg.Ledger.CountLimited(caller.Requester)
+			return nil, fail(rowThrottled, retry(after)...)
+		}
+	}
+	if idErr != nil {
+		return nil, idErr
+	}
+	return context.WithValue(ctx, admittedKey{}, a), nil
+}
+
+// unauthenticated turns an error of authn into a status, by its kind. Callers whose token could be judged, and was found wanting, are counted.
+func (g *gate) unauthenticated(ctx context.Context, err error) error {
+	if errors.Is(err, authn.ErrKeysUnavailable) || errors.Is(err, authn.ErrBusy) {
+		return fail(rowKeys, retry(retryKeys)...)
+	}
+	g.cfg.Ledger.CountUnauthenticated(address(ctx))
+	var p problems
+	switch {
+	case errors.Is(err, authn.ErrActingUnwanted):
+		p.add("acting-person", "leave it out: this token says itself who asks")
+		return p.err()
+	case errors.Is(err, authn.ErrTooManyTokens):
+		p.add("authorization", "give it once")
+		return p.err()
+	case errors.Is(err, authn.ErrExpired):
+		return fail(rowExpired)
+	}
+	return fail(rowUnauthenticated)
+}
+
+// address returns where a call comes from, the zero address if that is not an IP address.
+func address(ctx context.Context) netip.Addr {
+	p, ok := peer.FromContext(ctx)
+	if !ok || p.Addr == nil {
+		return netip.Addr{}
+	}
+	ap, err := netip.ParseAddrPort(p.Addr.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// requestID returns the caller's id of the request, or makes one. It is written to logs and echoed, so it is a short plain word that holds no
+// NHS number; UUIDs always pass, because one in a thousand holds ten digits that look like one.
+func requestID(given []string) (string, error) {
+	switch {
+	case len(given) == 0:
+		return newUUID(), nil
+	case len(given) == 1 && len(given[0]) >= 1 && len(given[0]) <= 64 && plain(given[0]) && (isUUID(given[0]) || !record.HoldsNHSNumber(given[0])):
+		return given[0], nil
+	}
+	var p problems
+	p.add("x-request-id", "give it once: 1 to 64 letters, digits, dots, hyphens and underscores, and no NHS number")
+	return newUUID(), p.err()
+}
+
+func plain(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_')
+	})
+}
+
+func isUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i := range len(s) {
+		hyphen := i == 8 || i == 13 || i == 18 || i == 23
+		c := s[i]
+		hex := c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+		if hyphen != (c == '-') || !hyphen && !hex {
+			return false
+		}
+	}
+	return true
+}
+
+// newUUID makes a random UUID (RFC 9562, version 4).
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails (Go 1.24)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

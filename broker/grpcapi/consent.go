@@ -1,0 +1,131 @@
+package grpcapi
+
+import (
+	"context"
+	"strings"
+
+	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
+	v1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
+)
+
+// RecordObjection records an objection in force.
+func (s *server) RecordObjection(ctx context.Context, in *v1.RecordObjectionRequest) (*v1.RecordObjectionResponse, error) {
+	a, err := who(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var p problems
+	req := s.objectionRequest(&p, a, in)
+	req.Reason, req.Key = p.freeText("reason", in.GetReason()), p.key(in.GetKey())
+	o := p.objection(in)
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	o, r, err := s.cfg.Broker.RecordObjection(ctx, req, o)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	return &v1.RecordObjectionResponse{Objection: objection(o), Receipt: receipt(r)}, nil
+}
+
+// WithdrawObjection ends one.
+func (s *server) WithdrawObjection(ctx context.Context, in *v1.WithdrawObjectionRequest) (*v1.WithdrawObjectionResponse, error) {
+	a, err := who(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var p problems
+	req := s.objectionRequest(&p, a, in)
+	req.Reason, req.Key = p.freeText("reason", in.GetReason()), p.key(in.GetKey())
+	if id := in.GetId(); len(id) < 1 || len(id) > 64 || !plain(id) || strings.Contains(id, "_") {
+		p.add("id", "an objection's id, as ShowObjections gives it")
+	}
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	o, r, err := s.cfg.Broker.WithdrawObjection(ctx, req, in.GetId())
+	if err != nil {
+		return nil, refusal(err)
+	}
+	return &v1.WithdrawObjectionResponse{Objection: objection(o), Receipt: receipt(r)}, nil
+}
+
+// ShowObjections lists them.
+func (s *server) ShowObjections(ctx context.Context, in *v1.ShowObjectionsRequest) (*v1.ShowObjectionsResponse, error) {
+	a, err := who(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var p problems
+	req := s.objectionRequest(&p, a, in)
+	req.Reason = p.freeText("reason", in.GetReason())
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	list, r, err := s.cfg.Broker.ShowObjections(ctx, req)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	out := &v1.ShowObjectionsResponse{Receipt: receipt(r)}
+	for _, o := range list {
+		out.Objections = append(out.Objections, objection(o))
+	}
+	return out, nil
+}
+
+// aboutPerson is what the three calls have in common.
+type aboutPerson interface {
+	GetNhsNumber() string
+	GetBirthDate() string
+}
+
+func (s *server) objectionRequest(p *problems, a admitted, in aboutPerson) broker.ObjectionRequest {
+	staff := a.caller.Requester.Kind != record.Person
+	return broker.ObjectionRequest{ID: a.requestID, Face: "grpc", Requester: a.caller.Requester, Role: s.cfg.Policy.Role(a.caller.Requester),
+		Subject:   p.number("nhs_number", in.GetNhsNumber(), a.caller.Stated.Subject, true),
+		BirthDate: p.birthDate(in.GetBirthDate(), staff), Arrived: a.arrived}
+}
+
+func (p *problems) objection(in *v1.RecordObjectionRequest) consent.Objection {
+	o := consent.Objection{Status: consent.InForce, Absolute: in.GetAbsolute(), From: p.time("from", in.GetFrom()).Lo,
+		Until: p.time("until", in.GetUntil()).Hi, Responsible: p.freeText("responsible", in.GetResponsible())}
+	if o.Responsible == "" {
+		o.Responsible = "self"
+	}
+	var ok bool
+	if o.Method, ok = methods.toOurs(in.GetMethod()); !ok {
+		p.add("method", "how the wish was made known: OBJECTION_METHOD_FORM, _PHONE, _IN_PERSON or _ONLINE")
+	}
+	if o.Scope, ok = scopes.toOurs(in.GetScope()); !ok {
+		p.add("scope", "OBJECTION_SCOPE_ALL, _CUSTODIAN or _SECTION")
+	}
+	if o.Scope == consent.ToCustodian {
+		if o.Custodian = record.CustodianKey(in.GetCustodian()); !o.Custodian.Valid() {
+			p.add("custodian", "a custodian's key, as ListCustodians gives it")
+		}
+	} else if in.GetCustodian() != "" {
+		p.add("custodian", "only with scope OBJECTION_SCOPE_CUSTODIAN")
+	}
+	if o.Scope == consent.ToSection {
+		if o.Section, ok = parseSection(in.GetSection()); !ok {
+			p.add("section", "one of "+record.SectionCodes())
+		}
+	} else if in.GetSection() != v1.Section_SECTION_UNSPECIFIED {
+		p.add("section", "only with scope OBJECTION_SCOPE_SECTION")
+	}
+	if !o.From.IsZero() && !o.Until.IsZero() && !o.From.Before(o.Until) {
+		p.add("until", "after from")
+	}
+	return o
+}
+
+// key reads what makes a change safe to repeat.
+func (p *problems) key(s string) string {
+	if s != "" && (len(s) != 32 || strings.Trim(s, "0123456789abcdef") != "") {
+		p.add("key", "32 lower-case hex digits, or nothing")
+		return ""
+	}
+	return s
+}

@@ -1,0 +1,237 @@
+package grpcapi
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/broker/authn"
+	"github.com/mycarerecord/mycarerecord/broker/merge"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	v1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
+)
+
+// What to give, where a field cannot be read.
+const (
+	wantNumber    = "ten digits that are an NHS number"
+	wantSame      = "the token states another: they must agree"
+	wantBirthDate = "the person's date of birth, YYYY-MM-DD"
+	wantTime      = "a FHIR date or time: YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss with a zone"
+	wantPurpose   = "one of PURPOSE_TREAT, PURPOSE_ETREAT, PURPOSE_BTG, PURPOSE_PATRQT"
+	wantKind      = "one of the kinds that the interface lists"
+	wantOneField  = "the one further field that its kind needs, and no other; no quotation marks"
+	wantStated    = "the token states one that cannot be read: sign in again"
+	wantTypes     = "names of FHIR resource types, at most 200, each once"
+)
+
+// recordRequest is what GetRecord and StreamRecord have in common.
+type recordRequest interface {
+	GetNhsNumber() string
+	GetBirthDate() string
+	GetPurpose() v1.Purpose
+	GetPermission() *v1.Permission
+	GetRelationship() *v1.Relationship
+	GetBreakGlassReason() string
+	GetTypes() []string
+	GetStart() string
+	GetEnd() string
+	GetSince() string
+}
+
+// question is the readable part of a record request.
+type question struct {
+	subject      record.NHSNumber
+	birthDate    string
+	purpose      record.Purpose
+	permission   record.Permission
+	relationship record.Relationship
+	reason       string
+	filter       merge.Filter
+}
+
+// read reads a record request. What the token states about the request must agree with it, and stands where the request says nothing.
+func read(r recordRequest, caller authn.Caller) (question, problems) {
+	var p problems
+	stated := caller.Stated
+	q := question{
+		subject:      p.number("nhs_number", r.GetNhsNumber(), stated.Subject, true),
+		birthDate:    p.birthDate(r.GetBirthDate(), false),
+		purpose:      p.purpose(r.GetPurpose(), stated.Purpose),
+		permission:   p.permission(r.GetPermission(), stated.Permission),
+		relationship: p.relationship(r.GetRelationship(), stated.Relationship),
+		reason:       p.freeText("break_glass_reason", r.GetBreakGlassReason()),
+	}
+	if q.relationship.Kind == record.RelationshipNone && caller.Requester.Kind != record.Person {
+		q.relationship.Kind = record.SelfClaimed
+	}
+	q.filter.Types = p.types(r.GetTypes())
+	q.filter.Start = p.time("start", r.GetStart()).Lo
+	q.filter.End = p.time("end", r.GetEnd()).Hi
+	q.filter.Since = p.time("since", r.GetSince()).Lo
+	if !q.filter.Start.IsZero() && !q.filter.End.IsZero() && !q.filter.Start.Before(q.filter.End) {
+		p.add("end", "not before start")
+	}
+	return q, p
+}
+
+// number reads the person. The zero number comes back if there is none, or a problem.
+func (p *problems) number(field, given string, stated record.NHSNumber, required bool) record.NHSNumber {
+	if given == "" {
+		if stated.IsZero() && required {
+			p.add(field, wantNumber)
+		}
+		return stated
+	}
+	n, err := record.ParseNHSNumber(given)
+	switch {
+	case err != nil:
+		p.add(field, wantNumber)
+	case !stated.IsZero() && n != stated:
+		p.add(field, wantSame)
+	default:
+		return n
+	}
+	return record.NHSNumber{}
+}
+
+func (p *problems) birthDate(s string, required bool) string {
+	if s == "" {
+		if required {
+			p.add("birth_date", wantBirthDate)
+		}
+		return ""
+	}
+	if _, err := time.Parse(time.DateOnly, s); err != nil {
+		p.add("birth_date", wantBirthDate)
+		return ""
+	}
+	return s
+}
+
+func (p *problems) purpose(given v1.Purpose, stated string) record.Purpose {
+	inToken := record.Purpose(stated)
+	if stated != "" && !inToken.Valid() {
+		p.add("purpose", wantStated)
+		return ""
+	}
+	if given == v1.Purpose_PURPOSE_UNSPECIFIED && stated != "" {
+		return inToken
+	}
+	ours, ok := purposes.toOurs(given)
+	switch {
+	case !ok:
+		p.add("purpose", wantPurpose)
+	case stated != "" && ours != inToken:
+		p.add("purpose", wantSame)
+	}
+	return ours
+}
+
+// permission reads a permission by way of its text form, so that the three faces and the token hold one rule for it.
+func (p *problems) permission(m *v1.Permission, stated string) record.Permission {
+	const field = "permission"
+	inToken, err := record.ParsePermission(stated)
+	if err != nil {
+		p.add(field, wantStated)
+		return record.Permission{}
+	}
+	if m == nil || m.GetKind() == 0 && m.GetOn() == "" && m.GetRef() == "" && m.GetReason() == "" {
+		return inToken
+	}
+	kind, ok := permissions.toOurs(m.GetKind())
+	if !ok {
+		p.add(field+".kind", wantKind)
+		return record.Permission{}
+	}
+	ours := record.Permission{Kind: kind, On: m.GetOn(), Ref: m.GetRef(), Reason: m.GetReason()}
+	again, err := record.ParsePermission(ours.String())
+	switch {
+	case err != nil:
+		p.add(field, want(err))
+	case again != ours:
+		p.add(field, wantOneField)
+	case stated != "" && ours != inToken:
+		p.add(field, wantSame)
+	default:
+		return ours
+	}
+	return record.Permission{}
+}
+
+func (p *problems) relationship(m *v1.Relationship, stated string) record.Relationship {
+	const field = "relationship"
+	inToken, err := record.ParseRelationship(stated)
+	if err != nil {
+		p.add(field, wantStated)
+		return record.Relationship{}
+	}
+	if m == nil || m.GetKind() == 0 && m.GetRef() == "" {
+		return inToken
+	}
+	kind, ok := relationships.toOurs(m.GetKind())
+	if !ok {
+		p.add(field+".kind", wantKind)
+		return record.Relationship{}
+	}
+	ours := record.Relationship{Kind: kind, Ref: m.GetRef()}
+	again, err := record.ParseRelationship(ours.String())
+	switch {
+	case err != nil:
+		p.add(field, want(err))
+	case again != ours:
+		p.add(field, wantOneField)
+	case stated != "" && ours != inToken:
+		p.add(field, wantSame)
+	default:
+		return ours
+	}
+	return record.Relationship{}
+}
+
+// want returns what a [record.FieldError] says to give. No other error has a text that may be repeated.
+func want(err error) string {
+	var f *record.FieldError
+	if errors.As(err, &f) {
+		return f.Want
+	}
+	return "cannot be read"
+}
+
+func (p *problems) freeText(field, s string) string {
+	if err := record.CheckFreeText(field, s); err != nil {
+		p.add(field, want(err))
+		return ""
+	}
+	return s
+}
+
+// time reads a date or time as an interval, the zero one for empty text.
+func (p *problems) time(field, s string) record.ClinicalTime {
+	if s == "" {
+		return record.ClinicalTime{}
+	}
+	c, err := record.ParseClinicalTime(s)
+	if err != nil {
+		p.add(field, wantTime)
+	}
+	return c
+}
+
+func (p *problems) types(list []string) []string {
+	seen := make(map[string]bool, len(list))
+	for _, t := range list {
+		if len(list) > maxTypes || !typeName(t) || seen[t] {
+			p.add("types", wantTypes)
+			return nil
+		}
+		seen[t] = true
+	}
+	return list
+}
+
+// typeName reports whether s has the form of a FHIR type's name. A type that does not exist matches nothing.
+func typeName(s string) bool {
+	return len(s) >= 2 && len(s) <= 64 && s[0] >= 'A' && s[0] <= 'Z' && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z')
+	})
+}
