@@ -1,0 +1,134 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/gzip"
+)
+
+// ratioFloor is how many decoded bytes are read before the ratio counts: small answers compress well and harm nobody.
+const ratioFloor = 1 << 20
+
+// maxErrorBody caps the body of an answer whose status is not 200: an OperationOutcome is short.
+const maxErrorBody = 64 << 10
+
+// Budget is how much one fetch may still read, over all its pages. It is safe for concurrent use.
+type Budget struct {
+	left  atomic.Int64
+	limit int64
+	ratio int64
+}
+
+// NewBudget returns a budget of so many decoded bytes and of so many decoded bytes for one encoded, the latter after the first MiB.
+func NewBudget(maxBytes int64, ratio int) *Budget {
+	b := &Budget{limit: maxBytes, ratio: int64(ratio)}
+	b.left.Store(maxBytes)
+	return b
+}
+
+// Used returns how many decoded bytes were read.
+func (b *Budget) Used() int64 { return min(b.limit-b.left.Load(), b.limit) }
+
+func (b *Budget) take(n int) bool { return b.left.Add(-int64(n)) >= 0 }
+
+// goodBody reads the body of a 200.
+func goodBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, *Error) {
+	if !isJSON(res.Header) {
+		return nil, &Error{Kind: Malformed}
+	}
+	if res.ContentLength > budget.left.Load() {
+		return nil, &Error{Kind: TooMuch} // even before it is decoded, which makes it longer
+	}
+	return readBody(ctx, res, budget)
+}
+
+// errorBody reads the body of any other status, nil if it is no JSON or too long: the status still says something.
+func errorBody(ctx context.Context, res *http.Response) ([]byte, *Error) {
+	if !isJSON(res.Header) {
+		return nil, ended(ctx)
+	}
+	body, err := readBody(ctx, res, NewBudget(maxErrorBody, 100))
+	if err != nil {
+		return nil, ended(ctx)
+	}
+	return body, nil
+}
+
+// readBody reads to the end, or not at all: a part of a body is never returned.
+func readBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, *Error) {
+	encoded := &counter{r: res.Body}
+	var r io.Reader = encoded
+	switch strings.ToLower(strings.TrimSpace(strings.Join(res.Header.Values("Content-Encoding"), ","))) {
+	case "", "identity":
+	case "gzip", "x-gzip":
+		z, err := gzip.NewReader(encoded)
+		if err != nil {
+			return nil, bodyError(ctx)
+		}
+		defer func() { _ = z.Close() }() // it reports only what Read reported
+		r = z
+	default:
+		return nil, &Error{Kind: Malformed} // not what we said we accept
+	}
+	// What a header says of the length is not believed further than a MiB: memory is taken as bytes arrive.
+	out := make([]byte, 0, min(max(res.ContentLength+1, 4<<10), 1<<20))
+	for {
+		if len(out) == cap(out) {
+			out = append(out, 0)[:len(out)]
+		}
+		n, err := r.Read(out[len(out):min(cap(out), len(out)+256<<10)])
+		out = out[:len(out)+n]
+		if !budget.take(n) || r != io.Reader(encoded) && int64(len(out)) > ratioFloor && int64(len(out)) > budget.ratio*encoded.n {
+			return nil, &Error{Kind: TooMuch}
+		}
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return nil, bodyError(ctx)
+		}
+	}
+}
+
+// bodyError is trouble after the header: the time is over, or the body ends early or is not what it says. All but the former is Malformed,
+// a connection that breaks half-way included: what came is a truncated answer.
+func bodyError(ctx context.Context) *Error {
+	if e := ended(ctx); e != nil {
+		return e
+	}
+	return &Error{Kind: Malformed}
+}
+
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err //nolint:wrapcheck // a reader passes io.EOF on as it is; the caller reduces every other error
+}
+
+// isJSON reports whether the content type is FHIR JSON or JSON, in UTF-8 and, where it says so, FHIR 4.
+func isJSON(h http.Header) bool {
+	v := h.Values("Content-Type")
+	if len(v) != 1 {
+		return false
+	}
+	kind, params, err := mime.ParseMediaType(v[0])
+	if err != nil || kind != "application/fhir+json" && kind != "application/json" {
+		return false
+	}
+	if c := params["charset"]; c != "" && !strings.EqualFold(c, "utf-8") {
+		return false
+	}
+	version := params["fhirversion"]
+	return version == "" || version == "4" || strings.HasPrefix(version, "4.0")
+}

@@ -1,0 +1,181 @@
+// Package wire is how adapters speak HTTP to systems outside: it is the only place below adapters that opens a connection.
+//
+// What it promises, whatever the other side does:
+//
+//   - Only the configured origin and base path are ever asked. A [Target] can be made only by [Client.At], from our own segments, or by
+//     [Client.Pin], from a link that was checked. Redirects are not followed, proxies of the environment are not used.
+//   - Everything read is counted: decoded bytes against a [Budget] that all pages of one fetch share, decompression against a ratio,
+//     headers against a cap. Every wait ends with the caller's context.
+//   - A request is sent again at most once, and only if no byte of it left.
+//   - Nothing is logged, and an [Error] holds a kind and a status: never a text, an address or a body from outside.
+//
+// Only HTTP/1.1 is spoken: one request, one connection, so that a deadline cuts exactly one answer, and so that "no byte left" can be known.
+package wire
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
+	"time"
+)
+
+// maxHeaderBytes caps the header of an answer.
+const maxHeaderBytes = 64 << 10
+
+// Client speaks to one configured service. It is safe for concurrent use.
+type Client struct {
+	origin    origin
+	transport *http.Transport
+	bearer    string // file of the bearer token, "" for none
+}
+
+// Request is one question.
+type Request struct {
+	Target Target
+	Form   url.Values        // the body of a POST search; nil makes it a GET
+	Header map[string]string // beside Accept, Accept-Encoding, Authorization, User-Agent and the content type
+}
+
+// Answer is what came back. Body is whole and decoded; it is nil where the status is not 200 and the body was no JSON or too long.
+type Answer struct {
+	Status     int
+	Body       []byte
+	RetryAfter time.Duration // what the service asked for, at most MaxRetryAfter; 0 if it did not
+}
+
+// New makes the client of a checked [Connection]. The error is a *record.FieldError that names the setting.
+func New(c Connection) (*Client, error) {
+	c = c.WithDefaults()
+	o, err := parseBase(c.BaseURL, c.AllowPlainHTTP)
+	if err != nil {
+		return nil, err
+	}
+	t, err := c.transport()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkBearer(); err != nil {
+		return nil, err
+	}
+	return &Client{origin: o, transport: t, bearer: c.BearerFile}, nil
+}
+
+// Base returns the configured address without a trailing slash.
+func (c *Client) Base() string { return c.origin.base() }
+
+// Close closes idle connections. Requests that are under way are not cut: their contexts are the callers'.
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
+
+// Do asks, and reads the whole answer into memory within budget. The error is always an [*Error]; a status that is not 200 is no error here,
+// see [Answer.Trouble].
+func (c *Client) Do(ctx context.Context, r Request, budget *Budget) (Answer, error) {
+	answer, sent, err := c.once(ctx, r, budget)
+	if err != nil && !sent && err.Kind == Unavailable && ctx.Err() == nil {
+		answer, _, err = c.once(ctx, r, budget)
+	}
+	if err != nil {
+		return Answer{}, err
+	}
+	return answer, nil
+}
+
+// once asks one time. sent reports whether any byte of the request may have left.
+func (c *Client) once(ctx context.Context, r Request, budget *Budget) (answer Answer, sent bool, trouble *Error) {
+	var gotConn *conn
+	var written int64
+	var first atomic.Bool // set by a goroutine of the transport's
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(i httptrace.GotConnInfo) {
+			gotConn, _ = i.Conn.(*conn)
+			written = gotConn.written.Load()
+		},
+		GotFirstResponseByte: func() { first.Store(true) },
+	})
+	req, err := c.request(ctx, r)
+	if err != nil {
+		return Answer{}, false, err
+	}
+	// RoundTrip and not http.Client: no redirects, no cookies, no Referer, no error texts with an address in them.
+	res, fault := c.transport.RoundTrip(req)
+	if fault != nil {
+		sent = gotConn != nil && gotConn.written.Load() > written
+		return Answer{}, sent, roundTripError(ctx, fault, first.Load())
+	}
+	defer func() { _ = res.Body.Close() }() // its only news would be that the rest was not wanted
+	answer = Answer{Status: res.StatusCode, RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now())}
+	if res.StatusCode != http.StatusOK {
+		answer.Body, err = errorBody(ctx, res)
+		return answer, true, err
+	}
+	answer.Body, err = goodBody(ctx, res, budget)
+	return answer, true, err
+}
+
+// request builds the request. Its body hides from net/http that it could be sent twice: net/http would repeat a GET, and anything without a
+// body, on its own when a pooled connection turns out to be closed, even after the request left (R-5: only if no byte did).
+func (c *Client) request(ctx context.Context, r Request) (*http.Request, *Error) {
+	u, ok := c.origin.url(r.Target)
+	if !ok {
+		return nil, &Error{Kind: Elsewhere}
+	}
+	h := http.Header{}
+	for k, v := range r.Header {
+		h.Set(k, v)
+	}
+	h.Set("Accept", "application/fhir+json")
+	h.Set("Accept-Encoding", "gzip")
+	h.Set("User-Agent", "mycarerecord/1")
+	if c.bearer != "" {
+		token, err := readBearer(c.bearer)
+		if err != nil {
+			return nil, &Error{Kind: Unauthorised}
+		}
+		h.Set("Authorization", "Bearer "+token)
+	}
+	req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: h, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	if r.Form != nil {
+		body := r.Form.Encode()
+		req.Method = http.MethodPost
+		req.ContentLength = int64(len(body))
+		req.Body = io.NopCloser(bytes.NewReader([]byte(body)))
+		h.Set("Content-Type", "application/x-www-form-urlencoded")
+	} else {
+		req.Body = io.NopCloser(eof{})
+	}
+	return req.WithContext(ctx), nil
+}
+
+// eof is a body of no bytes that net/http does not recognise as http.NoBody: nothing of it shows on the wire.
+type eof struct{}
+
+func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+
+// roundTripError reduces an error of the transport. Its text, which may hold an address, is dropped.
+func roundTripError(ctx context.Context, err error, first bool) *Error {
+	if e := ended(ctx); e != nil {
+		return e
+	}
+	switch {
+	case refusesOurCertificate(err):
+		return &Error{Kind: Unauthorised}
+	case !first || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return &Error{Kind: Unavailable}
+	}
+	return &Error{Kind: Malformed} // it answered something, and that is not HTTP, or its header is over the cap
+}
+
+// ended returns the trouble of a context that is over, nil for one that is not.
+func ended(ctx context.Context) *Error {
+	switch err := ctx.Err(); {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return &Error{Kind: TimedOut}
+	}
+	return &Error{Kind: Cancelled}
+}
