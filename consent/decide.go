@@ -83,8 +83,9 @@ func (q *Question) whole(p Preferences) (verdict, bool) {
 		return refuse(ReasonCannotKnow, RuleCannotKnow), true
 	}
 
-	// C-2.2. Direct care is a professional's; the own view is the person's, of themselves; a system that names nobody has
-	// neither. This is before the neutral classes: who may be told nothing about anybody must not learn here who exists.
+	// C-2.2. Direct care is a professional's; the own view is the person's, of themselves. A system that names nobody may not
+	// ask at all (C-2.4), and that is said here, before the neutral classes: who may be told nothing about anybody must not
+	// learn who exists.
 	switch q.Requester.Kind {
 	case record.Professional:
 		if q.Purpose != record.Treatment && q.Purpose != record.UrgentCare && q.Purpose != record.BreakGlass {
@@ -98,7 +99,7 @@ func (q *Question) whole(p Preferences) (verdict, bool) {
 			return refuse(ReasonNotOwn, RulePurpose), true
 		}
 	default:
-		return refuse(ReasonNoActingPerson, RulePurpose), true
+		return refuse(ReasonNoActingPerson, RuleRole), true
 	}
 
 	// C-2.3, R-4. Only live people, and those who died within the window, go on.

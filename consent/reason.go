@@ -21,7 +21,7 @@ const (
 	ReasonRole             Reason = "role"                  // C-2.4
 	ReasonRoleSection      Reason = "role-section"          // C-2.4: the role may ask, but not for this section
 	ReasonNotOwn           Reason = "not-own-record"        // C-2.2: a person asks for somebody else's
-	ReasonNoActingPerson   Reason = "no-acting-person"      // C-2.2: an engine names nobody
+	ReasonNoActingPerson   Reason = "no-acting-person"      // C-2.4: an engine names nobody
 	ReasonExcluded         Reason = "excluded"              // C-2.5
 	ReasonPatientEntered   Reason = "patient-entered"       // C-5
 	ReasonObjection        Reason = "objection"             // C-2.7
