@@ -41,14 +41,15 @@ var arrows = map[string][]string{
 	"adapters/adaptertest":   {"broker", "broker/record"},
 	"cmd/internal/daemon": {"broker", "broker/record", "broker/fhirjson", "broker/merge", "broker/authn", "broker/policy", "broker/grpcapi",
 		"broker/fhirrest", "consent", "audit", "audit/sqlite", "adapters", "adapters/adaptertest", "proto/mycarerecord/v1"},
-	"cmd/broker":     {"cmd/internal/daemon"},
-	"cmd/demo":       {"cmd/internal/daemon", "test/simulator", "test/cohort"},
-	"cmd/mcr":        {"proto/mycarerecord/v1"},
-	"test/simulator": {"proto/mycarerecord/v1"},
-	"test/cohort":    {"proto/mycarerecord/v1"},
-	"test":           {},
-	"test/torture":   {},
-	"test/scenario":  {},
+	"cmd/broker":         {"cmd/internal/daemon"},
+	"cmd/demo":           {"cmd/internal/daemon", "test/simulator", "test/cohort"},
+	"cmd/mcr":            {"proto/mycarerecord/v1"},
+	"test/simulator":     {"proto/mycarerecord/v1"},
+	"test/cohort":        {"proto/mycarerecord/v1"},
+	"test/neighbourhood": {"proto/mycarerecord/v1"},
+	"test":               {},
+	"test/torture":       {},
+	"test/scenario":      {},
 }
 
 // topLevel is the fixed top level; beside it only dotfiles.
