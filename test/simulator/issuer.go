@@ -26,7 +26,7 @@ import (
 // Limits of the issuer.
 const (
 	defaultTTL       = time.Hour
-	maxTTL           = 24 * time.Hour
+	maxTTL           = time.Hour // what the broker takes unless it is configured otherwise
 	actingTTL        = 5 * time.Minute
 	maxAssertion     = 5 * time.Minute // RFC 7523 with the limit of SMART backend services
 	maxTokenBody     = 16 << 10
@@ -233,7 +233,7 @@ func who(w http.ResponseWriter, f url.Values, ttl time.Duration) (Persona, time.
 			d, err = time.Duration(n)*time.Second, nil
 		}
 		if err != nil || d == 0 || d > maxTTL || d < -maxTTL {
-			refuseToken(w, http.StatusBadRequest, "invalid_request", "ttl: seconds, or a time such as 10m; at most 24h; less than nothing for an expired token")
+			refuseToken(w, http.StatusBadRequest, "invalid_request", "ttl: seconds, or a time such as 10m; at most 1h; less than nothing for an expired token")
 			return Persona{}, 0, false
 		}
 		ttl = d

@@ -155,7 +155,7 @@ func TestTokenRefusals(t *testing.T) {
 		"patient without":       {http.MethodGet, "?as=patient", nil, 400},
 		"number in the address": {http.MethodGet, "?as=patient&nhs_number=" + ann, nil, 400},
 		"wrong number":          {http.MethodPost, "", url.Values{"as": {"patient"}, "nhs_number": {"9990000019"}}, 400},
-		"ttl":                   {http.MethodGet, "?as=gp&ttl=25h", nil, 400},
+		"ttl":                   {http.MethodGet, "?as=gp&ttl=61m", nil, 400},
 		"ttl too":               {http.MethodGet, "?as=gp&ttl=soon", nil, 400},
 		"twice":                 {http.MethodPost, "", url.Values{"as": {"gp", "engine"}}, 400},
 		"long":                  {http.MethodPost, "", url.Values{"as": {"gp"}, "permission": {strings.Repeat("x", 501)}}, 400},
