@@ -11,8 +11,8 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
-// LimiterConfig says how often one caller may ask. A zero field means the default.
-type LimiterConfig struct {
+// Limits says how often one caller may ask. A zero field means the default.
+type Limits struct {
 	PerSecond float64 // calls a second in the long run; 10
 	Burst     int     // calls at once; 40
 	Callers   int     // callers remembered; 10,000
@@ -22,7 +22,7 @@ type LimiterConfig struct {
 // is safe for concurrent use. Of callers beyond the table's size the one that asked longest ago is forgotten, which gives it a full
 // bucket again: the table is a bound on memory, and each of its callers has a token of a trusted issuer.
 type Limiter struct {
-	cfg LimiterConfig
+	cfg Limits
 
 	mu      sync.Mutex
 	buckets map[limitKey]*list.Element
@@ -37,7 +37,7 @@ type bucket struct {
 }
 
 // NewLimiter returns one with full buckets.
-func NewLimiter(cfg LimiterConfig) *Limiter {
+func NewLimiter(cfg Limits) *Limiter {
 	if cfg.PerSecond <= 0 {
 		cfg.PerSecond = 10
 	}
@@ -51,7 +51,12 @@ func NewLimiter(cfg LimiterConfig) *Limiter {
 }
 
 // Allow takes one call from the caller's bucket. If there is none, after says how long to wait: at least a second, in whole seconds.
-func (l *Limiter) Allow(r record.Requester, now time.Time) (ok bool, after time.Duration) {
+// It does not wait itself.
+func (l *Limiter) Allow(r record.Requester) (ok bool, after time.Duration) {
+	return l.allow(r, time.Now())
+}
+
+func (l *Limiter) allow(r record.Requester, now time.Time) (ok bool, after time.Duration) {
 	key := limitKey{r.Issuer, r.User}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -34,19 +34,16 @@ func (v *Verifier) caller(is *issuer, c claims) (Caller, string) {
 	staff := c.has("nhsid_useruid", "nhsid_nrbac_roles", "selected_roleid")
 	person := c.has("vot", "vtm", "birthdate")
 	var check string
-	var stated Stated
 	switch {
 	case staff && person:
 		return Caller{}, "kind" // nobody is both in one session
 	case staff:
 		r.Kind = record.Professional
-		if check = v.staff(is, c, &r); check == "" {
-			stated, check = readStated(c)
-		}
+		check = v.staff(is, c, &r)
 	case person:
 		r.Kind, r.User = record.Person, subject
 		check = readPerson(is, c, &r)
-	case subject == r.Client && !c.has("nhs_number", "purpose_of_use", "permission_to_view", "care_relationship"):
+	case subject == r.Client && !c.has("nhs_number"):
 		r.Kind, r.User = record.System, subject
 	default:
 		check = "kind"
@@ -56,6 +53,13 @@ func (v *Verifier) caller(is *issuer, c claims) (Caller, string) {
 	}
 	if check != "" {
 		return Caller{}, check
+	}
+	stated, check := readStated(c)
+	if check != "" {
+		return Caller{}, check
+	}
+	if r.Kind == record.Person {
+		stated.Subject = record.NHSNumber{} // it is the person's own number there, and says nothing of the question
 	}
 	return Caller{Requester: r, Stated: stated}, ""
 }
