@@ -342,7 +342,7 @@ func TestPermitIsItsOwn(t *testing.T) {
 	want := record.SectionsOf(record.Results)
 	q.Custodians[0].Excluded = record.AllSections
 	q.Role.Sections[record.Treatment] = record.AllSections
-	q.Subject.Supersedes[0] = subject
+	clear(q.Subject.Supersedes)
 	d.Custodians[0].Permitted = record.AllSections
 	d.Custodians[0].Parts[0].Sections = 0
 	out := p.Decision()
@@ -404,6 +404,7 @@ func TestUndecidableQuestions(t *testing.T) {
 		"custodian without key": func(q *consent.Question) { q.Custodians[3].Custodian.Key = "" },
 		"died, but no window": func(q *consent.Question) {
 			q.Subject.Standing, q.Subject.Deceased, q.DeceasedWindow = record.Deceased, "2026-11-02", 0
+			q.Now = time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
 		},
 		"sections of no section": func(q *consent.Question) { q.Role.Sections[record.Treatment] = 1 << 15 },
 	} {
@@ -412,6 +413,62 @@ func TestUndecidableQuestions(t *testing.T) {
 		if d := consent.Decide(context.Background(), registry{}, q); d.Outcome == consent.Permitted {
 			t.Errorf("%s: permitted", name)
 		}
+	}
+}
+
+// TestNobodyIsNotEverybody: a person whose token names no number owns no record, not even that of nobody.
+func TestNobodyIsNotEverybody(t *testing.T) {
+	n := newNeighbourhood()
+	q := n.question()
+	q.Requester, q.Purpose = record.Requester{Kind: record.Person}, record.PatientAccess
+	q.Subject = record.Subject{Standing: record.Unknown}
+	if d := consent.Evaluate(q, consent.Preferences{}); d.Reason != consent.ReasonNotOwn {
+		t.Errorf("got %s", d.Reason)
+	}
+}
+
+// TestAPersonHasNoOrganisation: whatever a person's token says of an organisation, its record is not their own (C-2.6).
+func TestAPersonHasNoOrganisation(t *testing.T) {
+	n := newNeighbourhood()
+	q := n.question()
+	q.Requester = record.Requester{Kind: record.Person, Own: subject, Organisation: q.Custodians[0].Custodian.ODS}
+	q.Purpose, q.Permission.Kind = record.PatientAccess, record.PatientSelf
+	q.Role.Sections = map[record.Purpose]record.Sections{record.PatientAccess: record.AllSections}
+	p := consent.Preferences{Objections: []consent.Objection{{Scope: consent.ToAll, Status: consent.InForce, Absolute: true}}}
+	if d := consent.Evaluate(q, p); d.Outcome != consent.Suppressed {
+		t.Errorf("got %s for %s", d.Outcome, d.Reason)
+	}
+}
+
+// TestTheOlderObjectionDecides: of two that say the same the one recorded first is named, whatever their ids and order.
+func TestTheOlderObjectionDecides(t *testing.T) {
+	n := newNeighbourhood()
+	q := n.question()
+	q.Purpose = record.Treatment
+	q.Role.Sections = map[record.Purpose]record.Sections{record.Treatment: record.AllSections}
+	p := consent.Preferences{Objections: []consent.Objection{
+		{ID: "a", Position: 5, Scope: consent.ToAll, Status: consent.InForce}, {ID: "b", Position: 4, Scope: consent.ToAll, Status: consent.InForce}}}
+	if got := consent.Evaluate(q, p).Custodians[0].Parts[0].Position; got != 4 {
+		t.Errorf("got position %d, want 4", got)
+	}
+}
+
+// TestAClockThatStepsBackReopensNothing: an objection that bound when the permit was asked for binds at its release.
+func TestAClockThatStepsBackReopensNothing(t *testing.T) {
+	n := newNeighbourhood()
+	q := n.question()
+	q.Purpose, q.Permission.Kind, q.Relationship.Kind = record.Treatment, record.AskedYes, record.Admission
+	q.Role.Sections = map[record.Purpose]record.Sections{record.Treatment: record.AllSections}
+	permit, _ := consent.Evaluate(q, consent.Preferences{}).Permit()
+	p := consent.Preferences{Objections: []consent.Objection{{Scope: consent.ToAll, Status: consent.InForce, From: q.Now}}}
+	for _, step := range []time.Duration{-time.Hour, 0, time.Hour} {
+		if permit.Holds(p, q.Now.Add(step)) {
+			t.Errorf("the permit holds %v after it was asked for", step)
+		}
+	}
+	p.Objections[0].From = q.Now.Add(time.Minute)
+	if !permit.Holds(p, q.Now) || permit.Holds(p, q.Now.Add(time.Minute)) {
+		t.Error("the objection does not bind from its first instant")
 	}
 }
 
