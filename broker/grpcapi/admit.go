@@ -18,6 +18,7 @@ import (
 
 	"github.com/mycarerecord/mycarerecord/broker/authn"
 	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
 	v1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
 )
 
@@ -61,6 +62,14 @@ type admitted struct {
 	arrived   time.Time
 }
 
+// tokenProblem is why the broker must refuse and record the call, "" for none: the system is known, the person it acts for is not.
+func (a admitted) tokenProblem() consent.Reason {
+	if a.caller.Problem != nil {
+		return consent.ReasonNoActingPerson
+	}
+	return ""
+}
+
 type admittedKey struct{}
 
 // who returns what the gate found out. A handler that was reached in any other way gets INTERNAL, and asks nobody.
@@ -73,7 +82,7 @@ func who(ctx context.Context) (admitted, error) {
 }
 
 func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
-	defer g.recovered(ctx, &err)
+	defer g.recovered(ctx, info.FullMethod, &err)
 	ctx, err = g.admit(ctx, info.FullMethod)
 	if err != nil {
 		return nil, err
@@ -82,7 +91,7 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, n
 }
 
 func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
-	defer g.recovered(ss.Context(), &err)
+	defer g.recovered(ss.Context(), info.FullMethod, &err)
 	ctx, err := g.admit(ss.Context(), info.FullMethod)
 	if err != nil {
 		return err
@@ -99,9 +108,9 @@ type admittedStream struct {
 func (s admittedStream) Context() context.Context { return s.ctx }
 
 // recovered turns a panic into INTERNAL. Only its type is told: its value may hold anything.
-func (g *gate) recovered(ctx context.Context, err *error) {
+func (g *gate) recovered(ctx context.Context, method string, err *error) {
 	if v := recover(); v != nil {
-		g.cfg.Log.ErrorContext(ctx, "a gRPC handler panicked", "type", fmt.Sprintf("%T", v))
+		g.cfg.Log.ErrorContext(ctx, "a gRPC handler panicked", "operation", method, "problem", fmt.Sprintf("%T", v))
 		*err = fail(rowInternal)
 	}
 }

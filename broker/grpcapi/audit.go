@@ -8,6 +8,7 @@ import (
 
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/authn"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	v1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
 )
@@ -21,7 +22,7 @@ func (s *server) SearchAccesses(ctx context.Context, in *v1.SearchAccessesReques
 	var p problems
 	q := p.search(in, a)
 	req := broker.SearchRequest{ID: a.requestID, Face: "grpc", Requester: a.caller.Requester, Role: s.cfg.Policy.Role(a.caller.Requester),
-		Reason: p.freeText("reason", in.GetReason()), Query: q}
+		Reason: p.freeText("reason", in.GetReason()), Query: q, Arrived: a.arrived, TokenProblem: a.tokenProblem()}
 	if err := p.err(); err != nil {
 		return nil, err
 	}
@@ -49,9 +50,7 @@ func (p *problems) search(in *v1.SearchAccessesRequest, a admitted) audit.Search
 	q := audit.Search{User: in.GetUser(), Organisation: record.ODSCode(in.GetOrganisation()), From: p.time("from", in.GetFrom()).Lo,
 		Until: p.time("until", in.GetUntil()).Hi, Limit: int(in.GetLimit()), Before: in.GetBefore()}
 	if in.GetNhsNumber() != "" { // a token that states a person does not narrow the search by itself, but may not be contradicted
-		if n := p.number("nhs_number", in.GetNhsNumber(), a.caller.Stated.Subject, true); !n.IsZero() {
-			q.Subjects = []record.NHSNumber{n}
-		}
+		q.Subjects = []record.NHSNumber{p.reconcile(a.caller, authn.Asked{Subject: p.number(in.GetNhsNumber())}).Subject}
 	}
 	if len(q.User) > 64 || !plain(q.User) {
 		p.add("user", "an SDS user id")

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/authn"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
 	v1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
@@ -39,13 +40,13 @@ func (s *server) WithdrawObjection(ctx context.Context, in *v1.WithdrawObjection
 	var p problems
 	req := s.objectionRequest(&p, a, in)
 	req.Reason, req.Key = p.freeText("reason", in.GetReason()), p.key(in.GetKey())
-	if id := in.GetId(); len(id) < 1 || len(id) > 64 || !plain(id) || strings.Contains(id, "_") {
-		p.add("id", "an objection's id, as ShowObjections gives it")
+	if id := in.GetObjectionId(); len(id) < 1 || len(id) > 64 || !plain(id) || strings.Contains(id, "_") {
+		p.add("objection_id", "an objection's id, as ShowObjections gives it")
 	}
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	o, r, err := s.cfg.Broker.WithdrawObjection(ctx, req, in.GetId())
+	o, r, err := s.cfg.Broker.WithdrawObjection(ctx, req, in.GetObjectionId())
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -82,10 +83,16 @@ type aboutPerson interface {
 }
 
 func (s *server) objectionRequest(p *problems, a admitted, in aboutPerson) broker.ObjectionRequest {
-	staff := a.caller.Requester.Kind != record.Person
+	asked := p.reconcile(a.caller, authn.Asked{Subject: p.number(in.GetNhsNumber())})
+	if asked.Subject.IsZero() && in.GetNhsNumber() == "" {
+		p.add("nhs_number", wantNumber)
+	}
+	birthDate := p.birthDate(in.GetBirthDate())
+	if birthDate == "" && a.caller.Requester.Kind != record.Person {
+		p.add("birth_date", wantBirthDate)
+	}
 	return broker.ObjectionRequest{ID: a.requestID, Face: "grpc", Requester: a.caller.Requester, Role: s.cfg.Policy.Role(a.caller.Requester),
-		Subject:   p.number("nhs_number", in.GetNhsNumber(), a.caller.Stated.Subject, true),
-		BirthDate: p.birthDate(in.GetBirthDate(), staff), Arrived: a.arrived}
+		Subject: asked.Subject, BirthDate: birthDate, Arrived: a.arrived, TokenProblem: a.tokenProblem()}
 }
 
 func (p *problems) objection(in *v1.RecordObjectionRequest) consent.Objection {

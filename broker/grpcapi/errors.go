@@ -96,8 +96,8 @@ func refusal(err error) error {
 	if len(r.Statuses) > 0 {
 		details = append(details, protoadapt.MessageV1Of(statusesThatFit(r.Statuses)))
 	}
-	if r.Receipt.Position != 0 && r.Kind != broker.NotFound {
-		details = append(details, protoadapt.MessageV1Of(receipt(r.Receipt)))
+	if m := receipt(r.Receipt); m != nil && r.Kind != broker.NotFound { // a neutral answer's position would tell its class
+		details = append(details, protoadapt.MessageV1Of(m))
 	}
 	return failWith(to, metadata, details...)
 }

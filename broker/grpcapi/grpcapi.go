@@ -26,7 +26,7 @@ import (
 	v1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
 )
 
-// Sizes of messages, in bytes.
+// The caps of this transport. Sizes are in bytes.
 const (
 	maxReceive   = 1 << 20          // one request
 	maxHeaders   = 64 << 10         // all metadata of one request, as HTTP/2 counts it
@@ -37,6 +37,7 @@ const (
 	maxDetails   = 6 << 10          // custodians' states in an error: it travels in headers, of which many clients take 8 KiB
 	maxTypes     = 200              // FHIR types that one request may name; R4 has fewer
 	maxStreams   = 100              // calls at once on one connection
+	maxStream    = 2 * time.Minute  // a whole stream: a record is held in memory until its caller has read it
 	maxAge       = 30 * time.Minute // of a connection: bounds a caller who never reads
 	maxAgeGrace  = time.Minute      // to finish what runs
 	pingEvery    = time.Minute      // an idle connection is probed

@@ -20,7 +20,6 @@ const (
 	wantPurpose   = "one of PURPOSE_TREAT, PURPOSE_ETREAT, PURPOSE_BTG, PURPOSE_PATRQT"
 	wantKind      = "one of the kinds that the interface lists"
 	wantOneField  = "the one further field that its kind needs, and no other; no quotation marks"
-	wantStated    = "the token states one that cannot be read: sign in again"
 	wantTypes     = "names of FHIR resource types, at most 200, each once"
 )
 
@@ -40,29 +39,30 @@ type recordRequest interface {
 
 // question is the readable part of a record request.
 type question struct {
-	subject      record.NHSNumber
-	birthDate    string
-	purpose      record.Purpose
-	permission   record.Permission
-	relationship record.Relationship
-	reason       string
-	filter       merge.Filter
+	authn.Asked
+	birthDate string
+	reason    string
+	filter    merge.Filter
 }
 
 // read reads a record request. What the token states about the request must agree with it, and stands where the request says nothing.
 func read(r recordRequest, caller authn.Caller) (question, problems) {
 	var p problems
-	stated := caller.Stated
 	q := question{
-		subject:      p.number("nhs_number", r.GetNhsNumber(), stated.Subject, true),
-		birthDate:    p.birthDate(r.GetBirthDate(), false),
-		purpose:      p.purpose(r.GetPurpose(), stated.Purpose),
-		permission:   p.permission(r.GetPermission(), stated.Permission),
-		relationship: p.relationship(r.GetRelationship(), stated.Relationship),
-		reason:       p.freeText("break_glass_reason", r.GetBreakGlassReason()),
+		Asked: authn.Asked{Subject: p.number(r.GetNhsNumber()), Purpose: p.purpose(r.GetPurpose()), Permission: p.permission(r.GetPermission()),
+			Relationship: p.relationship(r.GetRelationship())},
+		birthDate: p.birthDate(r.GetBirthDate()),
+		reason:    p.freeText("break_glass_reason", r.GetBreakGlassReason()),
 	}
-	if q.relationship.Kind == record.RelationshipNone && caller.Requester.Kind != record.Person {
-		q.relationship.Kind = record.SelfClaimed
+	q.Asked = p.reconcile(caller, q.Asked)
+	if q.Subject.IsZero() && r.GetNhsNumber() == "" {
+		p.add("nhs_number", wantNumber)
+	}
+	if q.Purpose == "" && r.GetPurpose() == v1.Purpose_PURPOSE_UNSPECIFIED {
+		p.add("purpose", wantPurpose)
+	}
+	if q.Relationship.Kind == record.RelationshipNone && caller.Requester.Kind != record.Person {
+		q.Relationship.Kind = record.SelfClaimed
 	}
 	q.filter.Types = p.types(r.GetTypes())
 	q.filter.Start = p.time("start", r.GetStart()).Lo
@@ -74,69 +74,56 @@ func read(r recordRequest, caller authn.Caller) (question, problems) {
 	return q, p
 }
 
-// number reads the person. The zero number comes back if there is none, or a problem.
-func (p *problems) number(field, given string, stated record.NHSNumber, required bool) record.NHSNumber {
-	if given == "" {
-		if stated.IsZero() && required {
-			p.add(field, wantNumber)
-		}
-		return stated
+// reconcile fills from the token what the request leaves out, and holds that the two agree.
+func (p *problems) reconcile(caller authn.Caller, asked authn.Asked) authn.Asked {
+	both, err := caller.Stated.Reconcile(asked)
+	if err == nil {
+		return both
 	}
-	n, err := record.ParseNHSNumber(given)
-	switch {
-	case err != nil:
-		p.add(field, wantNumber)
-	case !stated.IsZero() && n != stated:
-		p.add(field, wantSame)
-	default:
-		return n
+	field := "authorization"
+	var d *authn.DisagreementError
+	if errors.As(err, &d) {
+		field = strings.ReplaceAll(d.Field, " ", "_")
 	}
-	return record.NHSNumber{}
+	p.add(field, wantSame)
+	return asked
 }
 
-func (p *problems) birthDate(s string, required bool) string {
+// number reads the person, the zero number for empty text.
+func (p *problems) number(s string) record.NHSNumber {
 	if s == "" {
-		if required {
-			p.add("birth_date", wantBirthDate)
-		}
+		return record.NHSNumber{}
+	}
+	n, err := record.ParseNHSNumber(s)
+	if err != nil {
+		p.add("nhs_number", wantNumber)
+	}
+	return n
+}
+
+func (p *problems) birthDate(s string) string {
+	if s == "" {
 		return ""
 	}
 	if _, err := time.Parse(time.DateOnly, s); err != nil {
 		p.add("birth_date", wantBirthDate)
-		return ""
 	}
 	return s
 }
 
-func (p *problems) purpose(given v1.Purpose, stated string) record.Purpose {
-	inToken := record.Purpose(stated)
-	if stated != "" && !inToken.Valid() {
-		p.add("purpose", wantStated)
-		return ""
-	}
-	if given == v1.Purpose_PURPOSE_UNSPECIFIED && stated != "" {
-		return inToken
-	}
-	ours, ok := purposes.toOurs(given)
-	switch {
-	case !ok:
+func (p *problems) purpose(w v1.Purpose) record.Purpose {
+	ours, ok := purposes.toOurs(w)
+	if !ok && w != v1.Purpose_PURPOSE_UNSPECIFIED {
 		p.add("purpose", wantPurpose)
-	case stated != "" && ours != inToken:
-		p.add("purpose", wantSame)
 	}
 	return ours
 }
 
 // permission reads a permission by way of its text form, so that the three faces and the token hold one rule for it.
-func (p *problems) permission(m *v1.Permission, stated string) record.Permission {
+func (p *problems) permission(m *v1.Permission) record.Permission {
 	const field = "permission"
-	inToken, err := record.ParsePermission(stated)
-	if err != nil {
-		p.add(field, wantStated)
+	if m.GetKind() == 0 && m.GetOn() == "" && m.GetRef() == "" && m.GetReason() == "" {
 		return record.Permission{}
-	}
-	if m == nil || m.GetKind() == 0 && m.GetOn() == "" && m.GetRef() == "" && m.GetReason() == "" {
-		return inToken
 	}
 	kind, ok := permissions.toOurs(m.GetKind())
 	if !ok {
@@ -150,23 +137,16 @@ func (p *problems) permission(m *v1.Permission, stated string) record.Permission
 		p.add(field, want(err))
 	case again != ours:
 		p.add(field, wantOneField)
-	case stated != "" && ours != inToken:
-		p.add(field, wantSame)
 	default:
 		return ours
 	}
 	return record.Permission{}
 }
 
-func (p *problems) relationship(m *v1.Relationship, stated string) record.Relationship {
+func (p *problems) relationship(m *v1.Relationship) record.Relationship {
 	const field = "relationship"
-	inToken, err := record.ParseRelationship(stated)
-	if err != nil {
-		p.add(field, wantStated)
+	if m.GetKind() == 0 && m.GetRef() == "" {
 		return record.Relationship{}
-	}
-	if m == nil || m.GetKind() == 0 && m.GetRef() == "" {
-		return inToken
 	}
 	kind, ok := relationships.toOurs(m.GetKind())
 	if !ok {
@@ -180,8 +160,6 @@ func (p *problems) relationship(m *v1.Relationship, stated string) record.Relati
 		p.add(field, want(err))
 	case again != ours:
 		p.add(field, wantOneField)
-	case stated != "" && ours != inToken:
-		p.add(field, wantSame)
 	default:
 		return ours
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/merge"
-	"github.com/mycarerecord/mycarerecord/consent"
 	v1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
 )
 
@@ -61,13 +60,9 @@ func (s *server) ListCustodians(ctx context.Context, _ *v1.ListCustodiansRequest
 
 // request makes the broker's request. Who asks comes from the token only.
 func (s *server) request(a admitted, q question, face, operation string) broker.Request {
-	r := broker.Request{ID: a.requestID, Face: face, Operation: operation, Subject: q.subject, BirthDate: q.birthDate,
-		Requester: a.caller.Requester, Role: s.cfg.Policy.Role(a.caller.Requester), Purpose: q.purpose, Permission: q.permission,
-		Relationship: q.relationship, BreakGlassReason: q.reason, Filter: q.filter, Arrived: a.arrived}
-	if a.caller.Problem != nil {
-		r.TokenProblem = consent.ReasonNoActingPerson
-	}
-	return r
+	return broker.Request{ID: a.requestID, Face: face, Operation: operation, Subject: q.Subject, BirthDate: q.birthDate,
+		Requester: a.caller.Requester, Role: s.cfg.Policy.Role(a.caller.Requester), Purpose: q.Purpose, Permission: q.Permission,
+		Relationship: q.Relationship, BreakGlassReason: q.reason, Filter: q.filter, Arrived: a.arrived, TokenProblem: a.tokenProblem()}
 }
 
 // longestReceiptTag is as long as any receipt's tag.

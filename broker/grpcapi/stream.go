@@ -24,7 +24,7 @@ func (s *server) StreamRecord(in *v1.StreamRecordRequest, out grpc.ServerStreami
 	if err := p.err(); err != nil {
 		return err
 	}
-	if err := s.cfg.Broker.Stream(ctx, s.request(a, q, "stream", "StreamRecord"), &sink{out: out, stall: s.cfg.Stall}); err != nil {
+	if err := s.cfg.Broker.Stream(ctx, s.request(a, q, "stream", "StreamRecord"), &sink{out: out, stall: s.cfg.Stall, until: time.Now().Add(maxStream)}); err != nil {
 		return refusal(err)
 	}
 	return nil
@@ -34,6 +34,7 @@ func (s *server) StreamRecord(in *v1.StreamRecordRequest, out grpc.ServerStreami
 type sink struct {
 	out   grpc.ServerStreamingServer[v1.StreamRecordResponse]
 	stall time.Duration
+	until time.Time // a caller who reads, but never comes to an end, is given up then
 }
 
 var _ broker.Sink = (*sink)(nil)
@@ -110,7 +111,7 @@ func (k *sink) entries(entries []merge.Entry) error {
 func (k *sink) send(m *v1.StreamRecordResponse) error {
 	done := make(chan error, 1)
 	go func() { done <- k.out.Send(m) }()
-	t := time.NewTimer(k.stall)
+	t := time.NewTimer(min(k.stall, time.Until(k.until)))
 	defer t.Stop()
 	select {
 	case err := <-done:

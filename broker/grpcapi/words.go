@@ -128,7 +128,11 @@ func missingParts(parts []record.Part) []*v1.MissingPart {
 	return out
 }
 
+// receipt returns nil for no receipt.
 func receipt(r audit.Receipt) *v1.Receipt {
+	if r.Position == 0 {
+		return nil
+	}
 	return &v1.Receipt{Origin: r.Origin, Position: r.Position, Leaf: r.Leaf[:]}
 }
 

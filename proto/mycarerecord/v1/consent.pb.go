@@ -590,7 +590,7 @@ type WithdrawObjectionRequest struct {
 	// The person's date of birth, YYYY-MM-DD; required of staff, and must be right.
 	BirthDate string `protobuf:"bytes,2,opt,name=birth_date,json=birthDate,proto3" json:"birth_date,omitempty"`
 	// The objection's id.
-	Id string `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	ObjectionId string `protobuf:"bytes,3,opt,name=objection_id,json=objectionId,proto3" json:"objection_id,omitempty"`
 	// The author's own note. At most 500 bytes.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// 32 lower-case hex digits that make the call safe to repeat; empty: the broker makes one.
@@ -643,9 +643,9 @@ func (x *WithdrawObjectionRequest) GetBirthDate() string {
 	return ""
 }
 
-func (x *WithdrawObjectionRequest) GetId() string {
+func (x *WithdrawObjectionRequest) GetObjectionId() string {
 	if x != nil {
-		return x.Id
+		return x.ObjectionId
 	}
 	return ""
 }
@@ -882,13 +882,13 @@ const file_mycarerecord_v1_consent_proto_rawDesc = "" +
 	"\x03key\x18\f \x01(\tR\x03key\"\x87\x01\n" +
 	"\x17RecordObjectionResponse\x128\n" +
 	"\tobjection\x18\x01 \x01(\v2\x1a.mycarerecord.v1.ObjectionR\tobjection\x122\n" +
-	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\x92\x01\n" +
+	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xa5\x01\n" +
 	"\x18WithdrawObjectionRequest\x12\x1d\n" +
 	"\n" +
 	"nhs_number\x18\x01 \x01(\tR\tnhsNumber\x12\x1d\n" +
 	"\n" +
-	"birth_date\x18\x02 \x01(\tR\tbirthDate\x12\x0e\n" +
-	"\x02id\x18\x03 \x01(\tR\x02id\x12\x16\n" +
+	"birth_date\x18\x02 \x01(\tR\tbirthDate\x12!\n" +
+	"\fobjection_id\x18\x03 \x01(\tR\vobjectionId\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x10\n" +
 	"\x03key\x18\x05 \x01(\tR\x03key\"\x89\x01\n" +
 	"\x19WithdrawObjectionResponse\x128\n" +
