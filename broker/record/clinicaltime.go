@@ -61,109 +61,158 @@ var London = func() *time.Location {
 // ParseClinicalTime reads a FHIR date, dateTime or instant as an interval (hl7.org/fhir/R4/datatypes.html#dateTime).
 // It is lenient where custodians are: seconds may be missing, a zone may be missing (then Europe/London), second 60 is
 // the first instant after it, 24:00 is the next midnight. Any number of fraction digits is taken; beyond nanoseconds they are cut.
+//
+// A zone-less time in the hour that is there twice when summer time ends is the interval from the first reading to the end of
+// the second: which was meant is not known. One in the hour that is left out when it begins is read as if it had not begun.
+//
+// The error is always [ErrClinicalTime].
 func ParseClinicalTime(s string) (ClinicalTime, error) {
-	bad := func() (ClinicalTime, error) { return ClinicalTime{}, ErrClinicalTime }
-	num := func(s string, n int) (int, bool) {
-		if len(s) < n {
-			return 0, false
-		}
-		v := 0
-		for i := range n {
-			if s[i] < '0' || s[i] > '9' {
-				return 0, false
-			}
-			v = v*10 + int(s[i]-'0')
-		}
-		return v, true
+	p := timeText{rest: s}
+	year := p.digits(4)
+	if p.bad || year == 0 {
+		return ClinicalTime{}, ErrClinicalTime
 	}
-	year, ok := num(s, 4)
-	if !ok || year == 0 {
-		return bad()
+	if p.rest == "" {
+		return days(year, 1, 1, 1, 0, 0, Year), nil
 	}
-	if len(s) == 4 {
-		return day(year, 1, 1, 1, 0, 0, Year), nil
+	p.skip('-')
+	month := p.digits(2)
+	if p.bad || month < 1 || month > 12 {
+		return ClinicalTime{}, ErrClinicalTime
 	}
-	month, ok := num(s[4:][min(1, len(s)-4):], 2)
-	if !ok || s[4] != '-' || month < 1 || month > 12 {
-		return bad()
+	if p.rest == "" {
+		return days(year, month, 1, 0, 1, 0, Month), nil
 	}
-	if len(s) == 7 {
-		return day(year, month, 1, 0, 1, 0, Month), nil
+	p.skip('-')
+	dom := p.digits(2)
+	if p.bad || dom < 1 || time.Date(year, time.Month(month), dom, 0, 0, 0, 0, time.UTC).Day() != dom {
+		return ClinicalTime{}, ErrClinicalTime
 	}
-	if s[7] != '-' {
-		return bad()
+	if p.rest == "" {
+		return days(year, month, dom, 0, 0, 1, Day), nil
 	}
-	dom, ok := num(s[8:], 2)
-	if !ok || dom < 1 || time.Date(year, time.Month(month), dom, 0, 0, 0, 0, time.UTC).Day() != dom {
-		return bad()
+	p.skip('T')
+	hour := p.digits(2)
+	p.skip(':')
+	minute := p.digits(2)
+	if p.bad || hour > 24 || minute > 59 {
+		return ClinicalTime{}, ErrClinicalTime
 	}
-	if len(s) == 10 {
-		return day(year, month, dom, 0, 0, 1, Day), nil
-	}
-	rest := s[10:]
-	if rest[0] != 'T' {
-		return bad()
-	}
-	hour, ok := num(rest[1:], 2)
-	if !ok || hour > 24 || len(rest) < 6 || rest[3] != ':' {
-		return bad()
-	}
-	minute, ok := num(rest[4:], 2)
-	if !ok || minute > 59 {
-		return bad()
-	}
-	rest = rest[6:]
 	sec, nano, width, precision := 0, 0, time.Minute, Minute
-	if len(rest) > 0 && rest[0] == ':' {
-		if sec, ok = num(rest[1:], 2); !ok || sec > 60 {
-			return bad()
-		}
-		rest, width, precision = rest[3:], time.Second, Second
-		if len(rest) > 1 && rest[0] == '.' {
-			digits := 0
-			unit := int(time.Second)
-			for rest = rest[1:]; len(rest) > 0 && rest[0] >= '0' && rest[0] <= '9'; rest = rest[1:] {
-				if digits++; digits <= 9 {
-					unit /= 10
-					nano += unit * int(rest[0]-'0')
-				}
-			}
-			if digits == 0 {
-				return bad()
-			}
-			width, precision = time.Duration(unit), Fraction
+	if p.at(':') {
+		p.skip(':')
+		sec, width, precision = p.digits(2), time.Second, Second
+		if p.at('.') {
+			p.skip('.')
+			nano, width = p.fraction()
+			precision = Fraction
 		}
 	}
-	if hour == 24 && (minute != 0 || sec != 0 || nano != 0) {
-		return bad()
+	zone := p.zone()
+	if p.bad || p.rest != "" || sec > 60 || hour == 24 && (minute != 0 || sec != 0 || nano != 0) {
+		return ClinicalTime{}, ErrClinicalTime
 	}
-	zone := London
-	switch {
-	case rest == "":
-	case rest == "Z":
-		zone = time.UTC
-	case len(rest) == 6 && (rest[0] == '+' || rest[0] == '-') && rest[3] == ':':
-		h, ok1 := num(rest[1:], 2)
-		m, ok2 := num(rest[4:], 2)
-		if !ok1 || !ok2 || h > 14 || m > 59 {
-			return bad()
-		}
-		off := h*3600 + m*60
-		if rest[0] == '-' {
-			off = -off
-		}
-		zone = time.FixedZone("", off)
-	default:
-		return bad()
+	wall := time.Date(year, time.Month(month), dom, hour, minute, sec, nano, time.UTC)
+	if zone != nil {
+		lo := wall.Add(-*zone)
+		return ClinicalTime{Lo: lo, Hi: lo.Add(width), Precision: precision}, nil
 	}
-	lo := time.Date(year, time.Month(month), dom, hour, minute, sec, nano, zone).UTC()
-	return ClinicalTime{Lo: lo, Hi: lo.Add(width), Precision: precision}, nil
+	first, last := inLondon(wall)
+	return ClinicalTime{Lo: first, Hi: last.Add(width), Precision: precision}, nil
 }
 
-func day(y, m, d, years, months, days int, p Precision) ClinicalTime {
-	return ClinicalTime{
-		Lo:        time.Date(y, time.Month(m), d, 0, 0, 0, 0, London).UTC(),
-		Hi:        time.Date(y+years, time.Month(m+months), d+days, 0, 0, 0, 0, London).UTC(),
-		Precision: p,
+// timeText is what is left to read of a date or time. Once bad it stays so.
+type timeText struct {
+	rest string
+	bad  bool
+}
+
+func (p *timeText) at(c byte) bool { return p.rest != "" && p.rest[0] == c }
+
+func (p *timeText) skip(c byte) {
+	if p.bad = p.bad || !p.at(c); !p.bad {
+		p.rest = p.rest[1:]
 	}
+}
+
+func (p *timeText) digits(n int) (v int) {
+	for range n {
+		if p.bad = p.bad || p.rest == "" || p.rest[0] < '0' || p.rest[0] > '9'; p.bad {
+			return 0
+		}
+		v, p.rest = v*10+int(p.rest[0]-'0'), p.rest[1:]
+	}
+	return v
+}
+
+// fraction reads at least one digit, and returns the nanoseconds and the width of the last digit that counts.
+func (p *timeText) fraction() (nano int, width time.Duration) {
+	unit := int(time.Second)
+	v := p.digits(1)
+	for !p.bad {
+		if unit > 1 {
+			unit /= 10
+			nano += v * unit
+		}
+		if p.rest == "" || p.rest[0] < '0' || p.rest[0] > '9' {
+			break
+		}
+		v = p.digits(1)
+	}
+	return nano, time.Duration(unit)
+}
+
+// zone reads Z or an offset of at most 14 hours; nil if there is none.
+func (p *timeText) zone() *time.Duration {
+	if p.bad || p.rest == "" {
+		return nil
+	}
+	if p.at('Z') {
+		p.skip('Z')
+		return new(time.Duration)
+	}
+	west := p.at('-')
+	if p.bad = !west && !p.at('+'); p.bad {
+		return nil
+	}
+	p.rest = p.rest[1:]
+	h := p.digits(2)
+	p.skip(':')
+	m := p.digits(2)
+	if h > 14 || m > 59 || h == 14 && m > 0 {
+		p.bad = true
+	}
+	off := time.Duration(h)*time.Hour + time.Duration(m)*time.Minute
+	if west {
+		off = -off
+	}
+	return &off
+}
+
+// days returns the interval from midnight in London, so many years, months and days long.
+func days(y, m, d, years, months, count int, p Precision) ClinicalTime {
+	lo, _ := inLondon(time.Date(y, time.Month(m), d, 0, 0, 0, 0, time.UTC))
+	hi, _ := inLondon(time.Date(y+years, time.Month(m+months), d+count, 0, 0, 0, 0, time.UTC))
+	return ClinicalTime{Lo: lo, Hi: hi, Precision: p}
+}
+
+// inLondon returns the first and the last instant at which clocks in London showed what wall shows in UTC. They differ only in
+// an hour that was there twice. time.Date leaves open which one it gives (its documentation says so), so it is not asked.
+func inLondon(wall time.Time) (first, last time.Time) {
+	offset := func(t time.Time) time.Duration {
+		_, seconds := t.In(London).Zone()
+		return time.Duration(seconds) * time.Second
+	}
+	// No offset of London was ever a day, and it never changed twice within two days.
+	before, after := offset(wall.Add(-24*time.Hour)), offset(wall.Add(24*time.Hour))
+	first, last = wall.Add(-before), wall.Add(-after)
+	switch okFirst, okLast := offset(first) == before, offset(last) == after; {
+	case okFirst && okLast && last.Before(first):
+		return last, first
+	case okFirst && okLast:
+		return first, last
+	case okLast:
+		return last, last
+	}
+	return first, first // or the clocks never showed it: as if the change had not been
 }

@@ -1,5 +1,10 @@
 package record
 
+import (
+	"fmt"
+	"log/slog"
+)
+
 // RequesterKind says in what capacity somebody asks.
 type RequesterKind string
 
@@ -23,6 +28,18 @@ type Requester struct {
 	TokenID      string    // jti
 	Own          NHSNumber // the person's own number; zero for staff
 }
+
+const redactedRequester = "Requester(redacted)"
+
+// Format writes a fixed word for every verb: a requester may be the person themselves. As with [Subject.Format], it is not
+// called for unexported fields.
+func (r Requester) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redactedRequester)) }
+
+// MarshalText returns a fixed word, so that no encoder writes a requester by accident.
+func (r Requester) MarshalText() ([]byte, error) { return []byte(redactedRequester), nil }
+
+// LogValue returns a fixed word.
+func (r Requester) LogValue() slog.Value { return slog.StringValue(redactedRequester) }
 
 // Purpose is the purpose of use, from HL7 v3 ActReason.
 type Purpose string

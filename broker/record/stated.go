@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -29,7 +30,7 @@ func ParsePermission(s string) (Permission, error) {
 		return Permission{}, &FieldError{field, "one of asked-yes, asked-earlier, implied-by-referral, cannot-ask, best-interests, not-required, asked-no, patient-self"}
 	}
 	for name, value := range params {
-		if name != want || value == "" {
+		if name != want || strings.TrimSpace(value) == "" {
 			return Permission{}, &FieldError{field, kind + " takes " + orNothing(want)}
 		}
 	}
@@ -58,8 +59,9 @@ func ParseRelationship(s string) (Relationship, error) {
 	default:
 		return Relationship{}, &FieldError{field, "one of registered, referral, admission, appointment, attendance, caseload, self-claimed"}
 	}
+	ref, given := params["ref"]
 	delete(params, "ref")
-	if len(params) > 0 {
+	if len(params) > 0 || given && strings.TrimSpace(ref) == "" {
 		return Relationship{}, &FieldError{field, kind + " takes ref= or nothing"}
 	}
 	return r, nil
@@ -74,13 +76,14 @@ func orNothing(s string) string {
 
 // CheckFreeText holds the rule for any text that people write into a request: UTF-8, at most MaxFreeText bytes, no control characters.
 func CheckFreeText(field, s string) error {
-	if len(s) > MaxFreeText || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if len(s) > MaxFreeText || !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
 		return &FieldError{field, fmt.Sprintf("UTF-8 text of at most %d bytes without control characters", MaxFreeText)}
 	}
 	return nil
 }
 
-// parseStated reads `kind; name=value; name="quoted value"`.
+// parseStated reads `kind; name=value; name="quoted value"`. A value in quotation marks is taken as it is, and holds none; one
+// without them is taken less the blanks around it, and holds none either: so each value can be written again.
 func parseStated(field, s string) (string, map[string]string, error) {
 	if err := CheckFreeText(field, s); err != nil {
 		return "", nil, err
@@ -98,6 +101,7 @@ func parseStated(field, s string) (string, map[string]string, error) {
 		if _, twice := params[name]; twice {
 			return "", nil, &FieldError{field, "each name once"}
 		}
+		value = strings.TrimLeft(value, " ")
 		if strings.HasPrefix(value, `"`) {
 			end := strings.IndexByte(value[1:], '"')
 			if end < 0 {
@@ -111,6 +115,9 @@ func parseStated(field, s string) (string, map[string]string, error) {
 			continue
 		}
 		value, rest, more = strings.Cut(value, ";")
+		if strings.Contains(value, `"`) {
+			return "", nil, &FieldError{field, "put the whole value in quotation marks"}
+		}
 		params[name] = strings.TrimSpace(value)
 	}
 	return kind, params, nil
