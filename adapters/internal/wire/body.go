@@ -15,6 +15,9 @@ import (
 // ratioFloor is how many decoded bytes are read before the ratio counts: small answers compress well and harm nobody.
 const ratioFloor = 1 << 20
 
+// maxPiece is how much is read before the budget is asked.
+const maxPiece = 64 << 10
+
 // maxErrorBody caps the body of an answer whose status is not 200: an OperationOutcome is short.
 const maxErrorBody = 64 << 10
 
@@ -23,11 +26,13 @@ type Budget struct {
 	left  atomic.Int64
 	limit int64
 	ratio int64
+	more  func(n int64) bool
 }
 
 // NewBudget returns a budget of so many decoded bytes and of so many decoded bytes for one encoded, the latter after the first MiB.
-func NewBudget(maxBytes int64, ratio int) *Budget {
-	b := &Budget{limit: maxBytes, ratio: int64(ratio)}
+// more, if it is not nil, is asked as well for every piece of at most 64 KiB, concurrently; where it says no, the budget is spent.
+func NewBudget(maxBytes int64, ratio int, more func(n int64) bool) *Budget {
+	b := &Budget{limit: maxBytes, ratio: int64(ratio), more: more}
 	b.left.Store(maxBytes)
 	return b
 }
@@ -35,7 +40,9 @@ func NewBudget(maxBytes int64, ratio int) *Budget {
 // Used returns how many decoded bytes were read.
 func (b *Budget) Used() int64 { return min(b.limit-b.left.Load(), b.limit) }
 
-func (b *Budget) take(n int) bool { return b.left.Add(-int64(n)) >= 0 }
+func (b *Budget) take(n int) bool {
+	return n == 0 || b.left.Add(-int64(n)) >= 0 && (b.more == nil || b.more(int64(n)))
+}
 
 // goodBody reads the body of a 200.
 func goodBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, *Error) {
@@ -53,7 +60,7 @@ func errorBody(ctx context.Context, res *http.Response) ([]byte, *Error) {
 	if !isJSON(res.Header) {
 		return nil, ended(ctx)
 	}
-	body, err := readBody(ctx, res, NewBudget(maxErrorBody, 100))
+	body, err := readBody(ctx, res, NewBudget(maxErrorBody, 100, nil))
 	if err != nil {
 		return nil, ended(ctx)
 	}
@@ -82,7 +89,7 @@ func readBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, 
 		if len(out) == cap(out) {
 			out = append(out, 0)[:len(out)]
 		}
-		n, err := r.Read(out[len(out):min(cap(out), len(out)+256<<10)])
+		n, err := r.Read(out[len(out):min(cap(out), len(out)+maxPiece)])
 		out = out[:len(out)+n]
 		if !budget.take(n) || r != io.Reader(encoded) && int64(len(out)) > ratioFloor && int64(len(out)) > budget.ratio*encoded.n {
 			return nil, &Error{Kind: TooMuch}

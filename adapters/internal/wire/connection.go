@@ -13,8 +13,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
 // Defaults and fixed times of a connection.
@@ -27,22 +25,31 @@ const (
 	maxCAFile             = 4 << 20
 )
 
-// Connection is how a service is reached: settings that every adapter over HTTP has. File names may be relative to the configuration file.
+// SettingError names a setting and says what to give. It never repeats the value.
+type SettingError struct{ Field, Want string }
+
+// Error returns the setting and what to give.
+func (e *SettingError) Error() string { return e.Field + ": " + e.Want }
+
+// Setting returns the setting and what to give, apart.
+func (e *SettingError) Setting() (field, want string) { return e.Field, e.Want }
+
+// Connection is how a service is reached: settings that every adapter over HTTP has.
 type Connection struct {
 	// BaseURL is the address below which everything is asked: https://host[:port][/path]. No user name, query or fragment. Required.
 	BaseURL string `yaml:"baseURL"`
 	// AllowPlainHTTP lets BaseURL begin with http://. For the demo and for tests: records would travel unprotected. Default false.
 	AllowPlainHTTP bool `yaml:"allowPlainHTTP"`
 	// CAFile holds the authorities, PEM, that may vouch for the service. Default: those of the operating system.
-	CAFile string `yaml:"caFile" file:"true"`
+	CAFile string `yaml:"caFile"`
 	// CertificateFile holds our own certificate with its intermediates, PEM, for mutual TLS. It is read again at each handshake, so that
 	// it can be renewed in place. Default: none.
-	CertificateFile string `yaml:"certificateFile" file:"true"`
+	CertificateFile string `yaml:"certificateFile"`
 	// KeyFile holds the private key of CertificateFile, PEM, readable by the broker only. Required with it.
-	KeyFile string `yaml:"keyFile" file:"true"`
+	KeyFile string `yaml:"keyFile"`
 	// BearerFile holds an access token, which is sent as Authorization: Bearer. It is read again for each request, so that it can be
 	// renewed in place. Default: none is sent.
-	BearerFile string `yaml:"bearerFile" file:"true"`
+	BearerFile string `yaml:"bearerFile"`
 	// MaxConnections is how many connections there are at most, open or idle. Further requests wait, within their time. Default 64,
 	// at most 1024.
 	MaxConnections int `yaml:"maxConnections"`
@@ -56,10 +63,10 @@ func (c Connection) WithDefaults() Connection {
 	return c
 }
 
-// transport makes the transport. The error is a *record.FieldError.
+// transport makes the transport. The error is a *SettingError.
 func (c Connection) transport() (*http.Transport, error) {
 	if c.MaxConnections < 1 || c.MaxConnections > maxConnections {
-		return nil, &record.FieldError{Field: "maxConnections", Want: "1 to 1024"}
+		return nil, &SettingError{Field: "maxConnections", Want: "1 to 1024"}
 	}
 	tlsConfig, err := c.tlsConfig()
 	if err != nil {
@@ -130,17 +137,17 @@ func (c Connection) tlsConfig() (*tls.Config, error) {
 		pem, err := readCapped(c.CAFile, maxCAFile)
 		t.RootCAs = x509.NewCertPool()
 		if err != nil || !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &record.FieldError{Field: "caFile", Want: "a readable file with at least one certificate, PEM"}
+			return nil, &SettingError{Field: "caFile", Want: "a readable file with at least one certificate, PEM"}
 		}
 	}
 	if c.CertificateFile == "" && c.KeyFile == "" {
 		return t, nil
 	}
 	if c.CertificateFile == "" {
-		return nil, &record.FieldError{Field: "keyFile", Want: "certificateFile too: both or neither"}
+		return nil, &SettingError{Field: "keyFile", Want: "certificateFile too: both or neither"}
 	}
 	if c.KeyFile == "" {
-		return nil, &record.FieldError{Field: "certificateFile", Want: "keyFile too: both or neither"}
+		return nil, &SettingError{Field: "certificateFile", Want: "keyFile too: both or neither"}
 	}
 	load := func() (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(c.CertificateFile, c.KeyFile)
@@ -150,7 +157,7 @@ func (c Connection) tlsConfig() (*tls.Config, error) {
 		return &pair, nil
 	}
 	if _, err := load(); err != nil {
-		return nil, &record.FieldError{Field: "certificateFile", Want: "a readable certificate that belongs to keyFile, both PEM"}
+		return nil, &SettingError{Field: "certificateFile", Want: "a readable certificate that belongs to keyFile, both PEM"}
 	}
 	t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
 	return t, nil
@@ -189,7 +196,7 @@ func (c Connection) checkBearer() error {
 		return nil
 	}
 	if _, err := readBearer(c.BearerFile); err != nil {
-		return &record.FieldError{Field: "bearerFile", Want: "a readable file that holds one access token and nothing else"}
+		return &SettingError{Field: "bearerFile", Want: "a readable file that holds one access token and nothing else"}
 	}
 	return nil
 }

@@ -4,8 +4,6 @@ import (
 	"net"
 	"net/url"
 	"strings"
-
-	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
 // origin is where a client may ask: scheme, host and port, and a path that every target begins with.
@@ -154,9 +152,9 @@ func (o origin) url(t Target) (*url.URL, bool) {
 
 func (o origin) base() string { return o.scheme + "://" + o.shown + o.path }
 
-// parseBase reads the setting baseURL. The error is a *record.FieldError and does not repeat the address: it may hold a password.
+// parseBase reads the setting baseURL. The error is a *SettingError and does not repeat the address: it may hold a password.
 func parseBase(s string, plainHTTP bool) (origin, error) {
-	bad := func(want string) (origin, error) { return origin{}, &record.FieldError{Field: "baseURL", Want: want} }
+	bad := func(want string) (origin, error) { return origin{}, &SettingError{Field: "baseURL", Want: want} }
 	if s == "" {
 		return bad("give the FHIR base address, e.g. https://fhir.trust.example/r4")
 	}

@@ -122,7 +122,7 @@ func TestTLS(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(cl.Close)
-			if _, err := get(t, cl, NewBudget(100, 100)); kindOf(t, err) != c.want {
+			if _, err := get(t, cl, NewBudget(100, 100, nil)); kindOf(t, err) != c.want {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 		})
@@ -133,7 +133,7 @@ func TestPlainHTTPWhereTLSIsConfigured(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fhir(w) }))
 	t.Cleanup(s.Close)
 	c := clientOf(t, "https"+s.URL[len("http"):])
-	if _, err := get(t, c, NewBudget(100, 100)); kindOf(t, err) != Unavailable {
+	if _, err := get(t, c, NewBudget(100, 100, nil)); kindOf(t, err) != Unavailable {
 		t.Errorf("got %v, want unavailable", err)
 	}
 }

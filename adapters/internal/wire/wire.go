@@ -48,7 +48,7 @@ type Answer struct {
 	RetryAfter time.Duration // what the service asked for, at most MaxRetryAfter; 0 if it did not
 }
 
-// New makes the client of a checked [Connection]. The error is a *record.FieldError that names the setting.
+// New makes the client of a checked [Connection]. The error is a *SettingError that names the setting.
 func New(c Connection) (*Client, error) {
 	c = c.WithDefaults()
 	o, err := parseBase(c.BaseURL, c.AllowPlainHTTP)

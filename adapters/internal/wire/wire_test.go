@@ -21,8 +21,6 @@ import (
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
-
-	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -90,7 +88,7 @@ func TestAsksWithWhatItShould(t *testing.T) {
 	}), func(c *Connection) { c.BearerFile = token })
 
 	if _, err := c.Do(t.Context(), Request{Target: c.At("Patient", "a b/c", "$everything").With(url.Values{"_count": {"5"}}),
-		Header: map[string]string{"X-Request-ID": "abc"}}, NewBudget(100, 100)); err != nil {
+		Header: map[string]string{"X-Request-ID": "abc"}}, NewBudget(100, 100, nil)); err != nil {
 		t.Fatal(err)
 	}
 	if want := "/fhir/Patient/a%20b%2Fc/$everything?_count=5"; got.RequestURI != want {
@@ -110,7 +108,7 @@ func TestAsksWithWhatItShould(t *testing.T) {
 	if err := os.WriteFile(token, []byte("second"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Do(t.Context(), Request{Target: c.At("Patient", "_search"), Form: url.Values{"identifier": {"a|b"}}}, NewBudget(100, 100)); err != nil {
+	if _, err := c.Do(t.Context(), Request{Target: c.At("Patient", "_search"), Form: url.Values{"identifier": {"a|b"}}}, NewBudget(100, 100, nil)); err != nil {
 		t.Fatal(err)
 	}
 	if got.Method != "POST" || body != "identifier=a%7Cb" || got.Header.Get("Content-Type") != "application/x-www-form-urlencoded" ||
@@ -123,7 +121,7 @@ func TestAsksWithWhatItShould(t *testing.T) {
 		t.Fatal(err)
 	}
 	got = nil
-	if _, err := get(t, c, NewBudget(100, 100)); kindOf(t, err) != Unauthorised || got != nil {
+	if _, err := get(t, c, NewBudget(100, 100, nil)); kindOf(t, err) != Unauthorised || got != nil {
 		t.Errorf("got %v with the token gone, asked %v", err, got != nil)
 	}
 }
@@ -134,7 +132,7 @@ func TestProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
 	if c.transport.Proxy != nil {
 		t.Error("a proxy function is set")
 	}
-	if _, err := get(t, c, NewBudget(100, 100)); err != nil {
+	if _, err := get(t, c, NewBudget(100, 100, nil)); err != nil {
 		t.Error(err)
 	}
 }
@@ -154,7 +152,7 @@ func TestStatusBecomesAKind(t *testing.T) {
 					_, _ = io.WriteString(w, `{"marker":"`+marker+`"}`)
 				}
 			}))
-			a, err := get(t, c, NewBudget(100, 100))
+			a, err := get(t, c, NewBudget(100, 100, nil))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -245,7 +243,7 @@ func TestBodies(t *testing.T) {
 			if c.max == 0 {
 				c.max = 1 << 20
 			}
-			budget := NewBudget(c.max, 100)
+			budget := NewBudget(c.max, 100, nil)
 			a, err := get(t, cl, budget)
 			if got := kindOf(t, err); got != c.want {
 				t.Fatalf("got %v, want %v", got, c.want)
@@ -269,7 +267,7 @@ func TestABombIsNotUnpacked(t *testing.T) {
 		w.Header().Set("Content-Encoding", "gzip")
 		_, _ = w.Write(bomb)
 	}))
-	budget := NewBudget(32<<20, 100)
+	budget := NewBudget(32<<20, 100, nil)
 	if _, err := get(t, c, budget); kindOf(t, err) != TooMuch {
 		t.Fatalf("got %v, want TooMuch", err)
 	}
@@ -278,9 +276,23 @@ func TestABombIsNotUnpacked(t *testing.T) {
 	}
 }
 
+func TestTheWholeRequestsBudgetCounts(t *testing.T) {
+	c := client(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fhir(w); _, _ = w.Write(make([]byte, 200<<10)) }))
+	var taken, largest int64
+	more := func(n int64) bool { taken += n; largest = max(largest, n); return taken <= 300<<10 }
+	for i, want := range []Kind{0, TooMuch} {
+		if _, err := get(t, c, NewBudget(1<<20, 100, more)); kindOf(t, err) != want {
+			t.Errorf("page %d: got %v, want %v", i+1, err, want)
+		}
+	}
+	if largest > maxPiece || taken > 300<<10+maxPiece {
+		t.Errorf("asked for %d bytes at once, %d in all", largest, taken)
+	}
+}
+
 func TestBudgetIsSharedByPages(t *testing.T) {
 	c := client(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fhir(w); _, _ = w.Write(make([]byte, 40)) }))
-	budget := NewBudget(100, 100)
+	budget := NewBudget(100, 100, nil)
 	for i, want := range []Kind{0, 0, TooMuch} {
 		if _, err := get(t, c, budget); kindOf(t, err) != want {
 			t.Errorf("page %d: got %v, want %v", i+1, err, want)
@@ -347,7 +359,7 @@ func TestARequestThatLeftIsNotSentAgain(t *testing.T) {
 			})
 			c := clientOf(t, base)
 			for i, want := range []Kind{0, Unavailable} {
-				_, err := c.Do(t.Context(), Request{Target: c.At("x"), Form: form}, NewBudget(100, 100))
+				_, err := c.Do(t.Context(), Request{Target: c.At("x"), Form: form}, NewBudget(100, 100, nil))
 				if got := kindOf(t, err); got != want {
 					t.Errorf("request %d: got %v, want %v", i+1, got, want)
 				}
@@ -373,7 +385,7 @@ func TestWhatNeverLeftIsTriedOnceMore(t *testing.T) {
 			}
 			return dial(ctx, network, address)
 		}
-		if _, err := get(t, c, NewBudget(100, 100)); kindOf(t, err) != want {
+		if _, err := get(t, c, NewBudget(100, 100, nil)); kindOf(t, err) != want {
 			t.Errorf("%d dials failed: got %v, want %v", failing, err, want)
 		}
 		if dials.Load() != 2 {
@@ -404,7 +416,7 @@ func TestBrokenHTTP(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			base, requests := script(t, func(_ int, conn net.Conn, _ *http.Request) { _, _ = io.WriteString(conn, c.answer); _ = conn.Close() })
 			cl := clientOf(t, base)
-			if _, err := get(t, cl, NewBudget(1<<20, 100)); kindOf(t, err) != c.want {
+			if _, err := get(t, cl, NewBudget(1<<20, 100, nil)); kindOf(t, err) != c.want {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 			if requests.Load() != 1 {
@@ -445,13 +457,13 @@ func TestTimeIsKept(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
 			begin := time.Now()
-			_, err := cl.Do(ctx, Request{Target: cl.At("x")}, NewBudget(1<<20, 100))
+			_, err := cl.Do(ctx, Request{Target: cl.At("x")}, NewBudget(1<<20, 100, nil))
 			if kindOf(t, err) != TimedOut || time.Since(begin) > 2*time.Second {
 				t.Errorf("got %v after %v, want timed out after 100ms", err, time.Since(begin))
 			}
 			ctx, cancel = context.WithCancel(t.Context())
 			time.AfterFunc(50*time.Millisecond, cancel)
-			if _, err := cl.Do(ctx, Request{Target: cl.At("x")}, NewBudget(1<<20, 100)); kindOf(t, err) != Cancelled {
+			if _, err := cl.Do(ctx, Request{Target: cl.At("x")}, NewBudget(1<<20, 100, nil)); kindOf(t, err) != Cancelled {
 				t.Errorf("got %v, want cancelled", err)
 			}
 		})
@@ -484,7 +496,7 @@ func TestConnectionsAreUsedAgainAndBounded(t *testing.T) {
 	for range 20 {
 		go func() {
 			for range 5 {
-				if _, err := c.Do(t.Context(), Request{Target: c.At("x")}, NewBudget(100, 100)); err != nil {
+				if _, err := c.Do(t.Context(), Request{Target: c.At("x")}, NewBudget(100, 100, nil)); err != nil {
 					done <- err
 					return
 				}
@@ -674,7 +686,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		{"bearerFile", Connection{BaseURL: base, BearerFile: junk}},
 	} {
 		_, err := New(c.conf)
-		var field *record.FieldError
+		var field *SettingError
 		if !errors.As(err, &field) || field.Field != c.field {
 			t.Errorf("%s: got %v", c.field, err)
 			continue

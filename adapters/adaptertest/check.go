@@ -1,0 +1,146 @@
+package adaptertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// grace is how long after its context a Fetch may still take to return.
+const grace = time.Second
+
+// nobody is a number of the range that is never issued, and not one of those that samples and test systems are full of.
+const nobody = "9998127467"
+
+// Check asks source about one person, of whom the custodian should hold a record, and judges what comes against the contract of broker.Source.
+// It asks about a dozen times. Nothing is written anywhere. It ends when ctx does.
+func Check(ctx context.Context, source broker.Source, q broker.Query) []Finding {
+	var out []Finding
+	say := func(rule string, ok bool, detail string) { out = append(out, Finding{rule, ok, detail}) }
+	if q.Limits.Bytes == 0 {
+		q.Limits = broker.DefaultLimits
+	}
+
+	begin := time.Now()
+	reply, err := source.Fetch(ctx, q)
+	say("the record is returned", err == nil, name(err))
+	if err != nil {
+		say("an error is one of the list and holds nothing from outside", plain(err) && (count(err) == 1 || ctx.Err() != nil), "")
+		return out
+	}
+	out = append(out, judge(reply, q)...)
+	say("it fits the time given", true, fmt.Sprintf("%d resources, %d bytes, %v", len(reply.Entries), reply.Bytes, time.Since(begin).Round(time.Millisecond)))
+
+	only := q
+	only.Types = []string{"Patient"}
+	demographics, err := source.Fetch(ctx, only)
+	say("the Patient alone is returned", err == nil && len(judgePatient(demographics, q)) == 0, name(err))
+
+	if n, err := record.ParseNHSNumber(nobody); err == nil {
+		none := q
+		none.Subject = record.Subject{Number: n, Standing: record.Live}
+		_, err := source.Fetch(ctx, none)
+		say("somebody unknown is no record", errors.Is(err, broker.ErrNoRecord), name(err))
+	}
+
+	for _, c := range caps(reply) {
+		capped := q
+		c.set(&capped.Limits)
+		_, err := source.Fetch(ctx, capped)
+		say("the cap on "+c.name+" is kept", errors.Is(err, broker.ErrTooMuch) && plain(err), name(err))
+	}
+
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	begin = time.Now()
+	_, err = source.Fetch(over, q)
+	say("a call that is over is not made", err != nil && plain(err) && time.Since(begin) < grace, name(err))
+
+	say("calls at once do not mix", atOnce(ctx, source, q, reply), "")
+	return out
+}
+
+// judge holds a reply against the contract.
+func judge(r broker.Reply, q broker.Query) []Finding {
+	var out []Finding
+	must := func(rule string, ok bool) { out = append(out, Finding{Rule: rule, OK: ok}) }
+	out = append(out, judgePatient(r, q)...)
+	must("the reply names its adapter and its base address without a slash at the end", r.Adapter != "" && r.Base != "" && r.Base[len(r.Base)-1] != '/')
+	whole := true
+	var raw int64
+	for _, e := range r.Entries {
+		whole = whole && e.Resource.Kind() == fhirjson.Object && e.Resource.Get("resourceType").Text() != ""
+		raw += int64(len(e.Resource.Raw()))
+	}
+	must("every entry is a resource", whole)
+	must("the bytes held are counted", r.Bytes >= raw && r.Bytes <= q.Limits.Bytes)
+	must("the caps are kept", len(r.Entries) <= q.Limits.Resources)
+	return out
+}
+
+// judgePatient returns what is wrong with whom a reply is about; nothing if all is well.
+func judgePatient(r broker.Reply, q broker.Query) []Finding {
+	patients, named := 0, 0
+	for _, e := range r.Entries {
+		if !e.Resource.Get("resourceType").Is("Patient") {
+			continue
+		}
+		patients++
+		for id := range e.Resource.Get("identifier").Elems() {
+			if id.Get("system").Is(record.NHSNumberSystem) && id.Get("value").Is(q.Subject.Number.Reveal()) {
+				named++
+				break
+			}
+		}
+	}
+	if patients == 1 && named == 1 {
+		return nil
+	}
+	return []Finding{{"exactly one Patient, with the number asked", false, fmt.Sprintf("%d Patients, %d with that number", patients, named)}}
+}
+
+// limit is one cap, set so low that a reply must break it.
+type limit struct {
+	name string
+	set  func(*broker.Limits)
+}
+
+func caps(r broker.Reply) []limit {
+	out := []limit{
+		{"bytes", func(l *broker.Limits) { l.Bytes = max(r.Bytes/2, 1) }},
+		{"the bytes of one resource", func(l *broker.Limits) { l.ResourceBytes = 10 }},
+		{"the bytes of one string", func(l *broker.Limits) { l.StringBytes = 2 }},
+		{"depth", func(l *broker.Limits) { l.Depth = 2 }},
+		{"the whole request's bytes", func(l *broker.Limits) { l.Take = func(int64) bool { return false } }},
+	}
+	if len(r.Entries) > 1 {
+		out = append(out, limit{"resources", func(l *broker.Limits) { l.Resources = len(r.Entries) - 1 }})
+	}
+	return out
+}
+
+// atOnce reports whether several calls at the same time return what one returned.
+func atOnce(ctx context.Context, source broker.Source, q broker.Query, want broker.Reply) bool {
+	const calls = 4
+	same := make([]bool, calls)
+	var wait sync.WaitGroup
+	for i := range calls {
+		wait.Go(func() {
+			r, err := source.Fetch(ctx, q)
+			same[i] = err == nil && len(r.Entries) == len(want.Entries) && len(judgePatient(r, q)) == 0
+		})
+	}
+	wait.Wait()
+	for _, ok := range same {
+		if !ok {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,49 @@
+package fhirr4
+
+import "github.com/mycarerecord/mycarerecord/broker/fhirjson"
+
+// said is what an OperationOutcome says, as far as it decides what to do next. Its texts are never read: they may hold
+// anything. Outcomes among the entries of a record are passed on, and the merge says what they mean for it.
+type said struct {
+	isOutcome   bool // it is an OperationOutcome
+	trouble     bool // an issue of severity error or fatal
+	withheld    bool
+	noPatient   bool
+	unsupported bool
+	throttled   bool
+}
+
+// listen reads an OperationOutcome; of anything else it hears nothing.
+//
+// Codes of withholding: FHIR issue type suppressed; NO_PATIENT_CONSENT, and NO_ORGANISATION_CONSENT in its two spellings, of the Spine error
+// codes, whatever version of that system they come with.
+func listen(v fhirjson.Value) said {
+	s := said{}
+	if !v.Get("resourceType").Is("OperationOutcome") {
+		return s
+	}
+	s.isOutcome = true
+	for issue := range v.Get("issue").Elems() {
+		severity := issue.Get("severity")
+		s.trouble = s.trouble || severity.Is("error") || severity.Is("fatal")
+		switch issue.Get("code").Text() {
+		case "suppressed":
+			s.withheld = true
+		case "not-supported":
+			s.unsupported = true
+		case "deleted":
+			s.noPatient = true
+		case "throttled":
+			s.throttled = true
+		}
+		for c := range issue.Each("details.coding.code") {
+			switch c.Text() {
+			case "NO_PATIENT_CONSENT", "NO_ORGANISATION_CONSENT", "NO_ORGANISATIONAL_CONSENT":
+				s.withheld = true
+			case "PATIENT_NOT_FOUND", "NO_RECORD_FOUND":
+				s.noPatient = true
+			}
+		}
+	}
+	return s
+}

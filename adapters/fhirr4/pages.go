@@ -1,0 +1,167 @@
+package fhirr4
+
+import (
+	"context"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
+	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+)
+
+// fetch is the state of one call of Fetch: what was asked, and how much may still be read. Searches run at once, so it locks.
+type fetch struct {
+	source *Source
+	query  broker.Query
+	limits broker.Limits
+	header map[string]string
+	budget *wire.Budget
+	hidden []string // texts that must not be in an address; fixed once the person is found
+
+	mu        sync.Mutex
+	seen      map[visit]bool
+	resources int
+}
+
+// visit is one page that was asked for.
+type visit struct {
+	target wire.Target
+	form   string
+}
+
+func (s *Source) newFetch(q broker.Query) *fetch {
+	l := q.Limits
+	d := broker.DefaultLimits
+	l.Bytes, l.Resources, l.Pages, l.ResourceBytes = or(l.Bytes, d.Bytes), or(l.Resources, d.Resources), or(l.Pages, d.Pages), or(l.ResourceBytes, d.ResourceBytes)
+	l.StringBytes, l.Depth, l.Ratio = or(l.StringBytes, d.StringBytes), or(l.Depth, d.Depth), or(l.Ratio, d.Ratio)
+	header := map[string]string{"X-Request-ID": wire.RequestID(q.RequestID)}
+	for _, name := range [...]string{"traceparent", "tracestate"} { // never baggage, whatever the query holds
+		if v := q.Trace[name]; v != "" {
+			header[name] = v
+		}
+	}
+	return &fetch{source: s, query: q, limits: l, header: header, budget: wire.NewBudget(l.Bytes, l.Ratio, l.Take), hidden: []string{q.Subject.Number.Reveal()}, seen: map[visit]bool{}}
+}
+
+func or[T int | int64](v, d T) T {
+	if v > 0 {
+		return v
+	}
+	return d
+}
+
+// pages reads a searchset to its last page. No page is asked for twice, and no page elsewhere.
+func (f *fetch) pages(ctx context.Context, req wire.Request) ([]fhirjson.Entry, error) {
+	var out []fhirjson.Entry
+	for {
+		b, err := f.page(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, b.Entries...)
+		if b.Next == "" {
+			return out, nil
+		}
+		if req, err = f.next(b.Next); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// page reads one page.
+func (f *fetch) page(ctx context.Context, req wire.Request) (fhirjson.Bundle, error) {
+	if err := f.visit(req); err != nil {
+		return fhirjson.Bundle{}, err
+	}
+	d, err := f.ask(ctx, req)
+	if err != nil {
+		return fhirjson.Bundle{}, err
+	}
+	if o := listen(d.Root()); o.isOutcome { // an error with status 200
+		return fhirjson.Bundle{}, o.err()
+	}
+	b, err := fhirjson.ReadBundle(d)
+	if err != nil || b.Type != "searchset" {
+		return fhirjson.Bundle{}, broker.ErrMalformed
+	}
+	for _, e := range b.Entries {
+		if len(e.Resource.Raw()) > f.limits.ResourceBytes {
+			return fhirjson.Bundle{}, broker.ErrTooMuch
+		}
+	}
+	return b, f.count(len(b.Entries))
+}
+
+// err is what an OperationOutcome means that came in place of a Bundle.
+func (s said) err() error {
+	switch {
+	case s.withheld:
+		return &refusal{sentinel: broker.ErrWithheld}
+	case s.noPatient:
+		return &refusal{sentinel: broker.ErrNoRecord}
+	case s.throttled:
+		return &broker.ThrottledError{}
+	}
+	return &refusal{sentinel: broker.ErrMalformed}
+}
+
+// ask reads one answer and indexes it.
+func (f *fetch) ask(ctx context.Context, req wire.Request) (*fhirjson.Doc, error) {
+	a, err := f.source.client.Do(ctx, req, f.budget)
+	if err != nil {
+		return nil, wireError(err)
+	}
+	if a.Trouble() != nil {
+		return nil, statusError(a)
+	}
+	d, err := fhirjson.Parse(a.Body, fhirjson.Limits{Depth: f.limits.Depth, StringBytes: f.limits.StringBytes})
+	if err != nil {
+		return nil, textError(err)
+	}
+	return d, nil
+}
+
+// visit counts a page. One that was asked for before means that the custodian's links run in a circle.
+func (f *fetch) visit(req wire.Request) error {
+	v := visit{req.Target, req.Form.Encode()}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.seen[v] {
+		return broker.ErrMalformed
+	}
+	if len(f.seen) >= f.limits.Pages {
+		return broker.ErrTooMuch
+	}
+	f.seen[v] = true
+	return nil
+}
+
+func (f *fetch) count(n int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.resources += n; f.resources > f.limits.Resources {
+		return broker.ErrTooMuch
+	}
+	return nil
+}
+
+// next turns a next link into a request. One that holds the person's number is asked by POST with the query as body, which FHIR R4 search
+// allows for {Type}?… and nothing else (hl7.org/fhir/R4/http.html#search); if it is no such link, the custodian's answer cannot be read.
+func (f *fetch) next(link string) (wire.Request, error) {
+	t, ok := f.source.client.Pin(link)
+	if !ok {
+		return wire.Request{}, broker.ErrElsewhere
+	}
+	if !slices.ContainsFunc(f.hidden, t.Holds) {
+		return wire.Request{Target: t, Header: f.header}, nil
+	}
+	path, query, ok := f.source.client.Below(t)
+	typ := strings.TrimSuffix(path, "/_search")
+	if _, known := searchable[typ]; !ok || !known && typ != "Patient" {
+		return wire.Request{}, broker.ErrMalformed
+	}
+	return wire.Request{Target: f.source.client.At(typ, "_search"), Form: url.Values(query), Header: f.header}, nil
+}
