@@ -128,6 +128,24 @@ func (v Value) End() int { return int(v.tok().end) }
 // KeyStart returns the offset of the opening quotation mark of v's key; v MUST be a member of an object.
 func (v Value) KeyStart() int { return int(v.tok().keyStart) - 1 }
 
+// Key returns the key of a member, "" for the root and for elements of an array.
+func (v Value) Key() string {
+	if v.doc == nil {
+		return ""
+	}
+	t := v.tok()
+	return string(v.doc.src[t.keyStart:t.keyEnd])
+}
+
+// KeyIs reports whether v is a member with that key. It makes no string.
+func (v Value) KeyIs(key string) bool {
+	if v.doc == nil {
+		return false
+	}
+	t := v.tok()
+	return string(v.doc.src[t.keyStart:t.keyEnd]) == key
+}
+
 // Raw returns v's bytes as they stand in the text. They MUST NOT be changed.
 func (v Value) Raw() []byte {
 	if v.doc == nil {
@@ -281,6 +299,30 @@ func walk(key string, v Value, f func(string, Value) bool) {
 		for e := range v.Elems() {
 			walk(key, e, f)
 		}
+	}
+}
+
+// Visit calls f for v and everything in it, in the order of the text, with the containers around each value, v outermost.
+// The slice is valid until f returns. Where f returns false, Visit does not go into that value. Unlike Walk it makes no strings.
+func (v Value) Visit(f func(around []Value, x Value) bool) {
+	if v.doc == nil {
+		return
+	}
+	tape := v.doc.tape
+	around := make([]Value, 0, 16)
+	for i, end := v.i, v.tok().next; i < end; {
+		for len(around) > 0 && i >= around[len(around)-1].tok().next {
+			around = around[:len(around)-1]
+		}
+		x := Value{v.doc, i}
+		if !f(around, x) {
+			i = tape[i].next
+			continue
+		}
+		if k := tape[i].kind; k == Object || k == Array {
+			around = append(around, x)
+		}
+		i++
 	}
 }
 

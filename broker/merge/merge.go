@@ -104,7 +104,10 @@ type Prepared struct {
 	Sections  record.Sections // of the entries shown
 	Digest    [32]byte        // SHA-256 over the digests of the entries, in order
 	Alarm     bool            // an operator must look: other people's resources, or a sum that is wrong
-	reply     Reply
+	reply     Reply           // without its entries
+
+	lateUnknown int // matches kept although _since was given and they do not say when they changed
+	undated     int // matches without a clinical time
 }
 
 // Answer is all of it, in the order of M-8.

@@ -1,8 +1,10 @@
 package merge
 
 import (
+	"crypto/sha256"
 	"errors"
-	"io"
+	"fmt"
+	"slices"
 
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
@@ -15,30 +17,163 @@ var (
 )
 
 // Prepare makes one custodian's part. The error wraps one of the kinds above; nothing of such a reply may be shown.
-func Prepare(req Request, rules Rules, reply Reply) (Prepared, error) { panic("contract") }
-
-// Assemble orders everything. statuses lists every configured custodian in order; those of prepared replies are replaced by theirs. troubles and
-// parts become one OperationOutcome per custodian that did not return all (M-10). If nothing is shown, there is no Patient of ours in it.
-func Assemble(req Request, prepared []Prepared, statuses []record.Status) Answer { panic("contract") }
-
-// Authored returns only what we author (Patient, outcomes, Provenance): the last chunk of a stream, whose custodians' entries have gone before.
-func Authored(req Request, prepared []Prepared, statuses []record.Status) Answer { panic("contract") }
-
-// Link is a link of a Bundle.
-type Link struct{ Relation, URL string }
-
-// BundleMeta is what a written Bundle says of itself.
-type BundleMeta struct {
-	ID         string // the Bundle's id
-	Links      []Link // self
-	ReceiptTag string // value for the meta.tag with our receipt code system; "" for none (L-4)
-	CodeBase   string
-	Now        string // meta.lastUpdated, an instant
-	Pretty     bool   // indent our own text; custodians' bytes stay as they are
+//
+// It does not change reply, so that the same reply can be prepared again under another permit. Its work is linear in the size of the reply,
+// but for sorting.
+func Prepare(req Request, rules Rules, reply Reply) (Prepared, error) {
+	p := preparing{req: req, rules: rules, reply: reply, number: req.Subject.Number.Reveal(), sectionSystem: req.CodeBase + record.SectionSystemPath}
+	if p.number == "" {
+		return Prepared{}, fmt.Errorf("%w: no NHS number was asked for", ErrWrongSubject)
+	}
+	if err := p.index(); err != nil {
+		return Prepared{}, err
+	}
+	if err := p.identify(); err != nil {
+		return Prepared{Alarm: true}, err
+	}
+	// From here on the reply is about this person. What is not, is dropped.
+	p.drop()
+	p.settleCopies()
+	p.describe()
+	// What must not be shown is settled before anything is written, and references to it with it.
+	p.withhold()
+	p.spread()
+	p.choose()
+	p.surface()
+	if err := p.assignIDs(); err != nil {
+		return Prepared{}, err
+	}
+	return p.finish()
 }
 
-// WriteBundle writes a searchset Bundle (FHIR R4) and returns how many bytes it wrote.
-func (a Answer) WriteBundle(w io.Writer, m BundleMeta) (int64, error) { panic("contract") }
+// drop decides the fate of what is financial, or is not this person's for certain (M-4).
+func (p *preparing) drop() {
+	for i := range p.items {
+		it := &p.items[i]
+		if it.fate != undecided {
+			continue
+		}
+		whose := unclear
+		switch it.row.class {
+		case money:
+			it.fate = financial
+			continue
+		case unknownClass, foreign:
+		default:
+			switch {
+			case it.typ == "Patient" && !it.isSubject:
+				whose = another
+			default:
+				if whose = p.attribute(it, it.v, it.row, false); whose == ours {
+					whose = p.contents(it)
+				}
+			}
+		}
+		switch whose {
+		case ours:
+		case another:
+			it.fate = dropped
+			p.strangers++
+		default:
+			it.fate = dropped
+			p.unreadable++
+		}
+	}
+}
 
-// BundleSize returns how many bytes WriteBundle would write.
-func (a Answer) BundleSize(m BundleMeta) int64 { panic("contract") }
+// describe gives every resource about the person its time and sections, and what it is labelled.
+func (p *preparing) describe() {
+	for i := range p.items {
+		it := &p.items[i]
+		if it.fate != undecided {
+			continue
+		}
+		it.unnamed = p.labelled(it)
+		if !it.placed() {
+			continue
+		}
+		it.primary, it.sections = p.place(it.typ, it.v)
+		it.time = clinicalTime(it.typ, it.v)
+		if it.typ == "Observation" && !it.time.Dated() {
+			it.time = p.specimenTime(it)
+		}
+	}
+	p.follow()
+	p.shareSections()
+}
+
+// finish writes what is shown, in the order of M-8, and proves the sum of M-11.
+func (p *preparing) finish() (Prepared, error) {
+	out := Prepared{reply: p.reply}
+	out.reply.Entries = nil // the documents may go when their bytes have been rewritten
+	var fates [fateCount]int
+	for i := range p.items {
+		it := &p.items[i]
+		fates[it.fate]++
+		if it.fate != shown {
+			continue
+		}
+		e := Entry{FullURL: p.req.Base + "/" + it.typ + "/" + it.newID, Type: it.typ, ID: it.newID, Mode: Include, Custodian: p.reply.Custodian.Key}
+		if it.placed() {
+			e.Section, e.Others = it.primary, it.sections.Without(record.SectionsOf(it.primary))
+			out.Sections |= it.sections
+		}
+		if it.matches() {
+			e.Mode, e.Time = Match, it.time
+			if it.lateUnknown {
+				out.lateUnknown++
+			}
+			if !it.time.Dated() {
+				out.undated++
+			}
+		}
+		if it.isSubject && it.keeper == int32(i) {
+			out.PatientID = it.newID
+		}
+		e.JSON = p.rewrite(it)
+		out.Entries = append(out.Entries, e)
+	}
+	slices.SortFunc(out.Entries, compare)
+	out.Counts = Counts{Received: p.received, Shown: len(out.Entries), Folded: fates[folded], Strangers: fates[dropped], Withheld: fates[withheld],
+		Filtered: fates[filtered], Financial: fates[financial], Unlinked: fates[unlinked]}
+	if out.Counts.Sum() != p.received || fates[undecided] != 0 {
+		return Prepared{Alarm: true}, ErrSum
+	}
+	sum := sha256.New()
+	for i := range out.Entries {
+		digest := sha256.Sum256(out.Entries[i].JSON)
+		sum.Write(digest[:])
+	}
+	sum.Sum(out.Digest[:0])
+	out.Dangling = p.dangling
+	out.Alarm = p.strangers > 0
+	out.Status = p.status(out.Counts)
+	return out, nil
+}
+
+// status says how the custodian's part stands (design section 6).
+func (p *preparing) status(c Counts) record.Status {
+	s := record.Status{Custodian: p.reply.Custodian, State: record.Returned, Asked: p.reply.Asked, Took: p.reply.Took, Adapter: p.reply.Adapter,
+		Shown: c.Shown, Received: c.Received, Parts: slices.Clone(p.reply.Parts)}
+	s.Parts = append(s.Parts, p.parts...)
+	s.Parts = append(s.Parts, p.withheldParts()...)
+	for reason, n := range map[string]int{record.PartStrangers: p.strangers, record.PartUnreadable: p.unreadable, record.PartConflictingCopies: p.extra} {
+		if n > 0 {
+			s.Parts = append(s.Parts, record.Part{Reason: reason, Count: n})
+		}
+	}
+	slices.SortStableFunc(s.Parts, compareParts)
+	s.Parts = slices.CompactFunc(s.Parts, func(a, b record.Part) bool { return a == b && a.Count == 0 })
+	if len(s.Parts) > 0 {
+		s.State = record.ReturnedInPart
+	}
+	if c.Withheld > 0 {
+		if !p.rules.TellCounts {
+			s.Received = 0 // received less shown would tell how much is withheld
+		}
+		if c.Shown == 0 {
+			s.State, s.Reason, s.Rule = record.Withheld, "withheld", "C-4"
+		}
+	}
+	return s
+}

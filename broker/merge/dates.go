@@ -1,0 +1,212 @@
+package merge
+
+import (
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// dating is where the clinical time of a type stands: the first path that says a time counts. A star means all values of the path taken
+// together. until ends what a start alone began.
+type dating struct {
+	paths []string
+	until []string
+}
+
+func dated(paths ...string) dating { return dating{paths: paths} }
+
+// dates says for every type about a person where its clinical time stands, the first to be used first (standards.md 2; element names
+// from FHIR R4 4.0.1). meta.lastUpdated is never taken for a clinical time: it says when a server stored something, so what has
+// nothing else is undated, is kept, and says so. Ages, ranges and texts are no times either.
+var dates = map[string]dating{
+	"AdverseEvent":               dated("date", "detected", "recordedDate"),
+	"AllergyIntolerance":         dated("onsetDateTime", "onsetPeriod", "recordedDate", "lastOccurrence"),
+	"Appointment":                {[]string{"start", "requestedPeriod", "created"}, []string{"end"}},
+	"AppointmentResponse":        {[]string{"start"}, []string{"end"}},
+	"AuditEvent":                 dated("period", "recorded"),
+	"Basic":                      dated("created"),
+	"BiologicallyDerivedProduct": dated("collection.collectedDateTime", "collection.collectedPeriod"),
+	"BodyStructure":              {},
+	"CarePlan":                   dated("period", "created"),
+	"CareTeam":                   dated("period"),
+	"ClinicalImpression":         dated("effectiveDateTime", "effectivePeriod", "date"),
+	"Communication":              dated("sent", "received"),
+	"CommunicationRequest":       dated("occurrenceDateTime", "occurrencePeriod", "authoredOn"),
+	"Composition":                dated("date", "event.period"),
+	"Condition":                  {[]string{"onsetDateTime", "onsetPeriod", "recordedDate"}, []string{"abatementDateTime", "abatementPeriod"}},
+	"Consent":                    dated("dateTime", "provision.period"),
+	"DetectedIssue":              dated("identifiedDateTime", "identifiedPeriod"),
+	"Device":                     {}, // manufactureDate is not clinical
+	"DeviceRequest":              dated("occurrenceDateTime", "occurrencePeriod", "occurrenceTiming", "authoredOn"),
+	"DeviceUseStatement":         dated("timingDateTime", "timingPeriod", "timingTiming", "recordedOn"),
+	"DiagnosticReport":           dated("effectiveDateTime", "effectivePeriod", "issued"),
+	"DocumentManifest":           dated("created"),
+	"DocumentReference":          dated("context.period", "content.attachment.creation", "date"),
+	"Encounter":                  dated("period", "*statusHistory.period", "*location.period"),
+	"EpisodeOfCare":              dated("period", "*statusHistory.period"),
+	"FamilyMemberHistory":        dated("date"),
+	"Flag":                       dated("period"),
+	"Goal":                       dated("startDate", "statusDate", "target.dueDate"),
+	"Group":                      {},
+	"GuidanceResponse":           dated("occurrenceDateTime"),
+	"ImagingStudy":               dated("started", "series.started"),
+	"Immunization":               dated("occurrenceDateTime", "recorded"),
+	"ImmunizationEvaluation":     dated("date"),
+	"ImmunizationRecommendation": dated("date", "recommendation.dateCriterion.value"),
+	"List":                       dated("date"),
+	"MeasureReport":              dated("date", "period"),
+	"Media":                      dated("createdDateTime", "createdPeriod", "issued"),
+	"MedicationAdministration":   dated("effectiveDateTime", "effectivePeriod"),
+	"MedicationDispense":         dated("whenHandedOver", "whenPrepared"),
+	"MedicationRequest":          dated("authoredOn", "dispenseRequest.validityPeriod", "dosageInstruction.timing"),
+	"MedicationStatement":        dated("effectiveDateTime", "effectivePeriod", "dateAsserted"),
+	"MolecularSequence":          {},
+	"NutritionOrder":             dated("dateTime"),
+	"Observation":                dated("effectiveDateTime", "effectivePeriod", "effectiveInstant", "effectiveTiming", "issued"), // then its specimen's
+	"Patient":                    {},                                                                                             // birth and death are facts, not events of the record
+	"Person":                     {},
+	"Procedure":                  dated("performedDateTime", "performedPeriod"),
+	"QuestionnaireResponse":      dated("authored"),
+	"RelatedPerson":              dated("period"),
+	"RequestGroup":               dated("authoredOn"),
+	"ResearchSubject":            dated("period"),
+	"RiskAssessment":             dated("occurrenceDateTime", "occurrencePeriod"),
+	"ServiceRequest":             dated("occurrenceDateTime", "occurrencePeriod", "occurrenceTiming", "authoredOn"),
+	"Specimen":                   dated("collection.collectedDateTime", "collection.collectedPeriod", "receivedTime"),
+	"SupplyDelivery":             dated("occurrenceDateTime", "occurrencePeriod", "occurrenceTiming"),
+	"SupplyRequest":              dated("occurrenceDateTime", "occurrencePeriod", "occurrenceTiming", "authoredOn"),
+	"Task":                       dated("executionPeriod", "authoredOn", "lastModified"),
+	"VisionPrescription":         dated("dateWritten", "created"),
+}
+
+// clinicalTime returns when a resource happened, undated if its table has nothing that can be read.
+func clinicalTime(typ string, v fhirjson.Value) record.ClinicalTime {
+	table := dates[typ]
+	for n, path := range table.paths {
+		t := timeAt(v, path)
+		if !t.Dated() {
+			continue
+		}
+		if n == 0 || t.Element == "onsetPeriod" {
+			for _, path := range table.until {
+				if end := timeAt(v, path); end.Dated() && !end.OpenHi && end.Hi.After(t.Lo) && (t.OpenHi || end.Hi.After(t.Hi)) {
+					t.Hi, t.OpenHi, t.Precision = end.Hi, false, record.Span
+				}
+			}
+		}
+		return t
+	}
+	return record.ClinicalTime{}
+}
+
+// specimenTime gives an Observation without a time of its own that of its specimen.
+func (p *preparing) specimenTime(it *item) record.ClinicalTime {
+	address := it.v.At("specimen", "reference").Text()
+	if address == "" {
+		return record.ClinicalTime{}
+	}
+	i := p.resolve(address, it)
+	if i < 0 || p.items[i].typ != "Specimen" || p.items[i].fate == dropped {
+		return record.ClinicalTime{}
+	}
+	t := clinicalTime("Specimen", p.items[i].v)
+	if t.Dated() {
+		t.Element = "specimen." + t.Element
+	}
+	return t
+}
+
+// timeAt reads the first value of a path that says a time, or with a star all of them together.
+func timeAt(v fhirjson.Value, path string) record.ClinicalTime {
+	all := path[0] == '*'
+	if all {
+		path = path[1:]
+	}
+	var sum record.ClinicalTime
+	for x := range v.Each(path) {
+		t := timeOf(x)
+		if !t.Dated() {
+			continue
+		}
+		t.Element = path
+		if !all {
+			return t
+		}
+		sum = span(sum, t)
+	}
+	return sum
+}
+
+// timeOf reads a date, dateTime, instant, Period or Timing.
+func timeOf(v fhirjson.Value) record.ClinicalTime {
+	switch v.Kind() {
+	case fhirjson.String:
+		t, err := record.ParseClinicalTime(v.Text())
+		if err != nil {
+			return record.ClinicalTime{} // a time that cannot be read is none
+		}
+		return t
+	case fhirjson.Object:
+		if event, repeat := v.Get("event"), v.Get("repeat"); event.Exists() || repeat.Exists() {
+			var sum record.ClinicalTime
+			for e := range event.Elems() {
+				sum = span(sum, timeOf(e))
+			}
+			if sum.Dated() {
+				return sum
+			}
+			return timeOf(repeat.Get("boundsPeriod"))
+		}
+		return period(timeOf(v.Get("start")), timeOf(v.Get("end")))
+	}
+	return record.ClinicalTime{}
+}
+
+// period is [start, end): a missing start or end is open. An end before its start is an error of the custodian's; the start stands.
+func period(start, end record.ClinicalTime) record.ClinicalTime {
+	switch {
+	case start.Dated() && end.Dated():
+		if end.Hi.Before(start.Hi) {
+			end.Hi = start.Hi
+		}
+		return record.ClinicalTime{Lo: start.Lo, Hi: end.Hi, Precision: record.Span}
+	case start.Dated():
+		return record.ClinicalTime{Lo: start.Lo, OpenHi: true, Precision: record.Span}
+	case end.Dated():
+		return record.ClinicalTime{Hi: end.Hi, OpenLo: true, Precision: record.Span}
+	}
+	return record.ClinicalTime{}
+}
+
+// span is the smallest interval that holds both.
+func span(a, b record.ClinicalTime) record.ClinicalTime {
+	if !a.Dated() {
+		return b
+	}
+	if !b.Dated() {
+		return a
+	}
+	out := record.ClinicalTime{OpenLo: a.OpenLo || b.OpenLo, OpenHi: a.OpenHi || b.OpenHi, Precision: record.Span, Element: a.Element}
+	if !out.OpenLo {
+		out.Lo = earlier(a.Lo, b.Lo)
+	}
+	if !out.OpenHi {
+		out.Hi = later(a.Hi, b.Hi)
+	}
+	return out
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,109 @@
+package merge
+
+// choose applies the caller's filter (M-12) to what is about the person, and then keeps of the rest what something shown needs.
+//
+// `_type` narrows the matches. The custodian's Patient stays, and so does what a match refers to: a MedicationRequest without its
+// Medication would not say what was prescribed. A type of that sort that is asked for by name is kept if anything of the record refers to it.
+func (p *preparing) choose() {
+	types := map[string]bool{}
+	for _, t := range p.req.Filter.Types {
+		types[t] = true
+	}
+	var roots, all []int32
+	for i := range p.items {
+		it := &p.items[i]
+		if it.fate != undecided {
+			continue
+		}
+		switch it.row.class {
+		case money:
+			it.fate = financial
+		case person, either:
+			if it.row.class == either && !it.v.Get("patient").Exists() {
+				continue // supporting, below
+			}
+			all = append(all, int32(i))
+			if p.filteredOut(it, types) {
+				it.fate = filtered
+				continue
+			}
+			it.fate = shown
+			roots = append(roots, int32(i))
+		}
+	}
+	for i := range p.items { // a custodian's Provenance is shown with what it is about
+		it := &p.items[i]
+		if it.fate != undecided || it.row.class != provenance {
+			continue
+		}
+		for _, r := range it.refs {
+			if r.target >= 0 && r.whole.KeyIs("target") || r.target >= 0 && p.targets(it, r) {
+				t := &p.items[r.target]
+				if t.fate == shown && t.row.class != supporting || types["Provenance"] && t.fate == filtered {
+					it.fate = shown
+					roots = append(roots, int32(i))
+					break
+				}
+			}
+		}
+	}
+	p.reach(roots, nil)
+	if len(types) > 0 {
+		p.reach(all, types)
+	}
+	for i := range p.items {
+		if it := &p.items[i]; it.fate == undecided {
+			it.fate = unlinked
+		}
+	}
+}
+
+// targets reports whether r is one of the references in Provenance.target.
+func (p *preparing) targets(it *item, r ref) bool {
+	target := it.v.Get("target")
+	return target.Exists() && r.whole.Start() >= target.Start() && r.whole.End() <= target.End()
+}
+
+// reach shows the supporting resources that the given ones lead to, through others of their sort too; with types, those of the types only.
+func (p *preparing) reach(from []int32, types map[string]bool) {
+	seen := map[int32]bool{}
+	for work := from; len(work) > 0; {
+		i := work[len(work)-1]
+		work = work[:len(work)-1]
+		for _, r := range p.items[i].refs {
+			if r.target < 0 || seen[r.target] {
+				continue
+			}
+			t := &p.items[r.target]
+			if c := t.row.class; (t.fate == undecided || t.fate == shown) && (c == supporting || c == either && !t.v.Get("patient").Exists()) {
+				seen[r.target] = true
+				if types == nil || types[t.typ] {
+					t.fate = shown
+				}
+				work = append(work, r.target)
+			}
+		}
+	}
+}
+
+// filteredOut reports whether the caller asked not to see a match.
+func (p *preparing) filteredOut(it *item, types map[string]bool) bool {
+	f := p.req.Filter
+	if it.typ == "Patient" {
+		return false
+	}
+	if len(types) > 0 && !types[it.typ] {
+		return true
+	}
+	if (!f.Start.IsZero() || !f.End.IsZero()) && it.time.Dated() && !it.time.Overlaps(f.Start, f.End) {
+		return true
+	}
+	if !f.Since.IsZero() {
+		if !it.updated.Dated() {
+			it.lateUnknown = true // kept and marked: whether it changed since cannot be told
+			return false
+		}
+		return !it.updated.Hi.After(f.Since)
+	}
+	return false
+}

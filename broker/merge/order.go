@@ -1,0 +1,73 @@
+package merge
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// compare is the order of M-8 among custodians' entries: Patients; dated matches, the latest start first, then the latest end, then the
+// more precise; undated matches; includes. Custodian key, type and id decide the rest, so the order is total and does not depend on
+// who answered first. An unknown start counts as the earliest, an unknown end as the latest.
+func compare(a, b Entry) int {
+	ga, gb := group(&a), group(&b)
+	if ga != gb {
+		return cmp.Compare(ga, gb)
+	}
+	if ga == datedMatches {
+		if c := compareTimes(a.Time, b.Time); c != 0 {
+			return c
+		}
+	}
+	return cmp.Or(strings.Compare(string(a.Custodian), string(b.Custodian)), strings.Compare(a.Type, b.Type), strings.Compare(a.ID, b.ID))
+}
+
+const (
+	patients = iota
+	datedMatches
+	undatedMatches
+	includes
+)
+
+func group(e *Entry) int {
+	switch {
+	case e.Mode == Match && e.Time.Dated():
+		return datedMatches
+	case e.Mode == Match:
+		return undatedMatches
+	case e.Type == "Patient":
+		return patients
+	}
+	return includes
+}
+
+func compareTimes(a, b record.ClinicalTime) int {
+	if a.OpenLo != b.OpenLo {
+		if a.OpenLo {
+			return 1
+		}
+		return -1
+	}
+	if c := b.Lo.Compare(a.Lo); c != 0 {
+		return c
+	}
+	if a.OpenHi != b.OpenHi {
+		if a.OpenHi {
+			return -1
+		}
+		return 1
+	}
+	if c := b.Hi.Compare(a.Hi); c != 0 {
+		return c
+	}
+	return cmp.Compare(width(a.Precision), width(b.Precision))
+}
+
+// width orders precisions, the narrowest first.
+func width(p record.Precision) int {
+	if p == record.Span {
+		return 0x100
+	}
+	return int(record.Fraction) - int(p)
+}

@@ -1,0 +1,179 @@
+package merge
+
+import (
+	"strings"
+
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// What is a reference, and what becomes of it (M-3, M-5, M-6, C-4):
+//
+//   - The string `reference` of every Reference, wherever it stands: elements, extensions, contained resources. Three elements of R4 have
+//     that name and are no Reference (DetectedIssue.reference, Immunization.education.reference, Expression.reference).
+//   - The `url` of every Attachment that leads to the custodian's own server.
+//   - A Reference that gives an identifier only, if that identifier is of a resource in the reply that must not be shown.
+//
+// A reference within the reply gets the new id; a version or fragment after it stays. To a resource that is withheld, or dropped because it is
+// somebody else's, it is masked: the whole Reference is replaced, display and identifier with it. Anything else (not in the reply,
+// conditional, to a financial resource) stays byte for byte and is counted as dangling. References to `#contained` are left alone.
+type ref struct {
+	text       fhirjson.Value // the string with the address; absent where there is an identifier only
+	whole      fhirjson.Value // the Reference or Attachment
+	line       fhirjson.Value // the List.entry or Composition.section.entry that it is, if it is one
+	holder     fhirjson.Value // the List or Composition of that line
+	identifier string         // where there is an identifier only: see businessKey
+	target     int32          // item, -1 for none
+	document   bool           // an Attachment
+}
+
+// scan finds the references of it. Where something is withheld (suspicious), it also finds identifiers of withheld resources, and
+// reports every other string that is the address of a resource of the reply: see spread.
+func (p *preparing) scan(it *item, suspicious bool, cites func(target int32)) {
+	lined := it.typ == "List" || it.typ == "Composition" || it.v.Get("contained").Exists()
+	it.v.Visit(func(around []fhirjson.Value, x fhirjson.Value) bool {
+		switch x.Kind() {
+		case fhirjson.String:
+			switch {
+			case x.KeyIs("reference") && isReference(around):
+				address := x.Text()
+				if strings.HasPrefix(address, "#") || address == "" {
+					return false
+				}
+				r := ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it)}
+				if lined {
+					r.line, r.holder = lineOf(around)
+				}
+				it.refs = append(it.refs, r)
+			case x.KeyIs("url") && isAttachment(around, it.typ):
+				if address := x.Text(); p.own(address, it) {
+					it.refs = append(it.refs, ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it), document: true})
+				}
+			case suspicious && !x.KeyIs("div") && x.End()-x.Start() < 1024:
+				if s := x.Text(); strings.IndexByte(s, '/') >= 0 || strings.HasPrefix(s, "urn:") {
+					if t := p.resolve(s, it); t >= 0 {
+						cites(t)
+					}
+				}
+			}
+		case fhirjson.Object:
+			if suspicious && x.KeyIs("identifier") && len(around) > 1 {
+				whole := around[len(around)-1]
+				if !whole.Get("reference").Exists() && !whole.Get("resourceType").Exists() && p.cited[businessKey(x)] != nil {
+					r := ref{whole: whole, identifier: businessKey(x), target: -1}
+					if lined {
+						r.line, r.holder = lineOf(around)
+					}
+					it.refs = append(it.refs, r)
+				}
+			}
+		}
+		return true
+	})
+}
+
+// isReference reports whether the `reference` in the innermost container is that of a Reference.
+func isReference(around []fhirjson.Value) bool {
+	if len(around) < 2 {
+		return false // DetectedIssue.reference, a uri
+	}
+	o := around[len(around)-1]
+	if o.Get("resourceType").Exists() || o.Get("language").Exists() || o.Get("expression").Exists() {
+		return false // a contained DetectedIssue; an Expression
+	}
+	return !memberIs(around, "education") // Immunization.education
+}
+
+// memberIs reports whether the innermost container is the member with that name or an element of it.
+func memberIs(around []fhirjson.Value, name string) bool {
+	o := around[len(around)-1]
+	return o.KeyIs(name) || len(around) > 1 && around[len(around)-2].Kind() == fhirjson.Array && around[len(around)-2].KeyIs(name)
+}
+
+// attachments are the elements of type Attachment in R4, but for Media.content and those with a value[x] of their own.
+var attachments = words("attachment presentedForm photo contentAttachment sourceAttachment valueAttachment image document contentAsAttachment")
+
+func isAttachment(around []fhirjson.Value, typ string) bool {
+	o := around[len(around)-1]
+	if o.Kind() != fhirjson.Object {
+		return false
+	}
+	name := o
+	if len(around) > 1 && around[len(around)-2].Kind() == fhirjson.Array {
+		name = around[len(around)-2]
+	}
+	return attachments[name.Key()] || typ == "Media" && o.KeyIs("content")
+}
+
+// lineOf returns the List.entry or Composition.section.entry that the innermost container is the reference of, and the resource.
+func lineOf(around []fhirjson.Value) (line, holder fhirjson.Value) {
+	o := around[len(around)-1]
+	h := len(around) - 2
+	for h >= 0 && !around[h].Get("resourceType").Exists() {
+		h--
+	}
+	if h < 0 {
+		return
+	}
+	within := around[h+1:]
+	switch {
+	case around[h].Get("resourceType").Is("List"):
+		if len(within) == 3 && within[0].KeyIs("entry") && o.KeyIs("item") {
+			return within[1], around[h]
+		}
+	case around[h].Get("resourceType").Is("Composition"):
+		if len(within) >= 4 && within[0].KeyIs("section") && within[len(within)-2].KeyIs("entry") {
+			return o, around[h]
+		}
+	}
+	return
+}
+
+// own reports whether an address is on the custodian's own server.
+func (p *preparing) own(address string, it *item) bool {
+	if isHTTP(address) {
+		c := canonical(address)
+		return p.base != "" && strings.HasPrefix(c, p.base+"/") || it.root != "" && strings.HasPrefix(c, it.root+"/")
+	}
+	if strings.HasPrefix(address, "urn:") {
+		return p.resolve(address, it) >= 0
+	}
+	return address != "" && !strings.Contains(address, ":") && address[0] != '#'
+}
+
+// absolute is an address on the custodian's server in full.
+func (p *preparing) absolute(address string, it *item) string {
+	if isHTTP(address) {
+		return address
+	}
+	root := p.reply.Base
+	if canonical(root) != it.root && it.root != "" {
+		root = "https:" + it.root
+	}
+	return strings.TrimRight(root, "/") + "/" + strings.TrimPrefix(address, "/")
+}
+
+// businessKey is an Identifier as one text, "" for one that names no resource of a reply for certain.
+func businessKey(id fhirjson.Value) string {
+	s, v := id.Get("system").Text(), id.Get("value").Text()
+	if s == "" || v == "" || s == record.NHSNumberSystem {
+		return ""
+	}
+	return s + "\x00" + v
+}
+
+// masked reports whether a reference is to something that must not be shown. An identifier is, if all that carry it are.
+func (p *preparing) masked(r ref) bool {
+	if r.identifier == "" {
+		return r.target >= 0 && p.items[r.target].hidden()
+	}
+	for _, i := range p.cited[r.identifier] {
+		if !p.items[i].hidden() {
+			return false
+		}
+	}
+	return true
+}
+
+// hidden reports whether references to it are masked.
+func (it *item) hidden() bool { return it.fate == withheld || it.fate == dropped }

@@ -1,0 +1,252 @@
+package merge
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"strings"
+
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// fate is what becomes of a resource. Every resource of a reply has exactly one in the end, and their counts are the sum of M-11.
+type fate uint8
+
+const (
+	undecided fate = iota
+	shown
+	folded    // byte for byte a copy of another
+	dropped   // another person's, or nobody's for certain
+	withheld  // C-2.5, C-4, C-5
+	filtered  // M-12
+	financial // M-4
+	unlinked  // supports nothing that is shown
+	fateCount
+)
+
+// item is one resource of a reply.
+type item struct {
+	v           fhirjson.Value
+	typ, id     string
+	root        string // canonical root of the server that its relative references are about
+	row         naming
+	fate        fate
+	isSubject   bool            // the Patient that the reply is about
+	conflicting bool            // another resource has the same type and id
+	keeper      int32           // the copy that keeps the id, itself where there are no copies
+	sections    record.Sections // all of them
+	primary     record.Section  // one of them
+	unnamed     bool            // withheld for a reason that is no section: a label, an excluded code
+	time        record.ClinicalTime
+	updated     record.ClinicalTime // meta.lastUpdated
+	lateUnknown bool                // kept although _since was given and it has no lastUpdated
+	newID       string
+	refs        []ref
+	out         Entry
+}
+
+// preparing is the work of one Prepare.
+type preparing struct {
+	req           Request
+	rules         Rules
+	reply         Reply
+	number        string // the digits asked for
+	sectionSystem string // of codings that name our sections
+
+	items      []item
+	addresses  map[string]int32   // canonical address -> item
+	copies     map[string][]int32 // type/id -> items with different bytes
+	base       string             // canonical base of the custodian's server
+	sole       string             // the only root that fullUrls have, "" if they have none or several
+	parts      []record.Part      // from OperationOutcomes and Lists
+	received   int
+	strangers  int // dropped because they name somebody else
+	unreadable int // dropped because they name nobody for certain
+	extra      int // copies with different bytes beyond the first
+	dangling   int
+	cited      map[string][]int32 // business identifier -> items, made only where something is withheld
+}
+
+// index reads the reply's resources: types, ids, addresses, copies. Its errors are of kind ErrMalformed.
+func (p *preparing) index() error {
+	p.items = make([]item, 0, len(p.reply.Entries))
+	p.addresses = make(map[string]int32, 2*len(p.reply.Entries))
+	p.copies = make(map[string][]int32, len(p.reply.Entries))
+	p.base = canonical(p.reply.Base)
+	roots := map[string]bool{}
+	urls := make([]string, 0, len(p.reply.Entries))
+	for _, e := range p.reply.Entries {
+		it, err := read(e.Resource)
+		if err != nil {
+			return err
+		}
+		if it.row.class == outcome {
+			p.warnings(it.v)
+			continue
+		}
+		p.received++
+		url := ""
+		if e.FullURL != "" {
+			head, _ := splitAddress(e.FullURL)
+			url = canonical(head)
+			if strings.HasPrefix(url, "//") && it.id != "" && strings.HasSuffix(url, "/"+it.typ+"/"+it.id) {
+				it.root = strings.TrimSuffix(url, "/"+it.typ+"/"+it.id)
+				roots[it.root] = true
+			}
+		}
+		p.items = append(p.items, it)
+		urls = append(urls, url)
+	}
+	if len(roots) == 1 {
+		for r := range roots {
+			p.sole = r
+		}
+	}
+	seen := map[string]map[[sha256.Size]byte]int32{}
+	for i := range p.items {
+		it := &p.items[i]
+		it.keeper = int32(i)
+		if it.root == "" {
+			it.root = p.sole
+		}
+		if it.root == "" {
+			it.root = p.base
+		}
+		key := it.typ + "/" + it.id
+		if it.id == "" {
+			sum := sha256.Sum256(it.v.Raw())
+			key += string(sum[:]) // no id: only the same bytes are the same resource
+		}
+		if same, is := p.fold(seen, key, int32(i)); is {
+			it.fate, it.keeper = folded, same
+		} else {
+			p.copies[key] = append(p.copies[key], int32(i))
+		}
+		if urls[i] != "" {
+			if err := p.register(urls[i], int32(i)); err != nil {
+				return err
+			}
+		}
+		if it.id != "" {
+			if err := p.register(it.root+"/"+it.typ+"/"+it.id, int32(i)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// read takes a resource's own fields, strictly.
+func read(v fhirjson.Value) (item, error) {
+	bad := func(v fhirjson.Value, kind fhirjson.Kind) bool { return v.Exists() && v.Kind() != kind }
+	it := item{v: v, typ: v.Get("resourceType").Text(), id: v.Get("id").Text()}
+	meta := v.Get("meta")
+	if v.Kind() != fhirjson.Object || it.typ == "" || bad(v.Get("id"), fhirjson.String) || bad(meta, fhirjson.Object) ||
+		bad(v.Get("contained"), fhirjson.Array) {
+		return item{}, ErrMalformed
+	}
+	for k, m := range meta.Members() {
+		switch k {
+		case "tag", "security", "extension", "profile":
+			if m.Kind() != fhirjson.Array {
+				return item{}, ErrMalformed
+			}
+		case "source", "lastUpdated", "versionId":
+			if m.Kind() != fhirjson.String {
+				return item{}, ErrMalformed
+			}
+		}
+	}
+	it.updated, _ = record.ParseClinicalTime(meta.Get("lastUpdated").Text()) // what cannot be read is none
+	it.row = subjects[it.typ]
+	return it, nil
+}
+
+// fold reports whether item i is byte for byte a resource that was seen under the same key, and which. Digests are made only
+// where a key comes twice, so that many copies stay linear.
+func (p *preparing) fold(seen map[string]map[[sha256.Size]byte]int32, key string, i int32) (int32, bool) {
+	list := p.copies[key]
+	if len(list) == 0 {
+		return 0, false
+	}
+	if len(list) == 1 && bytes.Equal(p.items[list[0]].v.Raw(), p.items[i].v.Raw()) {
+		return list[0], true
+	}
+	digests := seen[key]
+	if digests == nil {
+		digests = map[[sha256.Size]byte]int32{sha256.Sum256(p.items[list[0]].v.Raw()): list[0]}
+		seen[key] = digests
+	}
+	sum := sha256.Sum256(p.items[i].v.Raw())
+	if same, is := digests[sum]; is {
+		return same, true
+	}
+	digests[sum] = i
+	return 0, false
+}
+
+// register makes an address lead to item i. An address of two different resources could be read in two ways and is refused (M-2).
+func (p *preparing) register(address string, i int32) error {
+	have, taken := p.addresses[address]
+	if !taken {
+		p.addresses[address] = i
+		return nil
+	}
+	a, b := &p.items[have], &p.items[i]
+	if a.typ != b.typ || a.id != b.id || a.id == "" && p.items[i].keeper != have {
+		return ErrMalformed
+	}
+	return nil
+}
+
+// resolve returns the item that an address in it leads to, -1 for none.
+func (p *preparing) resolve(address string, it *item) int32 {
+	head, _ := splitAddress(address)
+	var key string
+	switch {
+	case isHTTP(head):
+		key = canonical(head)
+	case strings.HasPrefix(head, "urn:"):
+		key = head
+	case head == "" || strings.Contains(address, "?"):
+		return -1
+	default:
+		key = it.root + "/" + strings.TrimPrefix(head, "/")
+	}
+	i, found := p.addresses[key]
+	if !found && p.sole != "" && p.sole != p.base {
+		// The custodian's addresses may name the server as it knows itself or as we know it.
+		if rest, is := strings.CutPrefix(key, p.base+"/"); is {
+			i, found = p.addresses[p.sole+"/"+rest]
+		}
+	}
+	if !found {
+		return -1
+	}
+	return p.items[i].keeper
+}
+
+// canonical is the form in which addresses are compared: without http: or https:, which proxies change, and without a last slash.
+func canonical(url string) string {
+	if rest, is := strings.CutPrefix(url, "https:"); is {
+		url = rest
+	} else if rest, is := strings.CutPrefix(url, "http:"); is {
+		url = rest
+	}
+	return strings.TrimRight(url, "/")
+}
+
+func isHTTP(url string) bool {
+	return strings.HasPrefix(url, "https://") || strings.HasPrefix(url, "http://")
+}
+
+// splitAddress cuts a version, a fragment or a query off an address: rest begins with "/_history/", "#" or "?", or is empty.
+func splitAddress(address string) (head, rest string) {
+	end := len(address)
+	for _, mark := range [...]string{"#", "?", "/_history/"} {
+		if i := strings.Index(address[:end], mark); i >= 0 {
+			end = i
+		}
+	}
+	return address[:end], address[end:]
+}

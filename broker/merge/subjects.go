@@ -1,0 +1,291 @@
+package merge
+
+import (
+	"strings"
+
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// class says what becomes of a resource type (M-4).
+type class uint8
+
+const (
+	unknownClass class = iota // not a type of FHIR R4: dropped and counted
+	person                    // about a person, whom it must name
+	supporting                // about nobody; shown only where something shown refers to it
+	either                    // about a person if it names one, else supporting
+	provenance                // about what it targets; shown with it
+	money                     // financial: excluded and counted
+	foreign                   // definitions, messages and bundles: no part of a person's record, dropped and counted
+	outcome                   // an OperationOutcome: becomes Parts, is never an entry
+)
+
+// naming is the row of a type in the table of subjects.
+type naming struct {
+	class class
+	about []string // who it is about: every reference here must be to this person, and there must be at least one
+	among []string // lists that people stand in beside others: at least one reference must be to this person, and none to another
+	also  []string // may name people: none of them may be another person
+}
+
+func about(path string, also ...string) naming {
+	return naming{class: person, about: []string{path}, also: also}
+}
+
+func among(paths ...string) naming { return naming{class: person, among: paths} }
+
+// subjects says for every type of FHIR R4 (4.0.1) which elements name a person: the patient compartment
+// (hl7.org/fhir/R4/compartmentdefinition-patient.html), the other types with a subject, and every further element whose
+// reference may be to a Patient. The compartment is wide (an Observation is in that of its performer), so membership alone
+// is not enough: the subject decides.
+var subjects = map[string]naming{
+	"Patient": {class: person, also: []string{"link.other"}}, // itself: see identity.go. A link to another Patient of the reply is masked there
+
+	"AdverseEvent":               about("subject", "recorder"),
+	"AllergyIntolerance":         about("patient", "recorder", "asserter"),
+	"Appointment":                among("participant.actor"),
+	"AppointmentResponse":        among("actor"),
+	"AuditEvent":                 among("agent.who", "entity.what"),
+	"Basic":                      about("subject", "author"),
+	"BiologicallyDerivedProduct": about("collection.source"),
+	"BodyStructure":              about("patient"),
+	"CarePlan":                   about("subject", "author", "contributor", "activity.detail.performer"),
+	"CareTeam":                   about("subject", "participant.member"),
+	"ClinicalImpression":         about("subject"),
+	"Communication":              about("subject", "sender", "recipient", "about"),
+	"CommunicationRequest":       about("subject", "sender", "recipient", "requester", "about"),
+	"Composition":                about("subject", "author", "attester.party", "section.author", "section.focus"),
+	"Condition":                  about("subject", "recorder", "asserter"),
+	"Consent":                    about("patient", "performer", "verification.verifiedWith", "provision.actor.reference", "provision.provision.actor.reference"),
+	"DetectedIssue":              about("patient"),
+	"Device":                     {class: either, about: []string{"patient"}},
+	"DeviceRequest":              about("subject", "performer"),
+	"DeviceUseStatement":         about("subject", "source"),
+	"DiagnosticReport":           about("subject"),
+	"DocumentManifest":           about("subject", "author", "recipient"),
+	"DocumentReference":          about("subject", "author", "context.sourcePatientInfo"),
+	"Encounter":                  about("subject"),
+	"EpisodeOfCare":              about("patient"),
+	"FamilyMemberHistory":        about("patient"),
+	"Flag":                       about("subject", "author"),
+	"Goal":                       about("subject", "expressedBy"),
+	"Group":                      among("member.entity"),
+	"GuidanceResponse":           about("subject"),
+	"ImagingStudy":               about("subject", "series.performer.actor"),
+	"Immunization":               about("patient"),
+	"ImmunizationEvaluation":     about("patient"),
+	"ImmunizationRecommendation": about("patient"),
+	"List":                       about("subject", "source", "entry.item"),
+	"MeasureReport":              about("subject"),
+	"Media":                      about("subject", "operator"),
+	"MedicationAdministration":   about("subject", "performer.actor"),
+	"MedicationDispense":         about("subject", "performer.actor", "receiver"),
+	"MedicationRequest":          about("subject", "reportedReference", "requester", "performer"),
+	"MedicationStatement":        about("subject", "informationSource"),
+	"MolecularSequence":          about("patient"),
+	"NutritionOrder":             about("patient"),
+	"Observation":                about("subject", "focus", "performer"),
+	"Person":                     among("link.target"),
+	"Procedure":                  about("subject", "recorder", "asserter", "performer.actor"),
+	"QuestionnaireResponse":      about("subject", "author", "source"),
+	"RelatedPerson":              about("patient"),
+	"RequestGroup":               about("subject", "action.participant"),
+	"ResearchSubject":            about("individual"),
+	"RiskAssessment":             about("subject"),
+	"ServiceRequest":             about("subject", "requester", "performer"),
+	"Specimen":                   about("subject"),
+	"SupplyDelivery":             about("patient"),
+	"SupplyRequest":              {class: person, among: []string{"deliverTo"}, also: []string{"requester"}},
+	"Task":                       about("for", "requester", "owner", "restriction.recipient"),
+	"VisionPrescription":         about("patient"),
+
+	"Provenance": {class: provenance, also: []string{"agent.who", "agent.onBehalfOf"}},
+
+	"Binary":                  {class: supporting, also: []string{"securityContext"}},
+	"DeviceDefinition":        {class: supporting},
+	"DeviceMetric":            {class: supporting},
+	"Endpoint":                {class: supporting},
+	"HealthcareService":       {class: supporting},
+	"Location":                {class: supporting},
+	"Medication":              {class: supporting},
+	"Organization":            {class: supporting},
+	"OrganizationAffiliation": {class: supporting},
+	"Practitioner":            {class: supporting},
+	"PractitionerRole":        {class: supporting},
+	"Schedule":                {class: supporting, also: []string{"actor"}},
+	"Slot":                    {class: supporting},
+	"Substance":               {class: supporting},
+
+	"Account": {class: money}, "ChargeItem": {class: money}, "ChargeItemDefinition": {class: money}, "Claim": {class: money},
+	"ClaimResponse": {class: money}, "Contract": {class: money}, "Coverage": {class: money}, "CoverageEligibilityRequest": {class: money},
+	"CoverageEligibilityResponse": {class: money}, "EnrollmentRequest": {class: money}, "EnrollmentResponse": {class: money},
+	"ExplanationOfBenefit": {class: money}, "InsurancePlan": {class: money}, "Invoice": {class: money}, "PaymentNotice": {class: money},
+	"PaymentReconciliation": {class: money},
+
+	"OperationOutcome": {class: outcome},
+
+	"ActivityDefinition": {class: foreign}, "Bundle": {class: foreign}, "CapabilityStatement": {class: foreign}, "CatalogEntry": {class: foreign},
+	"CodeSystem": {class: foreign}, "CompartmentDefinition": {class: foreign}, "ConceptMap": {class: foreign},
+	"EffectEvidenceSynthesis": {class: foreign}, "EventDefinition": {class: foreign}, "Evidence": {class: foreign}, "EvidenceVariable": {class: foreign},
+	"ExampleScenario": {class: foreign}, "GraphDefinition": {class: foreign}, "ImplementationGuide": {class: foreign}, "Library": {class: foreign},
+	"Linkage": {class: foreign}, "Measure": {class: foreign}, "MedicationKnowledge": {class: foreign}, "MedicinalProduct": {class: foreign},
+	"MedicinalProductAuthorization": {class: foreign}, "MedicinalProductContraindication": {class: foreign}, "MedicinalProductIndication": {class: foreign},
+	"MedicinalProductIngredient": {class: foreign}, "MedicinalProductInteraction": {class: foreign}, "MedicinalProductManufactured": {class: foreign},
+	"MedicinalProductPackaged": {class: foreign}, "MedicinalProductPharmaceutical": {class: foreign}, "MedicinalProductUndesirableEffect": {class: foreign},
+	"MessageDefinition": {class: foreign}, "MessageHeader": {class: foreign}, "NamingSystem": {class: foreign}, "ObservationDefinition": {class: foreign},
+	"OperationDefinition": {class: foreign}, "Parameters": {class: foreign}, "PlanDefinition": {class: foreign}, "Questionnaire": {class: foreign},
+	"ResearchDefinition": {class: foreign}, "ResearchElementDefinition": {class: foreign}, "ResearchStudy": {class: foreign},
+	"RiskEvidenceSynthesis": {class: foreign}, "SearchParameter": {class: foreign}, "SpecimenDefinition": {class: foreign},
+	"StructureDefinition": {class: foreign}, "StructureMap": {class: foreign}, "Subscription": {class: foreign},
+	"SubstanceNucleicAcid": {class: foreign}, "SubstancePolymer": {class: foreign}, "SubstanceProtein": {class: foreign},
+	"SubstanceReferenceInformation": {class: foreign}, "SubstanceSourceMaterial": {class: foreign}, "SubstanceSpecification": {class: foreign},
+	"TerminologyCapabilities": {class: foreign}, "TestReport": {class: foreign}, "TestScript": {class: foreign}, "ValueSet": {class: foreign},
+	"VerificationResult": {class: foreign},
+}
+
+// whom says whom a reference names.
+type whom uint8
+
+const (
+	nobody  whom = iota // something that is not a Patient
+	ours                // this person
+	another             // another person
+	unclear             // cannot be told
+)
+
+// names says whom a Reference of it names. A logical reference counts by its NHS number alone. Where address and number are both
+// given, both must be this person's.
+func (p *preparing) names(r fhirjson.Value, it *item) whom {
+	if r.Kind() != fhirjson.Object {
+		return unclear
+	}
+	numbered := false
+	if id := r.Get("identifier"); id.Get("system").Is(record.NHSNumberSystem) {
+		if !id.Get("value").Is(p.number) {
+			return another
+		}
+		numbered = true
+	}
+	address := r.Get("reference").Text()
+	if address == "" {
+		switch {
+		case numbered:
+			return ours
+		case r.Get("type").Is("Patient"):
+			return another // a Patient that nothing shows to be this one
+		}
+		return unclear
+	}
+	if address[0] == '#' {
+		for c := range it.v.Get("contained").Elems() {
+			if c.Get("id").Is(address[1:]) {
+				if !c.Get("resourceType").Is("Patient") {
+					return nobody
+				}
+				if p.carriesNumber(c) {
+					return ours
+				}
+				return another
+			}
+		}
+		if address == "#" && it.isSubject {
+			return ours // a contained resource that is about its container
+		}
+		return unclear
+	}
+	if t := p.resolve(address, it); t >= 0 {
+		switch target := &p.items[t]; {
+		case target.typ != "Patient":
+			return nobody
+		case target.isSubject:
+			return ours
+		}
+		return another
+	}
+	switch {
+	case numbered:
+		return ours // its address leads elsewhere, its number is right
+	case typeOfAddress(address) == "Patient" || r.Get("type").Is("Patient"):
+		return another
+	}
+	return unclear
+}
+
+// attribute decides whose a resource is. It returns ours, another, or unclear for one that names nobody.
+func (p *preparing) attribute(it *item, v fhirjson.Value, row naming, contained bool) whom {
+	found := false
+	for _, path := range row.about {
+		for r := range v.Each(path) {
+			switch p.names(r, it) {
+			case ours:
+				found = true
+			case another:
+				return another
+			default:
+				return unclear
+			}
+		}
+	}
+	for _, path := range row.among {
+		for r := range v.Each(path) {
+			switch p.names(r, it) {
+			case ours:
+				found = true
+			case another:
+				return another
+			}
+		}
+	}
+	for _, path := range row.also {
+		for r := range v.Each(path) {
+			if it.typ == "Patient" && path == "link.other" {
+				continue // duplicates of a registration link to each other: the link is masked or dangles, the Patient stays
+			}
+			if p.names(r, it) == another {
+				return another
+			}
+		}
+	}
+	if found || contained || row.class == supporting || row.class == provenance || it.typ == "Patient" ||
+		row.class == either && !v.Get(row.about[0]).Exists() {
+		return ours
+	}
+	return unclear
+}
+
+// contents decides whether what is contained in a resource may be in this person's record: a contained Patient must carry their
+// number, other contained resources must name nobody else, and there may be no Bundles, messages or unknown types among them.
+func (p *preparing) contents(it *item) whom {
+	for c := range it.v.Get("contained").Elems() {
+		typ := c.Get("resourceType").Text()
+		row := subjects[typ]
+		switch {
+		case typ == "Patient" && !p.carriesNumber(c):
+			return another
+		case typ == "Patient" || row.class == money || row.class == outcome:
+			continue
+		case row.class == unknownClass || typ == "Bundle" || typ == "Parameters":
+			return unclear
+		}
+		if w := p.attribute(it, c, row, true); w != ours {
+			return w
+		}
+	}
+	return ours
+}
+
+// typeOfAddress returns the resource type that an address names, "" if it names none.
+func typeOfAddress(address string) string {
+	head, _ := splitAddress(address)
+	if i := strings.IndexByte(address, '?'); i >= 0 {
+		head = address[:i] // conditional: Type?identifier=
+		return head[strings.LastIndexByte(head, '/')+1:]
+	}
+	i := strings.LastIndexByte(head, '/')
+	if i < 0 {
+		return ""
+	}
+	head = head[:i]
+	return head[strings.LastIndexByte(head, '/')+1:]
+}

@@ -1,0 +1,166 @@
+package merge
+
+import (
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// withhold decides what must not be shown: excluded codes (C-2.5), sections that the permit leaves out (C-4), the patient-entered
+// fence (C-5).
+func (p *preparing) withhold() {
+	for i := range p.items {
+		it := &p.items[i]
+		if it.fate != undecided {
+			continue
+		}
+		if it.unnamed || it.row.class != supporting && it.row.class != provenance && it.sections.Without(p.rules.Permitted) != 0 {
+			it.fate = withheld
+		}
+	}
+	// A Provenance says that there is something: it goes where all that it is about goes.
+	for i := range p.items {
+		it := &p.items[i]
+		if it.fate != undecided || it.row.class != provenance {
+			continue
+		}
+		all, any := true, false
+		for r := range it.v.Each("target") {
+			if t := p.resolve(r.Get("reference").Text(), it); t >= 0 {
+				any = any || p.items[t].fate == withheld
+				all = all && (p.items[t].hidden() || p.items[t].row.class == supporting)
+			}
+		}
+		if any && all {
+			it.fate, it.unnamed = withheld, true
+		}
+	}
+}
+
+// labelled reports whether a resource is withheld for what it is labelled or coded, whatever its sections.
+func (p *preparing) labelled(it *item) bool {
+	if p.excluded(it.v) {
+		return true
+	}
+	entered := p.rules.PatientEntered
+	any, hide := false, false
+	see := func(v fhirjson.Value) {
+		for _, path := range [...]string{"meta.security", "securityLabel.coding"} {
+			for c := range v.Each(path) {
+				code := c.Get("code")
+				any = any || code.Text() != ""
+				entered = entered || p.rules.LabelsEntered && code.Is("PATAST") // v3-ObservationValue: patient asserted
+				hide = hide || code.Is("NOPAT")                                 // v3-ActCode: no disclosure to the patient
+			}
+		}
+	}
+	see(it.v)
+	for c := range it.v.Get("contained").Elems() { // no labels may stand there (dom-5), but some do
+		see(c)
+	}
+	if !p.req.PatientView {
+		return entered
+	}
+	return hide || p.rules.LabelsNoPatient && !any && it.row.class != supporting
+}
+
+// excluded reports whether any coding of a resource is on the custodian's list of what it never shares.
+func (p *preparing) excluded(v fhirjson.Value) bool {
+	if len(p.rules.Excluded) == 0 {
+		return false
+	}
+	found := false
+	v.Visit(func(around []fhirjson.Value, x fhirjson.Value) bool {
+		if found || x.Kind() == fhirjson.String && x.KeyIs("div") {
+			return false
+		}
+		if x.Kind() == fhirjson.String && x.KeyIs("code") {
+			system := around[len(around)-1].Get("system")
+			for _, c := range p.rules.Excluded {
+				if x.Is(c.Code) && (c.System == "" || system.Is(c.System)) {
+					found = true
+				}
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// spread scans what may be shown for references, and withholds what names a withheld resource where it cannot be masked: a string
+// that is its address but no Reference, such as a uri in an extension. No address of a withheld resource is left but in free text.
+func (p *preparing) spread() {
+	suspicious := false
+	for i := range p.items {
+		suspicious = suspicious || p.items[i].hidden()
+	}
+	if suspicious {
+		p.cited = map[string][]int32{}
+		for i := range p.items {
+			it := &p.items[i]
+			for id := range it.v.Get("identifier").Elems() {
+				if key := businessKey(id); key != "" && it.fate != folded {
+					p.cited[key] = append(p.cited[key], int32(i))
+				}
+			}
+		}
+	}
+	citedBy := map[int32][]int32{}
+	var work []int32
+	for i := range p.items {
+		it := &p.items[i]
+		if it.fate != undecided {
+			continue
+		}
+		p.scan(it, suspicious, func(target int32) {
+			if target == it.keeper {
+				return
+			}
+			if p.items[target].hidden() {
+				work = append(work, int32(i))
+			} else {
+				citedBy[target] = append(citedBy[target], int32(i))
+			}
+		})
+	}
+	for len(work) > 0 {
+		i := work[len(work)-1]
+		work = work[:len(work)-1]
+		if it := &p.items[i]; it.fate == undecided {
+			it.fate, it.unnamed = withheld, true
+			work = append(work, citedBy[i]...)
+		}
+	}
+}
+
+// withheldParts says what of the custodian's record the requester may not see. Sections that the permit leaves out are named whether or
+// not anything stands in them, so that naming them tells nothing; counts only where they may be told.
+func (p *preparing) withheldParts() []record.Part {
+	counts := map[record.Section]int{}
+	unnamed := 0
+	missing := record.AllSections.Without(p.rules.Permitted)
+	for i := range p.items {
+		it := &p.items[i]
+		if it.fate != withheld {
+			continue
+		}
+		if closed := (it.sections & missing).List(); len(closed) > 0 && !it.unnamed {
+			counts[closed[0]]++
+		} else {
+			unnamed++
+		}
+	}
+	var out []record.Part
+	add := func(section string, n int) {
+		if !p.rules.TellCounts {
+			n = 0
+		}
+		out = append(out, record.Part{Section: section, Reason: record.PartWithheld, Count: n})
+	}
+	for _, s := range missing.List() {
+		add(s.Code(), counts[s])
+	}
+	if unnamed > 0 {
+		add("", unnamed)
+	}
+	return out
+}
