@@ -142,10 +142,12 @@ func (a *access) trace() *Refusal {
 	}
 	a.subject = subject
 	a.entry.Standing, a.entry.Supersedes = subject.Standing, subject.Supersedes
-	if a.req.BirthDate != "" && (subject.Standing == record.Live || subject.Standing == record.Deceased) && a.req.BirthDate != subject.BirthDate {
-		return a.refuse(NotFound, consent.ReasonMismatch, "C-2.3")
-	}
 	return nil
+}
+
+// birthDateAgrees reports whether the second identifier, if one was given, is the person's.
+func (a *access) birthDateAgrees() bool {
+	return a.req.BirthDate == "" || a.req.BirthDate == a.subject.BirthDate
 }
 
 // traceSafely turns a panic of a demographics adapter into an error that holds nothing of its value.
@@ -165,12 +167,11 @@ func (a *access) decide() *Refusal {
 		q.Custodians = append(q.Custodians, c.Rules)
 	}
 	d := consent.Decide(a.ctx, a.b.cfg.Ledger, q)
-	return a.apply(d)
-}
-
-// apply takes a decision: a permit to go on with, or a recorded refusal.
-func (a *access) apply(d consent.Decision) *Refusal {
 	a.entry.Decision = d
+	if _, ok := d.Permit(); (ok || d.Outcome == consent.Suppressed) && !a.birthDateAgrees() {
+		// Only now: who may not ask at all must not learn from a birth date whether the person exists.
+		return a.refuse(NotFound, consent.ReasonMismatch, consent.RuleNeutral)
+	}
 	if p, ok := d.Permit(); ok {
 		a.permit = p
 		a.entry.Asked = nil
@@ -191,7 +192,7 @@ func kindOf(d consent.Decision) Kind {
 		return NotFound
 	case d.Outcome == consent.Suppressed:
 		return Suppressed
-	case d.Reason == consent.ReasonCannotKnow:
+	case d.Reason == consent.ReasonCannotKnow || d.Reason == consent.ReasonTraceUnavailable:
 		return Transient
 	}
 	return Forbidden

@@ -38,6 +38,7 @@ type Config struct {
 	CodeBase         string               // base of our code systems
 	IDKey            []byte               // 32 bytes; key of the HMAC in ids (M-5). Changing it changes ids
 	HandleKey        []byte               // 64 bytes; key of handles (M-7)
+	TestNumbers      bool                 // accept NHS numbers from 999 000 0000 up
 	Configuration    string               // hash of the configuration in force, for the ledger
 	Request          time.Duration        // budget of one request; 8 s
 	Reserve          time.Duration        // kept back for release and sending; 250 ms

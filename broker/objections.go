@@ -90,12 +90,14 @@ func (b *Broker) openObjections(ctx context.Context, req ObjectionRequest, opera
 	return a, audit.Actor{Requester: req.Requester, RoleName: req.Role.Name, RequestID: req.ID, Reason: req.Reason, Face: req.Face}, nil
 }
 
-// neutralStanding refuses people of a neutral class (C-2.3), by the same words as any other request about them.
+// neutralStanding refuses people of a neutral class (C-2.3), and a second identifier that is not the person's, by the same words as any
+// other request about them.
 func (a *access) neutralStanding() *Refusal {
-	reasons := map[record.Standing]consent.Reason{record.Superseded: consent.ReasonSuperseded, record.Restricted: consent.ReasonRestricted,
-		record.Invalidated: consent.ReasonInvalidated, record.Unknown: consent.ReasonUnknown}
-	if reason, neutral := reasons[a.subject.Standing]; neutral {
-		return a.refuse(NotFound, reason, "C-2.3")
+	if reason, neutral := consent.NeutralClass(a.subject, a.b.cfg.DeceasedWindow, time.Now()); neutral {
+		return a.refuse(NotFound, reason, consent.RuleNeutral)
+	}
+	if !a.birthDateAgrees() {
+		return a.refuse(NotFound, consent.ReasonMismatch, consent.RuleNeutral)
 	}
 	return nil
 }

@@ -103,21 +103,10 @@ func (q *Question) whole(p Preferences) (verdict, bool) {
 	}
 
 	// C-2.3, R-4. Only live people, and those who died within the window, go on.
-	switch q.Subject.Standing {
-	case record.Live:
-	case record.Deceased:
-		if !q.diedWithinWindow() {
-			return verdict{outcome: Neutral, reason: ReasonDeceased, rule: RuleNeutral}, true
-		}
-	case record.Unknown:
-		return verdict{outcome: Neutral, reason: ReasonUnknown, rule: RuleNeutral}, true
-	case record.Superseded:
-		return verdict{outcome: Neutral, reason: ReasonSuperseded, rule: RuleNeutral}, true
-	case record.Invalidated:
-		return verdict{outcome: Neutral, reason: ReasonInvalidated, rule: RuleNeutral}, true
-	case record.Restricted:
-		return verdict{outcome: Neutral, reason: ReasonRestricted, rule: RuleNeutral}, true
-	default:
+	if reason, neutral := NeutralClass(q.Subject, q.DeceasedWindow, q.Now); neutral {
+		return verdict{outcome: Neutral, reason: reason, rule: RuleNeutral}, true
+	}
+	if q.Subject.Standing != record.Live && q.Subject.Standing != record.Deceased {
 		return refuse(ReasonCannotKnow, RuleCannotKnow), true
 	}
 	if q.Subject.Number.IsZero() {
@@ -302,14 +291,33 @@ func (c CustodianRules) patientEntered() bool {
 	return c.PatientEntered || c.Custodian.Kind == record.KindPatientEntered
 }
 
-// diedWithinWindow reports whether the death is known to lie within the window. Of a partial date the earliest day
-// counts; a death without a day, or on a day that has not come, is not known to.
-func (q *Question) diedWithinWindow() bool {
-	t, err := record.ParseClinicalTime(q.Subject.Deceased)
-	if err != nil || q.DeceasedWindow <= 0 {
+// NeutralClass reports whether a person is of a class that gets the neutral answer whatever is asked about them, and which (C-2.3,
+// unknown, superseded, invalidated, restricted, or deceased and closed. window is how long after death a record may still be
+// asked for.
+func NeutralClass(s record.Subject, window time.Duration, now time.Time) (Reason, bool) {
+	switch s.Standing {
+	case record.Deceased:
+		return ReasonDeceased, !diedWithin(s.Deceased, window, now)
+	case record.Unknown:
+		return ReasonUnknown, true
+	case record.Superseded:
+		return ReasonSuperseded, true
+	case record.Invalidated:
+		return ReasonInvalidated, true
+	case record.Restricted:
+		return ReasonRestricted, true
+	}
+	return "", false
+}
+
+// diedWithin reports whether the death is known to lie within the window. Of a partial date the earliest day counts; a
+// death without a day, or on a day that has not come, is not known to.
+func diedWithin(death string, window time.Duration, now time.Time) bool {
+	t, err := record.ParseClinicalTime(death)
+	if err != nil || window <= 0 {
 		return false
 	}
-	return !t.Lo.After(q.Now) && !q.Now.After(t.Lo.Add(q.DeceasedWindow))
+	return !t.Lo.After(now) && !now.After(t.Lo.Add(window))
 }
 
 // numbers returns the subject's number and those that it supersedes, each once.
