@@ -25,7 +25,7 @@ const identityFile = "identity.key"
 // CreateKeys makes the key files of a new deployment in dir, which must not hold any yet: those of the ledger, and that of ids and handles. They are
 // readable by the owner only, and durable when it returns. Nothing is ever overwritten.
 func CreateKeys(dir string) error {
-	if err := audit.CreateKeys(dir); err != nil {
+	if _, err := audit.CreateKeys(dir); err != nil {
 		return err
 	}
 	key := make([]byte, 32)

@@ -71,11 +71,11 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	if err != nil {
 		return err
 	}
-	store, err := sqlite.Open(ctx, cfg.Ledger.Path)
+	store, err := sqlite.Open(ctx, sqlite.Config{Path: cfg.Ledger.Path})
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
-	ledger, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys.ledger, Origin: cfg.Ledger.Origin, Timeout: time.Duration(cfg.Ledger.Timeout),
+	ledger, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys.ledger, Origin: cfg.Ledger.Origin, Deadline: time.Duration(cfg.Ledger.Timeout),
 		Configuration: cfg.Hash(), Policy: table.Version()})
 	if err != nil {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
