@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func invoke(t *testing.T, args ...string) (int, string) {
+	t.Helper()
+	var out bytes.Buffer
+	code := run(context.Background(), args, &out, &out)
+	return code, out.String()
+}
+
+// The example that people copy must load.
+func TestExampleLoads(t *testing.T) {
+	code, out := invoke(t, "check", "-config", "broker.example.yaml")
+	if code != 0 || !strings.Contains(out, "good") {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+}
+
+// A bad file is explained by line and key, all of it at once, and nothing is made or opened.
+func TestCheckExplains(t *testing.T) {
+	good, err := os.ReadFile("broker.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ from, to, want string }{
+		{"audience: https", "audiense: https", ":15: audiense: there is no such setting"},
+		{"  store: sqlite", "  store: redis", "ledger.store: sqlite is the only store"},
+		{"rest: 127.0.0.1:8080 ", "rest: 0.0.0.0:8080 ", "listen.rest: without listen.tls"},
+		{"algorithms: [ES256]", "algorithms: [none]", "issuers[2].algorithms: one of"},
+		{"key: acute", "key: gp", "custodians[1].key: this key is taken"},
+		{"key: acute", "key: Acute-Trust", "custodians[1].key: 1 to 12 of a-z and 0-9"},
+		{"request: 8s ", "request: soon ", "give a time such as"},
+		{"request: 8s ", "request: 2s ", "limits.neutralWait: must not be more than limits.request"},
+		{"neutralWait: 3250ms", "neutralWait: 1s", "can be told apart by time"},
+		{"requestBytes: 64MiB", "requestBytes: 64 megs", "give a size such as"},
+		{"baseURL: https://gp.example/fhir", "baseUrl: https://gp.example/fhir", "there is no such setting"},
+		{"kind: gp ", "kind: surgery ", ""},
+		{"kind: gp\n", "kind: surgery\n", "custodians[0].kind: one of"},
+	} {
+		text := strings.Replace(string(good), c.from, c.to, 1)
+		if text == string(good) {
+			if c.want == "" {
+				continue
+			}
+			t.Fatalf("the example has no %q", c.from)
+		}
+		path := filepath.Join(t.TempDir(), "broker.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out := invoke(t, "check", "-config", path)
+		if code != 2 || !strings.Contains(out, c.want) {
+			t.Errorf("%s: exit %d, said %q, want %q", c.to, code, strings.ReplaceAll(out, filepath.Dir(path), ""), c.want)
+		}
+		if files, _ := os.ReadDir(filepath.Dir(path)); len(files) != 1 {
+			t.Errorf("%s: a check made files", c.to)
+		}
+	}
+}
+
+func TestWrongUse(t *testing.T) {
+	for _, args := range [][]string{{}, {"check"}, {"frobnicate", "-config", "broker.example.yaml"}, {"-nonsense"}, {"keys"}, {"-config", "no-such-file.yaml"}} {
+		if code, out := invoke(t, args...); code != 2 || out == "" {
+			t.Errorf("%v: exit %d, said %q", args, code, out)
+		}
+	}
+}
+
+func TestKeysAreNeverOverwritten(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	if code, out := invoke(t, "keys", "-dir", dir); code != 0 {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	files, _ := os.ReadDir(dir)
+	for _, f := range files {
+		if info, _ := f.Info(); info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s can be read by others", f.Name())
+		}
+	}
+	if code, _ := invoke(t, "keys", "-dir", dir); code != 1 {
+		t.Errorf("exit %d on a folder that holds keys, want 1", code)
+	}
+}
+
+func TestPolicyExplain(t *testing.T) {
+	code, out := invoke(t, "policy", "explain", "-config", "broker.example.yaml", "-job-role", "R1290", "-org", "X9G01")
+	if code != 0 || !strings.Contains(out, "medications") || !strings.Contains(out, "not ") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
