@@ -1,0 +1,33 @@
+module github.com/mycarerecord/mycarerecord/test/validate
+
+go 1.26.0
+
+require (
+	github.com/google/fhir/go v0.7.4
+	github.com/mycarerecord/mycarerecord v0.0.0
+)
+
+require (
+	bitbucket.org/creachadair/stringset v0.0.9 // indirect
+	github.com/golang/protobuf v1.5.4 // indirect
+	github.com/json-iterator/go v1.1.12 // indirect
+	github.com/modern-go/concurrent v0.0.0-20180228061459-e0a39a4cb421 // indirect
+	github.com/modern-go/reflect2 v1.0.2 // indirect
+	github.com/pkg/errors v0.9.1 // indirect
+	github.com/serenize/snaker v0.0.0-20201027110005-a7ad2135616e // indirect
+	golang.org/x/net v0.61.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20260928230214-8a89bd6388cc // indirect
+	google.golang.org/grpc v1.85.0 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
+)
+
+// What google/fhir v0.7.4 requires and no package of it needs: vitess brings in the module graph of a database, and the old genproto holds
+// packages that stand in genproto/googleapis/rpc today, which is ambiguous. reflect2 before v1.0.2 does not work with Go 1.18 or later.
+exclude (
+	google.golang.org/genproto v0.0.0-20200526211855-cb27e3aa2013
+	vitess.io/vitess v0.7.0
+)
+
+replace github.com/mycarerecord/mycarerecord => ../..
