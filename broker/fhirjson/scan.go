@@ -3,6 +3,7 @@ package fhirjson
 import (
 	"bytes"
 	"strings"
+	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -169,10 +170,19 @@ func isASCII(a, b []byte) bool {
 	return true
 }
 
-// fold maps texts that bytes.EqualFold calls equal to one text: lower case of upper case also folds the letters
-// beyond ASCII that fold to ASCII ones (the Kelvin sign, the long s).
+// fold maps the texts that bytes.EqualFold calls equal to one text: each letter becomes the smallest of those that fold to it, so that
+// the letters beyond ASCII that fold to ASCII ones (the Kelvin sign, the long s) do too.
 func fold(b []byte) string {
-	return strings.ToLower(strings.ToUpper(string(b)))
+	var out strings.Builder
+	out.Grow(len(b))
+	for _, r := range string(b) {
+		least := r
+		for x := unicode.SimpleFold(r); x != r; x = unicode.SimpleFold(x) {
+			least = min(least, x)
+		}
+		out.WriteRune(least)
+	}
+	return out.String()
 }
 
 func (s *scanner) array(depth int) *Error {
