@@ -28,7 +28,7 @@ check: ## gofmt, vet, staticcheck, generated code up to date, example config loa
 	$(GO) mod verify
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
-	bash proto/generate.sh check
+	bash proto/generate.sh -check
 	$(GO) run ./cmd/broker check -config cmd/broker/broker.example.yaml
 	@for m in $(NESTED); do echo "== $$m"; (cd $$m && $(GO) vet ./...) || exit 1; done
 

@@ -155,7 +155,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
+	case <-failed: // what a listener says may hold addresses
 		err = errors.New("a listener stopped")
 	}
 
