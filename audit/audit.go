@@ -20,6 +20,9 @@ var (
 	ErrConsentChanged = errors.New("preferences changed since the decision")  // see ConsentChangedError
 	ErrNotFound       = errors.New("no such objection")                       // withdraw of what is not there, or is not the person's
 	ErrStale          = errors.New("the objection changed since it was read") // withdraw or change of what somebody else changed
+	ErrNotPermitted   = errors.New("the permit does not allow this")          // no valid permit or opened access, another person's, or a disclosure that shows more than the permit leaves: our own bug, refused
+	ErrInvalid        = errors.New("not something that can be recorded")      // the rest of the text says what to give; it never repeats a value
+	ErrDamaged        = errors.New("the ledger is damaged")                   // what is stored is not what was recorded: serve nothing, ask an operator
 )
 
 // ConsentChangedError carries the preferences that the releasing transaction read. It wraps [ErrConsentChanged].
@@ -107,8 +110,24 @@ type Receipt struct {
 // Opened is proof that an access was recorded durably before anybody was asked. Only this package makes a valid one.
 type Opened struct {
 	ledger   *Ledger // nil: none
-	key      string
 	position uint64
-	subjects []record.NHSNumber
+	subjects []record.NHSNumber // the person's number first, then those that it supersedes
 	access   *Access
+	decision []byte // canonical bytes of the decision that Begin recorded
+	override uint64 // position of the Override entry, 0 for none
+}
+
+// Position returns where the access stands.
+func (o Opened) Position() uint64 { return o.position }
+
+// Valid reports whether o came from Begin.
+func (o Opened) Valid() bool { return o.ledger != nil }
+
+// Actor is who changes or reads something other than a record.
+type Actor struct {
+	Requester record.Requester
+	RoleName  string
+	RequestID string
+	Reason    string // why, in their words; at most 500 bytes
+	Face      string
 }

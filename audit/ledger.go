@@ -1,132 +1,236 @@
 package audit
 
 import (
+	"bytes"
 	"context"
-	"net/netip"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
 )
 
-// Ledger is the one order of everything that IG must know. It is safe for concurrent use. Every method that records returns
-// after the commit that made its entry durable, or with an error that wraps one of the sentinels.
-type Ledger struct{}
-
-var _ consent.Registry = (*Ledger)(nil)
+const (
+	defaultBudget  = 8 * time.Second  // of an access that states none
+	overrideExpiry = 60 * time.Minute // C-3: at most 60 minutes
+	afterNo        = 24 * time.Hour   // design section 3: break-glass within 24 hours of a no
+)
 
 // Begin opens an access: durable before anybody is asked. For a permit that breaks the glass, the Override entry and its alert
-// row are written first, in the same transaction (C-3).
+// row are written first, in the same transaction (C-3). The decision that is recorded is the permit's.
+//
+// A Begin with the key of one that was recorded returns that one if it is still open and about the same request, else ErrClosed.
 func (l *Ledger) Begin(ctx context.Context, p consent.Permit, a Access) (Opened, error) {
-	panic("contract")
+	if !p.Valid() || a.Subject.IsZero() || !slices.Contains(p.Numbers(), a.Subject) || p.BreaksGlass() != (a.Purpose == record.BreakGlass) {
+		return Opened{}, ErrNotPermitted
+	}
+	if err := checkKey(a.Key); err != nil {
+		return Opened{}, err
+	}
+	a.Decision = p.Decision()
+	a.Supersedes = slices.DeleteFunc(p.Numbers(), func(n record.NHSNumber) bool { return n == a.Subject || n.IsZero() })
+	body := accessOut(a)
+	o := Opened{ledger: l, subjects: a.subjects(), access: &a, decision: canonical(body.Decision)}
+	err := l.do(ctx, func(w *writer) error {
+		e, known, ok, err := w.recorded(w.keys.accessKey(a.Key))
+		if err != nil {
+			return err
+		}
+		if ok {
+			open, err := w.tx.IsOpen(e.Position)
+			if w.failed(err) {
+				return w.err
+			}
+			if !open || e.Type != TypeBegin || !bytes.Equal(canonical(known.Access), canonical(body)) {
+				return ErrClosed
+			}
+			o.position, o.override = e.Position, known.Override
+			return nil
+		}
+		out := &payload{Access: body}
+		if p.BreaksGlass() {
+			if out.Override, err = w.breakGlass(&a, body); err != nil {
+				return err
+			}
+		}
+		marks := append(append(w.epoch.access(&a), w.epoch.saidNo(&a, a.Reason)...), w.epoch.hash(MarkKey, "access", a.Key))
+		receipt, err := w.append(TypeBegin, out, marks)
+		if err != nil || w.failed(w.tx.OpenAccess(receipt.Position, w.now.Add(2*or(a.Budget, defaultBudget)))) {
+			return errors.Join(err, w.err)
+		}
+		w.opened++
+		o.position, o.override = receipt.Position, out.Override
+		return nil
+	}, func(err error, left bool) {
+		switch {
+		case err == nil && left:
+			l.owe(debt{a.Key, TypeCancelled})
+		case errors.Is(err, ErrUnknownOutcome):
+			l.owe(debt{a.Key, TypeAbandoned})
+		}
+	})
+	if err != nil {
+		return Opened{}, err
+	}
+	return o, nil
 }
 
-// Refuse records a request that was refused before an access was opened, with the same detail.
-func (l *Ledger) Refuse(ctx context.Context, a Access) (Receipt, error) { panic("contract") }
+// breakGlass appends the Override entry and its alert, and returns its position.
+func (w *writer) breakGlass(a *Access, body *accessBody) (uint64, error) {
+	kind := AlertBreakGlass
+	if a.Requester.User != "" {
+		position, ok, err := w.tx.Newest(w.keys.askedNo(a.subjects(), a.Requester.User))
+		if w.failed(err) {
+			return 0, w.err
+		}
+		if ok {
+			no, err := w.tx.Entry(position)
+			if w.failed(err) {
+				return 0, w.err
+			}
+			if w.now.Sub(no.Time) <= afterNo {
+				kind = AlertAfterNo
+			}
+		}
+	}
+	receipt, err := w.append(TypeOverride, &payload{Access: body, Expires: stamp(w.now.Add(overrideExpiry))}, w.epoch.access(a))
+	if err != nil || w.failed(w.tx.PutAlert(receipt.Position, kind)) {
+		return 0, errors.Join(err, w.err)
+	}
+	return receipt.Position, nil
+}
+
+// Refuse records a request that was refused before an access was opened, with the same detail. It is recorded even if ctx is done: whoever
+// refuses has time. A Refuse with a key that was recorded returns the receipt of what was.
+func (l *Ledger) Refuse(ctx context.Context, a Access) (Receipt, error) {
+	if err := checkKey(a.Key); err != nil {
+		return Receipt{}, err
+	}
+	var receipt Receipt
+	body := accessOut(a)
+	err := l.do(context.WithoutCancel(ctx), func(w *writer) error {
+		e, _, ok, err := w.recorded(w.keys.accessKey(a.Key))
+		if err != nil {
+			return err
+		}
+		if ok {
+			if e.Type != TypeRefused {
+				return ErrClosed
+			}
+			receipt = w.receipt(&e)
+			return nil
+		}
+		marks := append(append(w.epoch.access(&a), w.epoch.saidNo(&a, a.Reason)...), w.epoch.hash(MarkKey, "access", a.Key))
+		receipt, err = w.append(TypeRefused, &payload{Access: body}, marks)
+		return err
+	}, nil)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipt, nil
+}
 
 // ReleaseChunk records that one custodian's part of a stream may be sent; the access stays open.
 // Preferences are re-read in the same transaction: [*ConsentChangedError] if p no longer holds.
 func (l *Ledger) ReleaseChunk(ctx context.Context, o Opened, p consent.Permit, d Disclosure) (Receipt, error) {
-	panic("contract")
+	return l.release(ctx, TypeChunk, o, p, d)
 }
 
-// Release records that the answer may be sent, and closes the access. Preferences are re-read in the same transaction.
+// Release records that the answer may be sent, and closes the access. Preferences are re-read in the same transaction:
+// [*ConsentChangedError] if p no longer holds, ErrClosed if the access is closed already, ErrNotPermitted if d shows a custodian
+// that was not asked, or a section that p does not allow.
 func (l *Ledger) Release(ctx context.Context, o Opened, p consent.Permit, d Disclosure) (Receipt, error) {
-	panic("contract")
+	return l.release(ctx, TypeReleased, o, p, d)
 }
 
-// Close closes an access that showed nothing (more): t is TypeRefused, TypeNothing or TypeCancelled.
+func (l *Ledger) release(ctx context.Context, t EntryType, o Opened, p consent.Permit, d Disclosure) (Receipt, error) {
+	if o.ledger != l || !p.Valid() || !o.about(p.Numbers()) || p.BreaksGlass() && o.override == 0 || !within(d, o.access.Asked, p) {
+		return Receipt{}, ErrNotPermitted
+	}
+	decision := decisionOut(p.Decision())
+	out := &payload{Disclosure: disclosureOut(d)}
+	if !bytes.Equal(canonical(decision), o.decision) {
+		out.Decision = &decision
+	}
+	var receipt Receipt
+	err := l.do(ctx, func(w *writer) error {
+		open, err := w.tx.IsOpen(o.position)
+		if w.failed(err) {
+			return w.err
+		}
+		if !open {
+			return ErrClosed
+		}
+		prefs, err := preferences(w.tx, w.keys, o.subjects)
+		if err != nil {
+			return w.verdict(err)
+		}
+		if !p.Holds(prefs, w.now) {
+			return &ConsentChangedError{prefs}
+		}
+		out.Preferences = prefs.Position
+		if t == TypeReleased {
+			receipt, err = w.close(t, o.position, o.subjects, o.access, out)
+			return err
+		}
+		w.of(out, o.position, o.subjects)
+		receipt, err = w.append(t, out, append(w.epoch.access(o.access), w.epoch.saidNo(o.access, "")...))
+		return err
+	}, nil)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipt, nil
+}
+
+// about reports whether the numbers are those of the person that the access was opened for.
+func (o Opened) about(numbers []record.NHSNumber) bool {
+	return len(numbers) == len(o.subjects) && !slices.ContainsFunc(numbers, func(n record.NHSNumber) bool { return !slices.Contains(o.subjects, n) })
+}
+
+// within reports whether d shows nothing but what p allows of custodians that were to be asked.
+func within(d Disclosure, asked []record.CustodianKey, p consent.Permit) bool {
+	for _, c := range d.Custodians {
+		shows := c.Count > 0 || c.Sections != 0 || len(c.Digests) > 0
+		if shows && (!slices.Contains(asked, c.Key) || c.Sections.Without(p.Sections(c.Key)) != 0 || p.Sections(c.Key) == 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// Close closes an access that showed nothing (more): t is TypeRefused, TypeNothing or TypeCancelled. It is recorded even if ctx is done:
+// the caller may have left, the access must be closed all the same.
 func (l *Ledger) Close(ctx context.Context, o Opened, t EntryType, reason consent.Reason, d Disclosure) (Receipt, error) {
-	panic("contract")
+	if o.ledger != l || t != TypeRefused && t != TypeNothing && t != TypeCancelled {
+		return Receipt{}, ErrNotPermitted
+	}
+	out := &payload{Reason: string(reason), Disclosure: disclosureOut(d)}
+	var receipt Receipt
+	err := l.do(context.WithoutCancel(ctx), func(w *writer) error {
+		open, err := w.tx.IsOpen(o.position)
+		if w.failed(err) {
+			return w.err
+		}
+		if !open {
+			return ErrClosed
+		}
+		receipt, err = w.close(t, o.position, o.subjects, o.access, out)
+		return err
+	}, nil)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipt, nil
 }
 
-// Position returns where the access stands.
-func (o Opened) Position() uint64 { panic("contract") }
-
-// Valid reports whether o came from Begin.
-func (o Opened) Valid() bool { panic("contract") }
-
-// Preferences implements consent.Registry from the ledger's own state: every acknowledged change is in it.
-func (l *Ledger) Preferences(ctx context.Context, numbers []record.NHSNumber) (consent.Preferences, error) {
-	panic("contract")
+// checkKey holds the form of what makes a write safe to repeat.
+func checkKey(key string) error {
+	if b, err := hex.DecodeString(key); err != nil || len(b) != 16 {
+		return fmt.Errorf("%w: a key is 32 hex digits", ErrInvalid)
+	}
+	return nil
 }
-
-// Actor is who changes or reads something other than a record.
-type Actor struct {
-	Requester record.Requester
-	RoleName  string
-	RequestID string
-	Reason    string // why, in their words
-	Face      string
-}
-
-// RecordObjection records a new objection about the person, in force from acknowledgement (or from o.From if later). ID, Recorded and Position
-// of o are set by the ledger. key (32 hex digits) makes it safe to repeat: the same key returns what the first call recorded.
-func (l *Ledger) RecordObjection(ctx context.Context, by Actor, about record.NHSNumber, o consent.Objection, key string) (consent.Objection, Receipt, error) {
-	panic("contract")
-}
-
-// WithdrawObjection ends an objection. numbers are the person's number and those that it supersedes. ErrNotFound if the objection is
-// not about any of them; withdrawing one that is withdrawn already returns it as it is.
-func (l *Ledger) WithdrawObjection(ctx context.Context, by Actor, numbers []record.NHSNumber, id, key string) (consent.Objection, Receipt, error) {
-	panic("contract")
-}
-
-// ReadObjections records the look (C-10) and returns the objections, all statuses, newest first.
-func (l *Ledger) ReadObjections(ctx context.Context, by Actor, numbers []record.NHSNumber) ([]consent.Objection, Receipt, error) {
-	panic("contract")
-}
-
-// Search is what an IG officer, or the person, asks of the ledger. Empty fields do not restrict.
-type Search struct {
-	Subjects     []record.NHSNumber // the person, and superseded numbers
-	User         string             // SDS user id
-	Organisation record.ODSCode     // of the requester
-	From, Until  time.Time          // half-open
-	Types        []EntryType
-	Within       record.ODSCode        // only accesses by this organisation's staff, or of a record that this organisation holds; "" for no such bound
-	Custodians   []record.CustodianKey // those that Within holds
-	Limit        int                   // 1 to 1,000; 100 if 0
-	Before       uint64                // positions below this; 0: from the newest
-}
-
-// Found is one entry as a search shows it: what happened, never what was in the record.
-type Found struct {
-	Position   uint64
-	Type       EntryType
-	At         time.Time
-	Leaf       [32]byte
-	Opens      uint64 // position of the Begin that this closes or continues, 0 for none
-	Subject    record.NHSNumber
-	Access     *Access            // Begin, Refused alone, Override
-	Disclosure *Disclosure        // Chunk, Released, Nothing, Refused, Cancelled
-	Objection  *consent.Objection // Objection
-	Actor      *Actor             // Objection, Read, Review
-	Reason     string
-	Count      int // Check, Limited
-}
-
-// Search records the question (L-6) and answers it, newest first. more is true if Limit cut the answer.
-func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (found []Found, more bool, r Receipt, err error) {
-	panic("contract")
-}
-
-// CountUnauthenticated counts a call without a valid token: one Check entry per address and minute, at most 1,000 addresses a minute,
-// the rest under the zero address (L-6). It does not wait.
-func (l *Ledger) CountUnauthenticated(from netip.Addr) { panic("contract") }
-
-// CountLimited counts a rate-limited call of a known caller: one entry per caller and minute with the count (L-6). It does not wait.
-func (l *Ledger) CountLimited(r record.Requester) { panic("contract") }
-
-// Stats is what the metrics show.
-type Stats struct {
-	Position   uint64
-	Open       int // accesses not closed
-	Batches    uint64
-	Entries    uint64
-	LastBatch  int
-	LastCommit time.Duration
-}
-
-// Stats returns counters. It does not wait.
-func (l *Ledger) Stats() Stats { panic("contract") }

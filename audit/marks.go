@@ -1,0 +1,134 @@
+package audit
+
+import (
+	"fmt"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
+)
+
+// What an entry is found by follows from its payload and its epoch alone, so that the whole index can be rebuilt and compared (Verify).
+
+// accessKey are the marks of what makes an access safe to repeat, under every epoch.
+func (k *Keys) accessKey(key string) []Mark { return k.hashes(MarkKey, "access", key) }
+
+// recordKey and withdrawKey include who and about whom: somebody else's key finds nothing.
+func (k *Keys) recordKey(user string, about record.NHSNumber, key string) []Mark {
+	return k.hashes(MarkKey, "objection", user, about.Reveal(), key)
+}
+
+func (k *Keys) withdrawKey(user, id, key string) []Mark {
+	return k.hashes(MarkKey, "withdrawal", user, id, key)
+}
+
+// askedNo are the marks of a person who said no to a user, under every epoch.
+func (k *Keys) askedNo(numbers []record.NHSNumber, user string) []Mark {
+	var out []Mark
+	for _, n := range numbers {
+		out = append(out, k.hashes(MarkAskedNo, n.Reveal(), user)...)
+	}
+	return out
+}
+
+func (e *epoch) who(r record.Requester) []Mark {
+	var out []Mark
+	if r.User != "" {
+		out = append(out, e.hash(MarkUser, r.User))
+	}
+	if r.Organisation != "" {
+		out = append(out, Mark{MarkOrganisation, plain(string(r.Organisation))})
+	}
+	return out
+}
+
+func (e *epoch) about(numbers ...record.NHSNumber) []Mark {
+	var out []Mark
+	for _, n := range numbers {
+		if !n.IsZero() {
+			out = append(out, e.hash(MarkPerson, n.Reveal()))
+		}
+	}
+	return out
+}
+
+// subjects returns the numbers of the person that an access is about, the number asked for first.
+func (a *Access) subjects() []record.NHSNumber {
+	if a.Subject.IsZero() {
+		return nil
+	}
+	return append([]record.NHSNumber{a.Subject}, a.Supersedes...)
+}
+
+// access are the marks that every entry of one access carries: whose record, who asks, and which custodians were, or would have been,
+// asked.
+func (e *epoch) access(a *Access) []Mark {
+	out := append(e.about(a.subjects()...), e.who(a.Requester)...)
+	custodians := a.Asked
+	if len(custodians) == 0 {
+		for _, c := range a.Decision.Custodians {
+			custodians = append(custodians, c.Key)
+		}
+	}
+	for _, c := range custodians {
+		out = append(out, Mark{MarkCustodian, plain(string(c))})
+	}
+	return out
+}
+
+// saidNo are the marks by which a later break-glass finds that the person had said no (design section 3, C-3).
+func (e *epoch) saidNo(a *Access, reason consent.Reason) []Mark {
+	if a.Requester.User == "" || a.Permission.Kind != record.AskedNo && reason != consent.ReasonAskedNo {
+		return nil
+	}
+	var out []Mark
+	for _, n := range a.subjects() {
+		out = append(out, e.hash(MarkAskedNo, n.Reveal(), a.Requester.User))
+	}
+	return out
+}
+
+// marksOf works out what an entry is found by. begin is the access that a closing or a chunk belongs to, nil for other entries.
+func marksOf(k *Keys, e *Entry, p *payload, begin *Access) ([]Mark, error) {
+	epoch, ok := k.epoch(e.Epoch)
+	if !ok {
+		return nil, fmt.Errorf("%w: entry %d: the keys of its epoch are missing", ErrDamaged, e.Position)
+	}
+	r := &reading{}
+	var out []Mark
+	switch {
+	case p.Access != nil:
+		a := r.access(*p.Access)
+		out = epoch.access(a)
+		switch e.Type {
+		case TypeBegin, TypeRefused:
+			out = append(append(out, epoch.saidNo(a, a.Reason)...), epoch.hash(MarkKey, "access", a.Key))
+		}
+	case begin != nil:
+		out = append(epoch.access(begin), epoch.saidNo(begin, consent.Reason(p.Reason))...)
+	case p.Objection != nil:
+		by, about := r.requester(p.Actor.Requester), r.number(p.Subject)
+		out = append(epoch.about(about), epoch.who(by)...)
+		if p.Objection.Custodian != "" {
+			out = append(out, Mark{MarkCustodian, p.Objection.Custodian})
+		}
+		if p.Replaces != 0 {
+			out = append(out, epoch.hash(MarkKey, "withdrawal", by.User, p.Objection.ID, p.Key))
+		} else {
+			out = append(out, epoch.hash(MarkKey, "objection", by.User, about.Reveal(), p.Key))
+		}
+	case p.Question != nil:
+		out = append(epoch.about(r.numbers(p.Question.Subjects)...), epoch.who(r.requester(p.Actor.Requester))...)
+	case p.Review != nil:
+		out = epoch.who(r.requester(p.Actor.Requester))
+	case p.Requester != nil:
+		out = epoch.who(r.requester(*p.Requester))
+	case p.Epoch != nil:
+		out = []Mark{epochMark(p.Epoch.Number)}
+	case p.Policy != nil:
+		out = []Mark{{Kind: MarkPolicy}}
+	}
+	if r.bad {
+		return nil, fmt.Errorf("%w: entry %d holds a word that was never written", ErrDamaged, e.Position)
+	}
+	return out, nil
+}

@@ -1,0 +1,302 @@
+package audit
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
+)
+
+// maxObjections bounds how many objections one number may have, withdrawn ones included: each release reads all of them.
+const maxObjections = 500
+
+// Preferences implements consent.Registry from the ledger's own state: every acknowledged change is in it.
+func (l *Ledger) Preferences(ctx context.Context, numbers []record.NHSNumber) (consent.Preferences, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.deadline)
+	defer cancel()
+	var out consent.Preferences
+	err := l.view(ctx, func(r Reader) (err error) {
+		out, err = preferences(r, l.keys, numbers)
+		return err
+	})
+	return out, err
+}
+
+// preferences reads the newest state of every objection under the numbers, newest first. What each says is taken from its entry, never from
+// a row, so that whoever changes a row can hide an objection but not soften it; hiding is what the self-test and Verify find.
+func preferences(r Reader, k *Keys, numbers []record.NHSNumber) (consent.Preferences, error) {
+	var persons []string
+	for _, m := range k.persons(numbers) {
+		persons = append(persons, m.Value)
+	}
+	if len(persons) == 0 {
+		return consent.Preferences{}, nil
+	}
+	rows, err := r.ObjectionsOf(persons)
+	if err != nil {
+		return consent.Preferences{}, err
+	}
+	var out consent.Preferences
+	for _, row := range rows {
+		o, about, err := objectionAt(r, k, row)
+		if err != nil {
+			return consent.Preferences{}, err
+		}
+		if !slices.Contains(numbers, about) {
+			return consent.Preferences{}, fmt.Errorf("%w: entry %d is about somebody else", ErrDamaged, row.Position)
+		}
+		out.Objections = append(out.Objections, *o)
+	}
+	slices.SortFunc(out.Objections, func(a, b consent.Objection) int { return cmp.Compare(b.Position, a.Position) })
+	if len(out.Objections) > 0 {
+		out.Position = out.Objections[0].Position
+	}
+	return out, nil
+}
+
+// objectionAt reads the entry that a row points to.
+func objectionAt(r Reader, k *Keys, row ObjectionRow) (*consent.Objection, record.NHSNumber, error) {
+	e, err := entryAt(r, row.Position)
+	if err != nil {
+		return nil, record.NHSNumber{}, err
+	}
+	p, err := decode(k, &e)
+	if err != nil {
+		return nil, record.NHSNumber{}, err
+	}
+	if p.Objection == nil || p.Objection.ID != row.ID {
+		return nil, record.NHSNumber{}, fmt.Errorf("%w: entry %d is not the objection that it stands for", ErrDamaged, row.Position)
+	}
+	in := &reading{}
+	o, about := in.objection(*p.Objection, &e), in.number(p.Subject)
+	if in.bad {
+		return nil, record.NHSNumber{}, fmt.Errorf("%w: entry %d holds a word that was never written", ErrDamaged, row.Position)
+	}
+	return o, about, nil
+}
+
+// RecordObjection records a new objection about the person, in force from acknowledgement (or from o.From if later). ID, Recorded and Position
+// of o are set by the ledger; an empty status is in-force, and an empty author is the actor. key (32 hex digits) makes it safe to repeat: the same key
+// from the same user about the same person returns what the first call recorded. ErrInvalid for an objection that cannot be.
+func (l *Ledger) RecordObjection(ctx context.Context, by Actor, about record.NHSNumber, o consent.Objection, key string) (consent.Objection, Receipt, error) {
+	if err := errors.Join(checkKey(key), checkActor(by)); err != nil {
+		return consent.Objection{}, Receipt{}, err
+	}
+	o = withAuthor(o, by)
+	if err := checkObjection(o); err != nil || about.IsZero() {
+		return consent.Objection{}, Receipt{}, cmp.Or(err, fmt.Errorf("%w: an objection is about a person", ErrInvalid))
+	}
+	o.ID = objectionID()
+	var receipt Receipt
+	err := l.do(ctx, func(w *writer) error {
+		e, p, ok, err := w.recorded(w.keys.recordKey(by.Requester.User, about, key))
+		if err != nil {
+			return err
+		}
+		if ok {
+			receipt = w.receipt(&e)
+			return restore(&o, p, &e)
+		}
+		rows, err := w.tx.ObjectionsOf(values(w.keys.persons([]record.NHSNumber{about})))
+		switch {
+		case w.failed(err):
+			return w.err
+		case len(rows) >= maxObjections:
+			return fmt.Errorf("%w: the person has %d objections already", ErrInvalid, maxObjections)
+		case !o.Until.IsZero() && !o.Until.After(w.now):
+			return fmt.Errorf("%w: the objection would have ended already", ErrInvalid)
+		}
+		receipt, err = w.objection(by, about, &o, key, 0)
+		return err
+	}, nil)
+	if err != nil {
+		return consent.Objection{}, Receipt{}, err
+	}
+	return o, receipt, nil
+}
+
+// WithdrawObjection ends an objection. numbers are the person's number and those that it supersedes. ErrNotFound if the objection is
+// not about any of them; withdrawing one that is withdrawn already returns it as it is. The same key from the same user returns what the first
+// call recorded.
+func (l *Ledger) WithdrawObjection(ctx context.Context, by Actor, numbers []record.NHSNumber, id, key string) (consent.Objection, Receipt, error) {
+	if err := errors.Join(checkKey(key), checkActor(by)); err != nil {
+		return consent.Objection{}, Receipt{}, err
+	}
+	var o consent.Objection
+	var receipt Receipt
+	err := l.do(ctx, func(w *writer) error {
+		row, ok, err := w.tx.Objection(id)
+		if w.failed(err) {
+			return w.err
+		}
+		if !ok || !slices.Contains(values(w.keys.persons(numbers)), row.Person) {
+			return ErrNotFound
+		}
+		e, p, ok, err := w.recorded(w.keys.withdrawKey(by.Requester.User, id, key))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			if e, p, err = w.entry(row.Position); err != nil {
+				return err
+			}
+		}
+		if err := restore(&o, p, &e); err != nil {
+			return err
+		}
+		receipt = w.receipt(&e)
+		if ok || o.Status == consent.Withdrawn {
+			return nil
+		}
+		r := &reading{}
+		about := r.number(p.Subject)
+		if r.bad {
+			return fmt.Errorf("%w: entry %d is about nobody", ErrDamaged, e.Position)
+		}
+		o.Status = consent.Withdrawn
+		receipt, err = w.objection(by, about, &o, key, row.Position)
+		return err
+	}, nil)
+	if err != nil {
+		return consent.Objection{}, Receipt{}, err
+	}
+	return o, receipt, nil
+}
+
+// objection appends an Objection entry and moves the projection. It fills in what the ledger sets.
+func (w *writer) objection(by Actor, about record.NHSNumber, o *consent.Objection, key string, replaces uint64) (Receipt, error) {
+	p := &payload{Subject: about.Reveal(), Actor: actorOut(by), Key: key, Replaces: replaces, Objection: objectionOut(*o)}
+	marks := append(w.epoch.about(about), w.epoch.who(by.Requester)...)
+	if o.Custodian != "" {
+		marks = append(marks, Mark{MarkCustodian, string(o.Custodian)})
+	}
+	if replaces != 0 {
+		marks = append(marks, w.epoch.hash(MarkKey, "withdrawal", by.Requester.User, o.ID, key))
+	} else {
+		marks = append(marks, w.epoch.hash(MarkKey, "objection", by.Requester.User, about.Reveal(), key))
+	}
+	receipt, err := w.append(TypeObjection, p, marks)
+	if err != nil {
+		return Receipt{}, err
+	}
+	row := ObjectionRow{ID: o.ID, Person: w.epoch.hash(MarkPerson, about.Reveal()).Value, Position: receipt.Position}
+	if w.failed(w.tx.PutObjection(row)) {
+		return Receipt{}, w.err
+	}
+	o.Recorded, o.Position = w.now, receipt.Position
+	return receipt, nil
+}
+
+func restore(o *consent.Objection, p *payload, e *Entry) error {
+	r := &reading{}
+	if p.Objection == nil {
+		return fmt.Errorf("%w: entry %d is not an objection", ErrDamaged, e.Position)
+	}
+	*o = *r.objection(*p.Objection, e)
+	if r.bad {
+		return fmt.Errorf("%w: entry %d holds a word that was never written", ErrDamaged, e.Position)
+	}
+	return nil
+}
+
+// ReadObjections records the look (C-10) and returns the objections, all statuses, newest first.
+func (l *Ledger) ReadObjections(ctx context.Context, by Actor, numbers []record.NHSNumber) ([]consent.Objection, Receipt, error) {
+	if err := checkActor(by); err != nil {
+		return nil, Receipt{}, err
+	}
+	var prefs consent.Preferences
+	var receipt Receipt
+	err := l.do(ctx, func(w *writer) (err error) {
+		if prefs, err = preferences(w.tx, w.keys, numbers); err != nil {
+			return w.verdict(err)
+		}
+		p := &payload{Actor: actorOut(by), Question: &questionBody{Kind: questionObjections, Subjects: reveal(numbers)}}
+		receipt, err = w.append(TypeRead, p, append(w.epoch.about(numbers...), w.epoch.who(by.Requester)...))
+		return err
+	}, nil)
+	if err != nil {
+		return nil, Receipt{}, err
+	}
+	return prefs.Objections, receipt, nil
+}
+
+// objectionID makes 128 random bits readable. Base 32 has few digits, so that an id does not look like an NHS number.
+func objectionID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // crypto/rand.Read never returns an error (Go 1.24)
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
+}
+
+func withAuthor(o consent.Objection, by Actor) consent.Objection {
+	if o.Status == "" {
+		o.Status = consent.InForce
+	}
+	if o.AuthorUser == "" {
+		o.AuthorUser, o.AuthorName, o.AuthorRole, o.AuthorODS = by.Requester.User, by.Requester.Name, by.RoleName, by.Requester.Organisation
+	}
+	o.From, o.Until = micro(o.From), micro(o.Until)
+	return o
+}
+
+// micro is the exactness with which times are kept.
+func micro(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC().Truncate(time.Microsecond)
+}
+
+func checkObjection(o consent.Objection) error {
+	invalid := func(what string) error { return fmt.Errorf("%w: %s", ErrInvalid, what) }
+	switch o.Scope {
+	case consent.ToAll:
+	case consent.ToCustodian:
+		if !o.Custodian.Valid() {
+			return invalid("an objection to a custodian names one")
+		}
+	case consent.ToSection:
+		if !record.AllSections.Has(o.Section) {
+			return invalid("an objection to a section names one")
+		}
+	default:
+		return invalid("the scope of an objection is all, custodian or section")
+	}
+	if o.Scope != consent.ToCustodian && o.Custodian != "" {
+		return invalid("only an objection to a custodian names one")
+	}
+	if o.Status != consent.InForce && o.Status != consent.Requested && o.Status != consent.Declined {
+		return invalid("the status of a new objection is in-force, requested or declined")
+	}
+	if !o.Until.IsZero() && !o.Until.After(o.From) {
+		return invalid("an objection ends after it begins")
+	}
+	for _, text := range []string{o.AuthorUser, o.AuthorName, o.AuthorRole, o.Responsible, o.Method} {
+		if record.CheckFreeText("text", text) != nil {
+			return invalid(fmt.Sprintf("texts of an objection are UTF-8, at most %d bytes, without control characters", record.MaxFreeText))
+		}
+	}
+	return nil
+}
+
+func checkActor(by Actor) error {
+	if record.CheckFreeText("reason", by.Reason) != nil {
+		return fmt.Errorf("%w: a reason is UTF-8, at most %d bytes, without control characters", ErrInvalid, record.MaxFreeText)
+	}
+	return nil
+}
+
+func values(marks []Mark) []string {
+	out := make([]string, len(marks))
+	for i, m := range marks {
+		out[i] = m.Value
+	}
+	return out
+}

@@ -1,0 +1,320 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/consent"
+)
+
+// Config is what a ledger is made of. Store, Keys and Origin must be given; the zero value of each other field is its default.
+type Config struct {
+	Store          Store            // the ledger does not close it
+	Keys           *Keys            // see LoadKeys
+	Origin         string           // the ledger's name, in every receipt: 1 to 100 printable ASCII characters without spaces or '+', e.g. "mycarerecord.example/demo". It cannot change
+	Configuration  string           // hash of the configuration in force; a Policy entry is written where it, or Policy, differs from the last
+	Policy         string           // hash of the policy table in force
+	Now            func() time.Time // the clock of the entries; time.Now
+	Queue          int              // writes that may wait; 1,024. More are refused at once
+	Deadline       time.Duration    // how long one write may take, waiting included; 2 s
+	ClockTolerance time.Duration    // how far the clock may be behind the newest entry; 1 minute
+	Sweep          time.Duration    // how often forgotten accesses are looked for; 1 s
+}
+
+// selfTestEntries is how many of the newest entries are checked at start-up. Verify checks all.
+const selfTestEntries = 256
+
+// Ledger is the one order of everything that IG must know. It is safe for concurrent use. Every method that records returns
+// after the commit that made its entry durable, or with an error that wraps one of the sentinels.
+//
+// A write that was queued is not undone because its caller left: it is recorded, which at worst tells of more than was shown. A Begin
+// whose caller left is closed as Cancelled, and one whose commit was not confirmed as Abandoned if it turns out to have been kept.
+//
+// After a failed write or sync nothing more is recorded or read: the store is unsound, and the process must be started anew.
+type Ledger struct {
+	store     Store
+	keys      *Keys
+	origin    string
+	now       func() time.Time
+	deadline  time.Duration
+	tolerance time.Duration
+	sweep     time.Duration
+
+	gate     sync.RWMutex // held for reading while something is put into the queue
+	ended    bool         // nothing more is queued
+	queue    chan *op
+	ending   chan struct{} // closed by Shutdown
+	finished chan struct{} // closed by commitAll
+	unsound  atomic.Bool
+	tally    tally
+	owed     []debt // of the committer alone
+
+	statsMu sync.Mutex
+	stats   Stats
+}
+
+var _ consent.Registry = (*Ledger)(nil)
+
+// Open starts a ledger on a store, after a self-test (L-8): the store is empty or was made under this origin and with these keys, the head agrees
+// with the entries, the newest entries and every objection are what was recorded, and the clock is not behind. Accesses that were open when the last
+// process ended are closed as Abandoned. Every refusal says in a sentence what is wrong; it wraps ErrDamaged, ErrKeys, ErrInvalid or ErrUnavailable.
+func Open(ctx context.Context, c Config) (*Ledger, error) {
+	if c.Store == nil || c.Keys == nil || len(c.Keys.epochs) == 0 {
+		return nil, fmt.Errorf("%w: a ledger needs a store and keys", ErrInvalid)
+	}
+	if !validOrigin(c.Origin) {
+		return nil, fmt.Errorf("%w: the origin must be 1 to 100 printable ASCII characters without spaces or '+'", ErrInvalid)
+	}
+	l := &Ledger{store: c.Store, keys: c.Keys, origin: c.Origin, now: c.Now, deadline: c.Deadline, tolerance: c.ClockTolerance, sweep: c.Sweep,
+		ending: make(chan struct{}), finished: make(chan struct{})}
+	if l.now == nil {
+		l.now = time.Now
+	}
+	l.deadline, l.tolerance, l.sweep = or(l.deadline, 2*time.Second), or(l.tolerance, time.Minute), or(l.sweep, time.Second)
+	if l.deadline < 0 || l.tolerance < 0 || l.sweep < 0 || c.Queue < 0 {
+		return nil, fmt.Errorf("%w: times and the length of the queue must not be negative", ErrInvalid)
+	}
+	l.queue = make(chan *op, or(c.Queue, 1024))
+	if err := l.selfTest(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.start(ctx, c); err != nil {
+		return nil, err
+	}
+	go l.commitAll()
+	return l, nil
+}
+
+func or[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+func validOrigin(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' || s[i] == '+' {
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= 100
+}
+
+// selfTest reads; it changes nothing.
+func (l *Ledger) selfTest(ctx context.Context) error {
+	return l.view(ctx, func(r Reader) error {
+		head, err := r.Head()
+		if err != nil {
+			return err
+		}
+		after, err := r.Entries(head.Size, 1)
+		if err != nil {
+			return err
+		}
+		if len(after) > 0 {
+			return fmt.Errorf("%w: there are entries beyond the head row: restore the ledger, do not go on", ErrDamaged)
+		}
+		if head.Size == 0 {
+			return nil
+		}
+		if behind := head.Newest.Sub(l.clock()); behind > l.tolerance {
+			return fmt.Errorf("%w: the clock is %s behind the newest entry: set it right", ErrUnavailable, behind.Round(time.Second))
+		}
+		newest, err := r.Entries(head.Size-min(head.Size, selfTestEntries), selfTestEntries)
+		if err != nil {
+			return err
+		}
+		for i := range newest {
+			if newest[i].Position != head.Size-uint64(len(newest)-i) {
+				return fmt.Errorf("%w: positions are not contiguous at %d", ErrDamaged, newest[i].Position)
+			}
+			if newest[i].Sealed == nil {
+				continue // erased; its leaf is checked by Verify
+			}
+			if _, err := decode(l.keys, &newest[i]); err != nil {
+				return err
+			}
+		}
+		if n := len(newest); uint64(n) != min(head.Size, selfTestEntries) || !newest[n-1].Time.Equal(head.Newest) {
+			return fmt.Errorf("%w: the head row does not agree with the newest entry: restore the ledger, do not go on", ErrDamaged)
+		}
+		if err := l.testKeys(r); err != nil {
+			return err
+		}
+		return verifyObjections(r, l.keys)
+	})
+}
+
+// testKeys holds the first entry against the origin, and every Key entry against the keys at hand.
+func (l *Ledger) testKeys(r Reader) error {
+	positions, err := r.OfType(TypeKey, 0, 1000)
+	if err != nil {
+		return err
+	}
+	if len(positions) == 0 || positions[0] != 0 {
+		return fmt.Errorf("%w: the first entry is not the one that began the ledger", ErrDamaged)
+	}
+	for _, position := range positions {
+		e, err := r.Entry(position)
+		if err != nil {
+			return err
+		}
+		p, err := decode(l.keys, &e)
+		if err != nil {
+			return fmt.Errorf("%w (are these the keys of this ledger?)", err)
+		}
+		if p.Epoch == nil {
+			return fmt.Errorf("%w: entry %d is not a Key entry", ErrDamaged, position)
+		}
+		if p.Epoch.Origin != l.origin {
+			return fmt.Errorf("%w: the ledger was made under another origin; give that one, or another ledger", ErrInvalid)
+		}
+		epoch, ok := l.keys.epoch(p.Epoch.Number)
+		if !ok || epoch.fingerprint() != p.Epoch.Fingerprint {
+			return fmt.Errorf("%w: the keys of epoch %d are not those that the ledger was written with", ErrKeys, p.Epoch.Number)
+		}
+	}
+	return nil
+}
+
+// start writes what a start writes: new key epochs, the policy in force, the closing entries of what was left open.
+func (l *Ledger) start(ctx context.Context, c Config) error {
+	for more := true; more; {
+		err := l.store.Update(ctx, func(tx Tx) error {
+			w, err := l.begin(tx)
+			if err != nil {
+				return err
+			}
+			for i := range l.keys.epochs {
+				if err := w.beginEpoch(&l.keys.epochs[i]); err != nil {
+					return err
+				}
+			}
+			if c.Configuration != "" || c.Policy != "" {
+				if err := w.policy(policyBody{c.Configuration, c.Policy}); err != nil {
+					return err
+				}
+			}
+			if more, err = w.abandon(time.Time{}); err != nil {
+				return err
+			}
+			l.stats.Position = w.position
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("%w: the first writes failed: %w", ErrUnavailable, err)
+		}
+	}
+	return nil
+}
+
+// beginEpoch records that a key epoch began, once. The first of these entries, at position 0, begins the ledger and names it.
+func (w *writer) beginEpoch(e *epoch) error {
+	m := epochMark(e.number)
+	_, known, err := w.tx.Newest([]Mark{m})
+	if w.failed(err) || known {
+		return w.err
+	}
+	_, err = w.append(TypeKey, &payload{Epoch: &epochBody{w.ledger.origin, e.number, e.fingerprint()}}, []Mark{m})
+	return err
+}
+
+// policy records the configuration and policy in force, if they are not those last recorded.
+func (w *writer) policy(now policyBody) error {
+	m := []Mark{{Kind: MarkPolicy}}
+	_, last, known, err := w.recorded(m)
+	if err != nil {
+		return err
+	}
+	if known && last.Policy != nil && *last.Policy == now {
+		return nil
+	}
+	_, err = w.append(TypePolicy, &payload{Policy: &now}, m)
+	return err
+}
+
+// RecordPolicy records that a configuration and a policy table, named by their hashes, are in force from now. It records nothing if they
+// are the last ones recorded.
+func (l *Ledger) RecordPolicy(ctx context.Context, configuration, policy string) error {
+	return l.do(ctx, func(w *writer) error { return w.policy(policyBody{configuration, policy}) }, nil)
+}
+
+// view reads one committed state. Nothing is read from a store that has become unsound.
+func (l *Ledger) view(ctx context.Context, f func(Reader) error) error {
+	if l.unsound.Load() {
+		return fmt.Errorf("%w: %w", ErrUnavailable, ErrUnsound)
+	}
+	err := l.store.View(ctx, f)
+	switch {
+	case errors.Is(err, ErrUnsound):
+		l.unsound.Store(true)
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case err == nil, errors.Is(err, ErrDamaged), errors.Is(err, ErrKeys), errors.Is(err, ErrInvalid), errors.Is(err, ErrUnavailable):
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// Shutdown takes no more writes, records what is queued and counted, closes as Abandoned what is still open, and returns when all of it is durable.
+// It returns ctx's error if that takes too long; the ledger then ends by itself. The store may be closed only after it has returned nil.
+func (l *Ledger) Shutdown(ctx context.Context) error {
+	l.gate.Lock()
+	first := !l.ended
+	l.ended = true
+	l.gate.Unlock()
+	if first {
+		close(l.ending)
+	}
+	select {
+	case <-l.finished:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Stats is what the metrics show.
+type Stats struct {
+	Position   uint64 // of the next entry
+	Open       int    // accesses not closed
+	Waiting    int    // writes that wait
+	Batches    uint64 // since the start, those that wrote something
+	Entries    uint64 // likewise
+	LastBatch  int
+	LastCommit time.Duration
+	Unsound    bool // nothing more is recorded until the process is started anew
+}
+
+// Stats returns counters. It does not wait.
+func (l *Ledger) Stats() Stats {
+	l.statsMu.Lock()
+	defer l.statsMu.Unlock()
+	s := l.stats
+	s.Waiting, s.Unsound = len(l.queue), l.unsound.Load()
+	return s
+}
+
+func (l *Ledger) counted(w *writer, took time.Duration) {
+	l.statsMu.Lock()
+	defer l.statsMu.Unlock()
+	l.stats.Open += w.opened - w.closed
+	if w.open >= 0 {
+		l.stats.Open = w.open
+	}
+	if w.wrote == 0 {
+		return
+	}
+	l.stats.Position = w.position
+	l.stats.Batches++
+	l.stats.Entries += uint64(w.wrote)
+	l.stats.LastBatch, l.stats.LastCommit = w.wrote, took
+}
+
+// Origin returns the ledger's name.
+func (l *Ledger) Origin() string { return l.origin }

@@ -1,0 +1,482 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
+)
+
+// payload is what an entry says. One struct serves all types; ENTRY.md says which members each type has. The order of the fields is
+// the order of the bytes: it is final. New members go at the end of their object, and are left out where they are empty, so that the
+// bytes of what is written already do not change.
+type payload struct {
+	Opens       uint64          `json:"opens"`       // closings and chunks: position of the Begin
+	Override    uint64          `json:"override"`    // Begin: position of its Override. Review: the Override reviewed
+	Access      *accessBody     `json:"access"`      // Begin, Refused alone, Override
+	Expires     string          `json:"expires"`     // Override
+	Subject     string          `json:"subject"`     // closings, chunks, objections
+	Supersedes  []string        `json:"supersedes"`  // closings, chunks
+	Reason      string          `json:"reason"`      // closings
+	Preferences uint64          `json:"preferences"` // chunk, Released: position of the newest preference read by this transaction
+	Decision    *decisionBody   `json:"decision"`    // chunk, Released: if it is not the one in the Begin
+	Disclosure  *disclosureBody `json:"disclosure"`  // closings, chunks
+	Actor       *actorBody      `json:"actor"`       // objections, Read, Review
+	Key         string          `json:"key"`         // objections: what makes the write safe to repeat
+	Replaces    uint64          `json:"replaces"`    // objections: position of the entry whose state this one changes
+	Objection   *objectionBody  `json:"objection"`   // objections
+	Question    *questionBody   `json:"question"`    // Read
+	Review      *reviewBody     `json:"review"`      // Review
+	Minute      string          `json:"minute"`      // Check, Limited: which minute
+	Count       uint64          `json:"count"`       // Check, Limited: how many calls
+	Addresses   []addressBody   `json:"addresses"`   // Check
+	Requester   *requesterBody  `json:"requester"`   // Limited
+	Epoch       *epochBody      `json:"epoch"`       // Key
+	Policy      *policyBody     `json:"policy"`      // Policy
+}
+
+type accessBody struct {
+	Key              string           `json:"key"`
+	RequestID        string           `json:"requestId"`
+	Face             string           `json:"face"`
+	Operation        string           `json:"operation"`
+	Subject          string           `json:"subject"`
+	Supersedes       []string         `json:"supersedes"`
+	Standing         string           `json:"standing"`
+	Requester        requesterBody    `json:"requester"`
+	RoleName         string           `json:"roleName"`
+	Purpose          string           `json:"purpose"`
+	Permission       permissionBody   `json:"permission"`
+	Relationship     relationshipBody `json:"relationship"`
+	BreakGlassReason string           `json:"breakGlassReason"`
+	Filter           string           `json:"filter"`
+	Decision         decisionBody     `json:"decision"`
+	Reason           string           `json:"reason"`
+	Rule             string           `json:"rule"`
+	Asked            []string         `json:"asked"`
+	Configuration    string           `json:"configuration"`
+	Policy           string           `json:"policy"`
+	At               string           `json:"at"`
+	BudgetMS         int64            `json:"budgetMs"`
+}
+
+type requesterBody struct {
+	Kind         string `json:"kind"`
+	User         string `json:"user"`
+	Name         string `json:"name"`
+	RoleProfile  string `json:"roleProfile"`
+	JobRole      string `json:"jobRole"`
+	Organisation string `json:"organisation"`
+	Client       string `json:"client"`
+	Issuer       string `json:"issuer"`
+	TokenID      string `json:"tokenId"`
+	Own          string `json:"own"`
+}
+
+type permissionBody struct {
+	Kind   string `json:"kind"`
+	On     string `json:"on"`
+	Ref    string `json:"ref"`
+	Reason string `json:"reason"`
+}
+
+type relationshipBody struct {
+	Kind string `json:"kind"`
+	Ref  string `json:"ref"`
+}
+
+type decisionBody struct {
+	Outcome    string                  `json:"outcome"`
+	Reason     string                  `json:"reason"`
+	Rule       string                  `json:"rule"`
+	Position   uint64                  `json:"position"`
+	Custodians []custodianDecisionBody `json:"custodians"`
+}
+
+type custodianDecisionBody struct {
+	Key       string     `json:"key"`
+	Permitted []string   `json:"permitted"`
+	Parts     []partBody `json:"parts"`
+}
+
+type partBody struct {
+	Sections []string `json:"sections"`
+	Allowed  bool     `json:"allowed"`
+	Outcome  string   `json:"outcome"`
+	Reason   string   `json:"reason"`
+	Rule     string   `json:"rule"`
+	Position uint64   `json:"position"`
+}
+
+type disclosureBody struct {
+	Custodians []shownBody `json:"custodians"`
+	Total      int         `json:"total"`
+	Bytes      int64       `json:"bytes"`
+}
+
+type shownBody struct {
+	Key      string        `json:"key"`
+	State    string        `json:"state"`
+	Reason   string        `json:"reason"`
+	Parts    []missingBody `json:"parts"`
+	Sections []string      `json:"sections"`
+	Count    int           `json:"count"`
+	Digests  []byte        `json:"digests"` // 32 bytes each, one after the other
+}
+
+type missingBody struct {
+	Section string `json:"section"`
+	Source  string `json:"source"`
+	Reason  string `json:"reason"`
+	Count   int    `json:"count"`
+}
+
+type actorBody struct {
+	Requester requesterBody `json:"requester"`
+	RoleName  string        `json:"roleName"`
+	RequestID string        `json:"requestId"`
+	Reason    string        `json:"reason"`
+	Face      string        `json:"face"`
+}
+
+type objectionBody struct {
+	ID          string `json:"id"`
+	Scope       string `json:"scope"`
+	Custodian   string `json:"custodian"`
+	Section     string `json:"section"`
+	Status      string `json:"status"`
+	Absolute    bool   `json:"absolute"`
+	From        string `json:"from"`
+	Until       string `json:"until"`
+	AuthorUser  string `json:"authorUser"`
+	AuthorName  string `json:"authorName"`
+	AuthorRole  string `json:"authorRole"`
+	AuthorODS   string `json:"authorOds"`
+	Responsible string `json:"responsible"`
+	Method      string `json:"method"`
+}
+
+type questionBody struct {
+	Kind         string   `json:"kind"` // "ledger" or "objections"
+	Subjects     []string `json:"subjects"`
+	User         string   `json:"user"`
+	Organisation string   `json:"organisation"`
+	From         string   `json:"from"`
+	Until        string   `json:"until"`
+	Types        []string `json:"types"`
+	Within       string   `json:"within"`
+	Custodians   []string `json:"custodians"`
+	Limit        int      `json:"limit"`
+	Before       uint64   `json:"before"`
+}
+
+// The kinds of question.
+const (
+	questionLedger     = "ledger"
+	questionObjections = "objections"
+)
+
+type reviewBody struct {
+	Outcome string `json:"outcome"`
+	Note    string `json:"note"`
+}
+
+type addressBody struct {
+	Address string `json:"address"` // "" for all that were over the bound
+	Count   uint64 `json:"count"`
+}
+
+type epochBody struct {
+	Origin      string `json:"origin"`
+	Number      uint32 `json:"number"`
+	Fingerprint string `json:"fingerprint"`
+}
+
+type policyBody struct {
+	Configuration string `json:"configuration"`
+	Policy        string `json:"policy"`
+}
+
+// typeNames are the names of the types, in ENTRY.md, in questions and in what people are shown.
+var typeNames = [...]string{TypeBegin: "begin", TypeChunk: "chunk", TypeReleased: "released", TypeRefused: "refused", TypeNothing: "nothing",
+	TypeCancelled: "cancelled", TypeAbandoned: "abandoned", TypeObjection: "objection", TypeOverride: "override", TypeReview: "review",
+	TypeRead: "read", TypeCheck: "check", TypeLimited: "limited", TypeKey: "key", TypePolicy: "policy"}
+
+// Valid reports whether t is of the closed list.
+func (t EntryType) Valid() bool { return t >= TypeBegin && t <= TypePolicy }
+
+// String returns the type's name, such as "released".
+func (t EntryType) String() string {
+	if !t.Valid() {
+		return fmt.Sprintf("type-%d", uint8(t))
+	}
+	return typeNames[t]
+}
+
+// ParseEntryType returns the type of a name.
+func ParseEntryType(name string) (EntryType, bool) {
+	i := slices.Index(typeNames[:], name)
+	return EntryType(max(i, 0)), i > 0
+}
+
+// Closes reports whether t can close an access.
+func (t EntryType) Closes() bool { return t >= TypeReleased && t <= TypeAbandoned }
+
+// timeForm is RFC 3339 in UTC with exactly six digits of a second.
+const timeForm = "2006-01-02T15:04:05.000000Z"
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Truncate(time.Microsecond).Format(timeForm)
+}
+
+// texts converts lists of words; an empty list is nil.
+func texts[T ~string](in []T) []string {
+	var out []string
+	for _, x := range in {
+		out = append(out, string(x))
+	}
+	return out
+}
+
+func words[T ~string](in []string) []T {
+	var out []T
+	for _, x := range in {
+		out = append(out, T(x))
+	}
+	return out
+}
+
+func reveal(numbers []record.NHSNumber) []string {
+	var out []string
+	for _, n := range numbers {
+		out = append(out, n.Reveal())
+	}
+	return out
+}
+
+func codes(s record.Sections) []string { return slices.Clip(s.Codes()) }
+
+func requesterOut(r record.Requester) requesterBody {
+	return requesterBody{string(r.Kind), r.User, r.Name, r.RoleProfile, r.JobRole, string(r.Organisation), r.Client, r.Issuer, r.TokenID, r.Own.Reveal()}
+}
+
+func decisionOut(d consent.Decision) decisionBody {
+	out := decisionBody{Outcome: string(d.Outcome), Reason: string(d.Reason), Rule: d.Rule, Position: d.Position}
+	for _, c := range d.Custodians {
+		cd := custodianDecisionBody{Key: string(c.Key), Permitted: codes(c.Permitted)}
+		for _, p := range c.Parts {
+			cd.Parts = append(cd.Parts, partBody{codes(p.Sections), p.Allowed, string(p.Outcome), string(p.Reason), p.Rule, p.Position})
+		}
+		out.Custodians = append(out.Custodians, cd)
+	}
+	return out
+}
+
+func accessOut(a Access) *accessBody {
+	return &accessBody{
+		Key: a.Key, RequestID: a.RequestID, Face: a.Face, Operation: a.Operation, Subject: a.Subject.Reveal(), Supersedes: reveal(a.Supersedes),
+		Standing: string(a.Standing), Requester: requesterOut(a.Requester), RoleName: a.RoleName, Purpose: string(a.Purpose),
+		Permission:   permissionBody{string(a.Permission.Kind), a.Permission.On, a.Permission.Ref, a.Permission.Reason},
+		Relationship: relationshipBody{string(a.Relationship.Kind), a.Relationship.Ref}, BreakGlassReason: a.BreakGlassReason, Filter: a.Filter,
+		Decision: decisionOut(a.Decision), Reason: string(a.Reason), Rule: a.Rule, Asked: texts(a.Asked), Configuration: a.Configuration,
+		Policy: a.Policy, At: stamp(a.At), BudgetMS: a.Budget.Milliseconds(),
+	}
+}
+
+func disclosureOut(d Disclosure) *disclosureBody {
+	out := &disclosureBody{Total: d.Total, Bytes: d.Bytes}
+	for _, c := range d.Custodians {
+		s := shownBody{Key: string(c.Key), State: string(c.State), Reason: c.Reason, Sections: codes(c.Sections), Count: c.Count}
+		for _, p := range c.Parts {
+			s.Parts = append(s.Parts, missingBody{p.Section, p.Source, p.Reason, p.Count})
+		}
+		for _, digest := range c.Digests {
+			s.Digests = append(s.Digests, digest[:]...)
+		}
+		out.Custodians = append(out.Custodians, s)
+	}
+	return out
+}
+
+func actorOut(a Actor) *actorBody {
+	return &actorBody{requesterOut(a.Requester), a.RoleName, a.RequestID, a.Reason, a.Face}
+}
+
+func objectionOut(o consent.Objection) *objectionBody {
+	section := ""
+	if o.Scope == consent.ToSection {
+		section = o.Section.Code()
+	}
+	return &objectionBody{o.ID, string(o.Scope), string(o.Custodian), section, string(o.Status), o.Absolute, stamp(o.From), stamp(o.Until),
+		o.AuthorUser, o.AuthorName, o.AuthorRole, string(o.AuthorODS), o.Responsible, o.Method}
+}
+
+func questionOut(q Search) *questionBody {
+	out := &questionBody{Kind: questionLedger, Subjects: reveal(q.Subjects), User: q.User, Organisation: string(q.Organisation), From: stamp(q.From),
+		Until: stamp(q.Until), Within: string(q.Within), Custodians: texts(q.Custodians), Limit: q.Limit, Before: q.Before}
+	for _, t := range q.Types {
+		out.Types = append(out.Types, t.String())
+	}
+	return out
+}
+
+// reading turns bodies back into words. It remembers the first thing that cannot be, which is damage: nothing of the kind was written.
+type reading struct{ bad bool }
+
+func (r *reading) time(s string) time.Time {
+	if s == "" {
+		return time.Time{}
+	}
+	t, err := time.Parse(timeForm, s)
+	r.bad = r.bad || err != nil
+	return t
+}
+
+func (r *reading) number(s string) record.NHSNumber {
+	if s == "" {
+		return record.NHSNumber{}
+	}
+	n, err := record.ParseNHSNumber(s)
+	r.bad = r.bad || err != nil
+	return n
+}
+
+func (r *reading) numbers(in []string) []record.NHSNumber {
+	var out []record.NHSNumber
+	for _, s := range in {
+		out = append(out, r.number(s))
+	}
+	return out
+}
+
+func (r *reading) section(code string) record.Section {
+	s, ok := record.ParseSection(code)
+	r.bad = r.bad || !ok
+	return s
+}
+
+func (r *reading) sections(in []string) record.Sections {
+	var out record.Sections
+	for _, code := range in {
+		out = out.With(r.section(code))
+	}
+	return out
+}
+
+func (r *reading) requester(b requesterBody) record.Requester {
+	return record.Requester{Kind: record.RequesterKind(b.Kind), User: b.User, Name: b.Name, RoleProfile: b.RoleProfile, JobRole: b.JobRole,
+		Organisation: record.ODSCode(b.Organisation), Client: b.Client, Issuer: b.Issuer, TokenID: b.TokenID, Own: r.number(b.Own)}
+}
+
+func (r *reading) decision(b decisionBody) consent.Decision {
+	out := consent.Decision{Outcome: consent.Outcome(b.Outcome), Reason: consent.Reason(b.Reason), Rule: b.Rule, Position: b.Position}
+	for _, c := range b.Custodians {
+		cd := consent.CustodianDecision{Key: record.CustodianKey(c.Key), Permitted: r.sections(c.Permitted)}
+		for _, p := range c.Parts {
+			cd.Parts = append(cd.Parts, consent.Part{Sections: r.sections(p.Sections), Allowed: p.Allowed, Outcome: consent.Outcome(p.Outcome),
+				Reason: consent.Reason(p.Reason), Rule: p.Rule, Position: p.Position})
+		}
+		out.Custodians = append(out.Custodians, cd)
+	}
+	return out
+}
+
+func (r *reading) access(b accessBody) *Access {
+	return &Access{
+		Key: b.Key, RequestID: b.RequestID, Face: b.Face, Operation: b.Operation, Subject: r.number(b.Subject), Supersedes: r.numbers(b.Supersedes),
+		Standing: record.Standing(b.Standing), Requester: r.requester(b.Requester), RoleName: b.RoleName, Purpose: record.Purpose(b.Purpose),
+		Permission:   record.Permission{Kind: record.PermissionKind(b.Permission.Kind), On: b.Permission.On, Ref: b.Permission.Ref, Reason: b.Permission.Reason},
+		Relationship: record.Relationship{Kind: record.RelationshipKind(b.Relationship.Kind), Ref: b.Relationship.Ref}, BreakGlassReason: b.BreakGlassReason,
+		Filter: b.Filter, Decision: r.decision(b.Decision), Reason: consent.Reason(b.Reason), Rule: b.Rule, Asked: words[record.CustodianKey](b.Asked),
+		Configuration: b.Configuration, Policy: b.Policy, At: r.time(b.At), Budget: time.Duration(b.BudgetMS) * time.Millisecond,
+	}
+}
+
+func (r *reading) disclosure(b disclosureBody) *Disclosure {
+	out := &Disclosure{Total: b.Total, Bytes: b.Bytes}
+	for _, c := range b.Custodians {
+		s := Shown{Key: record.CustodianKey(c.Key), State: record.State(c.State), Reason: c.Reason, Sections: r.sections(c.Sections), Count: c.Count}
+		for _, p := range c.Parts {
+			s.Parts = append(s.Parts, record.Part{Section: p.Section, Source: p.Source, Reason: p.Reason, Count: p.Count})
+		}
+		r.bad = r.bad || len(c.Digests)%32 != 0
+		for d := range slices.Chunk(c.Digests[:len(c.Digests)/32*32], 32) {
+			s.Digests = append(s.Digests, [32]byte(d))
+		}
+		out.Custodians = append(out.Custodians, s)
+	}
+	return out
+}
+
+func (r *reading) actor(b actorBody) *Actor {
+	return &Actor{Requester: r.requester(b.Requester), RoleName: b.RoleName, RequestID: b.RequestID, Reason: b.Reason, Face: b.Face}
+}
+
+// objection reads an objection; when and where it was recorded is the entry's to say.
+func (r *reading) objection(b objectionBody, e *Entry) *consent.Objection {
+	o := &consent.Objection{ID: b.ID, Scope: consent.Scope(b.Scope), Custodian: record.CustodianKey(b.Custodian), Status: consent.Status(b.Status),
+		Absolute: b.Absolute, From: r.time(b.From), Until: r.time(b.Until), AuthorUser: b.AuthorUser, AuthorName: b.AuthorName, AuthorRole: b.AuthorRole,
+		AuthorODS: record.ODSCode(b.AuthorODS), Responsible: b.Responsible, Method: b.Method, Recorded: e.Time, Position: e.Position}
+	if o.Scope == consent.ToSection {
+		o.Section = r.section(b.Section)
+	}
+	return o
+}
+
+// decode opens an entry and reads its payload. The error wraps ErrDamaged.
+func decode(k *Keys, e *Entry) (*payload, error) {
+	text, err := e.open(k)
+	if err != nil {
+		return nil, err
+	}
+	p := &payload{}
+	if err := parseCanonical(text, p); err != nil {
+		return nil, fmt.Errorf("entry %d: %w", e.Position, err)
+	}
+	return p, nil
+}
+
+// found turns an entry into what a search shows.
+func found(k *Keys, e *Entry) (Found, error) {
+	p, err := decode(k, e)
+	if err != nil {
+		return Found{}, err
+	}
+	r := &reading{}
+	f := Found{Position: e.Position, Type: e.Type, At: e.Time, Leaf: e.Leaf, Opens: p.Opens, Subject: r.number(p.Subject), Reason: p.Reason, Count: int(p.Count)}
+	if p.Access != nil {
+		f.Access = r.access(*p.Access)
+		f.Subject, f.Reason = f.Access.Subject, string(f.Access.Reason)
+		if e.Type == TypeOverride {
+			f.Reason = f.Access.BreakGlassReason
+		}
+	}
+	if p.Disclosure != nil {
+		f.Disclosure = r.disclosure(*p.Disclosure)
+	}
+	if p.Objection != nil {
+		f.Objection = r.objection(*p.Objection, e)
+	}
+	if p.Actor != nil {
+		f.Actor = r.actor(*p.Actor)
+		f.Reason = f.Actor.Reason
+	}
+	if p.Requester != nil {
+		f.Actor = &Actor{Requester: r.requester(*p.Requester)}
+	}
+	if p.Question != nil && len(p.Question.Subjects) > 0 {
+		f.Subject = r.number(p.Question.Subjects[0])
+	}
+	if p.Review != nil {
+		f.Opens, f.Reason = p.Override, p.Review.Outcome
+	}
+	if r.bad {
+		return Found{}, fmt.Errorf("%w: entry %d holds a word that was never written", ErrDamaged, e.Position)
+	}
+	return f, nil
+}

@@ -1,0 +1,150 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
+)
+
+// Search is what an IG officer, or the person, asks of the ledger. Empty fields do not restrict.
+type Search struct {
+	Subjects     []record.NHSNumber // the person, and superseded numbers
+	User         string             // SDS user id
+	Organisation record.ODSCode     // of the requester
+	From, Until  time.Time          // half-open
+	Types        []EntryType
+	Within       record.ODSCode        // only accesses by this organisation's staff, or of a record that this organisation holds; "" for no such bound
+	Custodians   []record.CustodianKey // those that Within holds
+	Limit        int                   // 1 to 1,000; 100 if 0
+	Before       uint64                // positions below this; 0: from the newest
+}
+
+// Found is one entry as a search shows it: what happened, never what was in the record.
+type Found struct {
+	Position   uint64
+	Type       EntryType
+	At         time.Time
+	Leaf       [32]byte
+	Opens      uint64 // position of the Begin that this closes or continues, 0 for none
+	Subject    record.NHSNumber
+	Access     *Access            // Begin, Refused alone, Override
+	Disclosure *Disclosure        // Chunk, Released, Nothing, Refused, Cancelled
+	Objection  *consent.Objection // Objection
+	Actor      *Actor             // Objection, Read, Review; of a Limited entry the requester alone
+	Reason     string
+	Count      int // Check, Limited
+}
+
+// Bounds of a search. A page that would hold more bytes of entries is cut, and says that there is more.
+const (
+	maxFound      = 1000
+	defaultFound  = 100
+	maxFoundBytes = 32 << 20
+	maxAsked      = 64 // subjects, types, custodians
+)
+
+// Search records the question (L-6) and answers it, newest first. more is true if Limit, or the size of what was found, cut the answer: ask again with
+// Before set to the last position. The answer holds what stood in the ledger before the question.
+func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (out []Found, more bool, r Receipt, err error) {
+	if err := checkSearch(by, q); err != nil {
+		return nil, false, Receipt{}, err
+	}
+	q.Limit = min(or(q.Limit, defaultFound), maxFound)
+	err = l.do(ctx, func(w *writer) (err error) {
+		p := &payload{Actor: actorOut(by), Question: questionOut(q)}
+		r, err = w.append(TypeRead, p, append(w.epoch.about(q.Subjects...), w.epoch.who(by.Requester)...))
+		return err
+	}, nil)
+	if err != nil {
+		return nil, false, Receipt{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
+	defer cancel()
+	err = l.view(ctx, func(reader Reader) error {
+		positions, err := reader.Search(l.query(q, r.Position))
+		if err != nil {
+			return err
+		}
+		if more = len(positions) > q.Limit; more {
+			positions = positions[:q.Limit]
+		}
+		for size := 0; len(out) < len(positions); {
+			e, err := reader.Entry(positions[len(out)])
+			if err != nil {
+				return err
+			}
+			if size += len(e.Sealed); size > maxFoundBytes && len(out) > 0 {
+				more = true
+				return nil
+			}
+			f, err := found(l.keys, &e)
+			if err != nil {
+				return err
+			}
+			out = append(out, f)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, r, err
+	}
+	return out, more, r, nil
+}
+
+// searchTime is how long the reading part of a search may take.
+const searchTime = 5 * time.Second
+
+// query says in marks what a search says in words. before is the position of the question's own entry.
+func (l *Ledger) query(q Search, before uint64) Query {
+	out := Query{Types: q.Types, From: q.From, Until: q.Until, Before: before, Limit: q.Limit + 1}
+	if q.Before != 0 {
+		out.Before = min(before, q.Before)
+	}
+	if len(q.Subjects) > 0 {
+		out.All = append(out.All, l.keys.persons(q.Subjects))
+	}
+	if q.User != "" {
+		out.All = append(out.All, l.keys.hashes(MarkUser, q.User))
+	}
+	if q.Within != "" {
+		within := []Mark{{MarkOrganisation, string(q.Within)}}
+		for _, c := range q.Custodians {
+			within = append(within, Mark{MarkCustodian, string(c)})
+		}
+		out.All = append(out.All, within)
+	}
+	if q.Organisation != "" {
+		out.All = append(out.All, []Mark{{MarkOrganisation, string(q.Organisation)}})
+	}
+	return out
+}
+
+func checkSearch(by Actor, q Search) error {
+	if err := checkActor(by); err != nil {
+		return err
+	}
+	invalid := func(what string) error { return fmt.Errorf("%w: %s", ErrInvalid, what) }
+	if q.Limit < 0 || q.Limit > maxFound {
+		return invalid("a search shows 1 to 1,000 entries")
+	}
+	if len(q.Subjects) > maxAsked || len(q.Types) > maxAsked || len(q.Custodians) > maxAsked {
+		return invalid("a search names at most 64 numbers, types or custodians")
+	}
+	for _, n := range q.Subjects {
+		if n.IsZero() {
+			return invalid("a search for a person needs their number")
+		}
+	}
+	for _, t := range q.Types {
+		if !t.Valid() {
+			return invalid("a search names types of the closed list")
+		}
+	}
+	if !q.From.IsZero() && !q.Until.IsZero() && !q.From.Before(q.Until) {
+		return invalid("a search ends after it begins")
+	}
+	return nil
+}

@@ -1,0 +1,318 @@
+// Package sqlite keeps the ledger in one SQLite file beside the one process that writes it (L-1): write-ahead log, synchronous=FULL, one
+// connection that writes and a pool that only reads. The SQL is written by hand and lives in this folder.
+//
+// The file must be on a local disk: SQLite's shared memory does not work over a network file system.
+//
+// The store moves the log into the main file itself (a checkpoint), because SQLite would ignore a failed sync while doing so. What a failed sync
+// means is decided in one place: the store is unsound from then on (audit.ErrUnsound), since the kernel may have dropped the pages
+// that it could not write and report the next sync as good. Opening anew copies the whole log into the main file and syncs it before anything
+// is read. What remains, and cannot be seen from here: pages of the main file that were lost and are still cached; a restart of the machine shows
+// those to the self-test.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+
+	"github.com/mycarerecord/mycarerecord/audit"
+)
+
+// Config says where the ledger is. The zero value of Readers is its default.
+type Config struct {
+	Path    string // of the file; its folder must exist. SQLite keeps two more beside it (-wal, -shm), and the store one (.lock)
+	Readers int    // connections that only read; 4
+}
+
+// Store is an audit.Store in a SQLite file.
+type Store struct {
+	writer  *sql.DB
+	conn    *sql.Conn // the one connection of writer
+	readers *sql.DB
+	lock    *os.File
+	write   statements
+	unsound atomic.Bool
+	since   int // bytes written since the last checkpoint, roughly
+}
+
+var _ audit.Store = (*Store)(nil)
+
+// checkpointAfter is how many bytes are written, roughly, before the log is moved into the main file.
+const checkpointAfter = 4 << 20
+
+// pragmas are what every connection is opened with. They hold per connection, so they stand in the address.
+func pragmas(more ...string) url.Values {
+	v := url.Values{"_dqs": {"0"}}
+	v["_pragma"] = append([]string{"busy_timeout(5000)", "foreign_keys(1)", "journal_mode(WAL)", "synchronous(FULL)", "trusted_schema(0)", "cell_size_check(1)", "temp_store(MEMORY)",
+		"wal_autocheckpoint(0)", "journal_size_limit(67108864)"}, more...)
+	return v
+}
+
+func address(path string, v url.Values) string {
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: v.Encode()}).String()
+}
+
+// Open opens the ledger's file, and makes it if it is not there: readable by its owner only, and on disk before it returns. It brings the schema
+// up to date, reads the durability settings back, and refuses a file that it cannot write, that others may touch, that another process has open, or
+// that is not sound. Every refusal says in a sentence what is wrong.
+func Open(ctx context.Context, c Config) (*Store, error) {
+	path, err := filepath.Abs(c.Path)
+	if err != nil || c.Path == "" {
+		return nil, errors.New("the ledger needs the path of a file")
+	}
+	s := &Store{}
+	if s.lock, err = lock(path); err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx, path, c); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, path string, c Config) error {
+	if err := prepare(path); err != nil {
+		return err
+	}
+	var err error
+	writing := pragmas()
+	writing.Set("_txlock", "immediate")
+	if s.writer, err = sql.Open("sqlite", address(path, writing)); err != nil {
+		return reduce("opening the ledger file", err)
+	}
+	s.writer.SetMaxOpenConns(1)
+	if s.conn, err = s.writer.Conn(ctx); err != nil {
+		return reduce("opening the ledger file", err)
+	}
+	// Whatever the log holds is moved into the main file and synced before anything is believed.
+	if err := s.checkpoint(ctx, "TRUNCATE"); err != nil {
+		return err
+	}
+	if err := migrate(ctx, s.conn, embedded); err != nil {
+		return err
+	}
+	if err := readBack(ctx, s.conn, 0); err != nil {
+		return err
+	}
+	if s.write, err = prepareAll(ctx, s.conn); err != nil {
+		return err
+	}
+	reading := pragmas("query_only(1)")
+	reading.Set("mode", "ro")
+	if s.readers, err = sql.Open("sqlite", address(path, reading)); err != nil {
+		return reduce("opening the ledger file for reading", err)
+	}
+	n := max(c.Readers, 0)
+	if n == 0 {
+		n = 4
+	}
+	s.readers.SetMaxOpenConns(n)
+	s.readers.SetMaxIdleConns(n)
+	reader, err := s.readers.Conn(ctx)
+	if err != nil {
+		return reduce("opening the ledger file for reading", err)
+	}
+	return errors.Join(readBack(ctx, reader, 1), reader.Close())
+}
+
+// prepare makes the file, or looks at the one that is there.
+func prepare(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	switch {
+	case err == nil:
+		if err := errors.Join(f.Sync(), f.Close(), syncDir(filepath.Dir(path))); err != nil {
+			return fmt.Errorf("the ledger file cannot be made durable: %s", reason(err))
+		}
+		return nil
+	case !errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("the ledger file cannot be made: %s", reason(err))
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the ledger file cannot be looked at: %s", reason(err))
+	case !info.Mode().IsRegular():
+		return errors.New("the ledger file is not a plain file")
+	case info.Mode().Perm()&0o200 == 0:
+		return fmt.Errorf("the ledger file is read-only (mode %04o): chmod 0600 it", info.Mode().Perm())
+	case info.Mode().Perm()&0o077 != 0:
+		return fmt.Errorf("the ledger file can be touched by others than its owner (mode %04o): chmod 0600 it", info.Mode().Perm())
+	}
+	if f, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
+		return fmt.Errorf("the ledger file cannot be written: %s", reason(err))
+	}
+	return f.Close()
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// readBack reads the durability settings of a connection back (L-8): a setting that was asked for and not taken is not there.
+func readBack(ctx context.Context, c *sql.Conn, queryOnly int64) error {
+	want := []struct {
+		pragma string
+		value  any
+	}{{"journal_mode", "wal"}, {"synchronous", int64(2)}, {"foreign_keys", int64(1)}, {"query_only", queryOnly}, {"wal_autocheckpoint", int64(0)}}
+	for _, w := range want {
+		var got any
+		if err := c.QueryRowContext(ctx, "PRAGMA "+w.pragma).Scan(&got); err != nil {
+			return reduce("reading the setting "+w.pragma+" back", err)
+		}
+		if got != w.value {
+			return fmt.Errorf("the ledger's setting %s is %v and must be %v: it would not be durable, or not safe to read", w.pragma, got, w.value)
+		}
+	}
+	return nil
+}
+
+// Update implements audit.Store.
+func (s *Store) Update(ctx context.Context, f func(audit.Tx) error) (err error) {
+	if s.unsound.Load() {
+		return audit.ErrUnsound
+	}
+	ctx = context.WithoutCancel(ctx) // an interrupted statement would end the transaction in a state that is not known
+	if _, err := s.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return s.judge("beginning a transaction", err)
+	}
+	done := false
+	defer func() {
+		if !done { // f failed or panicked: nothing is kept
+			if _, failed := s.conn.ExecContext(ctx, "ROLLBACK"); failed != nil && !s.outside(ctx) {
+				s.unsound.Store(true)
+			}
+		}
+	}()
+	t := &tx{reader: reader{ctx: ctx, s: s, q: s.write}}
+	if err := f(t); err != nil {
+		return err
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if _, err := s.conn.ExecContext(ctx, "COMMIT"); err != nil {
+		return fmt.Errorf("%w: %w", audit.ErrUnknownOutcome, s.judge("committing", err))
+	}
+	done = true
+	if s.since += t.bytes; s.since >= checkpointAfter {
+		s.since = 0
+		_ = s.checkpoint(ctx, "PASSIVE") // the transaction is durable in the log; if this failed, the store is unsound from here on
+	}
+	return nil
+}
+
+// outside reports whether the writing connection is in no transaction. SQLite ends one by itself after some errors.
+func (s *Store) outside(ctx context.Context) bool {
+	if _, err := s.conn.ExecContext(ctx, "BEGIN"); err != nil {
+		return false
+	}
+	_, err := s.conn.ExecContext(ctx, "ROLLBACK")
+	return err == nil
+}
+
+// checkpoint moves the log into the main file. Another connection that reads may keep it from finishing, which is no fault.
+func (s *Store) checkpoint(ctx context.Context, mode string) error {
+	var busy, log, moved int64
+	if err := s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &log, &moved); err != nil {
+		return s.judge("moving the log into the ledger file", err)
+	}
+	return nil
+}
+
+// View implements audit.Store.
+func (s *Store) View(ctx context.Context, f func(audit.Reader) error) error {
+	if s.unsound.Load() {
+		return audit.ErrUnsound
+	}
+	conn, err := s.readers.Conn(ctx)
+	if err != nil {
+		return s.judge("opening a reading connection", err)
+	}
+	defer func() { _ = conn.Close() }() // back to the pool
+	t, err := conn.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return s.judge("beginning to read", err)
+	}
+	defer func() { _ = t.Rollback() }() // ends the reading transaction; there is nothing to undo
+	return f(&reader{ctx: ctx, s: s, q: asWritten{t}})
+}
+
+// Close implements audit.Store.
+func (s *Store) Close() error {
+	var errs []error
+	if s.readers != nil {
+		errs = append(errs, s.readers.Close())
+	}
+	if s.conn != nil {
+		s.write.close()
+		errs = append(errs, s.conn.Close())
+	}
+	if s.writer != nil {
+		errs = append(errs, s.writer.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	if errors.Join(errs...) != nil {
+		return errors.New("the ledger file did not close cleanly; what was acknowledged is in its log")
+	}
+	return nil
+}
+
+// judge reduces an error of SQLite, and decides what it says of the store.
+func (s *Store) judge(doing string, err error) error {
+	err = reduce(doing, err)
+	if errors.Is(err, audit.ErrUnsound) {
+		s.unsound.Store(true)
+	}
+	return err
+}
+
+// reduce turns an error of SQLite into one of ours: what we were doing, and SQLite's result code. Its texts can quote values.
+func reduce(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: out of time", doing)
+	}
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return fmt.Errorf("%s: the driver refused", doing)
+	}
+	switch e.Code() & 0xff {
+	case lib.SQLITE_IOERR, lib.SQLITE_CORRUPT, lib.SQLITE_NOTADB:
+		return fmt.Errorf("%s: %w (SQLite result %d)", doing, audit.ErrUnsound, e.Code())
+	case lib.SQLITE_FULL:
+		return fmt.Errorf("%s: %w", doing, audit.ErrFull)
+	case lib.SQLITE_READONLY:
+		return fmt.Errorf("%s: the file or its folder is read-only", doing)
+	case lib.SQLITE_BUSY, lib.SQLITE_LOCKED:
+		return fmt.Errorf("%s: another program holds the file", doing)
+	}
+	return fmt.Errorf("%s: SQLite result %d", doing, e.Code())
+}
+
+// reason reduces an error of the file system to words of our own.
+func reason(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "its folder is not there"
+	case errors.Is(err, fs.ErrPermission):
+		return "permission denied"
+	}
+	return "input or output error"
+}

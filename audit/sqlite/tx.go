@@ -1,0 +1,464 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/audit"
+)
+
+// querier runs the statements of this file: prepared ones on the writing connection, plain ones elsewhere.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// The statements that a release or a begin needs are prepared once.
+const (
+	readHead      = `SELECT size, newest FROM head WHERE one = 1`
+	writeHead     = `UPDATE head SET size = ?, newest = ? WHERE one = 1 AND size = ?`
+	readEntry     = `SELECT position, version, type, time, epoch, commitment, leaf, sealed FROM entries WHERE position = ?`
+	writeEntry    = `INSERT INTO entries (position, version, type, time, epoch, commitment, leaf, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+	writeMark     = `INSERT OR IGNORE INTO marks (kind, value, position) VALUES (?, ?, ?)`
+	newestMark    = `SELECT position FROM marks WHERE kind = ? AND value = ? ORDER BY position DESC LIMIT 1`
+	readObjection = `SELECT id, person, position FROM objections WHERE id = ?`
+	objectionsOf  = `SELECT id, person, position FROM objections WHERE person = ?`
+	putObjection  = `INSERT INTO objections (id, person, position) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET person = excluded.person, position = excluded.position`
+	isOpen        = `SELECT count(*) FROM open_accesses WHERE position = ?`
+	openAccess    = `INSERT INTO open_accesses (position, due) VALUES (?, ?)`
+	closeAccess   = `DELETE FROM open_accesses WHERE position = ?`
+	openDue       = `SELECT position FROM open_accesses WHERE due <= ? ORDER BY position LIMIT ?`
+	openCount     = `SELECT count(*) FROM open_accesses`
+	putAlert      = `INSERT INTO alerts (position, kind) VALUES (?, ?)`
+)
+
+// statements are prepared on one connection. A query that is not among them goes there unprepared.
+type statements struct {
+	conn     *sql.Conn
+	prepared map[string]*sql.Stmt
+}
+
+func prepareAll(ctx context.Context, c *sql.Conn) (statements, error) {
+	s := statements{c, map[string]*sql.Stmt{}}
+	for _, q := range []string{readHead, writeHead, readEntry, writeEntry, writeMark, newestMark, readObjection, objectionsOf, putObjection, isOpen, openAccess,
+		closeAccess, openDue, openCount, putAlert} {
+		p, err := c.PrepareContext(ctx, q)
+		if err != nil {
+			s.close()
+			return s, reduce("preparing a statement", err)
+		}
+		s.prepared[q] = p
+	}
+	return s, nil
+}
+
+func (s statements) close() {
+	for _, p := range s.prepared {
+		_ = p.Close() // the connection goes too
+	}
+}
+
+func (s statements) QueryContext(ctx context.Context, q string, args ...any) (*sql.Rows, error) {
+	if p := s.prepared[q]; p != nil {
+		return p.QueryContext(ctx, args...)
+	}
+	return s.conn.QueryContext(ctx, q, args...)
+}
+
+func (s statements) QueryRowContext(ctx context.Context, q string, args ...any) *sql.Row {
+	if p := s.prepared[q]; p != nil {
+		return p.QueryRowContext(ctx, args...)
+	}
+	return s.conn.QueryRowContext(ctx, q, args...)
+}
+
+func (s statements) ExecContext(ctx context.Context, q string, args ...any) (sql.Result, error) {
+	if p := s.prepared[q]; p != nil {
+		return p.ExecContext(ctx, args...)
+	}
+	return s.conn.ExecContext(ctx, q, args...)
+}
+
+// asWritten is a reading transaction.
+type asWritten struct{ *sql.Tx }
+
+// reader implements audit.Reader.
+type reader struct {
+	ctx context.Context // of the one call of View or Update that made it
+	s   *Store
+	q   querier
+}
+
+// each runs a query and calls scan for every row.
+func (r *reader) each(doing, query string, args []any, scan func(*sql.Rows) error) error {
+	rows, err := r.q.QueryContext(r.ctx, query, args...)
+	if err != nil {
+		return r.s.judge(doing, err)
+	}
+	defer func() { _ = rows.Close() }() // its errors are those of Err
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return r.s.judge(doing, err)
+	}
+	return nil
+}
+
+// one runs a query for at most one row, and reports whether there was one.
+func (r *reader) one(doing, query string, args []any, into ...any) (bool, error) {
+	err := r.q.QueryRowContext(r.ctx, query, args...).Scan(into...)
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, sql.ErrNoRows):
+		return false, nil
+	}
+	return false, r.s.judge(doing, err)
+}
+
+// Head implements audit.Reader.
+func (r *reader) Head() (audit.Head, error) {
+	var size uint64
+	var newest int64
+	ok, err := r.one("reading the head", readHead, nil, &size, &newest)
+	if err != nil {
+		return audit.Head{}, err
+	}
+	if !ok {
+		return audit.Head{}, fmt.Errorf("%w: the head row is missing", audit.ErrDamaged)
+	}
+	h := audit.Head{Size: size}
+	if size > 0 {
+		h.Newest = time.UnixMicro(newest).UTC()
+	}
+	return h, nil
+}
+
+type scanner interface{ Scan(into ...any) error }
+
+func scanEntry(row scanner) (audit.Entry, error) {
+	var e audit.Entry
+	var micros int64
+	var commitment, leaf []byte
+	if err := row.Scan(&e.Position, &e.Version, &e.Type, &micros, &e.Epoch, &commitment, &leaf, &e.Sealed); err != nil {
+		return e, err
+	}
+	e.Time = time.UnixMicro(micros).UTC()
+	if copy(e.Commitment[:], commitment) != 32 || copy(e.Leaf[:], leaf) != 32 {
+		return e, fmt.Errorf("%w: entry %d has a hash of the wrong length", audit.ErrDamaged, e.Position)
+	}
+	return e, nil
+}
+
+// Entry implements audit.Reader.
+func (r *reader) Entry(position uint64) (audit.Entry, error) {
+	e, err := scanEntry(r.q.QueryRowContext(r.ctx, readEntry, position))
+	switch {
+	case err == nil, errors.Is(err, audit.ErrDamaged):
+		return e, err
+	case errors.Is(err, sql.ErrNoRows):
+		return e, audit.ErrNoEntry
+	}
+	return e, r.s.judge("reading an entry", err)
+}
+
+// Entries implements audit.Reader.
+func (r *reader) Entries(from uint64, limit int) (out []audit.Entry, err error) {
+	const query = `SELECT position, version, type, time, epoch, commitment, leaf, sealed FROM entries WHERE position >= ? ORDER BY position LIMIT ?`
+	err = r.each("reading entries", query, []any{from, limit}, func(rows *sql.Rows) error {
+		e, err := scanEntry(rows)
+		if err != nil && !errors.Is(err, audit.ErrDamaged) {
+			err = r.s.judge("reading entries", err)
+		}
+		out = append(out, e)
+		return err
+	})
+	return out, err
+}
+
+func (r *reader) positions(doing, query string, args []any) (out []uint64, err error) {
+	err = r.each(doing, query, args, func(rows *sql.Rows) error {
+		var p uint64
+		if err := rows.Scan(&p); err != nil {
+			return r.s.judge(doing, err)
+		}
+		out = append(out, p)
+		return nil
+	})
+	return out, err
+}
+
+// OfType implements audit.Reader.
+func (r *reader) OfType(t audit.EntryType, from uint64, limit int) ([]uint64, error) {
+	return r.positions("reading entries of a type", `SELECT position FROM entries WHERE type = ? AND position >= ? ORDER BY position LIMIT ?`, []any{t, from, limit})
+}
+
+// Newest implements audit.Reader.
+func (r *reader) Newest(marks []audit.Mark) (newest uint64, found bool, err error) {
+	for _, m := range marks {
+		var p uint64
+		ok, err := r.one("looking for a mark", newestMark, []any{m.Kind, []byte(m.Value)}, &p)
+		if err != nil {
+			return 0, false, err
+		}
+		if ok && (!found || p > newest) {
+			newest, found = p, true
+		}
+	}
+	return newest, found, nil
+}
+
+// Search implements audit.Reader. The first group of marks is walked newest first, and the other conditions are tried on each position: a page
+// costs what its entries are apart, not what the ledger is long. Times are turned into positions, which they follow.
+func (r *reader) Search(q audit.Query) ([]uint64, error) {
+	lo, hi := uint64(0), q.Before
+	if !q.From.IsZero() {
+		if ok, err := r.one("searching by time", `SELECT position FROM entries WHERE time >= ? ORDER BY time, position LIMIT 1`, []any{ceilMicro(q.From)}, &lo); err != nil || !ok {
+			return nil, err
+		}
+	}
+	if !q.Until.IsZero() {
+		var last uint64
+		ok, err := r.one("searching by time", `SELECT position FROM entries WHERE time < ? ORDER BY time DESC, position DESC LIMIT 1`, []any{ceilMicro(q.Until)}, &last)
+		if err != nil || !ok {
+			return nil, err
+		}
+		hi = min(hi, last+1)
+	}
+	var text strings.Builder
+	var args []any
+	groups := q.All
+	if len(groups) == 0 {
+		text.WriteString(`SELECT e.position FROM entries e WHERE e.position >= ? AND e.position < ?`)
+		args = append(args, lo, hi)
+	} else {
+		text.WriteString(`SELECT e.position FROM (`)
+		for i, m := range groups[0] {
+			if i > 0 {
+				text.WriteString(` UNION `)
+			}
+			text.WriteString(`SELECT position FROM marks WHERE kind = ? AND value = ? AND position >= ? AND position < ?`)
+			args = append(args, m.Kind, []byte(m.Value), lo, hi)
+		}
+		text.WriteString(` ORDER BY position DESC) m CROSS JOIN entries e ON e.position = m.position WHERE 1`)
+		groups = groups[1:]
+	}
+	for _, group := range groups {
+		text.WriteString(` AND (0`)
+		for _, m := range group {
+			text.WriteString(` OR EXISTS (SELECT 1 FROM marks x WHERE x.kind = ? AND x.value = ? AND x.position = e.position)`)
+			args = append(args, m.Kind, []byte(m.Value))
+		}
+		text.WriteString(`)`)
+	}
+	if len(q.Types) > 0 {
+		text.WriteString(` AND e.type IN (0`)
+		for _, t := range q.Types {
+			text.WriteString(`, ?`)
+			args = append(args, t)
+		}
+		text.WriteString(`)`)
+	}
+	text.WriteString(` ORDER BY e.position DESC LIMIT ?`)
+	return r.positions("searching", text.String(), append(args, q.Limit))
+}
+
+// ceilMicro is the first whole microsecond that is not before t: entries hold whole ones.
+func ceilMicro(t time.Time) int64 {
+	micros := t.UnixMicro()
+	if time.UnixMicro(micros).Before(t) {
+		micros++
+	}
+	return micros
+}
+
+// EachMark implements audit.Reader.
+func (r *reader) EachMark(f func(uint64, audit.Mark) error) error {
+	return r.each("reading marks", `SELECT kind, value, position FROM marks`, nil, func(rows *sql.Rows) error {
+		var kind audit.MarkKind
+		var value []byte
+		var position uint64
+		if err := rows.Scan(&kind, &value, &position); err != nil {
+			return r.s.judge("reading marks", err)
+		}
+		return f(position, audit.Mark{Kind: kind, Value: string(value)})
+	})
+}
+
+func (r *reader) objection(row scanner) (audit.ObjectionRow, error) {
+	var o audit.ObjectionRow
+	var person []byte
+	err := row.Scan(&o.ID, &person, &o.Position)
+	o.Person = string(person)
+	return o, err
+}
+
+// Objection implements audit.Reader.
+func (r *reader) Objection(id string) (audit.ObjectionRow, bool, error) {
+	o, err := r.objection(r.q.QueryRowContext(r.ctx, readObjection, id))
+	switch {
+	case err == nil:
+		return o, true, nil
+	case errors.Is(err, sql.ErrNoRows):
+		return o, false, nil
+	}
+	return o, false, r.s.judge("reading an objection", err)
+}
+
+func (r *reader) objections(query string, args []any, f func(audit.ObjectionRow) error) error {
+	return r.each("reading objections", query, args, func(rows *sql.Rows) error {
+		o, err := r.objection(rows)
+		if err != nil {
+			return r.s.judge("reading objections", err)
+		}
+		return f(o)
+	})
+}
+
+// ObjectionsOf implements audit.Reader.
+func (r *reader) ObjectionsOf(persons []string) (out []audit.ObjectionRow, err error) {
+	for _, person := range persons {
+		err := r.objections(objectionsOf, []any{[]byte(person)}, func(o audit.ObjectionRow) error { out = append(out, o); return nil })
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// EachObjection implements audit.Reader.
+func (r *reader) EachObjection(f func(audit.ObjectionRow) error) error {
+	return r.objections(`SELECT id, person, position FROM objections`, nil, f)
+}
+
+// IsOpen implements audit.Reader.
+func (r *reader) IsOpen(position uint64) (bool, error) {
+	var n int
+	_, err := r.one("looking at an access", isOpen, []any{position}, &n)
+	return n > 0, err
+}
+
+// Open implements audit.Reader.
+func (r *reader) Open(due time.Time, limit int) ([]uint64, error) {
+	before := int64(1<<63 - 1)
+	if !due.IsZero() {
+		before = due.UnixMicro()
+	}
+	return r.positions("reading open accesses", openDue, []any{before, limit})
+}
+
+// OpenCount implements audit.Reader.
+func (r *reader) OpenCount() (n int, err error) {
+	_, err = r.one("counting open accesses", openCount, nil, &n)
+	return n, err
+}
+
+// EachAlert implements audit.Reader.
+func (r *reader) EachAlert(f func(audit.AlertRow) error) error {
+	return r.each("reading alerts", `SELECT position, kind, delivered, review FROM alerts ORDER BY position`, nil, func(rows *sql.Rows) error {
+		var a audit.AlertRow
+		var delivered, review sql.NullInt64
+		if err := rows.Scan(&a.Position, &a.Kind, &delivered, &review); err != nil {
+			return r.s.judge("reading alerts", err)
+		}
+		if delivered.Valid {
+			a.Delivered = time.UnixMicro(delivered.Int64).UTC()
+		}
+		a.Review = uint64(review.Int64)
+		return f(a)
+	})
+}
+
+// tx implements audit.Tx. The head is read once and written once, when the transaction commits.
+type tx struct {
+	reader
+	known bool
+	was   uint64 // the head's size when it was read
+	head  audit.Head
+	bytes int
+}
+
+var _ audit.Tx = (*tx)(nil)
+
+// Head implements audit.Reader.
+func (t *tx) Head() (audit.Head, error) {
+	if !t.known {
+		h, err := t.reader.Head()
+		if err != nil {
+			return h, err
+		}
+		t.known, t.was, t.head = true, h.Size, h
+	}
+	return t.head, nil
+}
+
+func (t *tx) flush() error {
+	if !t.known || t.was == t.head.Size {
+		return nil
+	}
+	result, err := t.q.ExecContext(t.ctx, writeHead, t.head.Size, t.head.Newest.UnixMicro(), t.was)
+	if err != nil {
+		return t.s.judge("moving the head", err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n != 1 {
+		return fmt.Errorf("%w: the head moved under a transaction", audit.ErrDamaged)
+	}
+	return nil
+}
+
+func (t *tx) exec(doing, query string, args ...any) error {
+	if _, err := t.q.ExecContext(t.ctx, query, args...); err != nil {
+		return t.s.judge(doing, err)
+	}
+	t.bytes += 4096 // a page, roughly
+	return nil
+}
+
+// Append implements audit.Tx.
+func (t *tx) Append(e audit.Entry, marks []audit.Mark) error {
+	head, err := t.Head()
+	if err != nil {
+		return err
+	}
+	if e.Position != head.Size {
+		return fmt.Errorf("%w: an entry for position %d was given at %d", audit.ErrDamaged, e.Position, head.Size)
+	}
+	err = t.exec("adding an entry", writeEntry, e.Position, e.Version, e.Type, e.Time.UnixMicro(), e.Epoch, e.Commitment[:], e.Leaf[:], e.Sealed)
+	for i := 0; err == nil && i < len(marks); i++ {
+		err = t.exec("adding a mark", writeMark, marks[i].Kind, []byte(marks[i].Value), e.Position)
+	}
+	if err != nil {
+		return err
+	}
+	t.bytes += len(e.Sealed)
+	t.head = audit.Head{Size: head.Size + 1, Newest: e.Time}
+	return nil
+}
+
+// PutObjection implements audit.Tx.
+func (t *tx) PutObjection(o audit.ObjectionRow) error {
+	return t.exec("noting an objection", putObjection, o.ID, []byte(o.Person), o.Position)
+}
+
+// OpenAccess implements audit.Tx.
+func (t *tx) OpenAccess(position uint64, due time.Time) error {
+	return t.exec("noting an open access", openAccess, position, due.UnixMicro())
+}
+
+// CloseAccess implements audit.Tx.
+func (t *tx) CloseAccess(position uint64) error {
+	return t.exec("noting a closed access", closeAccess, position)
+}
+
+// PutAlert implements audit.Tx.
+func (t *tx) PutAlert(position uint64, kind audit.AlertKind) error {
+	return t.exec("noting an alert", putAlert, position, string(kind))
+}

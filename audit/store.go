@@ -1,0 +1,174 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// What a store says when it fails. Any other error of Update means that nothing of the transaction was kept.
+var (
+	// ErrUnknownOutcome is wrapped by the error of an Update whose commit was attempted and not confirmed: the transaction may have been kept.
+	ErrUnknownOutcome = errors.New("it is not known whether the commit was kept")
+
+	// ErrUnsound is wrapped by every error of a store that can no longer be trusted: a write or a sync failed, so what is read back
+	// may not be what is on disk. It stays unsound until it is opened anew.
+	ErrUnsound = errors.New("the store failed to write and must be opened anew")
+
+	// ErrFull is wrapped by the error of an Update that found no room. Nothing was kept; the store works again when there is room.
+	ErrFull = errors.New("the store has no room")
+
+	// ErrNoEntry is returned by Reader.Entry for a position that holds none.
+	ErrNoEntry = errors.New("no entry at this position")
+)
+
+// Store keeps the ledger's rows: the entries, and beside them what is needed to find them. All of the second can be rebuilt from
+// the first ([Verify] compares them). It is called concurrently: Update from one goroutine at a time, View from many.
+//
+// A store knows nothing of people: it sees sealed entries, keyed hashes and ODS codes, and MUST NOT be given more.
+type Store interface {
+	// Update runs f in one transaction that can write, calling it exactly once. The transaction MUST see every earlier one that was
+	// kept, and nothing else may write while it runs.
+	//
+	// If f returns nil, Update commits, and MUST NOT return nil before the transaction would survive the loss of power. It MUST NOT
+	// give up a commit that has begun because ctx is done. If f returns an error or panics, nothing MUST be kept, and Update returns
+	// that error or panics on.
+	//
+	// An error that wraps ErrUnknownOutcome means that the transaction may have been kept. Any other error MUST mean that it was not.
+	// After a failed write or sync, this and all later calls MUST return errors that wrap ErrUnsound (an unconfirmed commit wraps both).
+	Update(ctx context.Context, f func(Tx) error) error
+
+	// View runs f on one consistent state that includes every transaction whose Update has returned nil before View was called:
+	// never a copy that lags. It stops when ctx is done.
+	View(ctx context.Context, f func(Reader) error) error
+
+	// Close ends the store. It is called once, when no Update and no View runs.
+	Close() error
+}
+
+// Head is the state of the order: where the next entry goes, and the time of the newest.
+type Head struct {
+	Size   uint64    // number of entries, and the position of the next
+	Newest time.Time // of the entry at Size-1; zero if there is none
+}
+
+// Reader reads one consistent state. Its errors are the store's; Entry alone has one of its own, ErrNoEntry.
+type Reader interface {
+	// Head returns the head row. It is not computed from the entries.
+	Head() (Head, error)
+
+	// Entry returns the entry at a position, or ErrNoEntry.
+	Entry(position uint64) (Entry, error)
+
+	// Entries returns at most limit entries from a position on, in order.
+	Entries(from uint64, limit int) ([]Entry, error)
+
+	// OfType returns the positions of at most limit entries of a type, from a position on, in order.
+	OfType(t EntryType, from uint64, limit int) ([]uint64, error)
+
+	// Newest returns the highest position that carries any of the marks, and false if none does.
+	Newest(any []Mark) (uint64, bool, error)
+
+	// Search returns positions, highest first.
+	Search(q Query) ([]uint64, error)
+
+	// EachMark calls f with every mark, in any order.
+	EachMark(f func(position uint64, m Mark) error) error
+
+	// Objection returns the row of an objection, and false if there is none.
+	Objection(id string) (ObjectionRow, bool, error)
+
+	// ObjectionsOf returns the rows of the persons, in any order.
+	ObjectionsOf(persons []string) ([]ObjectionRow, error)
+
+	// EachObjection calls f with every row, in any order.
+	EachObjection(f func(ObjectionRow) error) error
+
+	// IsOpen reports whether the access that the Begin at the position opened is still open.
+	IsOpen(position uint64) (bool, error)
+
+	// Open returns the positions of at most limit open accesses that were due at or before the time, in order; a zero time means all.
+	Open(due time.Time, limit int) ([]uint64, error)
+
+	// OpenCount returns how many accesses are open.
+	OpenCount() (int, error)
+
+	// EachAlert calls f with every alert, in order.
+	EachAlert(f func(AlertRow) error) error
+}
+
+// Tx is a Reader that sees what it has written, and writes.
+type Tx interface {
+	Reader
+
+	// Append adds an entry with its marks and moves the head. e.Position MUST be the head's Size; a store refuses any other.
+	// A mark that is given twice counts once.
+	Append(e Entry, marks []Mark) error
+
+	// PutObjection adds or replaces the row of an objection.
+	PutObjection(r ObjectionRow) error
+
+	// OpenAccess notes that the Begin at the position is open, and when it is due to be abandoned.
+	OpenAccess(position uint64, due time.Time) error
+
+	// CloseAccess notes that it is open no longer.
+	CloseAccess(position uint64) error
+
+	// PutAlert adds an alert, not delivered and not reviewed.
+	PutAlert(position uint64, kind AlertKind) error
+}
+
+// MarkKind says what a mark finds an entry by. The numbers are final.
+type MarkKind uint8
+
+// The kinds of mark. A Value is a keyed hash (32 bytes) but for organisations and custodians, which are not people.
+const (
+	MarkPerson       MarkKind = 1 // keyed hash of an NHS number (L-3)
+	MarkUser         MarkKind = 2 // keyed hash of a requester's user id
+	MarkOrganisation MarkKind = 3 // ODS code of the requester's organisation
+	MarkCustodian    MarkKind = 4 // key of a custodian that was asked, or that an objection names
+	MarkKey          MarkKind = 5 // keyed hash of what makes a write safe to repeat
+	MarkAskedNo      MarkKind = 6 // keyed hash of person and user: the person said no when this user asked
+	MarkPolicy       MarkKind = 7 // the configuration in force: Value is empty
+	MarkEpoch        MarkKind = 8 // a key epoch: Value is its number, four bytes, big-endian
+)
+
+// Mark is one thing that an entry can be found by.
+type Mark struct {
+	Kind  MarkKind
+	Value string // bytes, not text
+}
+
+// Query is a search in marks. Every group of All must match; a group matches if the entry carries any of its marks.
+type Query struct {
+	All    [][]Mark    // no group may be empty
+	Types  []EntryType // nil: all
+	From   time.Time   // entries from this time on; zero: from ever
+	Until  time.Time   // entries before this time; zero: without end
+	Before uint64      // positions below this
+	Limit  int
+}
+
+// ObjectionRow is the newest state of one objection: the entry at Position says what it is.
+type ObjectionRow struct {
+	ID       string
+	Person   string // keyed hash, under the key epoch of the entry
+	Position uint64
+}
+
+// AlertKind says why somebody must look at an override.
+type AlertKind string
+
+// The kinds of alert.
+const (
+	AlertBreakGlass AlertKind = "break-glass" // C-3
+	AlertAfterNo    AlertKind = "after-no"    // the same user was told no for this person within 24 hours before
+)
+
+// AlertRow is one alert. Delivery and review are noted beside the ledger; the review itself is an entry.
+type AlertRow struct {
+	Position  uint64 // of the Override entry
+	Kind      AlertKind
+	Delivered time.Time // zero: not yet
+	Review    uint64    // position of the Review entry, 0 for none
+}

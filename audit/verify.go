@@ -1,0 +1,391 @@
+package audit
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
+)
+
+// Report is what Verify found.
+type Report struct {
+	Entries    uint64
+	ByType     map[EntryType]uint64
+	Open       int // Begins without a closing entry
+	Objections int // objections, in any status
+	Alerts     int
+	Problems   []Problem // the first 100
+	Found      int       // how many problems there are in all
+}
+
+// Problem is something that is not as it must be.
+type Problem struct {
+	Position uint64
+	Text     string // fixed words and numbers; nothing of a person
+}
+
+const maxProblems = 100
+
+// Sound returns nil if there was no problem, else an error that wraps ErrDamaged and tells the first.
+func (r Report) Sound() error {
+	if r.Found == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %d problems, the first at entry %d: %s", ErrDamaged, r.Found, r.Problems[0].Position, r.Problems[0].Text)
+}
+
+func (r *Report) problem(position uint64, format string, args ...any) {
+	if r.Found++; len(r.Problems) < maxProblems {
+		r.Problems = append(r.Problems, Problem{position, fmt.Sprintf(format, args...)})
+	}
+}
+
+// Verify reads the whole ledger in one consistent state and checks that
+//   - positions are contiguous from 0 and agree with the head, and times never step back;
+//   - every leaf and every commitment is that of its entry, and every payload opens and is in canonical form;
+//   - every Begin has at most one closing entry, and those without one are the accesses that are open;
+//   - every Override has an alert, and stands directly before its Begin;
+//   - every Chunk and Released entry shows nothing that an objection in force at its position forbids, nothing that its decision does not permit,
+//     and names the version of the preferences that stood then (replay);
+//   - what entries are found by, the objections and the open accesses are what the entries make of them.
+//
+// It shares no code with package consent, on purpose. What it finds is in the report; the error is of the reading alone.
+func Verify(ctx context.Context, store Store, keys *Keys) (Report, error) {
+	out := Report{ByType: map[EntryType]uint64{}}
+	err := store.View(ctx, func(r Reader) error {
+		v := &verifier{report: &out, keys: keys, open: map[uint64]*opened{}, objections: map[string]*stated{}, people: map[record.NHSNumber]map[string]*stated{},
+			overrides: map[uint64]bool{}, keyEpochs: map[uint32]bool{}}
+		return v.walk(ctx, r)
+	})
+	return out, err
+}
+
+// Verify checks the whole ledger while it runs; see the function of the same name.
+func (l *Ledger) Verify(ctx context.Context) (Report, error) { return Verify(ctx, l.store, l.keys) }
+
+type verifier struct {
+	report     *Report
+	keys       *Keys
+	newest     time.Time
+	open       map[uint64]*opened
+	objections map[string]*stated
+	people     map[record.NHSNumber]map[string]*stated
+	overrides  map[uint64]bool // Override entries whose Begin has not come yet
+	alerts     []uint64
+	keyEpochs  map[uint32]bool
+	index      indexSum
+}
+
+type opened struct {
+	access   *Access
+	override uint64
+}
+
+type stated struct {
+	row       ObjectionRow
+	about     record.NHSNumber
+	objection consent.Objection
+}
+
+// indexSum is a sum of hashes that does not depend on order: two indexes with the same sum hold the same marks.
+type indexSum struct {
+	sum   [32]byte
+	marks int
+}
+
+func (s *indexSum) add(position uint64, m Mark) {
+	h := sha256.Sum256(append(binary.BigEndian.AppendUint64([]byte{byte(m.Kind)}, position), m.Value...))
+	for i := range h {
+		s.sum[i] ^= h[i]
+	}
+	s.marks++
+}
+
+const verifyPage = 64
+
+func (v *verifier) walk(ctx context.Context, r Reader) error {
+	head, err := r.Head()
+	if err != nil {
+		return err
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		page, err := r.Entries(v.report.Entries, verifyPage)
+		if err != nil {
+			return err
+		}
+		for i := range page {
+			if page[i].Position != v.report.Entries {
+				v.report.problem(v.report.Entries, "the entry is missing")
+				v.report.Entries = page[i].Position
+			}
+			v.entry(&page[i])
+			v.report.Entries++
+		}
+		if len(page) < verifyPage {
+			break
+		}
+	}
+	if head.Size != v.report.Entries || !head.Newest.Equal(v.newest) {
+		v.report.problem(head.Size, "the head row does not agree with the entries")
+	}
+	return v.projections(r)
+}
+
+func (v *verifier) entry(e *Entry) {
+	v.report.ByType[e.Type]++
+	if e.Time.Before(v.newest) {
+		v.report.problem(e.Position, "its time is before that of the entry in front")
+	}
+	v.newest = e.Time
+	p, err := decode(v.keys, e)
+	if err != nil {
+		v.report.problem(e.Position, "%s", err)
+		return
+	}
+	f, err := found(v.keys, e)
+	if err != nil {
+		v.report.problem(e.Position, "%s", err)
+		return
+	}
+	if (e.Position == 0) != (e.Type == TypeKey && len(v.keyEpochs) == 0) {
+		v.report.problem(e.Position, "a ledger begins with a Key entry")
+	}
+	var begin *opened
+	switch {
+	case e.Type == TypeBegin && f.Access != nil:
+		v.open[e.Position] = &opened{f.Access, p.Override}
+		if p.Override != 0 && (p.Override != e.Position-1 || !v.overrides[p.Override]) {
+			v.report.problem(e.Position, "its Override does not stand directly before it")
+		}
+		if p.Override == 0 && f.Access.Purpose == record.BreakGlass {
+			v.report.problem(e.Position, "the glass was broken without an Override")
+		}
+		delete(v.overrides, p.Override)
+	case e.Type == TypeOverride && f.Access != nil:
+		v.overrides[e.Position] = true
+		v.alerts = append(v.alerts, e.Position)
+	case e.Type == TypeRefused && f.Access != nil:
+	case e.Type.Closes() || e.Type == TypeChunk:
+		if begin = v.open[p.Opens]; begin == nil {
+			v.report.problem(e.Position, "there is no open access at %d", p.Opens)
+			return
+		}
+		if p.Subject != begin.access.Subject.Reveal() || !slices.Equal(p.Supersedes, reveal(begin.access.Supersedes)) {
+			v.report.problem(e.Position, "it is about another person than the access at %d", p.Opens)
+		}
+		if e.Type == TypeChunk || e.Type == TypeReleased {
+			v.replay(e, p, &f, begin)
+		}
+		if e.Type.Closes() {
+			delete(v.open, p.Opens)
+		}
+	case e.Type == TypeObjection && f.Objection != nil:
+		v.objection(e, p, &f)
+	case e.Type == TypeKey && p.Epoch != nil:
+		if epoch, ok := v.keys.epoch(p.Epoch.Number); !ok || epoch.fingerprint() != p.Epoch.Fingerprint || v.keyEpochs[p.Epoch.Number] {
+			v.report.problem(e.Position, "the key epoch is not that of the keys, or began before")
+		}
+		v.keyEpochs[p.Epoch.Number] = true
+	case e.Type == TypeReview && p.Review != nil, e.Type == TypeRead && p.Question != nil, e.Type == TypeCheck && p.Minute != "",
+		e.Type == TypeLimited && p.Requester != nil, e.Type == TypePolicy && p.Policy != nil:
+	default:
+		v.report.problem(e.Position, "its payload is not that of its type")
+		return
+	}
+	var access *Access
+	if begin != nil {
+		access = begin.access
+	}
+	marks, err := marksOf(v.keys, e, p, access)
+	if err != nil {
+		v.report.problem(e.Position, "%s", err)
+		return
+	}
+	slices.SortFunc(marks, func(a, b Mark) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Value, b.Value)) })
+	for _, m := range slices.Compact(marks) {
+		v.index.add(e.Position, m)
+	}
+}
+
+func (v *verifier) objection(e *Entry, p *payload, f *Found) {
+	id := f.Objection.ID
+	before := v.objections[id]
+	switch {
+	case before == nil && p.Replaces != 0, before != nil && p.Replaces != before.row.Position:
+		v.report.problem(e.Position, "it does not change the newest state of its objection")
+	case before != nil && before.about != f.Subject:
+		v.report.problem(e.Position, "it changes somebody else's objection")
+	}
+	epoch, _ := v.keys.epoch(e.Epoch) // it opened, so the epoch is known
+	now := &stated{ObjectionRow{id, epoch.hash(MarkPerson, f.Subject.Reveal()).Value, e.Position}, f.Subject, *f.Objection}
+	v.objections[id] = now
+	if v.people[f.Subject] == nil {
+		v.people[f.Subject] = map[string]*stated{}
+	}
+	v.people[f.Subject][id] = now
+}
+
+// replay holds a release against the state that stood at its position.
+func (v *verifier) replay(e *Entry, p *payload, f *Found, begin *opened) {
+	decision := begin.access.Decision
+	if p.Decision != nil {
+		decision = (&reading{}).decision(*p.Decision) // read before without fault
+	}
+	newest := uint64(0)
+	var binding []consent.Objection
+	for _, number := range begin.access.subjects() {
+		for _, s := range v.people[number] {
+			newest = max(newest, s.row.Position)
+			if s.objection.Binds(e.Time) {
+				binding = append(binding, s.objection)
+			}
+		}
+	}
+	if newest != p.Preferences {
+		v.report.problem(e.Position, "it was released under preferences of entry %d, the newest were of %d", p.Preferences, newest)
+	}
+	for _, c := range f.Disclosure.Custodians {
+		if c.Count == 0 && c.Sections == 0 && len(c.Digests) == 0 {
+			continue
+		}
+		if !slices.Contains(begin.access.Asked, c.Key) {
+			v.report.problem(e.Position, "it shows a custodian that was not to be asked")
+		}
+		i := slices.IndexFunc(decision.Custodians, func(d consent.CustodianDecision) bool { return d.Key == c.Key })
+		if i < 0 || c.Sections.Without(decision.Custodians[i].Permitted) != 0 || decision.Custodians[i].Permitted == 0 {
+			v.report.problem(e.Position, "it shows what its decision does not permit")
+			continue
+		}
+		for _, o := range binding {
+			if forbids(o, c, decision.Custodians[i], begin) {
+				v.report.problem(e.Position, "it shows what the objection of entry %d forbids", o.Position)
+			}
+		}
+	}
+}
+
+// forbids reports whether an objection in force covers something of what is shown of a custodian. Three things may be shown over it: a
+// custodian's own record to its own staff (C-2.6), the person's own view where the objection is not absolute (C-1), and what break-glass
+// overrides because the custodian's policy says so (C-3).
+func forbids(o consent.Objection, c Shown, d consent.CustodianDecision, begin *opened) bool {
+	if o.Scope == consent.ToCustodian && o.Custodian != c.Key {
+		return false
+	}
+	if begin.access.Purpose == record.PatientAccess && !o.Absolute {
+		return false
+	}
+	covered := c.Sections
+	if o.Scope == consent.ToSection {
+		covered &= record.SectionsOf(o.Section)
+		if covered == 0 {
+			return false
+		}
+	}
+	for _, part := range d.Parts {
+		if part.Reason == consent.ReasonOwnRecord || part.Reason == consent.ReasonOverride && begin.override != 0 {
+			covered = covered.Without(part.Sections)
+		}
+	}
+	return covered != 0 || c.Sections == 0
+}
+
+// projections holds what a store keeps beside the entries against what the entries make of it.
+func (v *verifier) projections(r Reader) error {
+	for position := range v.overrides {
+		v.report.problem(position, "no Begin follows the Override")
+	}
+	if err := compareObjections(r, v.objections, v.report); err != nil {
+		return err
+	}
+	v.report.Objections = len(v.objections)
+
+	open, err := r.Open(time.Time{}, len(v.open)+1)
+	if err != nil {
+		return err
+	}
+	v.report.Open = len(v.open)
+	if !slices.Equal(open, slices.Sorted(maps.Keys(v.open))) {
+		v.report.problem(0, "the open accesses are not those that have no closing entry")
+	}
+
+	var alerts []uint64
+	if err := r.EachAlert(func(a AlertRow) error { alerts = append(alerts, a.Position); return nil }); err != nil {
+		return err
+	}
+	v.report.Alerts = len(alerts)
+	if !slices.Equal(alerts, v.alerts) {
+		v.report.problem(0, "the alerts are not those of the overrides")
+	}
+
+	var stored indexSum
+	if err := r.EachMark(func(position uint64, m Mark) error { stored.add(position, m); return nil }); err != nil {
+		return err
+	}
+	if stored != v.index {
+		v.report.problem(0, "what entries are found by (%d marks) is not what the entries make of it (%d marks)", stored.marks, v.index.marks)
+	}
+	return nil
+}
+
+func compareObjections(r Reader, want map[string]*stated, report *Report) error {
+	rows := 0
+	err := r.EachObjection(func(row ObjectionRow) error {
+		rows++
+		if s := want[row.ID]; s == nil || s.row != row {
+			report.problem(row.Position, "the row of an objection is not what the entries make of it")
+		}
+		return nil
+	})
+	if err == nil && rows != len(want) {
+		report.problem(0, "there are rows of %d objections, the entries tell of %d", rows, len(want))
+	}
+	return err
+}
+
+// verifyObjections rebuilds the projection of objections from their entries alone and compares it with the rows (L-8).
+func verifyObjections(r Reader, k *Keys) error {
+	report := &Report{ByType: map[EntryType]uint64{}}
+	v := &verifier{report: report, keys: k, objections: map[string]*stated{}, people: map[record.NHSNumber]map[string]*stated{}}
+	for from := uint64(0); ; {
+		positions, err := r.OfType(TypeObjection, from, verifyPage)
+		if err != nil {
+			return err
+		}
+		for _, position := range positions {
+			e, err := entryAt(r, position)
+			if err != nil {
+				return err
+			}
+			p, err := decode(k, &e)
+			if err != nil {
+				return err
+			}
+			f, err := found(k, &e)
+			if err != nil {
+				return err
+			}
+			if f.Objection == nil {
+				return fmt.Errorf("%w: entry %d is not an objection", ErrDamaged, position)
+			}
+			v.objection(&e, p, &f)
+			from = position + 1
+		}
+		if len(positions) < verifyPage {
+			break
+		}
+	}
+	if err := compareObjections(r, v.objections, report); err != nil {
+		return err
+	}
+	return report.Sound()
+}
