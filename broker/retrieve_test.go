@@ -429,7 +429,8 @@ func TestOneBadCustodian(t *testing.T) {
 				return broker.Reply{}, broker.ErrTooMuch
 			},
 		} {
-			want := map[string]record.State{"panic": record.Failed, "hang": record.TimedOut, "deaf": record.TimedOut, "liar": record.Failed, "too much": record.Failed}[name]
+			want := map[string][2]string{"panic": {"failed", "panic"}, "hang": {"timed-out", "timeout"}, "deaf": {"timed-out", "timeout"},
+				"liar": {"failed", "wrong-patient"}, "too much": {"failed", "too-much"}}[name]
 			l := audittest.Open(t)
 			h := open(t, l, nil)
 			h.sources[1].answer = bad
@@ -446,8 +447,8 @@ func TestOneBadCustodian(t *testing.T) {
 					t.Errorf("%s: %s is %s", name, s.Custodian.Key, s.State)
 				}
 			}
-			if s := res.Answer.Statuses[1]; s.State != want {
-				t.Errorf("%s: %s, want %s", name, s.State, want)
+			if s := res.Answer.Statuses[1]; string(s.State) != want[0] || s.Reason != want[1] {
+				t.Errorf("%s: %s %s, want %s", name, s.State, s.Reason, want)
 			}
 			verified(t, l)
 			time.Sleep(2 * time.Minute) // let the deaf one end inside the bubble
