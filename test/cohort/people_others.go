@@ -184,6 +184,7 @@ func (t *town) harold() {
 // nia is at the hospital and in the community, which number their resources alike: Observation/1001 is one thing here and another there.
 func (t *town) nia() {
 	p := t.someone(Nia, "Nia", "Llewellyn-Frost", "female", "1952-08-30", "two custodians use the same resource ids; her old number is superseded")
+	p.replaces(OldNumber)
 	a := t.at(p, "acute")
 	a.condition("2025-02-10", said("Venous leg ulcer, right"))
 	a.report("2025-02-10T14:05:00Z", said("Ankle brachial pressure index"), "Right 1.02, left 1.00: compression is safe.")

@@ -123,14 +123,20 @@ func (t *town) someone(number, given, family, gender, born, note string) *Person
 	return p
 }
 
-// died marks the demographics service's Patient.
-func (p *Person) died(on string) {
+// traced adds an element to the demographics service's Patient.
+func (p *Person) traced(element string, v any) {
 	var m map[string]json.RawMessage
 	if err := json.Unmarshal(p.Patient, &m); err != nil {
 		panic(err) // our own text
 	}
-	m["deceasedDateTime"] = encode(on)
+	m[element] = encode(v)
 	p.Patient = encode(m)
+}
+
+func (p *Person) died(on string) { p.traced("deceasedDateTime", on) }
+
+func (p *Person) replaces(number string) {
+	p.traced("link", []any{object{"type": "replaces", "other": object{"identifier": object{"system": nhsNumberSystem, "value": number}}}})
 }
 
 func home(number string) object {

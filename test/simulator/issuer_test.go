@@ -234,6 +234,12 @@ func TestClientCredentials(t *testing.T) {
 
 func TestActing(t *testing.T) {
 	i, at := startIssuer(t)
+	if token, ok := i.Token("ig-officer"); !ok || verify(t, at, token)["nhsid_useruid"] == nil {
+		t.Error("no token in-process")
+	}
+	if _, ok := i.Token("patient"); ok {
+		t.Error("a token for a patient without a number")
+	}
 	status, token := fetch(t, http.MethodPost, at+"/acting", url.Values{"as": {"ed-doctor"}})
 	if status != 200 {
 		t.Fatalf("status %d", status)
