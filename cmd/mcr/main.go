@@ -1,0 +1,174 @@
+// Command mcr asks My Care Record from a terminal, over gRPC: it signs in, reads a record as a timeline, records and shows objections,
+// and searches the ledger. It knows nothing of the broker but its interface definition.
+//
+//	mcr login -as PERSONA | -token-file FILE      sign in, with the demo's issuer or with a token of your own
+//	mcr logout                                    forget the token
+//	mcr record get NHSNUMBER [flags]              a record in one answer
+//	mcr record stream NHSNUMBER [flags]           a record custodian by custodian, with progress; for large ones
+//	mcr consent object NHSNUMBER [flags]          record an objection
+//	mcr consent withdraw NHSNUMBER [flags]        end one
+//	mcr consent show NHSNUMBER [flags]            list them
+//	mcr audit search [flags]                      who looked at what, when and why
+//	mcr custodians                                who is configured, and how they have been answering
+//
+// `mcr COMMAND -help` lists a command's flags; one dash or two, before or after the number. For NHSNUMBER, spaces are allowed, and `-`
+// reads it from standard input, so that it stands in no list of processes and no shell history.
+//
+// Exit codes: 0 done. 1 a fault, here or there; a broken stream. 2 wrong use, or a field that cannot be read. 3 not signed in. 4 refused.
+// 5 nothing to show. 6 try again later. 7 too large for one answer: stream it. 8 with -whole: answered, but some custodian's part is missing.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Exit codes.
+const (
+	exitDone = iota
+	exitFault
+	exitUse
+	exitSignIn
+	exitRefused
+	exitNothing
+	exitLater
+	exitLarge
+	exitNotWhole
+)
+
+// app is the world outside: what a test replaces.
+type app struct {
+	in         io.Reader
+	out, err   io.Writer
+	configDir  string // where the token is kept
+	columns    int    // of the terminal
+	colour     bool   // out is a terminal
+	lively     bool   // err is a terminal: progress may rewrite its line
+	now        func() time.Time
+	randomness io.Reader
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, now: time.Now, randomness: rand.Reader, columns: columns(os.Stdout), lively: isTerminal(os.Stderr),
+		colour: isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+	if dir, err := os.UserConfigDir(); err == nil {
+		a.configDir = filepath.Join(dir, "mcr")
+	}
+	code := a.run(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// command is one of mcr's.
+type command struct {
+	name string // words, with spaces
+	args string // what follows, for the help
+	does string
+	run  func(a *app, ctx context.Context, c *call) error
+}
+
+var commands = []command{
+	{"login", "-as PERSONA | -token-file FILE", "sign in", (*app).login},
+	{"logout", "", "forget the token", (*app).logout},
+	{"record get", "NHSNUMBER", "a record in one answer, as a timeline", (*app).recordGet},
+	{"record stream", "NHSNUMBER", "a record custodian by custodian, with progress; for large ones", (*app).recordStream},
+	{"consent object", "NHSNUMBER", "record an objection", (*app).consentObject},
+	{"consent withdraw", "NHSNUMBER", "end an objection", (*app).consentWithdraw},
+	{"consent show", "NHSNUMBER", "list a person's objections", (*app).consentShow},
+	{"audit search", "", "who looked at what, when and why", (*app).auditSearch},
+	{"custodians", "", "who is configured, and how they have been answering", (*app).custodians},
+}
+
+// call is one use of a command: its flags, and what stands beside them.
+type call struct {
+	flags *flag.FlagSet
+	args  []string
+}
+
+// useError is wrong use: the text says what to do.
+type useError string
+
+// Error returns the text.
+func (e useError) Error() string { return string(e) }
+
+// parse reads flags wherever they stand, and checks how many other words there are.
+func (c *call) parse(want int) error {
+	rest := c.args
+	c.args = nil
+	for {
+		if err := c.flags.Parse(rest); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return err
+			}
+			return useError(err.Error() + " (mcr " + c.flags.Name() + " -help lists the flags)")
+		}
+		if rest = c.flags.Args(); len(rest) == 0 {
+			break
+		}
+		// flag stops before the first word that is no flag; those behind it are flags all the same.
+		c.args = append(c.args, rest[0])
+		rest = rest[1:]
+	}
+	if len(c.args) != want {
+		what := "an NHS number and flags"
+		if want == 0 {
+			what = "flags only"
+		}
+		return useError("mcr " + c.flags.Name() + " takes " + what)
+	}
+	return nil
+}
+
+// run runs one command and returns its exit code.
+func (a *app) run(ctx context.Context, args []string) int {
+	for _, c := range commands {
+		words := strings.Fields(c.name)
+		if len(args) < len(words) || strings.Join(args[:len(words)], " ") != c.name {
+			continue
+		}
+		fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+		fs.SetOutput(io.Discard)
+		err := c.run(a, ctx, &call{flags: fs, args: args[len(words):]})
+		if errors.Is(err, flag.ErrHelp) {
+			a.say("mcr %s %s: %s\n\nFlags (one dash or two):\n", c.name, c.args, c.does)
+			fs.SetOutput(a.out)
+			fs.PrintDefaults()
+			return exitDone
+		}
+		return a.report(ctx, err)
+	}
+	if len(args) == 1 && (args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help") {
+		a.help(a.out)
+		return exitDone
+	}
+	a.help(a.err)
+	return exitUse
+}
+
+func (a *app) help(w io.Writer) {
+	_, _ = fmt.Fprintln(w, "mcr asks My Care Record from a terminal.")
+	_, _ = fmt.Fprintln(w)
+	for _, c := range commands {
+		_, _ = fmt.Fprintf(w, "  mcr %-36s %s\n", strings.TrimSpace(c.name+" "+c.args), c.does)
+	}
+	_, _ = fmt.Fprintln(w, "\n  mcr COMMAND -help lists a command's flags. NHSNUMBER may be -, to read it from standard input.")
+	_, _ = fmt.Fprintln(w, "\nExit codes: 0 done, 1 a fault, 2 wrong use, 3 not signed in, 4 refused, 5 nothing to show, 6 try again later,")
+	_, _ = fmt.Fprintln(w, "7 too large for one answer, 8 with -whole: answered, but a custodian's part is missing.")
+}
+
+// say writes to the output. A reader who left is not our trouble.
+func (a *app) say(format string, args ...any) { _, _ = fmt.Fprintf(a.out, format, args...) }
+
+// tell writes to the error output.
+func (a *app) tell(format string, args ...any) { _, _ = fmt.Fprintf(a.err, format, args...) }
