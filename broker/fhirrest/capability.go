@@ -1,0 +1,73 @@
+package fhirrest
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/samply/golang-fhir-models/fhir-models/fhir"
+
+	"github.com/mycarerecord/mycarerecord/audit"
+)
+
+// capabilityDate is when the statement's content last changed.
+const capabilityDate = "2026-11-21"
+
+// noReceipt stands where no entry of the ledger belongs to an answer, or where it may not be told.
+var noReceipt audit.Receipt
+
+// metadata serves GET metadata, to everybody, also when every custodian is down.
+func (x *exchange) metadata() *problem {
+	x.send(http.StatusOK, noReceipt, x.h.capability)
+	return nil
+}
+
+// capabilityStatement authors the CapabilityStatement: what routes.go serves, and nothing else (standards 1.10).
+func capabilityStatement(cfg Config) []byte {
+	text := func(s string) *string {
+		if s == "" { // FHIR knows no empty strings
+			return nil
+		}
+		return &s
+	}
+	no := false
+	noVersion, notConditional := fhir.ResourceVersionPolicyNoVersion, fhir.ConditionalReadStatusNotSupported
+	statement := fhir.CapabilityStatement{
+		Name: text("MyCareRecord"), Title: text("My Care Record"), Version: text(cfg.Version), Status: fhir.PublicationStatusActive, Date: capabilityDate,
+		Kind: fhir.CapabilityStatementKindInstance, FhirVersion: fhir.FHIRVersion4_0_1, Format: []string{"json", "application/fhir+json"},
+		Description:    text("A read-only view of one person's record over the organisations that hold it, put together for each request and kept nowhere."),
+		Software:       &fhir.CapabilityStatementSoftware{Name: "My Care Record", Version: text(cfg.Version)},
+		Implementation: &fhir.CapabilityStatementImplementation{Description: "Shared care record broker", Url: text(cfg.Base)},
+		Rest: []fhir.CapabilityStatementRest{{
+			Mode: fhir.RestfulCapabilityModeServer,
+			Documentation: text("Every request states its purpose in X-Purpose-Of-Use (TREAT, ETREAT, BTG, PATRQT), the permission to view in X-Permission-To-View, " +
+				"and may state the relationship in X-Care-Relationship; BTG takes X-Break-Glass-Reason. Answers carry an access receipt in X-Access-Receipt. " +
+				"Paging is not supported: an answer is whole. Prefer: handling=strict refuses parameters that are not supported; otherwise they are ignored, and named in the answer."),
+			Security: &fhir.CapabilityStatementRestSecurity{Cors: &no, Description: text("An access token (RFC 9068) of a configured issuer as Authorization: Bearer. A system names the person it acts for in X-Acting-Person."),
+				Service: []fhir.CodeableConcept{{Coding: []fhir.Coding{{System: text("http://terminology.hl7.org/CodeSystem/restful-security-service"), Code: text("OAuth")}}}}},
+			Resource: []fhir.CapabilityStatementRestResource{{
+				Type: fhir.ResourceTypePatient,
+				Interaction: []fhir.CapabilityStatementRestResourceInteraction{
+					{Code: fhir.TypeRestfulInteractionRead, Documentation: text("By the id that a search returned: the demographics of one person.")},
+					{Code: fhir.TypeRestfulInteractionSearchType, Documentation: text("By GET and by POST; by POST the NHS number stays out of the address.")},
+				},
+				Versioning: &noVersion, ReadHistory: &no, UpdateCreate: &no, ConditionalCreate: &no, ConditionalRead: &notConditional, ConditionalUpdate: &no,
+				SearchParam: []fhir.CapabilityStatementRestResourceSearchParam{
+					{Name: "identifier", Definition: text("http://hl7.org/fhir/SearchParameter/Patient-identifier"), Type: fhir.SearchParamTypeToken,
+						Documentation: text("An NHS number: https://fhir.nhs.uk/Id/nhs-number|, then ten digits.")},
+					{Name: "_id", Definition: text("http://hl7.org/fhir/SearchParameter/Resource-id"), Type: fhir.SearchParamTypeToken,
+						Documentation: text("The id that a search returned.")},
+					{Name: "birthdate", Definition: text("http://hl7.org/fhir/SearchParameter/individual-birthdate"), Type: fhir.SearchParamTypeDate,
+						Documentation: text("A second identifier beside one of the others: the whole day.")},
+				},
+				Operation: []fhir.CapabilityStatementRestResourceOperation{{Name: "everything", Definition: "http://hl7.org/fhir/OperationDefinition/Patient-everything",
+					Documentation: text("For one person: Patient/{id}/$everything by GET and POST, or Patient/$everything by POST with identifier in the Parameters body. " +
+						"Parameters: start, end, _type, _since, and birthDate as a second identifier. Undated entries are always included and marked.")}},
+			}},
+		}},
+	}
+	raw, err := json.Marshal(statement)
+	if err != nil {
+		panic("fhirrest: the CapabilityStatement cannot be written")
+	}
+	return raw
+}

@@ -1,0 +1,172 @@
+package fhirrest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/samply/golang-fhir-models/fhir-models/fhir"
+)
+
+// maxDepth bounds nesting in a Parameters body. What is read needs four.
+const maxDepth = 16
+
+// body reads the whole body, up to the cap.
+func (x *exchange) body() ([]byte, *problem) {
+	raw, err := io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, maxBodyBytes))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		p := bad(fhir.IssueTypeTooLong, "The body is too long: at most 64 KiB.")
+		p.status = http.StatusRequestEntityTooLarge
+		return nil, p
+	case err != nil:
+		return nil, bad(fhir.IssueTypeStructure, "The body broke off.")
+	}
+	return raw, nil
+}
+
+// parameters reads the parameters of an operation called by POST: those of a Parameters resource and those of the query. An empty body
+// is one without parameters.
+func (x *exchange) parameters() (url.Values, *problem) {
+	if x.r.ContentLength == 0 {
+		return x.query, nil
+	}
+	if p := x.bodyIs("application/fhir+json", "application/json"); p != nil {
+		return nil, p
+	}
+	raw, p := x.body()
+	if p != nil {
+		return nil, p
+	}
+	fields, p := readParameters(raw)
+	if p != nil {
+		return nil, p
+	}
+	if p := x.presentation(fields); p != nil {
+		return nil, p
+	}
+	return joined(fields, x.query), nil
+}
+
+// readParameters reads a Parameters resource as names and texts. Names and values that are read in two ways by two readers are refused.
+func readParameters(raw []byte) (url.Values, *problem) {
+	broken := func(text string) (url.Values, *problem) {
+		p := bad(fhir.IssueTypeStructure, text)
+		p.issues[0].Severity = fhir.IssueSeverityFatal
+		return nil, p
+	}
+	root, ok := readJSON(raw)
+	if !ok {
+		return broken("The body is not JSON in UTF-8 with every name once.")
+	}
+	object, ok := root.(map[string]any)
+	if !ok || object["resourceType"] != "Parameters" {
+		return broken("The body is not a FHIR Parameters resource.")
+	}
+	list, ok := object["parameter"].([]any)
+	if _, there := object["parameter"]; there && !ok || len(list) > maxParameters {
+		return broken("parameter is a list of at most 64 parameters.")
+	}
+	out := url.Values{}
+	for _, one := range list {
+		parameter, ok := one.(map[string]any)
+		name, named := parameter["name"].(string)
+		if !ok || !named || name == "" {
+			return broken("Every parameter is an object with a name.")
+		}
+		text, ok := parameterText(parameter)
+		if !ok && slices.Contains(everythingParameters, name) {
+			return nil, bad(fhir.IssueTypeValue, "The parameter "+name+" has one value of its type.")
+		}
+		out.Add(name, text)
+	}
+	return out, nil
+}
+
+// parameterText returns a parameter's one value as text: as it would stand in a query.
+func parameterText(parameter map[string]any) (string, bool) {
+	text, values := "", 0
+	for key, v := range parameter {
+		if !strings.HasPrefix(key, "value") {
+			continue
+		}
+		values++
+		switch key {
+		case "valueDate", "valueDateTime", "valueInstant", "valueCode", "valueString", "valueId", "valueUri":
+			text, _ = v.(string)
+		case "valueInteger", "valueUnsignedInt", "valuePositiveInt":
+			n, _ := v.(json.Number)
+			text = string(n)
+		case "valueBoolean":
+			if b, ok := v.(bool); ok && b {
+				text = "true"
+			} else if ok {
+				text = "false"
+			}
+		case "valueIdentifier":
+			id, _ := v.(map[string]any)
+			system, _ := id["system"].(string)
+			value, _ := id["value"].(string)
+			if value != "" {
+				text = system + "|" + value
+			}
+		}
+	}
+	return text, values == 1 && text != ""
+}
+
+// readJSON reads JSON into maps, lists, strings, [json.Number], bools and nil, in the one way that every reader must: a name that stands twice
+// or differs only in letter case, invalid UTF-8, trailing data and deep nesting are refused.
+func readJSON(raw []byte) (any, bool) {
+	if !utf8.Valid(raw) || !json.Valid(raw) {
+		return nil, false
+	}
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	return readValue(d, 0)
+}
+
+func readValue(d *json.Decoder, depth int) (any, bool) {
+	t, err := d.Token()
+	if err != nil || depth > maxDepth {
+		return nil, false
+	}
+	switch t {
+	case json.Delim('{'):
+		object, folded := map[string]any{}, map[string]bool{}
+		for d.More() {
+			name, err := d.Token()
+			key, isText := name.(string)
+			if err != nil || !isText || folded[strings.ToLower(key)] {
+				return nil, false
+			}
+			folded[strings.ToLower(key)] = true
+			v, ok := readValue(d, depth+1)
+			if !ok {
+				return nil, false
+			}
+			object[key] = v
+		}
+		_, err := d.Token()
+		return object, err == nil
+	case json.Delim('['):
+		list := []any{}
+		for d.More() {
+			v, ok := readValue(d, depth+1)
+			if !ok {
+				return nil, false
+			}
+			list = append(list, v)
+		}
+		_, err := d.Token()
+		return list, err == nil
+	}
+	return t, true
+}
