@@ -19,20 +19,23 @@ type Custodian struct {
 	Contact    string // who to ask
 	Everything bool   // its server offers Patient/$everything; the others only search by type
 	PageSize   int    // of its server
+
+	// Habits with the invented people: it marks what people entered themselves (PATAST), and what they must not see (NOPAT).
+	LabelsEntered, LabelsNoPatient bool
 }
 
 // Custodians are the nine, in the order in which people are shown them.
 func Custodians() []Custodian {
 	return []Custodian{
-		{"gp", "X9A01", "Rivermead Surgery", "gp", "Practice manager, 01632 960101", true, 40},
-		{"acute", "X9B01", "Ashford Vale University Hospitals", "acute", "Health records, 01632 960102", true, 25},
-		{"mentalhealth", "X9C01", "Larkfield Mental Health Trust", "mental-health", "Records team, 01632 960103", false, 20},
-		{"community", "X9D01", "Three Rivers Community Health", "community", "Single point of access, 01632 960104", true, 50},
-		{"socialcare", "X9E01", "Westmarch County Council, adult social care", "social-care", "Access to records, 01632 960105", false, 20},
-		{"ambulance", "X9F01", "Mid Shires Ambulance Service", "ambulance", "Clinical records, 01632 960106", true, 50},
-		{"pharmacy", "X9G01", "Bridge Street Pharmacy", "pharmacy", "Superintendent pharmacist, 01632 960107", false, 10},
-		{"nhs111", "X9H01", "Mid Shires NHS 111", "111", "Governance desk, 01632 960108", true, 50},
-		{"outofhours", "X9J01", "Nightbridge Out of Hours", "out-of-hours", "Service manager, 01632 960109", false, 30},
+		{"gp", "X9A01", "Rivermead Surgery", "gp", "Practice manager, 01632 960101", true, 40, false, false},
+		{"acute", "X9B01", "Ashford Vale University Hospitals", "acute", "Health records, 01632 960102", true, 25, false, false},
+		{"mentalhealth", "X9C01", "Larkfield Mental Health Trust", "mental-health", "Records team, 01632 960103", false, 20, false, true},
+		{"community", "X9D01", "Three Rivers Community Health", "community", "Single point of access, 01632 960104", true, 50, true, false},
+		{"socialcare", "X9E01", "Westmarch County Council, adult social care", "social-care", "Access to records, 01632 960105", false, 20, false, false},
+		{"ambulance", "X9F01", "Mid Shires Ambulance Service", "ambulance", "Clinical records, 01632 960106", true, 50, false, false},
+		{"pharmacy", "X9G01", "Bridge Street Pharmacy", "pharmacy", "Superintendent pharmacist, 01632 960107", false, 10, false, false},
+		{"nhs111", "X9H01", "Mid Shires NHS 111", "111", "Governance desk, 01632 960108", true, 50, false, false},
+		{"outofhours", "X9J01", "Nightbridge Out of Hours", "out-of-hours", "Service manager, 01632 960109", false, 30, false, false},
 	}
 }
 

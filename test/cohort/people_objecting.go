@@ -39,7 +39,7 @@ func (t *town) aisha() {
 
 // thomas objects to all sharing.
 func (t *town) thomas() {
-	p := t.someone(Thomas, "Thomas", "Okonkwo-Bell", "male", "1979-12-24", "objects to all sharing: every request is refused, with whom to contact")
+	p := t.someone(Thomas, "Thomas", "Okonkwo-Bell", "male", "1979-12-24", "objects to all sharing: an organisation sees its own record and nothing else")
 	p.Objections = []Objection{{Scope: "all", Reason: "He prefers to tell people himself."}}
 	g := t.at(p, "gp")
 	g.condition("2012-05-17", sct("195967001", "Asthma"))

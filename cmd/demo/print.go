@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/mycarerecord/mycarerecord/cmd/internal/daemon"
+	"github.com/mycarerecord/mycarerecord/test/cohort"
+	"github.com/mycarerecord/mycarerecord/test/simulator"
+)
+
+// print says where everything is, who can be asked for, as whom, and three things to try.
+func (s *surroundings) print(out io.Writer, at daemon.Addresses, state string, people []cohort.Person) {
+	p := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
+	p("")
+	p("My Care Record: a neighbourhood to try it in. Nobody here is real.")
+	p("")
+	p("  FHIR gateway   http://%s/fhir", at.REST)
+	p("  gRPC           %s (with reflection)", at.GRPC)
+	p("  operations     http://%s/readyz and /metrics", at.Operations)
+	p("  token issuer   %s", s.issuerURL)
+	p("  demographics   %s%s", s.demographics, simulator.DemographicsBase)
+	for _, c := range s.custodians {
+		p("  %-14s %s/fhir  %s", c.Key, s.sources[c.Key], c.Name)
+	}
+	p("  state          %s", state)
+	p("")
+	p("People:")
+	for _, x := range people {
+		p("  %s  %-24s %s", x.NHSNumber, x.Name, x.Note)
+	}
+	p("")
+	p("Personas, for `mcr login -as` and the issuer's /token?as=:")
+	for _, x := range simulator.Personas() {
+		p("  %-14s %s", x.Name, x.Title)
+	}
+	if len(people) == 0 {
+		return
+	}
+	who := people[0].NHSNumber
+	p("")
+	p("Three things to try, each as it stands:")
+	p("")
+	p("  1. Read a record as a timeline.")
+	p("     go run ./cmd/mcr login -as gp -issuer %s -server %s && go run ./cmd/mcr record get %s", s.issuerURL, at.GRPC, who)
+	p("")
+	p("  2. The same over FHIR.")
+	p("     curl -s -X POST 'http://%s/fhir/Patient/$everything' -H \"Authorization: Bearer $(curl -s '%s/token?as=gp')\" -H 'X-Purpose-Of-Use: TREAT' "+
+		"-H 'X-Permission-To-View: asked-yes' -H 'X-Care-Relationship: registered' -H 'Content-Type: application/fhir+json' "+
+		"-d '{\"resourceType\":\"Parameters\",\"parameter\":[{\"name\":\"identifier\",\"valueIdentifier\":{\"system\":\"https://fhir.nhs.uk/Id/nhs-number\",\"value\":\"%s\"}}]}'",
+		at.REST, s.issuerURL, who)
+	p("")
+	p("  3. Let the hospital hang, and ask again: the other eight answer, and the answer says what is missing.")
+	p("     curl -s -X POST %s/_sim/fault -d '{\"fault\":\"hang\"}' && go run ./cmd/mcr record get %s", s.sources["acute"], who)
+	p("")
+	p("Ctrl-C ends it all.")
+}
