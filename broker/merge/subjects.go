@@ -204,8 +204,8 @@ func (p *preparing) names(r fhirjson.Value, it *item) whom {
 		return another
 	}
 	switch {
-	case numbered:
-		return ours // its address leads elsewhere, its number is right
+	case numbered && !(p.own(address, it) && typeOfAddress(address) == "Patient"):
+		return ours // its address leads to another server, its number is right
 	case typeOfAddress(address) == "Patient" || r.Get("type").Is("Patient"):
 		return another
 	}
