@@ -1,13 +1,17 @@
 package validate
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,9 +35,50 @@ func TestSynthea(t *testing.T) {
 // TestInvented asks for each of the invented people; some of them may not be shown at all, and that is not this test's concern.
 func TestInvented(t *testing.T) {
 	n := neighbourhood.Start(t, neighbourhood.Options{})
-	if all := everybody(t, n); all.people < 5 {
+	if all := everybody(t, n); all.people < 10 {
 		t.Errorf("only %d people were answered", all.people)
 	}
+	t.Run("what else we author", func(t *testing.T) { authoredOnly(t, n) })
+}
+
+// authoredOnly validates answers that hold nothing of a custodian's: what we can do, who somebody is, and refusals.
+func authoredOnly(t *testing.T, n *neighbourhood.Neighbourhood) {
+	v := validator(t)
+	treating := neighbourhood.Treating(n.Token(t, "gp"))
+	known := url.Values{"identifier": {nhsNumberSystem + "|" + n.People[0].NHSNumber}}
+	for name, c := range map[string]struct {
+		status int
+		res    neighbourhood.Response
+	}{
+		"CapabilityStatement":          {200, n.Get(t, "/fhir/metadata", nil)},
+		"Patient search":               {200, n.PostForm(t, "/fhir/Patient/_search", treating, known)},
+		"a bad number":                 {400, n.PostForm(t, "/fhir/Patient/_search", treating, url.Values{"identifier": {nhsNumberSystem + "|1234567890"}})},
+		"nobody's token":               {401, n.PostForm(t, "/fhir/Patient/_search", http.Header{}, known)},
+		"no role":                      {403, n.PostForm(t, "/fhir/Patient/_search", neighbourhood.Treating(n.Token(t, "stranger")), known)},
+		"a body that is no JSON":       {400, n.Post(t, "/fhir/Patient/$everything", treating, []byte("{"))},
+		"a read without a person":      {404, n.Get(t, "/fhir/Observation/1", treating)},
+		"a type that there is not":     {404, n.Get(t, "/fhir/Prescription/1", treating)},
+		"a verb that would write":      {405, n.Post(t, "/fhir/Observation", treating, []byte(`{"resourceType":"Observation"}`))},
+		"a handle that was not issued": {404, n.Get(t, "/fhir/Patient/abc/$everything", treating)},
+	} {
+		if c.res.Status != c.status {
+			t.Errorf("%s: %v, want status %d", name, c.res, c.status)
+		}
+		if _, err := v.UnmarshalR4(c.res.Body); err != nil {
+			t.Errorf("%s: %v: the validator rejects it: %s", name, c.res, where(err))
+		}
+	}
+}
+
+const nhsNumberSystem = "https://fhir.nhs.uk/Id/nhs-number"
+
+func validator(t *testing.T) *jsonformat.Unmarshaller {
+	t.Helper()
+	v, err := jsonformat.NewUnmarshaller("Europe/London", fhirversion.R4)
+	if err != nil {
+		t.Fatal("no validator")
+	}
+	return v
 }
 
 // tally is what was validated.
@@ -41,23 +86,32 @@ type tally struct {
 	people, bundles, resources, authored, rejected int
 }
 
+// everybody asks for several people at once, because those who may not be shown are answered after a while (design 3, neutral classes), and
+// validates one after the other.
 func everybody(t *testing.T, n *neighbourhood.Neighbourhood) tally {
 	t.Helper()
-	v, err := jsonformat.NewUnmarshaller("Europe/London", fhirversion.R4)
-	if err != nil {
-		t.Fatal("no validator")
-	}
 	token := n.Token(t, "ed-doctor")
+	texts, errs := make([][]byte, len(n.People)), make([]error, len(n.People))
+	var asking sync.WaitGroup
+	room := make(chan struct{}, 8) // the process has room for 16 requests of the largest size, and refuses more
+	for i, p := range n.People {
+		room <- struct{}{}
+		asking.Go(func() {
+			texts[i], errs[i] = everything(t.Context(), n, token, p.NHSNumber)
+			<-room
+		})
+	}
+	asking.Wait()
+	v := validator(t)
 	var all tally
 	for i, p := range n.People {
-		t.Run(fmt.Sprintf("person %d", i+1), func(t *testing.T) {
-			text := everything(t, n, token, p.NHSNumber)
-			if text == nil {
-				return
-			}
+		switch {
+		case errs[i] != nil:
+			t.Errorf("person %d: %v", i+1, errs[i])
+		case texts[i] != nil:
 			all.people++
-			onePerson(t, n, v, p.NHSNumber, text, &all)
-		})
+			t.Run(fmt.Sprintf("person %d", i+1), func(t *testing.T) { onePerson(t, n, v, p.NHSNumber, texts[i], &all) })
+		}
 	}
 	t.Logf("%d people, %d whole bundles and %d custodians' resources accepted as their sources were, %d authored resources accepted; "+
 		"%d sources rejected by the validator", all.people, all.bundles, all.resources, all.authored, all.rejected)
@@ -117,31 +171,33 @@ func onePerson(t *testing.T, n *neighbourhood.Neighbourhood, v *jsonformat.Unmar
 }
 
 // everything asks for a person's whole record; nil if there is none to be shown.
-func everything(t *testing.T, n *neighbourhood.Neighbourhood, token, number string) []byte {
-	t.Helper()
+func everything(ctx context.Context, n *neighbourhood.Neighbourhood, token, number string) ([]byte, error) {
 	body, err := json.Marshal(map[string]any{"resourceType": "Parameters", "parameter": []any{
-		map[string]any{"name": "identifier", "valueIdentifier": map[string]any{"system": "https://fhir.nhs.uk/Id/nhs-number", "value": number}}}})
+		map[string]any{"name": "identifier", "valueIdentifier": map[string]any{"system": nhsNumberSystem, "value": number}}}})
 	if err != nil {
-		t.Fatal("no body")
+		return nil, errors.New("no body")
 	}
-	for range 10 {
-		res := n.Post(t, "/fhir/Patient/$everything", neighbourhood.Treating(token), body)
-		switch res.Status {
-		case http.StatusOK:
-			return res.Body
-		case http.StatusForbidden, http.StatusNotFound:
-			return nil
-		case http.StatusTooManyRequests: // the rate limit of the process under test is a real one
-			select {
-			case <-time.After(time.Second):
-			case <-t.Context().Done():
-			}
-		default:
-			t.Fatalf("$everything answers with %v", res)
+	header := neighbourhood.Treating(token)
+	header.Set("Content-Type", "application/fhir+json")
+	for range 20 {
+		res, err := n.Do(ctx, http.MethodPost, n.REST+"/fhir/Patient/$everything", header, body)
+		switch {
+		case err != nil:
+			return nil, err
+		case res.Status == http.StatusOK:
+			return res.Body, nil
+		case res.Status == http.StatusForbidden, res.Status == http.StatusNotFound:
+			return nil, nil
+		case res.Status != http.StatusTooManyRequests:
+			return nil, fmt.Errorf("$everything answers with %v", res)
+		}
+		select { // the rate limit of the process under test is a real one
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
-	t.Fatal("too many requests, however long one waits")
-	return nil
+	return nil, errors.New("too many requests, however long one waits")
 }
 
 // pathIn finds the element paths in the validator's texts. The rest of such a text may hold values, and is not repeated.
