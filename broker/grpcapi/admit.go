@@ -123,9 +123,8 @@ func (g *gate) admit(ctx context.Context, method string) (context.Context, error
 		return nil, fail(rowNoMethod)
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
-	id, idErr := requestID(md.Get("x-request-id"))
-	a.requestID = id
-	if err := grpc.SetHeader(ctx, metadata.Pairs("x-request-id", id)); err != nil {
+	a.requestID = requestID(md.Get("x-request-id"))
+	if err := grpc.SetHeader(ctx, metadata.Pairs("x-request-id", a.requestID)); err != nil {
 		return nil, fail(rowInternal)
 	}
 	if allowed == anybody {
@@ -144,9 +143,6 @@ func (g *gate) admit(ctx context.Context, method string) (context.Context, error
 			g.cfg.Ledger.CountLimited(caller.Requester)
 			return nil, fail(rowThrottled, retry(after)...)
 		}
-	}
-	if idErr != nil {
-		return nil, idErr
 	}
 	return context.WithValue(ctx, admittedKey{}, a), nil
 }
@@ -184,23 +180,19 @@ func address(ctx context.Context) netip.Addr {
 	return ap.Addr().Unmap().WithZone("")
 }
 
-// requestID returns the caller's id of the request, or makes one. It is written to logs and echoed, so it is a short plain word that holds no
-// NHS number; UUIDs always pass, because one in a thousand holds ten digits that look like one.
-func requestID(given []string) (string, error) {
-	switch {
-	case len(given) == 0:
-		return newUUID(), nil
-	case len(given) == 1 && len(given[0]) >= 1 && len(given[0]) <= 64 && plain(given[0]) && (isUUID(given[0]) || !record.HoldsNHSNumber(given[0])):
-		return given[0], nil
+// requestID returns the caller's id of the request, or makes one where there is none that can be kept. It is written to logs and echoed, so it
+// is a short plain word that holds no NHS number; UUIDs always pass, because one in a thousand holds ten digits that look like one.
+func requestID(given []string) string {
+	if len(given) == 1 && len(given[0]) >= 1 && len(given[0]) <= 64 && plain(given[0]) && (isUUID(given[0]) || !record.HoldsNHSNumber(given[0])) {
+		return given[0]
 	}
-	var p problems
-	p.add("x-request-id", "give it once: 1 to 64 letters, digits, dots, hyphens and underscores, and no NHS number")
-	return newUUID(), p.err()
+	return newUUID()
 }
 
+// plain reports whether s holds letters, digits, dots and hyphens only.
 func plain(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-' || r == '_')
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '-')
 	})
 }
 

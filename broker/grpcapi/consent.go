@@ -40,7 +40,7 @@ func (s *server) WithdrawObjection(ctx context.Context, in *v1.WithdrawObjection
 	var p problems
 	req := s.objectionRequest(&p, a, in)
 	req.Reason, req.Key = p.freeText("reason", in.GetReason()), p.key(in.GetKey())
-	if id := in.GetObjectionId(); len(id) < 1 || len(id) > 64 || !plain(id) || strings.Contains(id, "_") {
+	if id := in.GetObjectionId(); len(id) < 1 || len(id) > 64 || !plain(id) {
 		p.add("objection_id", "an objection's id, as ShowObjections gives it")
 	}
 	if err := p.err(); err != nil {

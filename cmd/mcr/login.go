@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -15,14 +16,17 @@ import (
 
 // login signs in: with a persona of the demo's issuer, or with a token that the user has.
 func (a *app) login(ctx context.Context, c *call) error {
-	var as, issuer, file, number, purpose, permission, relationship, ttl string
+	var as, issuer, file, number, ttl string
+	var launch bool
+	var at session
 	c.flags.StringVar(&as, "as", "", "`persona` of the demo: gp, ed-doctor, mh-nurse, social-worker, pharmacist, front-desk, ig-officer, engine, patient, stranger")
 	c.flags.StringVar(&issuer, "issuer", "http://127.0.0.1:8090", "`address` of the demo's token issuer")
 	c.flags.StringVar(&file, "token-file", "", "`file` that holds a token of your own; - for standard input")
 	c.flags.StringVar(&number, "nhs-number", "", "the person whose token it is (persona patient), or about whom the launch is; - for standard input")
-	c.flags.StringVar(&purpose, "purpose", "", "what the launch states, if anything: the purpose")
-	c.flags.StringVar(&permission, "permission", "", "what the launch states, if anything: the permission")
-	c.flags.StringVar(&relationship, "relationship", "", "what the launch states, if anything: the relationship")
+	c.flags.StringVar(&at.Purpose, "purpose", "", "what your requests state unless they say otherwise: the purpose; a demo persona has one of its own")
+	c.flags.StringVar(&at.Permission, "permission", "", "the same: the permission")
+	c.flags.StringVar(&at.Relationship, "relationship", "", "the same: the relationship")
+	c.flags.BoolVar(&launch, "launch", false, "with -as: the token itself states them, and -nhs-number, as a launch from a record system does; requests must then agree")
 	c.flags.StringVar(&ttl, "ttl", "", "how long the token lives, such as 10m")
 	if err := c.parse(0); err != nil {
 		return err
@@ -30,15 +34,31 @@ func (a *app) login(ctx context.Context, c *call) error {
 	if (as == "") == (file == "") {
 		return useError("mcr login takes -as PERSONA or -token-file FILE, one of the two")
 	}
+	if _, err := readPurpose(at.Purpose); err != nil {
+		return err
+	}
+	if _, err := readPermission(at.Permission); err != nil {
+		return err
+	}
+	if _, err := readRelationship(at.Relationship); err != nil {
+		return err
+	}
+	if at == (session{}) {
+		at = personas[as]
+	}
 	var token string
 	var err error
 	switch file {
 	case "":
 		form := url.Values{"as": {as}}
+		var stated session
+		if launch {
+			stated = at
+		}
 		if number, err = a.number(number); err != nil {
 			return err
 		}
-		for name, v := range map[string]string{"nhs_number": number, "purpose": purpose, "permission": permission, "relationship": relationship, "ttl": ttl} {
+		for name, v := range map[string]string{"nhs_number": number, "purpose": stated.Purpose, "permission": stated.Permission, "relationship": stated.Relationship, "ttl": ttl} {
 			if v != "" {
 				form.Set(name, v)
 			}
@@ -58,7 +78,7 @@ func (a *app) login(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	path, err := a.keep(token)
+	path, err := a.keep(token, at)
 	if err != nil {
 		return err
 	}
@@ -67,8 +87,25 @@ func (a *app) login(ctx context.Context, c *call) error {
 	} else {
 		a.say("Signed in.\n")
 	}
+	if said := nonEmpty([]string{safe(at.Purpose), safe(at.Permission), safe(at.Relationship)}); len(said) > 0 {
+		a.say("Unless they say otherwise, your requests will state: %s.\n", strings.Join(said, ", "))
+	}
 	a.say("The token is in %s, readable by you only; mcr logout removes it.\n", safe(path))
 	return nil
+}
+
+// session is what requests state unless they say otherwise.
+type session struct {
+	Purpose      string `json:"purpose,omitempty"`
+	Permission   string `json:"permission,omitempty"`
+	Relationship string `json:"relationship,omitempty"`
+}
+
+// personas are what the demo's invented people would state, so that it can be tried without learning the flags first. Nobody else has
+// statements made for them: whether a person was asked, and what they said, only who asked can know.
+var personas = map[string]session{
+	"gp": {"TREAT", "asked-yes", "registered"}, "ed-doctor": {"TREAT", "asked-yes", "attendance"}, "mh-nurse": {"TREAT", "asked-yes", "caseload"},
+	"social-worker": {"TREAT", "asked-yes", "caseload"}, "pharmacist": {"TREAT", "asked-yes", "attendance"}, "patient": {"PATRQT", "patient-self", ""},
 }
 
 // logout forgets the token.
@@ -80,7 +117,7 @@ func (a *app) logout(_ context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	switch err := os.Remove(path); {
+	switch err := errors.Join(remove(a.sessionPath()), os.Remove(path)); {
 	case err == nil:
 		a.say("Signed out.\n")
 	case errors.Is(err, os.ErrNotExist):
@@ -91,34 +128,63 @@ func (a *app) logout(_ context.Context, c *call) error {
 	return nil
 }
 
-// keep writes the token where only the user can read it, and whole or not at all.
-func (a *app) keep(token string) (string, error) {
+// remove removes a file that may not be there.
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// keep writes the token, and what requests state, where only the user can read it.
+func (a *app) keep(token string, at session) (string, error) {
 	path, err := a.tokenPath()
 	if err != nil {
 		return "", err
 	}
-	err = func() error {
-		if err := os.MkdirAll(a.configDir, 0o700); err != nil {
-			return err
-		}
-		f, err := os.CreateTemp(a.configDir, "token-*") // mode 0600
-		if err != nil {
-			return err
-		}
-		_, err = f.WriteString(token + "\n")
-		err = errors.Join(err, f.Close())
-		if err == nil {
-			err = os.Rename(f.Name(), path)
-		}
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-		return err
-	}()
+	stated, err := json.Marshal(at)
+	if err == nil {
+		err = errors.Join(os.MkdirAll(a.configDir, 0o700), remove(path)) // no token with the statements of another
+	}
+	if err == nil {
+		err = writeWhole(a.sessionPath(), stated)
+	}
+	if err == nil {
+		err = writeWhole(path, []byte(token))
+	}
 	if err != nil {
 		return "", useError("the token cannot be kept in " + safe(filepath.Dir(path)) + ": may you write there?")
 	}
 	return path, nil
+}
+
+// writeWhole writes a file that only the user can read, whole or not at all.
+func writeWhole(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+func (a *app) sessionPath() string { return filepath.Join(a.configDir, "stated.json") }
+
+// session returns what was said at sign-in, nothing if that cannot be read.
+func (a *app) session() session {
+	var at session
+	text, err := readFile(a.sessionPath(), 8<<10)
+	if err != nil || json.Unmarshal(text, &at) != nil {
+		return session{}
+	}
+	return at
 }
 
 // fetchToken asks the demo's issuer. An NHS number goes in the body, never in the address.

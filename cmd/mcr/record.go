@@ -84,6 +84,9 @@ func (q *question) read(a *app, c *call) error {
 		}
 		q.purpose = "BTG"
 	}
+	if q.server.tokenFile == "" {
+		a.fill(q)
+	}
 	if q.self {
 		if q.purpose != "" && q.purpose != "PATRQT" || q.permission != "" && q.permission != "patient-self" {
 			return useError("-self goes with no -purpose but PATRQT and no -permission but patient-self")
@@ -101,6 +104,28 @@ func (q *question) read(a *app, c *call) error {
 	}
 	q.wireRelationship, err = readRelationship(q.relationship)
 	return err
+}
+
+// fill states what was said at sign-in, where this call says nothing, and says so. Breaking the glass, and one's own record, state enough.
+func (a *app) fill(q *question) {
+	at := a.session()
+	if at == (session{}) || q.self || q.reason != "" {
+		return
+	}
+	var filled []string
+	for _, x := range []struct {
+		name  string
+		here  *string
+		there string
+	}{{"purpose", &q.purpose, at.Purpose}, {"permission", &q.permission, at.Permission}, {"relationship", &q.relationship, at.Relationship}} {
+		if *x.here == "" && x.there != "" {
+			*x.here = x.there
+			filled = append(filled, x.name+" "+safe(x.there))
+		}
+	}
+	if len(filled) > 0 && !q.quiet {
+		a.tell("Stating, as at sign-in: %s.\n", strings.Join(filled, ", "))
+	}
 }
 
 // number reads an NHS number as people write it, - from standard input. Whether it is one is the broker's to say.
@@ -188,12 +213,12 @@ func (t *timeline) fromBundle(text []byte) error {
 			continue
 		}
 		it := item{url: e.text("fullUrl"), resource: r, mode: modeOf(e.text("search.mode"))}
-		if key, _, ok := strings.Cut(r.text("id"), "-"); ok && t.has(key) { // a custodian's resource has its key before its id
-			it.custodian = key
-		}
 		for _, tag := range r.objects("meta.tag") {
+			if it.custodian == "" && strings.HasSuffix(tag.text("system"), "/CodeSystem/custodian") {
+				it.custodian = tag.text("code")
+			}
 			if s := sectionOf(tag.text("code")); s != 0 && strings.HasSuffix(tag.text("system"), "/CodeSystem/section") {
-				if it.section == 0 { // the first is the primary one
+				if it.section == 0 { // the primary one stands first
 					it.section = s
 				} else {
 					it.others = append(it.others, s)
@@ -212,15 +237,6 @@ func (t *timeline) add(it item) {
 		return
 	}
 	t.entries = append(t.entries, it)
-}
-
-func (t *timeline) has(key string) bool {
-	for _, s := range t.statuses {
-		if s.GetCustodian().GetKey() == key {
-			return true
-		}
-	}
-	return false
 }
 
 func modeOf(code string) v1.SearchMode {

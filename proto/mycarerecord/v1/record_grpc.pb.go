@@ -31,7 +31,7 @@ const (
 // RecordService reads one person's record from every custodian. It writes nothing.
 //
 // Every call carries metadata `authorization: Bearer TOKEN`; an engine that asks for a member of staff adds `acting-person`.
-// `x-request-id` is echoed, or made if there is none. Who asks, role and organisation come from the token only. What the token
+// `x-request-id` is echoed: 1 to 64 letters, digits, dots and hyphens that hold no NHS number; for any other, and for none, one is made. Who asks, role and organisation come from the token only. What the token
 // states about the request (person, purpose, permission, relationship) must agree with the request: INVALID_ARGUMENT if not.
 //
 // Errors carry google.rpc.ErrorInfo with domain "mycarerecord"; its reason is one of INVALID, SUPPRESSED, FORBIDDEN, NOT_FOUND, TRANSIENT,
@@ -103,7 +103,7 @@ func (c *recordServiceClient) ListCustodians(ctx context.Context, in *ListCustod
 // RecordService reads one person's record from every custodian. It writes nothing.
 //
 // Every call carries metadata `authorization: Bearer TOKEN`; an engine that asks for a member of staff adds `acting-person`.
-// `x-request-id` is echoed, or made if there is none. Who asks, role and organisation come from the token only. What the token
+// `x-request-id` is echoed: 1 to 64 letters, digits, dots and hyphens that hold no NHS number; for any other, and for none, one is made. Who asks, role and organisation come from the token only. What the token
 // states about the request (person, purpose, permission, relationship) must agree with the request: INVALID_ARGUMENT if not.
 //
 // Errors carry google.rpc.ErrorInfo with domain "mycarerecord"; its reason is one of INVALID, SUPPRESSED, FORBIDDEN, NOT_FOUND, TRANSIENT,
