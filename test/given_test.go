@@ -1,11 +1,15 @@
 package test
 
 import (
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -104,4 +108,99 @@ func (h holding) own(reference string) (string, bool) {
 	reference, _, _ = strings.Cut(reference, "/_history/")
 	_, held := h.byKey[reference]
 	return reference, held
+}
+
+// financialTypes are left out of the split, and counted.
+var financialTypes = []string{"Claim", "ClaimResponse", "ExplanationOfBenefit", "Coverage"}
+
+// fromFile holds what custodians serve against the file that the person came from: every resource of it is at exactly one custodian, or
+// shared, left out or unreferenced as the manifest says; and whatever string or number a resource has in the file it has at the custodian.
+func fromFile(t *testing.T, file string, p manifestPerson, holdings map[string]holding) {
+	t.Helper()
+	f, err := os.Open(file) //nolint:gosec // sample data
+	if err != nil {
+		t.Fatal("the file that the manifest names is not there")
+	}
+	defer func() { _ = f.Close() }() // read only
+	var r io.Reader = f
+	if strings.HasSuffix(file, ".gz") {
+		if r, err = gzip.NewReader(f); err != nil {
+			t.Fatal("the file is not gzip")
+		}
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal("the file cannot be read")
+	}
+	doc, err := readJSON(text)
+	if err != nil {
+		t.Fatal("the file is not JSON")
+	}
+	entries := doc.list("entry")
+	if len(entries) != p.Input {
+		t.Errorf("the manifest counts %d resources, the file has %d", p.Input, len(entries))
+	}
+	leftOut := map[string]int{}
+	for _, e := range entries {
+		res := e.get("resource")
+		typ := res.str("resourceType")
+		if slices.Contains(financialTypes, typ) {
+			leftOut[typ]++
+			continue
+		}
+		var at []*node
+		for _, h := range holdings {
+			key := typ + "/" + res.str("id")
+			if typ == "Patient" {
+				key = h.patient
+			}
+			if there := h.byKey[key]; there != nil {
+				at = append(at, there)
+			}
+		}
+		switch {
+		case typ == "Patient" && len(at) == len(holdings):
+		case slices.Contains(supportingTypes, typ) && (len(at) > 0) != slices.Contains(p.Unreferenced, typ+"/"+res.str("id")):
+		case typ != "Patient" && !slices.Contains(supportingTypes, typ) && len(at) == 1:
+		default:
+			t.Errorf("a %s of the file is at %d custodians", typ, len(at))
+		}
+		want := scalars(res)
+		for _, there := range at {
+			have := scalars(there)
+			for text, times := range want {
+				if have[text] < times {
+					t.Errorf("a %s does not have at the custodian all that it has in the file", typ)
+					break
+				}
+			}
+		}
+	}
+	if !maps.Equal(leftOut, p.LeftOut) && len(leftOut)+len(p.LeftOut) > 0 {
+		t.Error("the manifest counts other resources as left out than the file has")
+	}
+}
+
+// scalars counts the strings and numbers of a resource, numbers as they are written; references, and the id of a Patient, are what a split changes.
+func scalars(r *node) map[string]int {
+	out := map[string]int{}
+	r.walk(func(in *node, key string, v *node) {
+		if key == "reference" || in == r && key == "id" && r.str("resourceType") == "Patient" {
+			return
+		}
+		add := func(v *node) {
+			if v.kind == '"' {
+				out[key+" "+v.text]++
+			} else if v.kind != '{' && v.kind != '[' {
+				out[key+" "+v.raw]++
+			}
+		}
+		add(v)
+		if v.kind == '[' {
+			for _, x := range v.kids {
+				add(x)
+			}
+		}
+	})
+	return out
 }

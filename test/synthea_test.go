@@ -47,7 +47,7 @@ func TestSynthea(t *testing.T) {
 			if !slices.ContainsFunc(n.People, func(x neighbourhood.Patient) bool { return x.NHSNumber == p.NHSNumber && x.Bundle == p.Bundle }) {
 				t.Error("the ready file does not name this person and the file it came from")
 			}
-			c := onePerson(t, n, conn, token, p)
+			c := onePerson(t, n, conn, token, dir, p)
 			t.Log(c)
 			sum.add(c)
 		})
@@ -84,7 +84,7 @@ func (c *counts) add(d counts) {
 	c.bytes += d.bytes
 }
 
-func onePerson(t *testing.T, n *neighbourhood.Neighbourhood, conn grpc.ClientConnInterface, token string, p manifestPerson) counts {
+func onePerson(t *testing.T, n *neighbourhood.Neighbourhood, conn grpc.ClientConnInterface, token, dir string, p manifestPerson) counts {
 	c := counts{input: p.Input, custodians: len(p.Custodians)}
 	holdings := map[string]holding{}
 	clinical := map[string]int{} // resources of the source, by where they are
@@ -102,6 +102,7 @@ func onePerson(t *testing.T, n *neighbourhood.Neighbourhood, conn grpc.ClientCon
 			t.Errorf("a %s stands at %d custodians, want 1", strings.Split(k, "/")[0], times)
 		}
 	}
+	fromFile(t, dir+"/"+p.Bundle, p, holdings)
 	for _, left := range p.LeftOut {
 		c.leftOut += left
 	}
