@@ -91,7 +91,7 @@ func readBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, 
 		}
 		n, err := r.Read(out[len(out):min(cap(out), len(out)+maxPiece)])
 		out = out[:len(out)+n]
-		if !budget.take(n) || r != io.Reader(encoded) && int64(len(out)) > ratioFloor && int64(len(out)) > budget.ratio*encoded.n {
+		if !budget.take(n) || int64(len(out)) > ratioFloor && int64(len(out)) > budget.ratio*encoded.n {
 			return nil, &Error{Kind: TooMuch}
 		}
 		if errors.Is(err, io.EOF) {
