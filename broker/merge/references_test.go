@@ -1,0 +1,371 @@
+package merge
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+func TestReferencesAreRewritten(t *testing.T) {
+	encounter := `{"resourceType":"Encounter","id":"e",` + toAda + `}`
+	for _, c := range []struct{ name, before, after string }{
+		{"relative", `"encounter":{"reference":"Encounter/e"}`, `"encounter":{"reference":"Encounter/gp-e"}`},
+		{"with a slash first", `"encounter":{"reference":"/Encounter/e"}`, `"encounter":{"reference":"Encounter/gp-e"}`},
+		{"white space, order and display stay", `"encounter" : { "display":"x" , "reference" :"Encounter/e"}`, `"encounter" : { "display":"x" , "reference" :"Encounter/gp-e"}`},
+		{"absolute", `"encounter":{"reference":"https://gp.example/fhir/Encounter/e"}`, `"encounter":{"reference":"Encounter/gp-e"}`},
+		{"by http", `"encounter":{"reference":"http://gp.example/fhir/Encounter/e"}`, `"encounter":{"reference":"Encounter/gp-e"}`},
+		{"versioned", `"encounter":{"reference":"Encounter/e/_history/7"}`, `"encounter":{"reference":"Encounter/gp-e/_history/7"}`},
+		{"to a part", `"encounter":{"reference":"Encounter/e#loc"}`, `"encounter":{"reference":"Encounter/gp-e#loc"}`},
+		{"escaped slash", `"encounter":{"reference":"Encounter\/e"}`, `"encounter":{"reference":"Encounter/gp-e"}`},
+		{"urn", `"encounter":{"reference":"urn:uuid:e1"}`, `"encounter":{"reference":"Encounter/gp-two"}`},
+		{"in an extension", `"extension":[{"url":"u","valueReference":{"reference":"Encounter/e"}}]`, `"extension":[{"url":"u","valueReference":{"reference":"Encounter/gp-e"}}]`},
+		{"in an extension of a primitive", `"_status":{"extension":[{"url":"u","valueReference":{"reference":"Encounter/e"}}]}`, `"_status":{"extension":[{"url":"u","valueReference":{"reference":"Encounter/gp-e"}}]}`},
+		{"in a contained resource", `"contained":[{"resourceType":"Observation","id":"c","encounter":{"reference":"Encounter/e"}}]`, `"contained":[{"resourceType":"Observation","id":"c","encounter":{"reference":"Encounter/gp-e"}}]`},
+		{"to a contained resource", `"contained":[{"resourceType":"Practitioner","id":"c"}],"performer":[{"reference":"#c"}]`, `"contained":[{"resourceType":"Practitioner","id":"c"}],"performer":[{"reference":"#c"}]`},
+		{"to the container", `"contained":[{"resourceType":"Provenance","id":"c","target":[{"reference":"#"}]}]`, `"contained":[{"resourceType":"Provenance","id":"c","target":[{"reference":"#"}]}]`},
+		{"an identifier beside stays", `"encounter":{"reference":"Encounter/e","identifier":{"value":"Encounter/e"}}`, `"encounter":{"reference":"Encounter/gp-e","identifier":{"value":"Encounter/e"}}`},
+		{"a text that looks like one", `"note":[{"text":"Encounter/e"}]`, `"note":[{"text":"Encounter/e"}]`},
+		{"narrative", `"text":{"div":"<div><a href=\"Encounter/e\">x</a></div>"}`, `"text":{"div":"<div><a href=\"Encounter/e\">x</a></div>"}`},
+		{"an expression's reference", `"extension":[{"url":"u","valueExpression":{"language":"x","reference":"Encounter/e"}}]`, `"extension":[{"url":"u","valueExpression":{"language":"x","reference":"Encounter/e"}}]`},
+		{"uri and canonical", `"instantiatesUri":"Encounter/e","extension":[{"url":"Encounter/e","valueCanonical":"Encounter/e"}]`, `"instantiatesUri":"Encounter/e","extension":[{"url":"Encounter/e","valueCanonical":"Encounter/e"}]`},
+		{"numbers keep their text", `"valueQuantity":{"value":1.50,"x":[1E2,-0.0,100000000000000000000.1]}`, `"valueQuantity":{"value":1.50,"x":[1E2,-0.0,100000000000000000000.1]}`},
+	} {
+		p := prepare(t, request(t), everything, replyOf(t, encounter, `urn:uuid:e1 {"resourceType":"Encounter","id":"two",`+toAda+`}`,
+			`{"resourceType":"Observation","id":"1",`+toAda+`,`+c.before+`}`))
+		if got := string(find(t, p, "Observation", "gp-1").JSON); !strings.HasSuffix(got, `,`+c.after+`}`) || p.Dangling != 0 {
+			t.Errorf("%s: got %s, dangling %d", c.name, got, p.Dangling)
+		}
+	}
+}
+
+func TestDanglingReferencesStayAsTheyAre(t *testing.T) {
+	for _, ref := range []string{`Encounter/gone`, `https://elsewhere.example/fhir/Encounter/e`, `urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0`,
+		`Practitioner?identifier=https://fhir.nhs.uk/Id/sds-user-id|1`, `Encounter/e/`, `encounter/e`, `e`, `Encounter/E`} {
+		p := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Encounter","id":"e",`+toAda+`}`,
+			`{"resourceType":"Observation","id":"1",`+toAda+`,"encounter":{"reference":"`+ref+`","display":"d"}}`))
+		if got := member(t, p, "Observation", "gp-1", "encounter"); got != `{"reference":"`+ref+`","display":"d"}` || p.Dangling != 1 {
+			t.Errorf("%s: got %s, dangling %d", ref, got, p.Dangling)
+		}
+	}
+	// To what is financial: it is not in the answer, and the reference leads nowhere.
+	p := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Coverage","id":"c"}`,
+		`{"resourceType":"ServiceRequest","id":"1",`+toAda+`,"insurance":[{"reference":"Coverage/c"}]}`))
+	if got := member(t, p, "ServiceRequest", "gp-1", "insurance"); got != `[{"reference":"Coverage/c"}]` || p.Dangling != 1 || p.Counts.Financial != 1 {
+		t.Errorf("got %s, %+v", got, p.Counts)
+	}
+}
+
+func TestWhatIsCalledReferenceAndIsNone(t *testing.T) {
+	p := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Encounter","id":"e",`+toAda+`}`,
+		`{"resourceType":"DetectedIssue","id":"1","patient":{"reference":"Patient/p"},"reference":"Encounter/e"}`,
+		`{"resourceType":"Immunization","id":"2","patient":{"reference":"Patient/p"},"education":[{"reference":"Encounter/e"}]}`))
+	if got := member(t, p, "DetectedIssue", "gp-1", "reference"); got != `"Encounter/e"` {
+		t.Errorf("got %s", got)
+	}
+	if got := member(t, p, "Immunization", "gp-2", "education"); got != `[{"reference":"Encounter/e"}]` {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestDocuments(t *testing.T) {
+	sealed := everything
+	sealed.DocumentAddress = func(url string) string { return "https://broker.example/fhir/Binary/sealed?of=" + url }
+	binary := `{"resourceType":"Binary","id":"b","contentType":"text/plain","data":"eA=="}`
+	for _, c := range []struct {
+		name, url  string
+		rules      Rules
+		want       string
+		dangling   int
+		withBinary bool
+	}{
+		{"in the reply", "Binary/b", sealed, "https://broker.example/fhir/Binary/gp-b", 0, true},
+		{"in the reply, absolute", "https://gp.example/fhir/Binary/b", everything, "https://broker.example/fhir/Binary/gp-b", 0, true},
+		{"on the server", "Binary/x", sealed, "https://broker.example/fhir/Binary/sealed?of=https://gp.example/fhir/Binary/x", 0, false},
+		{"on the server, absolute", "https://gp.example/fhir/docs/x.pdf?v=1", sealed, "https://broker.example/fhir/Binary/sealed?of=https://gp.example/fhir/docs/x.pdf?v=1", 0, false},
+		{"on the server, no address for it", "Binary/x", everything, "Binary/x", 1, false},
+		{"elsewhere", "https://elsewhere.example/x.pdf", sealed, "https://elsewhere.example/x.pdf", 0, false},
+		{"a server whose name begins the same", "https://gp.example/fhirx/Binary/b", sealed, "https://gp.example/fhirx/Binary/b", 0, false},
+		{"data", "data:text/plain,x", sealed, "data:text/plain,x", 0, false},
+	} {
+		for _, shape := range []string{`"resourceType":"DocumentReference","content":[{"attachment":{"url":"URL"}}]`, `"resourceType":"DiagnosticReport","presentedForm":[{"url":"URL"}]`,
+			`"resourceType":"Media","content":{"url":"URL"}`, `"resourceType":"Communication","payload":[{"contentAttachment":{"url":"URL"}}]`,
+			`"resourceType":"Observation","extension":[{"url":"URL","valueAttachment":{"url":"URL"}}]`} {
+			texts := []string{`{` + strings.ReplaceAll(shape, "URL", c.url) + `,"id":"1",` + toAda + `}`}
+			if c.withBinary {
+				texts = append(texts, binary)
+			}
+			p := prepare(t, request(t), c.rules, replyOf(t, texts...))
+			var got string
+			for _, e := range p.Entries {
+				if e.ID == "gp-1" {
+					got = string(e.JSON)
+				}
+			}
+			if !strings.Contains(got, `{"url":"`+c.want+`"}`) || p.Dangling != c.dangling || has(p, "Binary", "gp-b") != c.withBinary {
+				t.Errorf("%s: got %s, dangling %d", c.name, got, p.Dangling)
+			}
+			if strings.Contains(shape, "extension") && !strings.Contains(got, `"extension":[{"url":"`+c.url+`"`) {
+				t.Errorf("%s: the address of an extension is no document: %s", c.name, got)
+			}
+		}
+	}
+}
+
+func TestSupportingResources(t *testing.T) {
+	p := prepare(t, request(t), everything, replyOf(t,
+		`{"resourceType":"Observation","id":"1",`+toAda+`,"performer":[{"reference":"PractitionerRole/r"}],"device":{"reference":"Device/d"}}`,
+		`{"resourceType":"PractitionerRole","id":"r","practitioner":{"reference":"Practitioner/a"},"organization":{"reference":"Organization/o"}}`,
+		`{"resourceType":"Practitioner","id":"a"}`, `{"resourceType":"Organization","id":"o","partOf":{"reference":"Organization/o2"}}`,
+		`{"resourceType":"Organization","id":"o2","partOf":{"reference":"Organization/o"}}`, `{"resourceType":"Device","id":"d"}`,
+		`{"resourceType":"Practitioner","id":"unlinked","qualification":[{"issuer":{"reference":"Organization/o3"}}]}`, `{"resourceType":"Organization","id":"o3"}`,
+		`{"resourceType":"Device","id":"hers","patient":{"reference":"Patient/p"}}`))
+	if p.Counts.Unlinked != 2 || p.Counts.Shown != 8 || p.Dangling != 0 {
+		t.Fatalf("%s %+v", list(p.Entries), p.Counts)
+	}
+	for _, e := range p.Entries {
+		want := Include
+		if e.ID == "gp-1" || e.ID == "gp-hers" {
+			want = Match
+		}
+		if e.Mode != want {
+			t.Errorf("%s is %s", e.ID, e.Mode)
+		}
+	}
+	if strings.Contains(string(find(t, p, "Practitioner", "gp-a").JSON), "/CodeSystem/section") {
+		t.Error("a Practitioner stands in no section")
+	}
+}
+
+func TestProvenanceOfTheCustodian(t *testing.T) {
+	p := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Observation","id":"1",`+toAda+`}`,
+		`{"resourceType":"Provenance","id":"a","target":[{"reference":"Observation/1"},{"reference":"Claim/1"}],"agent":[{"who":{"reference":"Practitioner/d"}}]}`,
+		`{"resourceType":"Provenance","id":"b","target":[{"reference":"Observation/gone"}],"agent":[{"who":{"reference":"Practitioner/d2"}}]}`,
+		`{"resourceType":"Provenance","id":"c","target":[{"reference":"Observation/1"}],"agent":[{"who":{"reference":"Patient/q"}}]}`,
+		`{"resourceType":"Practitioner","id":"d"}`, `{"resourceType":"Practitioner","id":"d2"}`))
+	if got := list(p.Entries); got != "Patient/gp-p Observation/gp-1 Practitioner/gp-d Provenance/gp-a" {
+		t.Errorf("got %s", got)
+	}
+	if p.Counts.Unlinked != 2 || p.Counts.Strangers != 1 {
+		t.Errorf("%+v", p.Counts)
+	}
+}
+
+func TestFilters(t *testing.T) {
+	day := func(s string) time.Time {
+		d, err := time.Parse(time.DateOnly, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	reply := replyOf(t,
+		`{"resourceType":"Observation","id":"old",`+toAda+`,"effectiveDateTime":"2010-01-01","meta":{"lastUpdated":"2025-01-01T00:00:00Z"},"performer":[{"reference":"Practitioner/d"}]}`,
+		`{"resourceType":"Observation","id":"new",`+toAda+`,"effectiveDateTime":"2020-01-01","meta":{"lastUpdated":"2020-01-01T00:00:00Z"}}`,
+		`{"resourceType":"Encounter","id":"long",`+toAda+`,"period":{"start":"2009-01-01"}}`,
+		`{"resourceType":"Condition","id":"undated",`+toAda+`,"meta":{"lastUpdated":"no date"},"encounter":{"reference":"Encounter/long"}}`,
+		`{"resourceType":"Practitioner","id":"d"}`)
+	for _, c := range []struct {
+		name, want string
+		f          Filter
+		filtered   int
+		unlinked   int
+		note       string
+	}{
+		{"none", "Patient/gp-p Observation/gp-new Observation/gp-old Encounter/gp-long Condition/gp-undated Practitioner/gp-d", Filter{}, 0, 0, ""},
+		{"types", "Patient/gp-p Observation/gp-new Observation/gp-old Practitioner/gp-d", Filter{Types: []string{"Observation"}}, 2, 0, ""},
+		{"a type that supports", "Patient/gp-p Practitioner/gp-d", Filter{Types: []string{"Practitioner"}}, 4, 0, ""},
+		{"Patient only", "Patient/gp-p", Filter{Types: []string{"Patient"}}, 4, 1, ""},
+		{"start", "Patient/gp-p Observation/gp-new Encounter/gp-long Condition/gp-undated", Filter{Start: day("2015-01-01")}, 1, 1, "marked undated: 1"},
+		{"end", "Patient/gp-p Observation/gp-old Encounter/gp-long Condition/gp-undated Practitioner/gp-d", Filter{End: day("2015-01-01")}, 1, 0, "marked undated: 1"},
+		{"since", "Patient/gp-p Observation/gp-old Encounter/gp-long Condition/gp-undated Practitioner/gp-d", Filter{Since: day("2024-01-01")}, 1, 0, "marked last-updated-unknown: 2"},
+	} {
+		req := request(t)
+		req.Filter = c.f
+		p := prepare(t, req, everything, reply)
+		if got := list(p.Entries); got != c.want || p.Counts.Filtered != c.filtered || p.Counts.Unlinked != c.unlinked || p.Status.State != record.Returned {
+			t.Errorf("%s: got %s %+v", c.name, got, p.Counts)
+		}
+		a := Assemble(req, []Prepared{p}, nil)
+		said := ""
+		for _, e := range a.Entries {
+			if e.Mode == Outcome {
+				said += string(e.JSON)
+			}
+		}
+		if c.note == "" && said != "" || !strings.Contains(said, c.note) {
+			t.Errorf("%s: said %s", c.name, said)
+		}
+		for _, e := range p.Entries {
+			if marked := strings.Contains(string(e.JSON), `"last-updated-unknown"`); marked != (c.name == "since" && (e.ID == "gp-long" || e.ID == "gp-undated")) {
+				t.Errorf("%s: %s marked %v", c.name, e.ID, marked)
+			}
+		}
+	}
+	// What is filtered out still has its id: the reference leads to it in another answer.
+	req := request(t)
+	req.Filter.Types = []string{"Condition"}
+	p := prepare(t, req, everything, reply)
+	if got := member(t, p, "Condition", "gp-undated", "encounter", "reference"); got != `"Encounter/gp-long"` || p.Dangling != 0 {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestNewIDs(t *testing.T) {
+	long := strings.Repeat("x", 61)
+	p := preparing{req: request(t), number: asked, reply: Reply{Custodian: custodian("gp", record.KindGP)}}
+	for _, c := range []struct {
+		id    string
+		plain bool
+	}{{"1", true}, {"a-b.C9", true}, {long, true}, {long + "x", false}, {"a_b", false}, {"a b", false}, {"é", false}, {"9990000018", false}, {"x-9990000026-y", false},
+		{"999-000-0018", false}, {"999.000.0018.1", false}, {"9990000019", true}, {"12345678901", true}} {
+		got := p.newID("Observation", c.id)
+		if plain := got == "gp-"+c.id; plain != c.plain || !legalID(got) || !plain && len(got) != len("gp-")+32 {
+			t.Errorf("%s became %s", c.id, got)
+		}
+		if got != p.newID("Observation", c.id) || !c.plain && got == p.newID("Condition", c.id) {
+			t.Errorf("%s is not told by its type and itself alone", c.id)
+		}
+	}
+	other := p
+	other.req.IDKey = []byte("another key")
+	if other.newID("Patient", asked) == p.newID("Patient", asked) {
+		t.Error("the key makes no difference")
+	}
+	other = p
+	other.reply.Custodian.Key = "acute"
+	if strings.TrimPrefix(other.newID("Patient", asked), "acute") == strings.TrimPrefix(p.newID("Patient", asked), "gp") {
+		t.Error("the custodian makes no difference")
+	}
+}
+
+func TestTheNHSNumberAsAnID(t *testing.T) {
+	p := prepare(t, request(t), everything, bare(t, "https://gp.example/fhir/Patient/9990000018 "+strings.Replace(ada, `"id":"p"`, `"id":"9990000018"`, 1),
+		`{"resourceType":"Observation","id":"obs-9990000018","subject":{"reference":"Patient/9990000018"}}`))
+	if p.Counts.Shown != 2 || strings.Contains(p.PatientID, asked) {
+		t.Fatalf("%s", list(p.Entries))
+	}
+	for _, e := range p.Entries {
+		if strings.Contains(e.FullURL, asked) || e.Type == "Observation" && strings.Contains(string(e.JSON), asked) {
+			t.Error("the number stands in an address")
+		}
+	}
+}
+
+func TestEntriesWithoutAnID(t *testing.T) {
+	texts := []string{`{"resourceType":"Observation",` + toAda + `,"identifier":[{"value":"no system"},{"system":"s","value":"1"}],"valueInteger":1}`,
+		`{"resourceType":"Observation",` + toAda + `,"valueInteger":2}`, `{"resourceType":"Observation",` + toAda + `,"identifier":[{"system":"s","value":"twice"}],"valueInteger":3}`,
+		`{"resourceType":"Observation",` + toAda + `,"identifier":[{"system":"s","value":"twice"}],"valueInteger":4}`, `{"resourceType":"Observation","id":"",` + toAda + `,"valueInteger":5}`,
+		`{"resourceType":"Observation",` + toAda + `,"valueInteger":2}`}
+	p := prepare(t, request(t), everything, replyOf(t, texts...))
+	if p.Counts.Shown != 6 || p.Counts.Folded != 1 || len(p.Status.Parts) != 0 {
+		t.Fatalf("%+v %v", p.Counts, p.Status.Parts)
+	}
+	ids := map[string]string{}
+	for _, e := range p.Entries {
+		if !legalID(e.ID) || ids[e.ID] != "" {
+			t.Errorf("id %s", e.ID)
+		}
+		if e.Type == "Observation" {
+			ids[e.ID] = member(t, p, "Observation", e.ID, "valueInteger")
+		}
+	}
+	// The same input gives the same ids; a changed one with a business identifier keeps its own.
+	texts[0] = strings.Replace(texts[0], `"valueInteger":1`, `"valueInteger":10`, 1)
+	again := prepare(t, request(t), everything, replyOf(t, texts...))
+	for _, e := range again.Entries {
+		if e.Type == "Observation" && (ids[e.ID] == "" || ids[e.ID]+"0" != member(t, again, "Observation", e.ID, "valueInteger") && ids[e.ID] != member(t, again, "Observation", e.ID, "valueInteger")) {
+			t.Errorf("%s is new", e.ID)
+		}
+	}
+}
+
+func TestCopies(t *testing.T) {
+	copyOf := func(updated, value string) string {
+		meta := ""
+		if updated != "" {
+			meta = `"meta":{"lastUpdated":"` + updated + `"},`
+		}
+		return `{"resourceType":"Observation","id":"1",` + meta + toAda + `,"valueString":"` + value + `"}`
+	}
+	const old, recent, none = "2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z", ""
+	texts := []string{copyOf(old, "old"), copyOf(recent, "new"), copyOf(none, "none"), copyOf(old, "old"), copyOf(recent, "new"),
+		`{"resourceType":"DiagnosticReport","id":"r",` + toAda + `,"result":[{"reference":"Observation/1"}]}`}
+	first := prepare(t, request(t), everything, replyOf(t, texts...))
+	if first.Counts.Folded != 2 || first.Counts.Shown != 5 || reasons(first.Status) != "conflicting-copies=2" || first.Status.State != record.ReturnedInPart || first.Alarm {
+		t.Fatalf("%+v %s", first.Counts, reasons(first.Status))
+	}
+	if got := member(t, first, "Observation", "gp-1", "valueString"); got != `"new"` {
+		t.Errorf("the id is kept by %s", got)
+	}
+	if got := member(t, first, "DiagnosticReport", "gp-r", "result"); got != `[{"reference":"Observation/gp-1"}]` {
+		t.Errorf("got %s", got)
+	}
+	for _, e := range first.Entries {
+		if tagged := strings.Contains(string(e.JSON), `{"system":"https://mycarerecord.example/CodeSystem/tag","code":"conflicting-copies"}`); tagged != (e.Type == "Observation") {
+			t.Errorf("%s tagged %v", e.ID, tagged)
+		}
+	}
+	// The order of arrival makes no difference, nor where nothing says which is later.
+	for _, set := range [][]string{texts, {copyOf(none, "a"), copyOf(none, "b"), copyOf(none, "c")}} {
+		backwards := make([]string, len(set))
+		for i := range set {
+			backwards[len(set)-1-i] = set[i]
+		}
+		a, b := prepare(t, request(t), everything, replyOf(t, set...)), prepare(t, request(t), everything, replyOf(t, backwards...))
+		if list(a.Entries) != list(b.Entries) || a.Digest != b.Digest {
+			t.Errorf("%s\n%s", list(a.Entries), list(b.Entries))
+		}
+	}
+	// A copy about somebody else is dropped, and references lead to the one that stays.
+	strange := strings.Replace(copyOf(recent, "strange"), "Patient/p", "Patient/q", 1)
+	for _, set := range [][]string{{strange, texts[0], texts[5]}, {texts[0], strange, texts[5]}, {strange, strange, texts[0], texts[5]}} {
+		p := prepare(t, request(t), everything, replyOf(t, set...))
+		if p.Counts.Strangers != 1 || member(t, p, "Observation", "gp-1", "valueString") != `"old"` || member(t, p, "DiagnosticReport", "gp-r", "result") != `[{"reference":"Observation/gp-1"}]` {
+			t.Errorf("%s %+v", list(p.Entries), p.Counts)
+		}
+	}
+}
+
+func TestAnIDThatIsMadeToCollideIsRefused(t *testing.T) {
+	p := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Observation",`+toAda+`}`))
+	made := ""
+	for _, e := range p.Entries {
+		if e.Type == "Observation" {
+			made = strings.TrimPrefix(e.ID, "gp-")
+		}
+	}
+	if _, err := Prepare(request(t), everything, replyOf(t, `{"resourceType":"Observation",`+toAda+`}`, `{"resourceType":"Observation","id":"`+made+`",`+toAda+`}`)); !errors.Is(err, ErrMalformed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMeta(t *testing.T) {
+	const source, gp = `"source":"https://mycarerecord.example/custodian/gp"`, `{"system":"https://mycarerecord.example/CodeSystem/custodian","code":"gp"},` +
+		`{"system":"https://mycarerecord.example/CodeSystem/section","code":"history"},{"system":"https://mycarerecord.example/CodeSystem/time","code":"undated"}`
+	const moved = `{"url":"https://mycarerecord.example/StructureDefinition/original-source","valueUri":"urn:x#\u00e9"}`
+	for _, c := range []struct{ name, before, after string }{
+		{"none", ``, `"meta":{` + source + `,"tag":[` + gp + `]},`},
+		{"empty", `"meta":{},`, `"meta":{"tag":[` + gp + `],` + source + `},`},
+		{"kept members", `"meta" : { "versionId":"3", "lastUpdated":"2020-01-01T00:00:00.000+00:00" ,"profile":["p"],"security":[{"code":"R"}]},`,
+			`"meta" : {"tag":[` + gp + `],` + source + `, "versionId":"3", "lastUpdated":"2020-01-01T00:00:00.000+00:00" ,"profile":["p"],"security":[{"code":"R"}]},`},
+		{"tags", `"meta":{"tag":[ {"code":"x"}]},`, `"meta":{` + source + `,"tag":[` + gp + `, {"code":"x"}]},`},
+		{"empty tags", `"meta":{"tag":[ ]},`, `"meta":{` + source + `,"tag":[` + gp + ` ]},`},
+		{"source", `"meta":{"source":"urn:x#\u00e9"},`, `"meta":{"tag":[` + gp + `],"extension":[` + moved + `],` + source + `},`},
+		{"source and extension", `"meta":{"extension":[{"url":"u","valueCode":"c"}],"source" : "urn:x#\u00e9"},`,
+			`"meta":{"tag":[` + gp + `],"extension":[` + moved + `,{"url":"u","valueCode":"c"}],"source" : "https://mycarerecord.example/custodian/gp"},`},
+	} {
+		p := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Observation","id":"1",`+c.before+toAda+`}`))
+		want := `{"resourceType":"Observation","id":"gp-1",` + c.after + `"subject":{"reference":"Patient/gp-p"}}`
+		if got := string(find(t, p, "Observation", "gp-1").JSON); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", c.name, got, want)
+		}
+	}
+	// Wherever id and resourceType stand, and whatever comes first.
+	p := prepare(t, request(t), everything, replyOf(t, "{\n  \"meta\": {},\n  \"id\": \"1\",\n  "+toAda+",\n  \"resourceType\": \"Observation\"\n}"))
+	if got := tree(t, find(t, p, "Observation", "gp-1").JSON).(map[string]any); got["id"] != "gp-1" || len(got["meta"].(map[string]any)) != 2 {
+		t.Errorf("%v", got)
+	}
+}

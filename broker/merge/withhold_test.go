@@ -1,0 +1,263 @@
+package merge
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+const depression = `{"resourceType":"Condition","id":"secret-condition",` + toAda + `,"identifier":[{"system":"urn:s","value":"secret-number"}],"code":{"text":"Major depression, secret-text"}}`
+
+const maskJSON = `{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}`
+
+func without(sections ...record.Section) Rules {
+	return Rules{Permitted: record.AllSections.Without(record.SectionsOf(sections...))}
+}
+
+// member returns the JSON of a member of an entry, for comparison.
+func member(t *testing.T, p Prepared, typ, id string, keys ...string) string {
+	t.Helper()
+	return string(parsed(t, string(find(t, p, typ, id).JSON)).At(keys...).Raw())
+}
+
+func TestReferencesToWithheldEntriesAreMasked(t *testing.T) {
+	const ref = `{"reference":"Condition/secret-condition","display":"secret-display"}`
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression,
+		`{"resourceType":"Encounter","id":"e",`+toAda+`,"diagnosis":[{"condition":`+ref+`,"rank":1}], "reasonReference" : [ `+ref+` , {"reference":"Observation/o"} ]}`,
+		`{"resourceType":"Observation","id":"o",`+toAda+`,"extension":[{"url":"u","valueReference":{"reference":"https://gp.example/fhir/Condition/secret-condition/_history/2","type":"Condition"}}]}`,
+		`{"resourceType":"MedicationRequest","id":"m",`+toAda+`,"reasonReference":[{"identifier":{"system":"urn:s","value":"secret-number"},"display":"secret-display"}]}`,
+		`{"resourceType":"MedicationStatement","id":"c",`+toAda+`,"contained":[{"resourceType":"Observation","id":"in","focus":[`+ref+`]}],"derivedFrom":[{"reference":"#in"}]}`,
+		`{"resourceType":"Provenance","id":"all","target":[`+ref+`],"recorded":"2020-01-01T00:00:00Z","agent":[{"who":{"display":"secret-agent"}}]}`,
+		`{"resourceType":"Provenance","id":"some","target":[`+ref+`,{"reference":"Encounter/e"}]}`,
+		`{"resourceType":"Basic","id":"uri",`+toAda+`,"extension":[{"url":"u","valueUri":"Condition/secret-condition"}]}`,
+		`{"resourceType":"Task","id":"chain","for":{"reference":"Patient/p"},"instantiatesUri":"https://gp.example/fhir/Basic/uri"}`,
+		`{"resourceType":"DocumentReference","id":"d",`+toAda+`,"content":[{"attachment":{"url":"Condition/secret-condition","title":"secret-title"}}]}`))
+	for _, c := range []struct {
+		typ, id, want string
+		path          []string
+	}{
+		{"Encounter", "gp-e", maskJSON, []string{"diagnosis", "condition"}},
+		{"Encounter", "gp-e", `[ ` + maskJSON + ` , {"reference":"Observation/gp-o"} ]`, []string{"reasonReference"}},
+		{"Observation", "gp-o", `[{"url":"u","valueReference":` + maskJSON + `}]`, []string{"extension"}},
+		{"MedicationRequest", "gp-m", `[` + maskJSON + `]`, []string{"reasonReference"}},
+		{"MedicationStatement", "gp-c", `[` + maskJSON + `]`, []string{"contained", "focus"}},
+		{"MedicationStatement", "gp-c", `[{"reference":"#in"}]`, []string{"derivedFrom"}},
+		{"Provenance", "gp-some", `[` + maskJSON + `,{"reference":"Encounter/gp-e"}]`, []string{"target"}},
+		{"DocumentReference", "gp-d", maskJSON, []string{"content", "attachment"}},
+	} {
+		if got := member(t, p, c.typ, c.id, c.path...); got != c.want {
+			t.Errorf("%s %v: got %s, want %s", c.id, c.path, got, c.want)
+		}
+	}
+	for _, gone := range [][2]string{{"Provenance", "gp-all"}, {"Basic", "gp-uri"}, {"Task", "gp-chain"}, {"Condition", "gp-secret-condition"}} {
+		if has(p, gone[0], gone[1]) {
+			t.Errorf("%s is shown", gone[1])
+		}
+	}
+	if p.Counts.Withheld != 4 {
+		t.Errorf("%+v", p.Counts)
+	}
+	whole := string(bundle(t, Assemble(request(t), []Prepared{p}, nil), BundleMeta{}))
+	if i := strings.Index(whole, "secret"); i >= 0 {
+		t.Errorf("left: …%s…", whole[max(0, i-80):i+40])
+	}
+}
+
+func TestLinesOfListsAndCompositionsGo(t *testing.T) {
+	const gone, stays = `{"reference":"Condition/secret-condition"}`, `{"reference":"Observation/o"}`
+	const kept = `{"reference":"Observation/gp-o"}`
+	for _, c := range []struct{ name, before, after string }{
+		{"first line", `{"entry":[{"item":GONE,"flag":{"text":"secret"}}, {"item":STAYS}]}`, `{"entry":[{"item":KEPT}]}`},
+		{"last line", `{"entry":[ {"item":STAYS} ,{"item":GONE} ]}`, `{"entry":[ {"item":KEPT} ]}`},
+		{"lines between", `{"entry":[{"item":STAYS},{"item":GONE},{"item":GONE},{"item":STAYS}]}`, `{"entry":[{"item":KEPT},{"item":KEPT}]}`},
+		{"first lines", `{"entry":[{"item":GONE},{"item":GONE},{"item":STAYS}]}`, `{"entry":[{"item":KEPT}]}`},
+		{"all lines", `{"mode":"working","entry":[{"item":GONE},{"item":GONE}],"title":"x"}`, `{"mode":"working","title":"x"}`},
+		{"all lines of a list that ends with them", `{"mode":"working","entry":[{"item":GONE}]}`, `{"mode":"working"}`},
+		{"one line that is no array is masked", `{"mode":"working","entry":{"item":GONE}}`, `{"mode":"working","entry":{"item":` + maskJSON + `}}`},
+	} {
+		fill := strings.NewReplacer("GONE", gone, "STAYS", stays, "KEPT", kept)
+		text := `{"resourceType":"List","id":"l",` + toAda + `,` + strings.TrimPrefix(fill.Replace(c.before), "{")
+		p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, `{"resourceType":"Observation","id":"o",`+toAda+`}`, text))
+		got := string(find(t, p, "List", "gp-l").JSON)
+		if want := strings.TrimPrefix(fill.Replace(c.after), "{"); !strings.HasSuffix(got, `,`+want) || strings.Contains(got, "secret") {
+			t.Errorf("%s: got %s, want …%s", c.name, got, want)
+		}
+		parsed(t, got)
+	}
+	for _, c := range []struct{ name, before, after string }{
+		{"a line", `[{"title":"A","entry":[GONE,STAYS]}]`, `[{"title":"A","entry":[KEPT]}]`},
+		{"all lines of a section, which goes", `[{"title":"secret A","entry":[GONE]},{"title":"B","entry":[STAYS]}]`, `[{"title":"B","entry":[KEPT]}]`},
+		{"all lines of a section with text, which stays", `[{"title":"A","text":{"div":"x"},"entry":[GONE]}]`, `[{"title":"A","text":{"div":"x"}}]`},
+		{"a section within", `[{"title":"A","section":[{"title":"secret B","entry":[GONE]},{"title":"C","entry":[STAYS,GONE]}]}]`, `[{"title":"A","section":[{"title":"C","entry":[KEPT]}]}]`},
+		{"sections that are empty then", `[{"title":"secret A","section":[{"title":"secret B","entry":[GONE]}]},{"title":"C"}]`, `[{"title":"C"}]`},
+		{"a section that was empty stays", `[{"title":"A"},{"title":"secret","entry":[GONE]}]`, `[{"title":"A"}]`},
+		{"focus is masked, not a line", `[{"title":"A","focus":GONE,"text":{"div":"x"}}]`, `[{"title":"A","focus":` + maskJSON + `,"text":{"div":"x"}}]`},
+	} {
+		fill := strings.NewReplacer("GONE", gone, "STAYS", stays, "KEPT", kept)
+		for _, id := range []string{`"id":"l",`, ``} {
+			text := `{"resourceType":"Composition",` + id + toAda + `,"identifier":{"system":"urn:c","value":"1"},"section":` + fill.Replace(c.before) + `}`
+			p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, `{"resourceType":"Observation","id":"o",`+toAda+`}`, text))
+			for _, e := range p.Entries {
+				if e.Type == "Composition" {
+					if got := string(parsed(t, string(e.JSON)).Get("section").Raw()); got != fill.Replace(c.after) {
+						t.Errorf("%s: got %s, want %s", c.name, got, fill.Replace(c.after))
+					}
+				}
+			}
+			if p.Counts.Shown != 3 {
+				t.Errorf("%s: %s", c.name, list(p.Entries))
+			}
+		}
+	}
+	// Sections all gone, directly after the member where we put our own.
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression,
+		`{`+toAda+`,"resourceType":"Composition","section":[{"title":"secret","entry":[`+gone+`]}]}`))
+	for _, e := range p.Entries {
+		parsed(t, string(e.JSON))
+		if strings.Contains(string(e.JSON), "secret") {
+			t.Errorf("%s", e.JSON)
+		}
+	}
+	// A List within another resource.
+	p = prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, `{"resourceType":"Observation","id":"o",`+toAda+`}`,
+		`{"resourceType":"CarePlan","id":"l",`+toAda+`,"contained":[{"resourceType":"List","id":"in","entry":[{"item":`+gone+`},{"item":`+stays+`}]}]}`))
+	if got := member(t, p, "CarePlan", "gp-l", "contained", "entry"); got != `[{"item":`+kept+`}]` {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestAContainerOfWithheldContentIsWithheldWhole(t *testing.T) {
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t,
+		`{"resourceType":"MedicationRequest","id":"1",`+toAda+`,"contained":[{"resourceType":"Condition","id":"c","code":{"text":"Anxiety"}}]}`))
+	if has(p, "MedicationRequest", "gp-1") || p.Counts.Withheld != 1 {
+		t.Errorf("%s", list(p.Entries))
+	}
+}
+
+func TestCopiesAreWithheldTogether(t *testing.T) {
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, strings.Replace(depression, "Major depression, secret-text", "Cough", 1)))
+	if len(p.Entries) != 1 || p.Counts.Withheld != 2 {
+		t.Errorf("%s %+v", list(p.Entries), p.Counts)
+	}
+}
+
+func TestWithheldCountsAreToldOnlyWhereTheyMay(t *testing.T) {
+	reply := replyOf(t, depression, `{"resourceType":"MedicationRequest","id":"1",`+toAda+`}`)
+	rules := without(record.MentalHealth, record.Ambulance)
+	p := prepare(t, request(t), rules, reply)
+	if got := reasons(p.Status); got != "withheld:ambulance withheld:mental-health" {
+		t.Errorf("got %s", got)
+	}
+	if p.Status.Received != 0 || p.Status.Shown != 2 || p.Status.State != record.ReturnedInPart {
+		t.Errorf("%+v", p.Status)
+	}
+	same := prepare(t, request(t), rules, replyOf(t, `{"resourceType":"MedicationRequest","id":"1",`+toAda+`}`))
+	if reasons(same.Status) != reasons(p.Status) {
+		t.Errorf("the parts tell whether there was something: %s", reasons(same.Status))
+	}
+	rules.TellCounts = true
+	p = prepare(t, request(t), rules, reply)
+	if got := reasons(p.Status); got != "withheld:ambulance withheld:mental-health=1" || p.Status.Received != 3 {
+		t.Errorf("got %s, received %d", got, p.Status.Received)
+	}
+	// Nothing left to show: withheld, and no sign of how much.
+	p = prepare(t, request(t), Rules{}, reply)
+	if p.Status.State != record.Withheld || p.Status.Received != 0 || len(p.Entries) != 0 || p.PatientID != "" || p.Counts.Withheld != 3 {
+		t.Errorf("%+v %+v", p.Status, p.Counts)
+	}
+}
+
+func TestAWithheldPatientIsMaskedEverywhere(t *testing.T) {
+	p := prepare(t, request(t), without(record.Demographics), replyOf(t, `{"resourceType":"Observation","id":"1",`+toAda+`}`))
+	if p.PatientID != "" || len(p.Entries) != 1 {
+		t.Fatalf("%s", list(p.Entries))
+	}
+	if got := member(t, p, "Observation", "gp-1", "subject"); got != maskJSON {
+		t.Errorf("got %s", got)
+	}
+	a := Assemble(request(t), []Prepared{p}, nil)
+	for _, e := range a.Entries {
+		if e.Type == "Provenance" && !strings.Contains(string(e.JSON), `"target":[{"reference":"Patient/handle"}]`) {
+			t.Errorf("%s", e.JSON)
+		}
+		if e.Type == "Patient" && strings.Contains(string(e.JSON), "link") {
+			t.Errorf("%s", e.JSON)
+		}
+	}
+}
+
+func TestThePatientEnteredFence(t *testing.T) {
+	labelled := func(code string) string {
+		security := ""
+		if code != "" {
+			security = `"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"` + code + `"}]},`
+		}
+		return `{"resourceType":"AllergyIntolerance","id":"1",` + security + `"patient":{"reference":"Patient/p"},"asserter":{"reference":"Patient/p"}}`
+	}
+	for _, c := range []struct {
+		name  string
+		rules Rules
+		own   bool // the person's own view
+		label string
+		shown bool
+	}{
+		{"asserted by the person, recorded by a clinician", Rules{}, false, "", true},
+		{"patient-entered source, clinician's view", Rules{PatientEntered: true}, false, "", false},
+		{"patient-entered source, own view", Rules{PatientEntered: true}, true, "", true},
+		{"PATAST where labels count", Rules{LabelsEntered: true}, false, "PATAST", false},
+		{"PATAST where labels count, own view", Rules{LabelsEntered: true}, true, "PATAST", true},
+		{"PATAST where they do not", Rules{}, false, "PATAST", true},
+		{"NOPAT, own view", Rules{}, true, "NOPAT", false},
+		{"NOPAT, clinician's view", Rules{}, false, "NOPAT", true},
+		{"no label where labels are used, own view", Rules{LabelsNoPatient: true}, true, "", false},
+		{"a label where labels are used, own view", Rules{LabelsNoPatient: true}, true, "N", true},
+		{"no label where labels are used, clinician's view", Rules{LabelsNoPatient: true}, false, "", true},
+	} {
+		req := request(t)
+		req.PatientView = c.own
+		c.rules.Permitted = record.AllSections
+		patient := strings.Replace(ada, `"id":"p",`, `"id":"p","meta":{"security":[{"code":"N"}]},`, 1)
+		p := prepare(t, req, c.rules, bare(t, patient, labelled(c.label)))
+		if has(p, "AllergyIntolerance", "gp-1") != c.shown {
+			t.Errorf("%s: %s", c.name, list(p.Entries))
+		}
+		if !c.shown && !strings.Contains(reasons(p.Status), record.PartWithheld) {
+			t.Errorf("%s: not said: %s", c.name, reasons(p.Status))
+		}
+	}
+	// A label in a contained resource, or on a document, counts for the whole.
+	req := request(t)
+	req.PatientView = true
+	p := prepare(t, req, everything, replyOf(t, `{"resourceType":"Observation","id":"1",`+toAda+`,"contained":[{"resourceType":"Observation","id":"c","meta":{"security":[{"code":"NOPAT"}]}}]}`,
+		`{"resourceType":"DocumentReference","id":"2",`+toAda+`,"securityLabel":[{"coding":[{"code":"NOPAT"}]}]}`))
+	if len(p.Entries) != 1 {
+		t.Errorf("%s", list(p.Entries))
+	}
+}
+
+func TestExcludedCodesAreWithheldAndNeverDescribed(t *testing.T) {
+	rules := Rules{Permitted: record.AllSections, Excluded: []Code{{"http://snomed.info/sct", "111"}, {"", "LOCAL"}}}
+	p := prepare(t, request(t), rules, replyOf(t,
+		`{"resourceType":"Condition","id":"1",`+toAda+`,"code":{"coding":[{"system":"http://snomed.info/sct","code":"111"}]}}`,
+		`{"resourceType":"Condition","id":"2",`+toAda+`,"code":{"coding":[{"system":"http://other","code":"111"}]}}`,
+		`{"resourceType":"Observation","id":"3",`+toAda+`,"component":[{"code":{"coding":[{"code":"LOCAL","system":"x"}]}}]}`,
+		`{"resourceType":"Observation","id":"4",`+toAda+`,"hasMember":[{"reference":"Observation/3"}],"note":[{"text":"111 LOCAL"}]}`))
+	if got := list(p.Entries); got != "Patient/gp-p Condition/gp-2 Observation/gp-4" {
+		t.Errorf("got %s", got)
+	}
+	if got := reasons(p.Status); got != "withheld" || p.Counts.Withheld != 2 {
+		t.Errorf("got %s %+v", got, p.Counts)
+	}
+	if got := member(t, p, "Observation", "gp-4", "hasMember"); got != `[`+maskJSON+`]` {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestReferencesToStrangersAreMasked(t *testing.T) {
+	p := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Observation","id":"s","subject":{"reference":"Patient/q"}}`,
+		`{"resourceType":"Observation","id":"1",`+toAda+`,"derivedFrom":[{"reference":"Observation/s","display":"somebody's"}]}`))
+	if got := member(t, p, "Observation", "gp-1", "derivedFrom"); got != `[`+maskJSON+`]` {
+		t.Errorf("got %s", got)
+	}
+}
