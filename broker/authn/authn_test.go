@@ -110,6 +110,7 @@ func testConfig() Config {
 		Clients: []Client{
 			{ID: "demo-engine", Organisations: []record.ODSCode{"X9B01"}, Keys: jwks(jwk("e1", "ES256", k.engine.Public()))},
 			{ID: "demo-other", Organisations: []record.ODSCode{"X9C01"}, Keys: jwks(jwk("e1", "ES256", k.other.Public()))},
+			{ID: "demo-rsa", Organisations: []record.ODSCode{"X9B01"}, Keys: jwks(jwk("r1", "", k.rsa.Public()))},
 			{ID: "epr-b", Organisations: []record.ODSCode{"X9B01"}},
 		},
 	}
@@ -656,6 +657,13 @@ func TestActingPerson(t *testing.T) {
 			}
 		})
 	}
+	t.Run("an algorithm that suits the key and is not among those fixed", func(t *testing.T) {
+		tok := token(plainHeader, with(systemClaims(), object{"sub": "demo-rsa", "client_id": "demo-rsa"}))
+		got, err := verify(t, v, tok, compact(`{"alg":"RS256","kid":"r1"}`, text(with(actingClaims(), object{"iss": "demo-rsa"})), k.rsa))
+		if err != nil || !errors.Is(got.Problem, ErrActingPerson) {
+			t.Errorf("got %v, problem %v; want it refused", err, got.Problem)
+		}
+	})
 	t.Run("used twice", func(t *testing.T) {
 		once := sign(actingClaims())
 		if got, err := verify(t, v, system, once); err != nil || got.Problem != nil {

@@ -127,6 +127,9 @@ func TestRotationAndOutage(t *testing.T) {
 		ask(0, "k1", nil)
 		set(true, false)
 		ask(11*time.Minute, "k1", nil)                              // fetched again in the background, in vain
+		if got := keys.fetches.Load(); got != 2 {
+			t.Errorf("%d fetches when keys were no longer fresh, want 2", got)
+		}
 		ask(11*time.Minute+time.Second, "k1", nil)                  // the old keys serve
 		ask(11*time.Minute+2*time.Second, "k2", ErrKeysUnavailable) // who knows whether k2 is there by now
 		before := keys.fetches.Load()

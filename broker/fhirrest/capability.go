@@ -39,15 +39,19 @@ func capabilityStatement(cfg Config) []byte {
 		Implementation: &fhir.CapabilityStatementImplementation{Description: "Shared care record broker", Url: text(cfg.Base)},
 		Rest: []fhir.CapabilityStatementRest{{
 			Mode: fhir.RestfulCapabilityModeServer,
-			Documentation: text("Every request states its purpose in X-Purpose-Of-Use (TREAT, ETREAT, BTG, PATRQT), the permission to view in X-Permission-To-View, " +
-				"and may state the relationship in X-Care-Relationship; BTG takes X-Break-Glass-Reason. Answers carry an access receipt in X-Access-Receipt. " +
-				"Paging is not supported: an answer is whole. Prefer: handling=strict refuses parameters that are not supported; otherwise they are ignored, and named in the answer."),
-			Security: &fhir.CapabilityStatementRestSecurity{Cors: &no, Description: text("An access token (RFC 9068) of a configured issuer as Authorization: Bearer. A system names the person it acts for in X-Acting-Person."),
+			Documentation: text("Every request states its purpose in X-Purpose-Of-Use (TREAT, ETREAT, BTG, PATRQT), the permission to view in " +
+				"X-Permission-To-View, and may state the relationship in X-Care-Relationship; BTG takes X-Break-Glass-Reason. Answers carry an access receipt in " +
+				"X-Access-Receipt. Paging is not supported: an answer is whole. Prefer: handling=strict refuses parameters that are not supported; " +
+				"otherwise they are ignored, and named in the answer."),
+			Security: &fhir.CapabilityStatementRestSecurity{Cors: &no,
+				Description: text("An access token (RFC 9068) of a configured issuer as Authorization: Bearer. A system names the person it acts for in " +
+					"X-Acting-Person."),
 				Service: []fhir.CodeableConcept{{Coding: []fhir.Coding{{System: text("http://terminology.hl7.org/CodeSystem/restful-security-service"), Code: text("OAuth")}}}}},
 			Resource: []fhir.CapabilityStatementRestResource{{
 				Type: fhir.ResourceTypePatient,
 				Interaction: []fhir.CapabilityStatementRestResourceInteraction{
-					{Code: fhir.TypeRestfulInteractionRead, Documentation: text("By the id that a search returned: the demographics of one person.")},
+					{Code: fhir.TypeRestfulInteractionRead, Documentation: text("By the id that a search returned: the demographics of one person. " +
+						"X-Answer-Complete: false says that a custodian is missing; a search says which.")},
 					{Code: fhir.TypeRestfulInteractionSearchType, Documentation: text("By GET and by POST; by POST the NHS number stays out of the address.")},
 				},
 				Versioning: &noVersion, ReadHistory: &no, UpdateCreate: &no, ConditionalCreate: &no, ConditionalRead: &notConditional, ConditionalUpdate: &no,

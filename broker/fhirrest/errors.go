@@ -31,11 +31,14 @@ var kinds = map[broker.Kind]struct {
 	code   fhir.IssueType
 	text   string
 }{
-	broker.Invalid:    {http.StatusBadRequest, fhir.IssueTypeValue, "A part of the request cannot be accepted."},
-	broker.Suppressed: {http.StatusForbidden, fhir.IssueTypeSuppressed, "The person has chosen not to share this record. Each organisation can be asked itself, where that is right."},
-	broker.Forbidden:  {http.StatusForbidden, fhir.IssueTypeForbidden, "The request is refused."},
-	broker.NotFound:   {http.StatusNotFound, fhir.IssueTypeNotFound, "No record can be shown for this request. Trace the person again with the demographics service before concluding that there is none."},
-	broker.Transient:  {http.StatusServiceUnavailable, fhir.IssueTypeTransient, "The record cannot be shown at this moment. Nothing follows from that about what is held. Try again."},
+	broker.Invalid: {http.StatusBadRequest, fhir.IssueTypeValue, "A part of the request cannot be accepted."},
+	broker.Suppressed: {http.StatusForbidden, fhir.IssueTypeSuppressed,
+		"The person has chosen not to share this record. Each organisation can be asked itself, where that is right."},
+	broker.Forbidden: {http.StatusForbidden, fhir.IssueTypeForbidden, "The request is refused."},
+	broker.NotFound: {http.StatusNotFound, fhir.IssueTypeNotFound,
+		"No record can be shown for this request. Trace the person again with the demographics service before concluding that there is none."},
+	broker.Transient: {http.StatusServiceUnavailable, fhir.IssueTypeTransient,
+		"The record cannot be shown at this moment. Nothing follows from that about what is held. Try again."},
 	broker.Overloaded: {http.StatusServiceUnavailable, fhir.IssueTypeTransient, "Too much is being asked at this moment. Try again."},
 	broker.OutOfTime:  {http.StatusServiceUnavailable, fhir.IssueTypeTimeout, "There was too little time left to ask anybody. Try again."},
 	broker.UseStream:  {http.StatusServiceUnavailable, fhir.IssueTypeTooCostly, "The answer is too large for this way of asking."},
@@ -129,21 +132,27 @@ func unauthenticated(err error) *problem {
 	return p
 }
 
-func throttled(after time.Duration) *problem {
-	return &problem{status: http.StatusTooManyRequests, retryAfter: after, issues: []fhir.OperationOutcomeIssue{issue(fhir.IssueSeverityError, fhir.IssueTypeThrottled, "Too many requests by this user. Wait, then ask again.")}}
+// refusal is a problem of one issue. text says what to do and never repeats what was given.
+func refusal(status int, severity fhir.IssueSeverity, code fhir.IssueType, text string) *problem {
+	return &problem{status: status, issues: []fhir.OperationOutcomeIssue{issue(severity, code, text)}}
 }
 
-// bad is a request that cannot be read. text says what to give and never repeats what was given.
+func throttled(after time.Duration) *problem {
+	p := refusal(http.StatusTooManyRequests, fhir.IssueSeverityError, fhir.IssueTypeThrottled, "Too many requests by this user. Wait, then ask again.")
+	p.retryAfter = after
+	return p
+}
+
 func bad(code fhir.IssueType, text string) *problem {
-	return &problem{status: http.StatusBadRequest, issues: []fhir.OperationOutcomeIssue{issue(fhir.IssueSeverityError, code, text)}}
+	return refusal(http.StatusBadRequest, fhir.IssueSeverityError, code, text)
 }
 
 func notSupported(status int, text string) *problem {
-	return &problem{status: status, issues: []fhir.OperationOutcomeIssue{issue(fhir.IssueSeverityError, fhir.IssueTypeNotSupported, text)}}
+	return refusal(status, fhir.IssueSeverityError, fhir.IssueTypeNotSupported, text)
 }
 
 func notFoundHere(text string) *problem {
-	return &problem{status: http.StatusNotFound, issues: []fhir.OperationOutcomeIssue{issue(fhir.IssueSeverityError, fhir.IssueTypeNotFound, text)}}
+	return refusal(http.StatusNotFound, fhir.IssueSeverityError, fhir.IssueTypeNotFound, text)
 }
 
 func notAllowed(methods []string) *problem {
@@ -153,5 +162,5 @@ func notAllowed(methods []string) *problem {
 }
 
 func internal() *problem {
-	return &problem{status: http.StatusInternalServerError, issues: []fhir.OperationOutcomeIssue{issue(fhir.IssueSeverityFatal, fhir.IssueTypeException, "The service failed. Nothing of a record was shown.")}}
+	return refusal(http.StatusInternalServerError, fhir.IssueSeverityFatal, fhir.IssueTypeException, "The service failed. Nothing of a record was shown.")
 }

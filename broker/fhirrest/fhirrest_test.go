@@ -568,7 +568,7 @@ func TestLimits(t *testing.T) {
 
 func TestRequestID(t *testing.T) {
 	k := newKit(t)
-	const uuid = "0f8fad5b-d9cb-469f-a165-709990000018" // ends in ten digits that look like an NHS number
+	const uuid = "0f8fad5b-d9cb-469f-a165-ab9990000018" // ends in ten digits that look like an NHS number
 	for given, kept := range map[string]bool{"req-1": true, uuid: true, strings.Repeat("a", 64): true, strings.Repeat("a", 65): false, "": false, "a b": false, "a/b": false,
 		"<script>": false, ada: false, "x" + ada: false, "ä": false, "a\x00": false} {
 		r := k.ask("GET", "/fhir/metadata", "")
@@ -708,6 +708,39 @@ func (w *panicWriter) Write(b []byte) (int, error) {
 	panic("half way")
 }
 
+// TestHalfAnAnswerIsCutOff: a body that could not be written whole must not end like one that was, packed or not.
+func TestHalfAnAnswerIsCutOff(t *testing.T) {
+	for _, encoding := range []string{"identity", "gzip"} {
+		k := newKit(t)
+		k.broker.answer = func(broker.Request) (*broker.Result, error) {
+			r := wholeAnswer()
+			r.Answer.Entries[1].JSON = []byte(`{"resourceType":"Observation","note":"` + strings.Repeat("long ", 1000) + `"}`)
+			return r, nil
+		}
+		cut := func() (v any) {
+			defer func() { v = recover() }()
+			k.h.ServeHTTP(&brokenWriter{ResponseWriter: httptest.NewRecorder()}, k.ask("GET", everything(t, ada), "", "Accept-Encoding: "+encoding))
+			return nil
+		}()
+		if cut != http.ErrAbortHandler {
+			t.Errorf("%s: got %v, want the connection cut", encoding, cut)
+		}
+	}
+}
+
+// brokenWriter takes a few bytes and then no more, as a caller who leaves.
+type brokenWriter struct {
+	http.ResponseWriter
+	taken int
+}
+
+func (w *brokenWriter) Write(b []byte) (int, error) {
+	if w.taken += len(b); w.taken > 100 {
+		return 0, io.ErrClosedPipe
+	}
+	return w.ResponseWriter.Write(b)
+}
+
 func TestACallerWhoLeftGetsNothing(t *testing.T) {
 	k := newKit(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -752,7 +785,7 @@ func FuzzReadParameters(f *testing.F) {
 }
 
 func FuzzPaths(f *testing.F) {
-	for _, s := range []string{"/fhir", "/fhir/Patient/x/$everything", "/fhir//Patient", "/fhir/Patient/..%2f", "/fhir/Patient;a/b", "/fhirx/Patient", "/fhir/%24"} {
+	for _, s := range []string{"/fhir", "/fhir/Patient/x/$everything", "/fhir//Patient", "/fhir/Patient/..%2f", "/fhir/Patient/..", "/fhir/./metadata", "/fhir/%2e%2e/x", "/fhir/Patient;a/b", "/fhirx/Patient", "/fhir/%24"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, path string) {

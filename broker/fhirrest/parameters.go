@@ -23,9 +23,7 @@ func (x *exchange) body() ([]byte, *problem) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		p := bad(fhir.IssueTypeTooLong, "The body is too long: at most 64 KiB.")
-		p.status = http.StatusRequestEntityTooLarge
-		return nil, p
+		return nil, refusal(http.StatusRequestEntityTooLarge, fhir.IssueSeverityError, fhir.IssueTypeTooLong, "The body is too long: at most 64 KiB.")
 	case err != nil:
 		return nil, bad(fhir.IssueTypeStructure, "The body broke off.")
 	}
@@ -58,9 +56,7 @@ func (x *exchange) parameters() (url.Values, *problem) {
 // readParameters reads a Parameters resource as names and texts. Names and values that are read in two ways by two readers are refused.
 func readParameters(raw []byte) (url.Values, *problem) {
 	broken := func(text string) (url.Values, *problem) {
-		p := bad(fhir.IssueTypeStructure, text)
-		p.issues[0].Severity = fhir.IssueSeverityFatal
-		return nil, p
+		return nil, refusal(http.StatusBadRequest, fhir.IssueSeverityFatal, fhir.IssueTypeStructure, text)
 	}
 	root, ok := readJSON(raw)
 	if !ok {

@@ -87,9 +87,11 @@ func readPatient(handle string) func(*exchange) *problem {
 
 // withheldWhole is the answer to a read where all that there is, is withheld: a search answers the same with a Bundle without matches.
 func (h *handler) withheldWhole(result *broker.Result) *problem {
-	first := issue(fhir.IssueSeverityError, fhir.IssueTypeSuppressed, "There is nothing that may be shown here. Each organisation can be asked itself, where that is right.")
-	return &problem{status: http.StatusForbidden, receipt: result.Receipt,
-		issues: append([]fhir.OperationOutcomeIssue{first}, h.custodianIssues(result.Answer.Statuses)...)}
+	p := refusal(http.StatusForbidden, fhir.IssueSeverityError, fhir.IssueTypeSuppressed,
+		"There is nothing that may be shown here. Each organisation can be asked itself, where that is right.")
+	p.issues = append(p.issues, h.custodianIssues(result.Answer.Statuses)...)
+	p.receipt = result.Receipt
+	return p
 }
 
 // completeText says whether every custodian answered with all that it holds.

@@ -61,15 +61,20 @@ func match(s []string) route {
 	case !resourceTypes[s[0]]:
 		return notServed(reading, "There is no such resource type in FHIR R4 (4.0.1).")
 	case len(s) == 2 && last == "_search":
-		return notServed(posting, "Search by type is not offered yet. Search Patient by identifier, then read Patient/{id}/$everything?_type="+s[0]+".")
+		return notServed(posting, "Search by type is not offered yet. "+instead(s[0]))
 	case len(s) == 1:
-		return notServed(reading, "Search by type is not offered yet. Search Patient by identifier, then read Patient/{id}/$everything?_type="+s[0]+".")
+		return notServed(reading, "Search by type is not offered yet. "+instead(s[0]))
 	case len(s) == 2 && isID(last):
 		return route{reading, false, func(*exchange) *problem {
-			return notFoundHere("A resource cannot be read without saying whose it is. Search Patient by identifier, then read Patient/{id}/$everything?_type=" + s[0] + ".")
+			return notFoundHere("A resource cannot be read without saying whose it is. " + instead(s[0]))
 		}}
 	}
 	return notServed(reading, "This interaction is not offered. What is served is listed at "+Root+"/metadata.")
+}
+
+// instead names the way to entries of a type.
+func instead(resourceType string) string {
+	return "Search Patient by identifier, then read Patient/{id}/$everything?_type=" + resourceType + "."
 }
 
 func notServed(methods []string, text string) route {
