@@ -126,7 +126,7 @@ func TestRotationAndOutage(t *testing.T) {
 		}
 		ask(0, "k1", nil)
 		set(true, false)
-		ask(11*time.Minute, "k1", nil)                              // fetched again in the background, in vain
+		ask(11*time.Minute, "k1", nil) // fetched again in the background, in vain
 		if got := keys.fetches.Load(); got != 2 {
 			t.Errorf("%d fetches when keys were no longer fresh, want 2", got)
 		}
