@@ -246,7 +246,7 @@ func custodianProvenance(req Request, p *Prepared) Entry {
 		detail.Extension = append(detail.Extension, words("conversion", conversion))
 	}
 	const agents = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
-	organisation := fhir.Reference{Identifier: &fhir.Identifier{System: some(record.ODSSystem), Value: some(string(c.ODS))}, Display: optional(c.Name)}
+	organisation := fhir.Reference{Identifier: &fhir.Identifier{System: some(record.ODSSystem), Value: optional(string(c.ODS))}, Display: optional(c.Name)}
 	id := "provenance-" + string(c.Key)
 	return author(req, "Provenance", id, Include, fhir.Provenance{
 		Id:        some(id),
