@@ -655,7 +655,7 @@ func TestAStatementThatHangs(t *testing.T) {
 		_, _ = io.WriteString(w, a[4:])
 	}))
 	t.Cleanup(h.Close)
-	src := source(t, h.URL+"/fhir")
+	src := source(t, h.URL+"/fhir", func(s *fhirr4.Settings) { s.Searches = []string{"Condition", "Observation"} })
 	for i := range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		r, err := src.Fetch(ctx, query(t, held))
@@ -676,6 +676,7 @@ func TestLimitsHaveDefaults(t *testing.T) {
 	}
 	s := serve(t, with(whole, all, searchset("", many...)))
 	q := query(t, held)
+	q.Limits = broker.Limits{}
 	if r, err := fetch(t, s, q); err != nil || len(r.Entries) != 31 {
 		t.Errorf("without limits: got %v", err)
 	}

@@ -49,7 +49,9 @@ func number(t testing.TB, s string) record.NHSNumber {
 }
 
 func query(t testing.TB, s string) broker.Query {
-	return broker.Query{Subject: record.Subject{Number: number(t, s), Standing: record.Live}, RequestID: "request-1"}
+	limits := broker.DefaultLimits
+	limits.Bytes = 4 << 20 // enough for all that is good here, and a huge answer is cut sooner
+	return broker.Query{Subject: record.Subject{Number: number(t, s), Standing: record.Live}, RequestID: "request-1", Limits: limits}
 }
 
 // person is a record with two or three pages of most things and supporting resources.
