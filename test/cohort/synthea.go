@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -112,20 +111,27 @@ func Synthea(dir string) ([]Person, Manifest, error) {
 	return people, m, nil
 }
 
-// directoryIndex finds shared resources by type and identifier. The first of several stands.
-type directoryIndex map[[3]string]*syntheaResource
+// directoryIndex finds shared resources by type and identifier. The first of several stands. They are parsed when they are needed: of a
+// directory of thousands, a handful is.
+type directoryIndex map[[3]string]bundleEntry
 
-func (d directoryIndex) add(r *syntheaResource) {
-	list, _ := r.body["identifier"].([]any)
-	for _, x := range list {
-		i, _ := x.(object)
-		system, _ := i["system"].(string)
-		value, _ := i["value"].(string)
-		k := [3]string{r.typ, system, value}
-		if d[k] == nil {
-			d[k] = r
+func (d directoryIndex) add(path string, e bundleEntry) error {
+	var r struct {
+		Identifier []struct {
+			System string `json:"system"`
+			Value  string `json:"value"`
+		} `json:"identifier"`
+	}
+	if err := json.Unmarshal(e.Resource, &r); err != nil {
+		return fmt.Errorf("cohort: %s: a %s has no identifiers of the form of FHIR R4", path, e.typ)
+	}
+	for _, i := range r.Identifier {
+		k := [3]string{e.typ, i.System, i.Value}
+		if _, known := d[k]; !known {
+			d[k] = e
 		}
 	}
+	return nil
 }
 
 func readDirectory(dir string) (directoryIndex, error) {
@@ -144,11 +150,9 @@ func readDirectory(dir string) (directoryIndex, error) {
 		}
 		for _, e := range entries {
 			if isShared(e.typ) {
-				r, err := parseResource(path, e)
-				if err != nil {
+				if err := out.add(path, e); err != nil {
 					return nil, err
 				}
-				out.add(r)
 			}
 		}
 	}
@@ -212,17 +216,12 @@ func readSynthea(path string, directory directoryIndex) (*bundle, error) {
 		return nil, fmt.Errorf("cohort: %s: no Patient in the Bundle", path)
 	}
 	own := directoryIndex{}
-	for _, r := range b.resources {
-		if isShared(r.typ) {
-			own.add(r)
+	for _, e := range entries {
+		if isShared(e.typ) {
+			if err := own.add(path, e); err != nil {
+				return nil, err
+			}
 		}
-	}
-	find := func(typ, system, value string) *syntheaResource {
-		k := [3]string{typ, system, value}
-		if r := directory[k]; r != nil {
-			return r
-		}
-		return own[k]
 	}
 	// Those of the directory may refer to others of it, so the list grows while it is read.
 	todo := slices.Clone(b.resources)
@@ -239,24 +238,32 @@ func readSynthea(path string, directory directoryIndex) (*bundle, error) {
 			if parts == nil {
 				continue
 			}
-			target := find(parts[1], parts[2], parts[3])
-			if target == nil { // nobody knows it: a logical reference says as much
+			k := [3]string{parts[1], parts[2], parts[3]}
+			target, known := directory[k]
+			if !known {
+				target, known = own[k]
+			}
+			if !known { // nobody knows it: a logical reference says as much
 				delete(ref, "reference")
 				ref["type"], ref["identifier"] = parts[1], object{"system": parts[2], "value": parts[3]}
 				continue
 			}
-			ref["reference"] = target.key()
-			if b.byKey[target.key()] == nil {
-				copied := &syntheaResource{typ: target.typ, id: target.id, body: clone(target.body).(object)}
-				b.byKey[copied.key()] = copied
-				todo = append(todo, copied)
+			key := target.typ + "/" + target.id
+			ref["reference"] = key
+			if b.byKey[key] == nil {
+				r, err := parseResource(path, target)
+				if err != nil {
+					return nil, err
+				}
+				b.byKey[key] = r
+				todo = append(todo, r)
 			}
 		}
 	}
 	return b, nil
 }
 
-// references returns every Reference with a literal reference below v, in the order of sorted keys.
+// references returns every Reference with a literal reference below v, in no particular order.
 func references(v any) []object {
 	var out []object
 	var walk func(v any)
@@ -266,8 +273,8 @@ func references(v any) []object {
 			if _, ok := v["reference"].(string); ok {
 				out = append(out, v)
 			}
-			for _, k := range slices.Sorted(maps.Keys(v)) {
-				walk(v[k])
+			for _, x := range v {
+				walk(x)
 			}
 		case []any:
 			for _, x := range v {
@@ -466,8 +473,13 @@ func splitSynthea(path string, directory directoryIndex, taken map[string]bool) 
 		mine = append([]*syntheaResource{b.patient}, mine...)
 		held := map[string]bool{}
 		for i := 0; i < len(mine); i++ { // grows by what is referred to, and what that refers to
+			var targets []string
 			for _, ref := range references(mine[i].body) {
-				target := b.byKey[ref["reference"].(string)]
+				targets = append(targets, ref["reference"].(string))
+			}
+			slices.Sort(targets)
+			for _, key := range targets {
+				target := b.byKey[key]
 				if target != nil && isShared(target.typ) && !held[target.key()] {
 					held[target.key()], kept[target.key()] = true, true
 					mine = append(mine, target)

@@ -131,16 +131,35 @@ func sharedType(typ string) bool {
 	return slices.Contains([]string{"Practitioner", "PractitionerRole", "Organization", "Location", "Medication"}, typ)
 }
 
+// some returns a folder with the sample people whose file names match, and the directory.
+func some(t *testing.T, patterns ...string) string {
+	t.Helper()
+	data, dir := sharedData(t, "synthea-r4"), t.TempDir()
+	for _, pattern := range append(patterns, "info") {
+		found, err := filepath.Glob(filepath.Join(data, pattern))
+		if err != nil || len(found) != 1 {
+			t.Fatal("the sample data is not as it was")
+		}
+		if err := os.Symlink(found[0], filepath.Join(dir, filepath.Base(found[0]))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 func TestSyntheaLosesNothing(t *testing.T) {
-	dir := sharedData(t, "synthea-r4")
+	dir, all := sharedData(t, "synthea-r4"), 11
+	if raceDetector { // those with all that is odd: conditional references, contained resources, a Provenance; and many encounters
+		dir, all = some(t, "Lawrence741*", "Trenton*"), 2
+	}
 	began := time.Now()
 	people, manifest, err := cohort.Synthea(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	took := time.Since(began)
-	if len(people) != 11 || len(manifest.People) != 11 {
-		t.Fatalf("%d people, want 11", len(people))
+	if len(people) != all || len(manifest.People) != all {
+		t.Fatalf("%d people, want %d", len(people), all)
 	}
 	total, held, numbers := 0, map[string]int{}, map[string]bool{}
 	for i, p := range people {
@@ -246,11 +265,11 @@ func TestSyntheaLosesNothing(t *testing.T) {
 		})
 	}
 	for _, c := range cohort.Custodians() {
-		if held[c.Key] == 0 {
+		if held[c.Key] == 0 && !raceDetector {
 			t.Errorf("%s holds nothing of anybody", c.Key)
 		}
 	}
-	t.Logf("%d resources of 11 people in %v: %v", total, took.Round(time.Millisecond), held)
+	t.Logf("%d resources of %d people in %v: %v", total, all, took.Round(time.Millisecond), held)
 }
 
 func reencode(t *testing.T, o object) []byte {
@@ -263,7 +282,7 @@ func reencode(t *testing.T, o object) []byte {
 }
 
 func TestSyntheaIsAFunctionOfItsInput(t *testing.T) {
-	dir := sharedData(t, "synthea-r4")
+	dir := some(t, "Luigi*", "Carroll*") // enough to differ, and quick
 	first, m1, err := cohort.Synthea(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +291,7 @@ func TestSyntheaIsAFunctionOfItsInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(first, second) || !reflect.DeepEqual(m1, m2) {
+	if len(first) != 2 || !reflect.DeepEqual(first, second) || !reflect.DeepEqual(m1, m2) {
 		t.Error("two readings differ")
 	}
 }

@@ -81,7 +81,7 @@ func (c *Custodian) Log() []string { return c.control.lines() }
 
 // query is what a record request asks for, and what a page token holds.
 type query struct {
-	Number   string   `json:"n,omitempty"` // person whose record it is; "" is nobody
+	Number   string   `json:"n,omitempty"` // person whose record it is; "" or one that is not held is nobody
 	Type     string   `json:"t,omitempty"` // search by type; "" is $everything
 	Include  []string `json:"i,omitempty"` // _include values
 	Iterate  []string `json:"r,omitempty"` // _include:iterate values
@@ -145,6 +145,7 @@ type page struct {
 	self    string // path under the base
 	total   int
 	next    string // path and query under the base, or an absolute address; "" for none
+	extra   string // members put before the others
 	entries []entry
 }
 
@@ -221,6 +222,8 @@ func (c *Custodian) searchPatient(form url.Values) answer {
 	q := query{Type: "Patient", Patients: true, Count: c.count(form)}
 	if p := c.byIdentifier(form.Get("identifier")); p != nil {
 		q.Number = p.number
+	} else if _, value, both := strings.Cut(form.Get("identifier"), "|"); both {
+		q.Number = value // nobody's here
 	}
 	return answer{page: c.page(q)}
 }

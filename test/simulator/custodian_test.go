@@ -289,7 +289,7 @@ func TestFaults(t *testing.T) {
 			return err == nil && r.StatusCode == 500
 		}},
 		{`{"fault":"throttle429"}`, func(r *http.Response, b []byte, err error, _ time.Duration) bool {
-			return err == nil && r.StatusCode == 429 && r.Header.Get("Retry-After") == "5"
+			return err == nil && r.StatusCode == 429 && r.Header.Get("Retry-After") == "1"
 		}},
 		{`{"fault":"unauthorised"}`, func(r *http.Response, b []byte, err error, _ time.Duration) bool {
 			return err == nil && r.StatusCode == 401
@@ -354,6 +354,26 @@ func TestFaults(t *testing.T) {
 				t.Error("the request was not counted")
 			}
 		})
+	}
+}
+
+// TestFaultsShowForPeopleWhoAreNotHeld holds what a driver relies on: a fault of content shows on whoever is asked for.
+func TestFaultsShowForPeopleWhoAreNotHeld(t *testing.T) {
+	_, at := start(t, false, 0)
+	for fault, shows := range map[string]func(b []byte) bool{
+		"duplicate-keys": func(b []byte) bool { return bytes.Contains(b, []byte(`"id":"one","id":"another"`)) },
+		"bad-utf8":       func(b []byte) bool { return !utf8.Valid(b) },
+		"deep":           func(b []byte) bool { return bytes.Count(b, []byte(`"extension":[`)) >= 5000 },
+		"truncated":      func(b []byte) bool { return !json.Valid(b) },
+		"page-loop":      func(b []byte) bool { return bytes.Contains(b, []byte(`"relation":"next"`)) },
+		"page-elsewhere": func(b []byte) bool { return bytes.Contains(b, []byte(`http://elsewhere.invalid/`)) },
+		"wrong-patient":  func(b []byte) bool { return bytes.Contains(b, []byte(simulator.StrangerTag)) },
+		"mixed-patients": func(b []byte) bool { return json.Valid(b) && !bytes.Contains(b, []byte(simulator.StrangerTag)) }, // there is nothing to mix with
+	} {
+		set(t, at, `{"fault":"`+fault+`"}`)
+		if _, body, err := ask(t.Context(), http.MethodPost, at+"/fhir/Patient/_search", whoIs("9990000034")); err != nil || !shows(body) {
+			t.Errorf("%s does not show", fault)
+		}
 	}
 }
 

@@ -41,7 +41,7 @@ const (
 	hugeBytes                = 48 << 20
 	bombBlocks               = 1024 // of 1 MiB when decompressed
 	deepLevels               = 10_000
-	retryAfterSeconds        = "5"
+	retryAfterSeconds        = "1" // a broker that keeps to it is soon back
 	maxFaultMs               = 600_000
 	maxLog                   = 10_000
 	maxControlBody           = 4 << 10

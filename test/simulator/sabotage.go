@@ -48,24 +48,25 @@ func (c *Custodian) sabotage(f Fault, a *answer) {
 		return
 	}
 	pg := a.page
-	if pg == nil || pg.person == nil {
+	if pg == nil {
 		return
 	}
 	switch f {
 	case FaultDuplicateKeys:
-		alter(pg, `"id":"another",`)
+		alter(pg, `"id":"another",`, `"id":"one","id":"another",`)
 	case FaultBadUTF8:
-		alter(pg, "\"language\":\"en\xff\",")
+		alter(pg, "\"language\":\"en\xff\",", "\"language\":\"en\xff\",")
 	case FaultDeep:
-		alter(pg, `"extension":[`+strings.Repeat(`{"url":"https://simulator.example/deep","extension":[`, deepLevels/2)+
-			`{"url":"https://simulator.example/deep","valueBoolean":true}`+strings.Repeat(`]}`, deepLevels/2)+`],`)
+		text := `"extension":[` + strings.Repeat(`{"url":"https://simulator.example/deep","extension":[`, deepLevels/2) +
+			`{"url":"https://simulator.example/deep","valueBoolean":true}` + strings.Repeat(`]}`, deepLevels/2) + `],`
+		alter(pg, text, text)
 	case FaultPageLoop:
 		pg.next = c.link(pg.query)
 	case FaultPageElsewhere:
 		pg.next = elsewhere
 	case FaultWrongPatient:
 		pg.entries, pg.total, pg.next = nil, 0, ""
-		for _, raw := range strangersRecord(pg.person.number) {
+		for _, raw := range strangersRecord(pg.query.Number) {
 			r, err := newResource(raw)
 			if err != nil {
 				panic(err) // our own text
@@ -76,15 +77,17 @@ func (c *Custodian) sabotage(f Fault, a *answer) {
 			}
 		}
 	case FaultMixedPatients:
-		if !pg.query.Patients {
+		if !pg.query.Patients && pg.person != nil {
 			mix(pg)
 		}
 	}
 }
 
-// alter puts text before the members of the first resource of the page.
-func alter(pg *page, text string) {
+// alter puts text before the members of the first resource of the page; of the Bundle if there is none, so that a fault shows whether
+// the custodian holds the person or not.
+func alter(pg *page, text, ofBundle string) {
 	if len(pg.entries) == 0 {
+		pg.extra = ofBundle
 		return
 	}
 	e := &pg.entries[0]
@@ -103,10 +106,7 @@ const strangersMeta = `"meta":{"tag":[{"system":"https://simulator.example/CodeS
 
 // strangersRecord is a whole record of somebody whose number is not the one given.
 func strangersRecord(not string) []json.RawMessage {
-	number := "9990000018"
-	if not == number {
-		number = "9990000026"
-	}
+	number := strangersNumber(not)
 	return []json.RawMessage{
 		json.RawMessage(`{"resourceType":"Patient","id":"` + StrangerID + `",` + strangersMeta + `,"identifier":[{"system":"` + nhsNumberSystem +
 			`","value":"` + number + `"}],"name":[{"family":"Strangeways","given":["Quentin"]}],"gender":"male","birthDate":"1955-05-05"}`),
@@ -117,20 +117,29 @@ func strangersRecord(not string) []json.RawMessage {
 	}
 }
 
+// strangersNumber is an NHS number other than the one given.
+func strangersNumber(not string) string {
+	if not == "9990000018" {
+		return "9990000026"
+	}
+	return "9990000018"
+}
+
 func strangersObservation(id string) json.RawMessage {
 	return json.RawMessage(`{"resourceType":"Observation","id":"` + id + `",` + strangersMeta + `,"status":"final","code":{"text":"Somebody else's result"},` +
 		`"subject":{"reference":"Patient/` + StrangerID + `"},"effectiveDateTime":"2024-02-02","valueString":"positive"}`)
 }
 
-// mix adds copies of up to three of the page's entries that name somebody else instead, and an Observation where there is none to copy.
+// mix adds copies of up to three of the page's entries that name somebody else instead, and an Observation where a whole record has none to copy.
 func mix(pg *page) {
-	mine := `"Patient/` + pg.person.patient.id + `"`
+	mine := []byte("Patient/" + pg.person.patient.id)
 	added := 0
 	for _, e := range pg.entries {
-		if added == 3 || e.typ == "Patient" || !bytes.Contains(e.raw, []byte(mine)) {
+		if added == 3 || e.typ == "Patient" || e.mode != "match" || !bytes.Contains(e.raw, mine) {
 			continue
 		}
-		raw := bytes.ReplaceAll(e.raw, []byte(mine), []byte(`"Patient/`+StrangerID+`"`))
+		raw := bytes.ReplaceAll(e.raw, mine, []byte("Patient/"+StrangerID))
+		raw = bytes.ReplaceAll(raw, []byte(pg.person.number), []byte(strangersNumber(pg.person.number)))
 		var m map[string]json.RawMessage // number text and everything else stays as it is
 		if json.Unmarshal(raw, &m) != nil {
 			continue // indexed before, so it is an object; a copy that cannot be made is not needed
@@ -144,7 +153,7 @@ func mix(pg *page) {
 		pg.entries = append(pg.entries, entry{e.typ, id, copied, "match"})
 		added++
 	}
-	if added == 0 && (pg.query.Type == "" || pg.query.Type == "Observation") {
+	if added == 0 && pg.query.Type == "" && pg.query.Offset == 0 {
 		pg.entries = append(pg.entries, entry{"Observation", "stranger-a", strangersObservation("stranger-a"), "match"})
 		added++
 	}

@@ -93,7 +93,7 @@ func (pg *page) head(base string) []byte {
 		}
 		b.Write(text)
 	}
-	b.WriteString(`{"resourceType":"Bundle","type":"searchset","total":` + strconv.Itoa(pg.total) + `,"link":[{"relation":"self","url":`)
+	b.WriteString(`{"resourceType":"Bundle",` + pg.extra + `"type":"searchset","total":` + strconv.Itoa(pg.total) + `,"link":[{"relation":"self","url":`)
 	quote(strings.TrimSuffix(base+"/"+pg.self, "/"))
 	b.WriteString(`}`)
 	if pg.next != "" {
