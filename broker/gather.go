@@ -100,12 +100,16 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 		h.reply = merge.Reply{}
 		h.failed = true
 	}
-	v := judge(err, a.caller.Err() != nil, errors.Is(ctx.Err(), context.DeadlineExceeded), left < c.Timeout)
+	callerLeft := err != nil && a.caller.Err() != nil
+	v := judge(err, callerLeft, errors.Is(ctx.Err(), context.DeadlineExceeded), left < c.Timeout)
 	done(v.breaker)
 	if err != nil {
 		status.State, status.Reason = v.state, v.reason
 	}
 	status.Took = time.Since(now)
+	if callerLeft {
+		return h // nobody reads this answer, and what operators read is about custodians
+	}
 	var t *ThrottledError
 	if errors.As(err, &t) {
 		c.throttle(now.Add(t.After))

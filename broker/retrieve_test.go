@@ -496,6 +496,9 @@ func TestBreaker(t *testing.T) {
 		if state() != "closed" {
 			t.Fatalf("breaker %s after fifty callers hung up", state())
 		}
+		if s := h.Custodians()[1].LastState; s != "" {
+			t.Errorf("the last answer is %s: callers who hang up say nothing of the custodian", s)
+		}
 
 		// Illness opens it, and then nobody waits for it.
 		acute.answer = func(context.Context, broker.Query) (broker.Reply, error) {
