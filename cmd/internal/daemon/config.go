@@ -80,6 +80,10 @@ type Issuer struct {
 	VouchesFor     []string `yaml:"vouchesFor"`     // staff, person, system. Required
 	JWKS           string   `yaml:"jwks"`           // address of the keys; default: by discovery
 	AllowPlainHTTP bool     `yaml:"allowPlainHTTP"` // only for loopback; default false
+	TrustMark      string   `yaml:"trustMark"`      // exact vtm of a person's token; default any
+	Identity       int      `yaml:"identity"`       // least id_assurance_level of staff, 1 to 3; default not asked for. CIS2: 3
+	Authentication int      `yaml:"authentication"` // least authentication_assurance_level of staff, 1 to 3; default not asked for. CIS2: 3
+	MaxLifetime    Duration `yaml:"maxLifetime"`    // longest life of a token; default 1h
 }
 
 // Client is an engine with a key of its own, which may name the acting person.
@@ -399,6 +403,8 @@ func (c *Config) problems() []Problem {
 		for _, a := range x.Algorithms {
 			need(slices.Contains(algorithms, a), key+".algorithms", "one of "+strings.Join(algorithms, ", "))
 		}
+		need(x.Identity >= 0 && x.Identity <= 3, key+".identity", "1 to 3, or leave it out")
+		need(x.Authentication >= 0 && x.Authentication <= 3, key+".authentication", "1 to 3, or leave it out")
 		need(len(x.VouchesFor) > 0, key+".vouchesFor", "list whom it vouches for: staff, person, system")
 		for _, v := range x.VouchesFor {
 			need(v == "staff" || v == "person" || v == "system", key+".vouchesFor", "one of staff, person, system")

@@ -101,6 +101,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	if err != nil {
 		return err
 	}
+	defer verifier.Close()
 	limiter := authn.NewLimiter(authn.Limits{PerSecond: cfg.Limits.PerUser, Burst: cfg.Limits.PerUserBurst})
 
 	// The faces.

@@ -79,7 +79,8 @@ func authnConfig(cfg Config) (authn.Config, error) {
 	kinds := map[string]record.RequesterKind{"staff": record.Professional, "person": record.Person, "system": record.System}
 	c := authn.Config{Audience: cfg.Audience}
 	for _, x := range cfg.Issuers {
-		i := authn.Issuer{URL: x.URL, Algorithms: x.Algorithms, JWKSURL: x.JWKS, PlainHTTP: x.AllowPlainHTTP}
+		i := authn.Issuer{URL: x.URL, Algorithms: x.Algorithms, JWKSURL: x.JWKS, PlainHTTP: x.AllowPlainHTTP,
+			TrustMark: x.TrustMark, Identity: x.Identity, Assurance: x.Authentication, MaxLifetime: time.Duration(x.MaxLifetime)}
 		for _, v := range x.VouchesFor {
 			i.VouchesFor = append(i.VouchesFor, kinds[v])
 		}
