@@ -107,3 +107,21 @@ func TestOrderOfPlaces(t *testing.T) {
 		}
 	}
 }
+
+// TestReadJSON shows that the reader of the proofs takes what is JSON, refuses what is not, and keeps number text.
+func TestReadJSON(t *testing.T) {
+	for _, good := range []string{`{}`, ` [ ] `, `"a\"b\u0041"`, `-0.10E+2`, `{"a":[true,false,null,{"b":1.0}]}`} {
+		if _, err := readJSON([]byte(good)); err != nil {
+			t.Errorf("%s is refused", good)
+		}
+	}
+	for _, bad := range []string{``, `{`, `[1,]`, `{"a":1,}`, `{"a" 1}`, `{a:1}`, `"a`, `"\x"`, "\"a\tb\"", `01`, `1.`, `nul`, `{} {}`, `{"a":1,"a":2}`, `{"a":1,"\u0061":2}`, "\"\xff\""} {
+		if _, err := readJSON([]byte(bad)); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+	n, err := readJSON([]byte(`{"a":[{"b":"x\u0041","c":1.50}]}`))
+	if err != nil || n.str("a", "b") != "xA" || n.get("a", "c").raw != "1.50" || n.get("a", "d", "e") != nil {
+		t.Error("what is read is not what was written")
+	}
+}

@@ -150,7 +150,8 @@ func (r *jsonReader) str(n *node) error {
 		return errJSON
 	}
 	r.at++
-	if json.Unmarshal([]byte(r.src[from:r.at]), &n.text) != nil {
+	if n.text = r.src[from+1 : r.at-1]; strings.ContainsFunc(n.text, func(c rune) bool { return c == '\\' || c < ' ' }) &&
+		json.Unmarshal([]byte(r.src[from:r.at]), &n.text) != nil { // the standard library says what an escape means
 		return errJSON
 	}
 	return nil
