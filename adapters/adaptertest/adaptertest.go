@@ -17,11 +17,18 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
-// Finding is one thing that was looked at.
+// Finding is one thing that is not as it must be.
 type Finding struct {
 	Rule   string // what must hold, of a fixed list
-	OK     bool
-	Detail string // why not, or a figure; no patient data
+	Detail string // what was found instead, or ""; no patient data
+}
+
+// String returns both.
+func (f Finding) String() string {
+	if f.Detail == "" {
+		return "not so: " + f.Rule
+	}
+	return "not so: " + f.Rule + " (" + f.Detail + ")"
 }
 
 // Fault is a way in which a custodian goes wrong (design section 9).

@@ -263,9 +263,7 @@ func TestCheckFindsEachBug(t *testing.T) {
 				defer close(f.end)
 				var said []string
 				for _, x := range Check(t.Context(), f, query()) {
-					if !x.OK {
-						said = append(said, x.Rule+": "+x.Detail)
-					}
+					said = append(said, x.String())
 				}
 				synctest.Wait()
 				if b.check == "" && len(said) > 0 {
@@ -289,10 +287,22 @@ func TestCheckOfACustodianInTrouble(t *testing.T) {
 		}
 		f := &fake{fault: x.Fault}
 		got := Check(t.Context(), f, query())
-		if len(got) != 2 || got[0].OK || !got[1].OK || got[0].Detail != x.Errors[0].Error() {
+		if len(got) != 1 || got[0].String() != "not so: the record is returned ("+x.Errors[0].Error()+")" {
 			t.Errorf("%s: got %v", x.Fault, got)
 		}
 	}
+}
+
+func TestCheckThatRunsOutOfTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{fault: Slow, ms: 400}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		got := Check(ctx, f, query())
+		if len(got) == 0 || got[len(got)-1].String() != "not so: there was time to look at everything" {
+			t.Errorf("got %v", got)
+		}
+	})
 }
 
 func TestRunSaysWhatItCannotTest(t *testing.T) {

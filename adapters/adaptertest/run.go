@@ -147,9 +147,7 @@ func (r *run) good() bool {
 	}
 	r.reply, r.requests = reply, r.k.Requests()-from
 	for _, f := range judge(reply, limited(r.k.Query)) {
-		if !f.OK {
-			r.t.Errorf("a good custodian: not so: %s %s", f.Rule, f.Detail)
-		}
+		r.t.Errorf("a good custodian: %s", f)
 	}
 	if r.requests < 3 {
 		r.t.Errorf("the record is read in %d requests: too few to go wrong in the middle", r.requests)

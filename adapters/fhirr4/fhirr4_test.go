@@ -293,6 +293,23 @@ func TestWhoItIs(t *testing.T) {
 	}
 }
 
+func TestANumberThatWasReplaced(t *testing.T) {
+	both := strings.Replace(patientOf("p1", held), `}]`, `},{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"`+unknown+`"}]`, 1)
+	s := serve(t, with(whole, finding, searchset("", both)))
+	q := query(t, held)
+	if _, err := fetch(t, s, q); !errors.Is(err, broker.ErrWrongSubject) {
+		t.Errorf("two numbers, neither replaced: got %v", err)
+	}
+	q.Subject.Supersedes = []record.NHSNumber{number(t, unknown)}
+	if _, err := fetch(t, s, q); err != nil {
+		t.Errorf("a number and the one that it replaced: got %v", err)
+	}
+	s = serve(t, with(whole, finding, searchset("", patientOf("p1", unknown))))
+	if _, err := fetch(t, s, q); !errors.Is(err, broker.ErrWrongSubject) {
+		t.Errorf("the replaced number alone: got %v", err)
+	}
+}
+
 func TestOnePatientInTheReply(t *testing.T) {
 	newer := strings.Replace(patientOf("p1", held), `"id"`, `"gender":"male","id"`, 1)
 	for _, c := range []struct {

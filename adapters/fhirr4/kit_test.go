@@ -156,14 +156,11 @@ func TestCheckFindsNothingWrong(t *testing.T) {
 	for _, everything := range []bool{true, false} {
 		for _, who := range []string{held, numbered} {
 			c := newCustodian(t, everything)
-			findings := adaptertest.Check(t.Context(), source(t, c.base), query(t, who))
-			if len(findings) < 12 {
-				t.Errorf("only %d findings", len(findings))
+			if got := adaptertest.Check(t.Context(), source(t, c.base), query(t, who)); len(got) > 0 {
+				t.Errorf("everything %v: %v", everything, got)
 			}
-			for _, f := range findings {
-				if !f.OK {
-					t.Errorf("everything %v: %s: %s", everything, f.Rule, f.Detail)
-				}
+			if n := c.Requests().Record; n < 20 {
+				t.Errorf("everything %v: looked with %d requests only", everything, n)
 			}
 			noNumberInAddresses(t, c)
 		}

@@ -3,6 +3,7 @@ package fhirr4
 import (
 	"context"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
@@ -64,7 +65,8 @@ func (f *fetch) findPatient(ctx context.Context) (patient, error) {
 	return patient{}, broker.ErrNoRecord
 }
 
-// names reports whether a Patient carries the number that was asked and no other. Numbers marked old do not count either way.
+// names reports whether a Patient carries the number that was asked and no other. Numbers marked old, and those that the number replaced, do not
+// count either way.
 func (f *fetch) names(p fhirjson.Value) bool {
 	found := false
 	for id := range p.Get("identifier").Elems() {
@@ -72,6 +74,9 @@ func (f *fetch) names(p fhirjson.Value) bool {
 			continue
 		}
 		n, err := record.ParseNHSNumber(id.Get("value").Text())
+		if err == nil && slices.Contains(f.query.Subject.Supersedes, n) {
+			continue
+		}
 		if err != nil || n != f.query.Subject.Number {
 			return false
 		}
