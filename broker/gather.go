@@ -107,12 +107,12 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 		status.State, status.Reason = v.state, v.reason
 	}
 	status.Took = time.Since(now)
-	if callerLeft {
-		return h // nobody reads this answer, and what operators read is about custodians
-	}
 	var t *ThrottledError
 	if errors.As(err, &t) {
 		c.throttle(now.Add(t.After))
+	}
+	if callerLeft {
+		return h // nobody reads this answer, and what operators read is about custodians
 	}
 	c.answered(status.State)
 	span.SetAttributes(attribute.String(keyState, string(status.State)), attribute.String(keyReason, status.Reason), attribute.Int(keyCount, status.Shown))
