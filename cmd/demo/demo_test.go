@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -211,6 +212,46 @@ func mapValues(m map[string]string) []string {
 		out = append(out, v)
 	}
 	return out
+}
+
+// TestThePrintedCommandsWork types in what stands on the screen.
+func TestThePrintedCommandsWork(t *testing.T) {
+	for _, tool := range []string{"sh", "curl", "go"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("no %s on this machine", tool)
+		}
+	}
+	d := start(t)
+	var commands []string
+	for line := range strings.Lines(d.out.String()) {
+		if text, ok := strings.CutPrefix(line, "     "); ok {
+			commands = append(commands, strings.TrimSpace(text))
+		}
+	}
+	if len(commands) != 3 {
+		t.Fatalf("%d commands on the screen, want 3", len(commands))
+	}
+	goEnv, err := exec.CommandContext(t.Context(), "go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOPATH").Output()
+	var env map[string]string
+	if err != nil || json.Unmarshal(goEnv, &env) != nil {
+		t.Fatal("go env does not answer")
+	}
+	home := t.TempDir()
+	for n, want := range []string{"Diabetes mellitus type 2", `"type":"searchset"`, "Ashford Vale"} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "sh", "-c", commands[n]) //nolint:gosec // what the demo itself prints
+		cmd.Dir = filepath.Join("..", "..")
+		cmd.Env = append(os.Environ(), "HOME="+home, "XDG_CONFIG_HOME="+filepath.Join(home, ".config"), "NO_COLOR=1")
+		for k, v := range env {
+			cmd.Env = append(cmd.Env, k+"="+v)
+		}
+		cmd.WaitDelay = time.Second
+		text, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("command %d does not do as it should (%v); its first words: %.300s", n+1, err, text)
+		}
+	}
 }
 
 // TestStopsAtOnce stops a demo with requests on their way: one to a custodian that hangs, one that waits to be neutral.

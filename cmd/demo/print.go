@@ -42,7 +42,7 @@ func (s *surroundings) print(out io.Writer, at daemon.Addresses, state string, p
 	p("Three things to try, each as it stands:")
 	p("")
 	p("  1. Read a record as a timeline.")
-	p("     go run ./cmd/mcr login -as gp -issuer %s -server %s && go run ./cmd/mcr record get %s", s.issuerURL, at.GRPC, who)
+	p("     go run ./cmd/mcr login -as gp -issuer %s -server %s -purpose TREAT -permission asked-yes -relationship registered && go run ./cmd/mcr record get %s", s.issuerURL, at.GRPC, who)
 	p("")
 	p("  2. The same over FHIR.")
 	p("     curl -s -X POST 'http://%s/fhir/Patient/$everything' -H \"Authorization: Bearer $(curl -s '%s/token?as=gp')\" -H 'X-Purpose-Of-Use: TREAT' "+
@@ -50,7 +50,7 @@ func (s *surroundings) print(out io.Writer, at daemon.Addresses, state string, p
 		"-d '{\"resourceType\":\"Parameters\",\"parameter\":[{\"name\":\"identifier\",\"valueIdentifier\":{\"system\":\"https://fhir.nhs.uk/Id/nhs-number\",\"value\":\"%s\"}}]}'",
 		at.REST, s.issuerURL, who)
 	p("")
-	p("  3. Let the hospital hang, and ask again: the other eight answer, and the answer says what is missing.")
+	p("  3. Let the hospital hang, and ask again: the other eight answer, and the answer says what is missing. (\"none\" makes it well.)")
 	p("     curl -s -X POST %s/_sim/fault -d '{\"fault\":\"hang\"}' && go run ./cmd/mcr record get %s", s.sources["acute"], who)
 	p("")
 	p("Ctrl-C ends it all.")
