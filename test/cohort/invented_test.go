@@ -212,7 +212,7 @@ func TestTheCohortShowsWhatItIsFor(t *testing.T) {
 	if future < 3 {
 		t.Errorf("%d appointments to come, want at least 3", future)
 	}
-	if !strings.Contains(text(cohort.Callum, "gp"), `"NOPAT"`) || !strings.Contains(text(cohort.Margaret, "community"), `"PATAST"`) {
+	if !strings.Contains(text(cohort.Callum, "gp"), `"NOPAT"`) || !strings.Contains(text(cohort.Harold, "community"), `"PATAST"`) {
 		t.Error("nothing is labelled as not for the person, or as entered by them")
 	}
 }

@@ -56,7 +56,8 @@ func (t *town) margaretsPractice(p *Person) {
 	kidney := g.condition("2021-07-14", sct("433144002", "Chronic kidney disease stage 3"), hartwell)
 	g.condition("2016-02-01", said("Shingles"), resolved("2016-03-15"))
 	g.list(t.day(-120), "Problems", sct("717711000000103", "Problems"), diabetes, pressure, rhythm, kidney)
-	g.allergy("1987", sct("91936005", "Allergy to penicillin"), "Widespread rash", object{"criticality": "high", "recorder": g.staff("Dr Rosalind Hartwell")})
+	// She said so and the practice wrote it down: that is no entry of her own.
+	g.allergy("1987", sct("91936005", "Allergy to penicillin"), "Widespread rash", object{"criticality": "high", "recorder": g.staff("Dr Rosalind Hartwell"), "asserter": clone(g.person)})
 
 	var sugar []item
 	for _, r := range [][2]string{{"2019-05-02", "61"}, {"2021-05-11", "64"}, {"2023-06-07", "57.0"}, {t.day(-240), "54.0"}, {t.day(-58), "53.50"}} {
@@ -121,8 +122,6 @@ func (t *town) margaretsCommunity(p *Person) {
 	c.plan(t.day(-401), "Wound care plan", "Dressing twice a week until healed.", object{"status": "completed", "period": object{"start": t.day(-401), "end": t.day(-377)}, "addresses": []any{wound.ref()}})
 	frame := c.add("Device", "Walking frame", t.day(-400), object{"status": "active", "type": said("Walking frame"), "serialNumber": "WF-0042"})
 	c.add("DeviceUseStatement", "Walking frame in use", t.day(-400), object{"status": "active", "device": frame.ref(), "timingPeriod": object{"start": t.day(-400)}})
-	// What people enter themselves through the trust's app is labelled, and shown to nobody but them.
-	c.finding(t.day(-20), said("Patient diary"), "Walked to the post office and back without the frame.", labelled("PATAST"))
 }
 
 func (t *town) margaretsCouncil(p *Person) {

@@ -156,7 +156,7 @@ func (t *town) grace() {
 
 // harold has a learning disability: plans, alerts, and a sister who speaks for him.
 func (t *town) harold() {
-	p := t.someone(Harold, "Harold", "Quillfeather", "male", "1971-11-11", "plans, alerts, reasonable adjustments and a carer")
+	p := t.someone(Harold, "Harold", "Quillfeather", "male", "1971-11-11", "plans, alerts, reasonable adjustments, a carer, and an entry of his own")
 	g := t.at(p, "gp")
 	g.condition("1975", sct("84757009", "Epilepsy"))
 	g.condition("1974", said("Learning disability"))
@@ -173,6 +173,8 @@ func (t *town) harold() {
 	c := t.at(p, "community")
 	c.plan(t.day(-150), "Epilepsy care plan", "Buccal midazolam after five minutes of seizure; then ring 999.")
 	c.finding(t.time(-150, "10:30"), said("Hospital passport"), "Likes trains. Frightened of needles: use cream and time. Says 'hot' for pain.")
+	// What people enter themselves through the trust's app is labelled, and shown to nobody but them.
+	c.finding(t.day(-20), said("My diary"), "Went to the railway museum with Dot. Good day.", labelled("PATAST"))
 	c.add("Goal", "Swim once a week", t.day(-150), object{"lifecycleStatus": "active", "description": said("Swim once a week"), "startDate": t.day(-150)})
 	a := t.at(p, "acute")
 	a.visit("IMP", t.time(-700, "18:00"), t.time(-698, "11:00"), "Inpatient stay, neurology", "Dr Seraphina Holt")
