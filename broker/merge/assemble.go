@@ -79,7 +79,7 @@ func interleave(out []Entry, prepared []Prepared) []Entry {
 	for len(heads) > 0 {
 		first := 0
 		for i := 1; i < len(heads); i++ {
-			if compare(heads[i][0], heads[first][0]) < 0 {
+			if compare(&heads[i][0], &heads[first][0]) < 0 {
 				first = i
 			}
 		}

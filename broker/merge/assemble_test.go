@@ -15,7 +15,9 @@ import (
 )
 
 func TestWarningsBecomeParts(t *testing.T) {
-	outcome := func(issue string) string { return `{"resourceType":"OperationOutcome","id":"o","issue":[` + issue + `]}` }
+	outcome := func(issue string) string {
+		return `{"resourceType":"OperationOutcome","id":"o","issue":[` + issue + `]}`
+	}
 	coded := func(code string) string {
 		return `{"severity":"warning","code":"incomplete","details":{"coding":[{"system":"https://fhir.hl7.org.uk/CodeSystem/UKCore-ListWarningCode","code":"` + code + `"}],"text":"marker"},"diagnostics":"marker"}`
 	}
@@ -183,7 +185,9 @@ func TestOurPatient(t *testing.T) {
 		{func(*record.Subject) {}, `{"resourceType":"Patient","id":"handle","identifier":[{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000018"}],` +
 			`"name":[{"use":"official","family":"Ashworth","given":["Ada"]}],"gender":"female","birthDate":"1950-03-04","link":[{"other":{"reference":"Patient/acute-p"},"type":"seealso"},` +
 			`{"other":{"reference":"Patient/gp-p"},"type":"seealso"},{"other":{"reference":"Patient/pharmacy-p"},"type":"seealso"}]}`},
-		{func(s *record.Subject) { *s = record.Subject{Number: s.Number, Given: []string{""}, Gender: "wonder", Deceased: "true"} },
+		{func(s *record.Subject) {
+			*s = record.Subject{Number: s.Number, Given: []string{""}, Gender: "wonder", Deceased: "true"}
+		},
 			`{"resourceType":"Patient","id":"handle","identifier":[{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000018"}],"deceasedBoolean":true,"link":[`},
 		{func(s *record.Subject) { s.Deceased = "2026-11-01" }, `"deceasedDateTime":"2026-11-01"`},
 	} {

@@ -125,7 +125,7 @@ func TestOrder(t *testing.T) {
 	}
 	for i := range want {
 		for j := range want {
-			if got := compare(want[i], want[j]); got < 0 != (i < j) || got > 0 != (i > j) {
+			if got := compare(&want[i], &want[j]); got < 0 != (i < j) || got > 0 != (i > j) {
 				t.Errorf("%d and %d: %d", i, j, got)
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
-	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
@@ -20,10 +19,24 @@ const maxID = 64
 func (p *preparing) newID(typ, id string) string {
 	key := string(p.reply.Custodian.Key)
 	plain := key + "-" + id
-	if legalID(plain) && !record.HoldsNHSNumber(id) && !strings.Contains(strings.NewReplacer("-", "", ".", "").Replace(id), p.number) {
+	if legalID(plain) && !record.HoldsNHSNumber(id) && !p.spells(id) {
 		return plain
 	}
 	return key + "-" + p.seal("id", typ, []byte(id))
+}
+
+// spells reports whether an id spells the number asked for with dots or dashes between its digits.
+func (p *preparing) spells(id string) bool {
+	if len(id) <= len(p.number) {
+		return false
+	}
+	bare := make([]byte, 0, maxID)
+	for i := range len(id) {
+		if id[i] != '-' && id[i] != '.' {
+			bare = append(bare, id[i])
+		}
+	}
+	return bytes.Contains(bare, []byte(p.number))
 }
 
 // seal is 32 hex digits of an HMAC under the deployment's key. what keeps the uses apart.
@@ -53,26 +66,28 @@ func legalID(s string) bool {
 // decide the one whose bytes come last, so that the order of arrival does not matter.
 func (p *preparing) settleCopies() {
 	for _, list := range p.copies {
-		list = slices.DeleteFunc(slices.Clone(list), func(i int32) bool { return p.items[i].fate == dropped })
-		if len(list) < 2 {
+		living := slices.DeleteFunc(slices.Clone(list), func(i int32) bool { return p.items[i].fate == dropped })
+		if len(living) == 0 {
 			continue
 		}
-		keeper := slices.MaxFunc(list, func(a, b int32) int {
+		keeper := slices.MaxFunc(living, func(a, b int32) int {
 			x, y := &p.items[a], &p.items[b]
 			if c := x.updated.Lo.Compare(y.updated.Lo); c != 0 {
 				return c
 			}
 			return bytes.Compare(x.v.Raw(), y.v.Raw())
 		})
-		for _, i := range list {
-			p.items[i].conflicting, p.items[i].keeper = true, keeper
+		for _, i := range list { // dropped ones too: they must not lead a reference away from one that is shown
+			p.items[i].keeper = keeper
 		}
-		p.extra += len(list) - 1
+		for _, i := range living {
+			p.items[i].conflicting = len(living) > 1
+		}
+		p.extra += len(living) - 1
 	}
-	for i := range p.items { // a dropped copy must not lead a reference away from one that is shown
-		it := &p.items[i]
-		if k := &p.items[it.keeper]; it.fate == dropped || k.fate == dropped || k.keeper != it.keeper {
-			it.keeper = p.living(it)
+	for i := range p.items {
+		if it := &p.items[i]; it.fate == folded {
+			it.keeper = p.items[it.keeper].keeper
 		}
 	}
 }
@@ -96,23 +111,6 @@ func (p *preparing) shareSections() {
 			}
 		}
 	}
-}
-
-// living returns the item that references to it lead to.
-func (p *preparing) living(it *item) int32 {
-	first := it.keeper
-	for hop := 0; hop < 2; hop++ { // a folded copy leads to its twin, and that to the copy that keeps the id
-		first = p.items[first].keeper
-	}
-	if p.items[first].fate != dropped || it.id == "" {
-		return first
-	}
-	for _, i := range p.copies[it.typ+"/"+it.id] {
-		if p.items[i].fate != dropped {
-			return p.items[i].keeper
-		}
-	}
-	return first
 }
 
 // assignIDs gives every resource that can be referred to its new id.

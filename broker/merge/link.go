@@ -36,8 +36,9 @@ func (p *preparing) choose() {
 		if it.fate != undecided || it.row.class != provenance {
 			continue
 		}
+		target := it.v.Get("target")
 		for _, r := range it.refs {
-			if r.target >= 0 && r.whole.KeyIs("target") || r.target >= 0 && p.targets(it, r) {
+			if target.Exists() && r.target >= 0 && r.whole.Start() >= target.Start() && r.whole.End() <= target.End() {
 				t := &p.items[r.target]
 				if t.fate == shown && t.row.class != supporting || types["Provenance"] && t.fate == filtered {
 					it.fate = shown
@@ -56,12 +57,6 @@ func (p *preparing) choose() {
 			it.fate = unlinked
 		}
 	}
-}
-
-// targets reports whether r is one of the references in Provenance.target.
-func (p *preparing) targets(it *item, r ref) bool {
-	target := it.v.Get("target")
-	return target.Exists() && r.whole.Start() >= target.Start() && r.whole.End() <= target.End()
 }
 
 // reach shows the supporting resources that the given ones lead to, through others of their sort too; with types, those of the types only.

@@ -10,8 +10,8 @@ import (
 // compare is the order of M-8 among custodians' entries: Patients; dated matches, the latest start first, then the latest end, then the
 // more precise; undated matches; includes. Custodian key, type and id decide the rest, so the order is total and does not depend on
 // who answered first. An unknown start counts as the earliest, an unknown end as the latest.
-func compare(a, b Entry) int {
-	ga, gb := group(&a), group(&b)
+func compare(a, b *Entry) int {
+	ga, gb := group(a), group(b)
 	if ga != gb {
 		return cmp.Compare(ga, gb)
 	}

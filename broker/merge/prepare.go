@@ -133,7 +133,7 @@ func (p *preparing) finish() (Prepared, error) {
 		e.JSON = p.rewrite(it)
 		out.Entries = append(out.Entries, e)
 	}
-	slices.SortFunc(out.Entries, compare)
+	slices.SortFunc(out.Entries, func(a, b Entry) int { return compare(&a, &b) })
 	out.Counts = Counts{Received: p.received, Shown: len(out.Entries), Folded: fates[folded], Strangers: fates[dropped], Withheld: fates[withheld],
 		Filtered: fates[filtered], Financial: fates[financial], Unlinked: fates[unlinked]}
 	if out.Counts.Sum() != p.received || fates[undecided] != 0 {

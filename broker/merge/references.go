@@ -30,7 +30,6 @@ type ref struct {
 // scan finds the references of it. Where something is withheld (suspicious), it also finds identifiers of withheld resources, and
 // reports every other string that is the address of a resource of the reply: see spread.
 func (p *preparing) scan(it *item, suspicious bool, cites func(target int32)) {
-	lined := it.typ == "List" || it.typ == "Composition" || it.v.Get("contained").Exists()
 	it.v.Visit(func(around []fhirjson.Value, x fhirjson.Value) bool {
 		switch x.Kind() {
 		case fhirjson.String:
@@ -41,9 +40,7 @@ func (p *preparing) scan(it *item, suspicious bool, cites func(target int32)) {
 					return false
 				}
 				r := ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it)}
-				if lined {
-					r.line, r.holder = lineOf(around)
-				}
+				r.line, r.holder = p.lineOf(around, it.typ)
 				it.refs = append(it.refs, r)
 			case x.KeyIs("url") && isAttachment(around, it.typ):
 				if address := x.Text(); p.own(address, it) {
@@ -61,9 +58,7 @@ func (p *preparing) scan(it *item, suspicious bool, cites func(target int32)) {
 				whole := around[len(around)-1]
 				if !whole.Get("reference").Exists() && !whole.Get("resourceType").Exists() && p.cited[businessKey(x)] != nil {
 					r := ref{whole: whole, identifier: businessKey(x), target: -1}
-					if lined {
-						r.line, r.holder = lineOf(around)
-					}
+					r.line, r.holder = p.lineOf(around, it.typ)
 					it.refs = append(it.refs, r)
 				}
 			}
@@ -105,26 +100,24 @@ func isAttachment(around []fhirjson.Value, typ string) bool {
 	return attachments[name.Key()] || typ == "Media" && o.KeyIs("content")
 }
 
-// lineOf returns the List.entry or Composition.section.entry that the innermost container is the reference of, and the resource.
-func lineOf(around []fhirjson.Value) (line, holder fhirjson.Value) {
+// lineOf returns the List.entry or Composition.section.entry that the innermost container is the reference of, and the resource that it
+// is a line of: the root or a contained one.
+func (p *preparing) lineOf(around []fhirjson.Value, typ string) (line, holder fhirjson.Value) {
 	o := around[len(around)-1]
-	h := len(around) - 2
-	for h >= 0 && !around[h].Get("resourceType").Exists() {
-		h--
-	}
-	if h < 0 {
-		return
+	h := 0
+	if len(around) > 2 && around[1].KeyIs("contained") {
+		h = 2
+		if p.within != around[h] { // asked once for each contained resource, not for each of its lines
+			p.within, p.withinType = around[h], around[h].Get("resourceType").Text()
+		}
+		typ = p.withinType
 	}
 	within := around[h+1:]
 	switch {
-	case around[h].Get("resourceType").Is("List"):
-		if len(within) == 3 && within[0].KeyIs("entry") && o.KeyIs("item") {
-			return within[1], around[h]
-		}
-	case around[h].Get("resourceType").Is("Composition"):
-		if len(within) >= 4 && within[0].KeyIs("section") && within[len(within)-2].KeyIs("entry") {
-			return o, around[h]
-		}
+	case typ == "List" && len(within) == 3 && within[0].KeyIs("entry") && o.KeyIs("item"):
+		return within[1], around[h]
+	case typ == "Composition" && len(within) >= 4 && within[0].KeyIs("section") && within[len(within)-2].KeyIs("entry"):
+		return o, around[h]
 	}
 	return
 }

@@ -64,6 +64,10 @@ type preparing struct {
 	unreadable int // dropped because they name nobody for certain
 	extra      int // copies with different bytes beyond the first
 	dangling   int
+	within     fhirjson.Value // see lineOf
+	withinType string
+	inside     map[string]fhirjson.Value // see contained
+	insideOf   *item
 	cited      map[string][]int32 // business identifier -> items, made only where something is withheld
 }
 

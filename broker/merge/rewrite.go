@@ -24,16 +24,14 @@ const maskedValue = `{"extension":[{"url":"http://hl7.org/fhir/StructureDefiniti
 // masks. White space and number text stay. It counts dangling references.
 func (p *preparing) rewrite(it *item) []byte {
 	edits := make([]fhirjson.Edit, 0, len(it.refs)+4)
-	var holders []fhirjson.Value
+	holders := map[int]fhirjson.Value{}
 	lines := map[int]bool{}
 	for _, r := range it.refs {
 		switch {
 		case p.masked(r):
 			if r.line.Exists() {
 				lines[r.line.Start()] = true
-				if !slices.ContainsFunc(holders, func(h fhirjson.Value) bool { return h.Start() == r.holder.Start() }) {
-					holders = append(holders, r.holder)
-				}
+				holders[r.holder.Start()] = r.holder
 				continue
 			}
 			edits = append(edits, fhirjson.Edit{Start: r.whole.Start(), End: r.whole.End(), New: []byte(maskedValue)})

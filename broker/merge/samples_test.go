@@ -112,7 +112,9 @@ func aboutWhom(s sample) []string {
 		for _, path := range append(slices.Clone(row.about), row.among...) {
 			for r := range e.Resource.Each(path) {
 				address := r.Get("reference").Text()
-				other := slices.ContainsFunc(s.entries, func(x fhirjson.Entry) bool { return x.FullURL == address && !x.Resource.Get("resourceType").Is("Patient") })
+				other := slices.ContainsFunc(s.entries, func(x fhirjson.Entry) bool {
+					return x.FullURL == address && !x.Resource.Get("resourceType").Is("Patient")
+				})
 				if typ := typeOfAddress(address); (typ == "Patient" || strings.HasPrefix(address, "urn:")) && !other && !slices.Contains(out, address) {
 					out = append(out, address)
 				}

@@ -178,19 +178,20 @@ func (p *preparing) names(r fhirjson.Value, it *item) whom {
 		return unclear
 	}
 	if address[0] == '#' {
-		for c := range it.v.Get("contained").Elems() {
-			if c.Get("id").Is(address[1:]) {
-				if !c.Get("resourceType").Is("Patient") {
-					return nobody
-				}
-				if p.carriesNumber(c) {
-					return ours
-				}
-				return another
+		if address == "#" {
+			if it.isSubject {
+				return ours // a contained resource that is about its container
 			}
+			return nobody
 		}
-		if address == "#" && it.isSubject {
-			return ours // a contained resource that is about its container
+		if c := p.contained(it, address[1:]); c.Exists() {
+			switch {
+			case !c.Get("resourceType").Is("Patient"):
+				return nobody
+			case p.carriesNumber(c):
+				return ours
+			}
+			return another
 		}
 		return unclear
 	}
@@ -210,6 +211,18 @@ func (p *preparing) names(r fhirjson.Value, it *item) whom {
 		return another
 	}
 	return unclear
+}
+
+// contained returns the resource with that id in it, the last of several. It keeps an index of the resource last asked about, because a
+// hostile one may hold many that refer to many.
+func (p *preparing) contained(it *item, id string) fhirjson.Value {
+	if p.insideOf != it {
+		p.insideOf, p.inside = it, map[string]fhirjson.Value{}
+		for c := range it.v.Get("contained").Elems() {
+			p.inside[c.Get("id").Text()] = c
+		}
+	}
+	return p.inside[id]
 }
 
 // attribute decides whose a resource is. It returns ours, another, or unclear for one that names nobody.

@@ -1,0 +1,74 @@
+package merge
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// A custodian that aims at our time must not get more of it than its bytes are worth: each shape would take minutes if the work grew with
+// the square of its size, and takes well under a second.
+func TestHostileShapesStayLinear(t *testing.T) {
+	const n = 20_000
+	many := func(format string) []string {
+		out := make([]string, n)
+		for i := range out {
+			out[i] = strings.ReplaceAll(format, "%", fmt.Sprint(i))
+		}
+		return out
+	}
+	members := func(format string) string { return strings.Join(many(format), ",") }
+	next := func(format string) []string { // % is the number of the resource, @ of the one after it
+		out := make([]string, n)
+		for i := range out {
+			out[i] = strings.NewReplacer("%", fmt.Sprint(i), "@", fmt.Sprint(i+1)).Replace(format)
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name  string
+		texts []string
+	}{
+		{"copies that differ", many(`{"resourceType":"Observation","id":"1",` + toAda + `,"valueInteger":%}`)},
+		{"copies of somebody else's", many(`{"resourceType":"Observation","id":"1","subject":{"reference":"Patient/q"},"valueInteger":%}`)},
+		{"the same bytes", many(`{"resourceType":"Observation","id":"1",` + toAda + `}`)},
+		{"no ids, one identifier", many(`{"resourceType":"Observation",` + toAda + `,"identifier":[{"system":"s","value":"v"}],"valueInteger":%}`)},
+		{"a list of withheld lines", append(many(`{"resourceType":"Condition","id":"%",`+toAda+`,"code":{"text":"anxiety"}}`),
+			`{`+members(`"x%":1`)+`,"entry":[`+members(`{"item":{"reference":"Condition/%"}}`)+`],"id":"l",`+toAda+`,"resourceType":"List"}`)},
+		{"contained lists of withheld lines", append(many(`{"resourceType":"Condition","id":"%",`+toAda+`,"code":{"text":"anxiety"}}`),
+			`{"resourceType":"CarePlan","id":"l",`+toAda+`,"contained":[`+members(`{"entry":[{"item":{"reference":"Condition/%"}}],"resourceType":"List"}`)+`]}`)},
+		{"references beside many members", []string{`{"resourceType":"Provenance","id":"l",` + members(`"x%":{"reference":"Basic/%"}`) + `,"target":[{"reference":"Patient/p"}]}`}},
+		{"contained that refer to contained", []string{`{"resourceType":"CarePlan","id":"l",` + toAda + `,"contained":[` + members(`{"resourceType":"Observation","id":"c%","performer":[{"reference":"#c%"}]}`) + `]}`}},
+		{"a chain of addresses from a withheld one", append(next(`{"resourceType":"Basic","id":"%",`+toAda+`,"extension":[{"url":"u","valueUri":"Basic/@"}]}`),
+			`{"resourceType":"Basic","id":"`+fmt.Sprint(n)+`",`+toAda+`,"code":{"coding":[{"code":"SECRET"}]}}`)},
+		{"a chain of Encounters", next(`{"resourceType":"Encounter","id":"%",` + toAda + `,"partOf":{"reference":"Encounter/@"}}`)},
+		{"a chain of Organizations", append(next(`{"resourceType":"Organization","id":"%","partOf":{"reference":"Organization/@"}}`),
+			`{"resourceType":"Encounter","id":"e",`+toAda+`,"serviceProvider":{"reference":"Organization/0"}}`)},
+		{"many Patients", many(`{"resourceType":"Patient","id":"q%"}`)},
+	} {
+		reply := bare(t, ada)
+		for _, text := range c.texts {
+			d, err := fhirjson.Parse([]byte(text), fhirjson.Limits{})
+			if err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+			reply.Entries = append(reply.Entries, fhirjson.Entry{Resource: d.Root()})
+		}
+		rules := without(record.MentalHealth)
+		rules.Excluded = []Code{{"", "SECRET"}}
+		begin := time.Now()
+		p := prepare(t, request(t), rules, reply)
+		if took := time.Since(begin); took > 10*time.Second {
+			t.Errorf("%s took %v", c.name, took)
+		} else if testing.Verbose() {
+			t.Logf("%s: %v, %+v", c.name, took, p.Counts)
+		}
+		if c.name == "a chain of addresses from a withheld one" && p.Counts.Withheld != n+1 {
+			t.Errorf("%s: %+v", c.name, p.Counts)
+		}
+	}
+}
