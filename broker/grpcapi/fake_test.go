@@ -102,8 +102,11 @@ func (f *fakeBroker) Stream(_ context.Context, req broker.Request, s broker.Sink
 		}
 		return s.Summary(f.answer, order, f.receipt)
 	}
-	if f.sinkErr = send(); f.sinkErr != nil {
-		if f.sinkErr == f.midway {
+	if err := send(); err != nil {
+		f.mu.Lock()
+		f.sinkErr = err
+		f.mu.Unlock()
+		if err == f.midway {
 			return f.midway
 		}
 		return &broker.Refusal{Kind: broker.Gone}

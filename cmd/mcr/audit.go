@@ -87,14 +87,14 @@ func entryTypes() []string {
 func entryText(e *v1.LedgerEntry, width int) string {
 	p := &page{width: min(max(width, 40), 160)}
 	at := e.GetAt().AsTime().In(london)
-	head := fmt.Sprintf("%d  %s  %s", e.GetPosition(), at.Format("2 January 2006, 15:04:05"), strings.ToUpper(codeOf(e.GetType().String(), "ENTRY_TYPE_")))
+	head := fmt.Sprintf("%d · %s · %s", e.GetPosition(), at.Format("2 January 2006, 15:04:05"), strings.ToUpper(codeOf(e.GetType().String(), "ENTRY_TYPE_")))
 	if n := e.GetOpens(); n > 0 {
-		head += fmt.Sprintf("  (of %d)", n)
+		head += fmt.Sprintf(" · of %d", n)
 	}
 	p.hang("", 0, "", head)
 	row := func(label, text string) {
 		if text != "" {
-			p.hang("  "+label, 14, "", text)
+			p.hang("  "+label, 16, "", text)
 		}
 	}
 	if n := e.GetNhsNumber(); n != "" {
@@ -145,7 +145,7 @@ func entryText(e *v1.LedgerEntry, width int) string {
 		row("by", requesterText(x.GetRequester(), x.GetRoleName()))
 		row("why", safe(x.GetReason()))
 	}
-	if s := e.GetReason(); s != "" {
+	if s := e.GetReason(); s != "" && s != e.GetActor().GetReason() && s != e.GetAccess().GetDecision() {
 		row("reason", reasonText(s))
 	}
 	if n := e.GetCount(); n > 0 {
@@ -210,7 +210,7 @@ func (a *app) custodians(ctx context.Context, c *call) error {
 	p := &page{width: min(max(a.columns, 40), 160)}
 	for _, h := range out.GetCustodians() {
 		x := h.GetCustodian()
-		p.hang("", 0, "", fmt.Sprintf("%s  %s (%s, %s)", pad(safe(x.GetKey()), 12), safe(x.GetName()), safe(x.GetOdsCode()), safe(x.GetKind())))
+		p.hang(safe(x.GetKey()), 14, "", fmt.Sprintf("%s (%s, %s)", safe(x.GetName()), safe(x.GetOdsCode()), safe(x.GetKind())))
 		health := map[v1.BreakerState]string{v1.BreakerState_BREAKER_STATE_CLOSED: "asked as usual", v1.BreakerState_BREAKER_STATE_OPEN: "NOT ASKED for now: it has been failing",
 			v1.BreakerState_BREAKER_STATE_HALF_OPEN: "being tried again after failures"}[h.GetBreaker()]
 		if h.GetLastState() != 0 {

@@ -19,6 +19,9 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
+// defaultServer is where the demo listens.
+const defaultServer = "127.0.0.1:9090"
+
 // maxToken is how large a token may be, in bytes.
 const maxToken = 32 << 10
 
@@ -59,15 +62,37 @@ func (o *optional) IsBoolFlag() bool { return true }
 // serverFlags defines the flags that every command has which calls the broker.
 func serverFlags(fs *flag.FlagSet, timeout time.Duration) *server {
 	s := &server{}
-	fs.StringVar(&s.address, "server", "127.0.0.1:9090", "`host:port` of the broker's gRPC services")
+	addressFlags(fs, &s.address, &s.ca, &s.cert, &s.key)
 	fs.Var(&s.plaintext, "plaintext", "no TLS; the default, and allowed, only for this machine")
-	fs.StringVar(&s.ca, "ca", "", "PEM `file` of the authorities that vouch for the server; default: the system's")
-	fs.StringVar(&s.cert, "cert", "", "PEM `file` of a client certificate, where the server asks for one")
-	fs.StringVar(&s.key, "key", "", "PEM `file` of its key")
 	fs.StringVar(&s.tokenFile, "token-file", "", "`file` that holds the token; default: the one that mcr login wrote")
 	fs.StringVar(&s.actingFile, "acting-person-file", "", "`file` that holds an engine's signed statement of the acting person")
 	fs.DurationVar(&s.timeout, "timeout", timeout, "longest wait for the whole answer")
 	return s
+}
+
+// addressFlags defines those that mcr login has too, and remembers.
+func addressFlags(fs *flag.FlagSet, address, ca, cert, key *string) {
+	fs.StringVar(address, "server", "", "`host:port` of the broker's gRPC services; default: as at sign-in, or "+defaultServer)
+	fs.StringVar(ca, "ca", "", "PEM `file` of the authorities that vouch for the server; default: as at sign-in, or the system's")
+	fs.StringVar(cert, "cert", "", "PEM `file` of a client certificate, where the server asks for one")
+	fs.StringVar(key, "client-key", "", "PEM `file` of its key")
+}
+
+// fill takes from the sign-in what this call does not say: the address, and with it how to trust it.
+func (s *server) fill(at session) {
+	if s.address != "" {
+		return
+	}
+	if s.address = at.Server; s.address == "" {
+		s.address = defaultServer
+		return
+	}
+	if s.ca == "" {
+		s.ca = at.CA
+	}
+	if s.cert == "" && s.key == "" {
+		s.cert, s.key = at.Cert, at.Key
+	}
 }
 
 // dial connects, and returns a context that carries the token. Close the connection when done.
@@ -84,6 +109,7 @@ func (a *app) dial(ctx context.Context, s *server) (context.Context, context.Can
 		}
 		pairs = append(pairs, "acting-person", acting)
 	}
+	s.fill(a.session())
 	creds, err := s.credentials()
 	if err != nil {
 		return nil, nil, nil, err
@@ -130,7 +156,7 @@ func (s *server) credentials() (credentials.TransportCredentials, error) {
 	if s.cert != "" || s.key != "" {
 		pair, err := tls.LoadX509KeyPair(s.cert, s.key)
 		if err != nil {
-			return nil, useError("-cert and -key: give both, as PEM files that belong together")
+			return nil, useError("-cert and -client-key: give both, as PEM files that belong together")
 		}
 		cfg.Certificates = []tls.Certificate{pair}
 	}

@@ -215,14 +215,14 @@ func objectionText(o *v1.Objection, width int) string {
 		if until != nil {
 			b = until.AsTime().Format(time.RFC3339)
 		}
-		p.hang("  holds", 12, "", showSpan(a, b))
+		p.hang("  holds", 12, "", strings.Join(showSpan(a, b), " "))
 	}
 	by := []string{nameOr(safe(o.GetAuthorName()), safe(o.GetAuthorUser())), safe(o.GetAuthorRole()), safe(o.GetAuthorOdsCode())}
 	text := strings.Join(nonEmpty(by), ", ")
 	if t := o.GetRecorded(); t != nil {
 		text = showDate(t.AsTime().Format(time.RFC3339)) + " by " + nameOr(text, "somebody")
 	}
-	p.hang("  recorded", 12, "", text+", "+codeOf(o.GetMethod().String(), "OBJECTION_METHOD_"))
+	p.hang("  recorded", 12, "", strings.Join(nonEmpty([]string{text, codeOf(o.GetMethod().String(), "OBJECTION_METHOD_")}), ", "))
 	if s := safe(o.GetResponsible()); s != "" && s != "self" {
 		p.hang("  for", 12, "", "on behalf of the person: "+s)
 	}

@@ -48,21 +48,21 @@ func showDate(s string) string {
 	return safe(s)
 }
 
-// showSpan shows a start and an end, either of which may be empty.
-func showSpan(start, end string) string {
+// showSpan shows a start and an end, either of which may be empty, in one or two pieces that are read one after the other.
+func showSpan(start, end string) []string {
 	a, okA := readMoment(start)
 	b, okB := readMoment(end)
 	switch {
 	case end == "":
-		return "from " + showDate(start)
+		return []string{"from " + showDate(start)}
 	case start == "":
-		return "until " + showDate(end)
+		return []string{"until " + showDate(end)}
 	case okA && okB && a.String() == b.String():
-		return a.String()
+		return []string{a.String()}
 	case okA && okB && a.exact() && b.exact() && a.at.Format(time.DateOnly) == b.at.Format(time.DateOnly):
-		return a.String() + " to " + b.at.Format("15:04")
+		return []string{a.String(), "to " + b.at.Format("15:04")}
 	}
-	return showDate(start) + " to " + showDate(end)
+	return []string{showDate(start), "to " + showDate(end)}
 }
 
 // dateElements says for each type where its date stands, the first that is there counts: the order of the answer is made from the same
@@ -122,16 +122,16 @@ var dateElements = map[string][]string{
 	"VisionPrescription":         {"dateWritten", "created"},
 }
 
-// when shows an entry's date as the record wrote it, and returns its first instant for headings. element says where it stands, "" if the
+// when shows an entry's date as the record wrote it, in one or two pieces, none for no date, and returns its first instant for headings. element says where it stands, "" if the
 // answer did not say.
-func when(r object, element string) (text string, at time.Time) {
+func when(r object, element string) (text []string, at time.Time) {
 	elements := dateElements[r.text("resourceType")]
 	if element != "" {
 		elements = []string{strings.TrimPrefix(element, "*")}
 	}
 	for _, e := range elements {
 		for _, v := range r.all(e) {
-			if text, at := whenOf(v); text != "" {
+			if text, at := whenOf(v); len(text) > 0 {
 				if end := r.text("end"); e == "start" && end != "" { // an appointment
 					text = showSpan(r.text("start"), end)
 				}
@@ -139,15 +139,15 @@ func when(r object, element string) (text string, at time.Time) {
 			}
 		}
 	}
-	return "", time.Time{}
+	return nil, time.Time{}
 }
 
 // whenOf reads a date, a Period or a Timing.
-func whenOf(v any) (string, time.Time) {
+func whenOf(v any) ([]string, time.Time) {
 	switch v := v.(type) {
 	case string:
 		if m, ok := readMoment(v); ok {
-			return m.String(), m.at
+			return []string{m.String()}, m.at
 		}
 	case map[string]any:
 		o := object(v)
@@ -155,12 +155,12 @@ func whenOf(v any) (string, time.Time) {
 		if start == "" && end == "" { // not a Period
 			for _, path := range []string{"event", "repeat.boundsPeriod"} {
 				for _, x := range o.all(path) {
-					if text, at := whenOf(x); text != "" {
+					if text, at := whenOf(x); len(text) > 0 {
 						return text, at
 					}
 				}
 			}
-			return "", time.Time{}
+			return nil, time.Time{}
 		}
 		m, ok := readMoment(start)
 		if !ok {
@@ -170,5 +170,5 @@ func whenOf(v any) (string, time.Time) {
 			return showSpan(start, end), m.at
 		}
 	}
-	return "", time.Time{}
+	return nil, time.Time{}
 }

@@ -151,8 +151,8 @@ func (o object) value(prefix string) string {
 	}
 	for _, kind := range []string{"DateTime", "Date", "Period"} {
 		for _, v := range o.all(prefix + kind) {
-			if s, _ := whenOf(v); s != "" {
-				return s
+			if s, _ := whenOf(v); len(s) > 0 {
+				return strings.Join(s, " ")
 			}
 		}
 	}
@@ -183,9 +183,21 @@ type shown struct {
 	details  []string // further lines
 }
 
-// display chooses the words for a resource. find looks up what it refers to, nil if that is not in the answer.
-func display(r object, find func(reference string) object) shown {
+// display chooses the words for a resource. elsewhere looks up what it refers to, nil if that is not in the answer.
+func display(r object, elsewhere func(reference string) object) shown {
 	var out shown
+	find := func(reference string) object {
+		id, contained := strings.CutPrefix(reference, "#")
+		if !contained {
+			return elsewhere(reference)
+		}
+		for _, c := range r.objects("contained") {
+			if c.text("id") == id {
+				return c
+			}
+		}
+		return nil
+	}
 	out.warnings, out.statuses = statusWords(r)
 	out.title = title(r, find)
 	add := func(label, s string) {
@@ -217,7 +229,7 @@ func display(r object, find func(reference string) object) shown {
 		}
 	case "MedicationAdministration":
 		add("", safe(r.text("dosage.text")))
-		add("", quantity(r.orEmpty("dosage.dose")))
+		add("dose: ", quantity(r.orEmpty("dosage.dose")))
 	case "AllergyIntolerance":
 		for _, x := range r.objects("reaction") {
 			add("reaction: ", strings.TrimSuffix(x.concepts("manifestation")+", "+safe(x.text("severity")), ", "))
@@ -233,7 +245,7 @@ func display(r object, find func(reference string) object) shown {
 			for _, path := range []string{"abatementDateTime", "abatementPeriod"} {
 				for _, v := range r.all(path) {
 					s, _ := whenOf(v)
-					add("ended: ", s)
+					add("ended: ", strings.Join(s, " "))
 				}
 			}
 		}
@@ -392,6 +404,11 @@ func title(r object, find func(string) object) string {
 		name = nameOr(safe(r.text("summary")), safe(r.text("description")))
 	case "Consent":
 		name = nameOr(r.concept("category"), r.concept("scope"))
+	case "DeviceUseStatement":
+		if d := find(r.text("device.reference")); d != nil {
+			name = title(d, find)
+		}
+		name = nameOr(name, safe(r.text("device.display")))
 	case "Device":
 		name = nameOr(safe(r.text("deviceName.name")), r.concept("type"))
 	case "Communication":
@@ -444,7 +461,7 @@ func statusWords(r object) (front, behind []string) {
 			}
 			word = safe(word)
 			switch {
-			case plainStatus[word] || path == "intent" && !turningStatus[word]:
+			case plainStatus[word] || path == "intent" && (!turningStatus[word] || r.text("resourceType") == "CarePlan"):
 			case path == "status" && word == "current": // of documents and lists: as they should be
 			case turningStatus[word]:
 				front = append(front, word)

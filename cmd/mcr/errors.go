@@ -60,6 +60,9 @@ func (a *app) reportStatus(s *status.Status) int {
 		}
 	case codes.PermissionDenied:
 		code = exitRefused
+		if info.GetReason() == "FORBIDDEN" {
+			what = "refused"
+		}
 	case codes.NotFound:
 		code = exitNothing
 	case codes.DeadlineExceeded:
@@ -82,11 +85,21 @@ func (a *app) reportStatus(s *status.Status) int {
 	case codes.Unimplemented:
 		what = "the server does not know this call: is -server a My Care Record broker?"
 	}
+	fields := detail[*errdetails.BadRequest](s).GetFieldViolations()
+	if len(fields) > 0 {
+		what = "the broker cannot take this request:"
+	}
 	a.tell("mcr: %s\n", safe(what))
-	for _, v := range detail[*errdetails.BadRequest](s).GetFieldViolations() {
-		if !strings.Contains(what, v.GetDescription()) {
-			a.tell("  %s: %s\n", safe(v.GetField()), safe(v.GetDescription()))
+	for _, v := range fields {
+		flag, known := flagOf[v.GetField()]
+		if !known {
+			flag = "-" + strings.ReplaceAll(safe(v.GetField()), "_", "-")
 		}
+		if v.GetField() == "purpose" {
+			a.tell("  %s: TREAT, ETREAT, BTG or PATRQT; the same as in the token, where that states one\n", flag)
+			continue
+		}
+		a.tell("  %s: %s\n", flag, safe(v.GetDescription()))
 	}
 	if why := info.GetMetadata()["why"]; ours && why != "" {
 		text := "Why: " + reasonText(why)
@@ -101,7 +114,7 @@ func (a *app) reportStatus(s *status.Status) int {
 	if x := detail[*v1.CustodianStatuses](s); x != nil {
 		p := &page{width: min(max(a.columns, 40), 160)}
 		for _, c := range x.GetCustodians() {
-			p.custodian("!", c, true)
+			p.custodian("!", c, true, nameColumn(x.GetCustodians(), p.width))
 		}
 		if n := x.GetLeftOut(); n > 0 {
 			p.line("    and " + count(int(n), "more custodian"))
@@ -109,7 +122,7 @@ func (a *app) reportStatus(s *status.Status) int {
 		a.tell("%s", p.String())
 	}
 	if d := detail[*errdetails.RetryInfo](s).GetRetryDelay(); d != nil {
-		a.tell("  Ask again in %s.\n", d.AsDuration().Round(time.Second))
+		a.tell("  Ask again in %s.\n", max(d.AsDuration().Round(time.Second), time.Second))
 	}
 	if r := detail[*v1.Receipt](s); r != nil {
 		a.tell("  %s\n", receiptText(r))
@@ -126,6 +139,10 @@ func detail[T any](s *status.Status) (zero T) {
 	}
 	return zero
 }
+
+// flagOf names the flag of a field, where it is not the same word.
+var flagOf = map[string]string{"nhs_number": "NHSNUMBER", "break_glass_reason": "-break-glass", "types": "-type", "objection_id": "-id",
+	"permission.kind": "-permission", "relationship.kind": "-relationship", "authorization": "mcr login"}
 
 // reasons are the words for the broker's reasons. One that is not here is shown as it is.
 var reasons = map[string]string{

@@ -23,10 +23,11 @@ func (a *app) login(ctx context.Context, c *call) error {
 	c.flags.StringVar(&issuer, "issuer", "http://127.0.0.1:8090", "`address` of the demo's token issuer")
 	c.flags.StringVar(&file, "token-file", "", "`file` that holds a token of your own; - for standard input")
 	c.flags.StringVar(&number, "nhs-number", "", "the person whose token it is (persona patient), or about whom the launch is; - for standard input")
-	c.flags.StringVar(&at.Purpose, "purpose", "", "what your requests state unless they say otherwise: the purpose; a demo persona has one of its own")
-	c.flags.StringVar(&at.Permission, "permission", "", "the same: the permission")
-	c.flags.StringVar(&at.Relationship, "relationship", "", "the same: the relationship")
+	c.flags.StringVar(&at.Stated.Purpose, "purpose", "", "what your requests state unless they say otherwise: the purpose; a demo persona has one of its own")
+	c.flags.StringVar(&at.Stated.Permission, "permission", "", "the same: the permission")
+	c.flags.StringVar(&at.Stated.Relationship, "relationship", "", "the same: the relationship")
 	c.flags.BoolVar(&launch, "launch", false, "with -as: the token itself states them, and -nhs-number, as a launch from a record system does; requests must then agree")
+	addressFlags(c.flags, &at.Server, &at.CA, &at.Cert, &at.Key)
 	c.flags.StringVar(&ttl, "ttl", "", "how long the token lives, such as 10m")
 	if err := c.parse(0); err != nil {
 		return err
@@ -34,31 +35,41 @@ func (a *app) login(ctx context.Context, c *call) error {
 	if (as == "") == (file == "") {
 		return useError("mcr login takes -as PERSONA or -token-file FILE, one of the two")
 	}
-	if _, err := readPurpose(at.Purpose); err != nil {
+	if _, err := readPurpose(at.Stated.Purpose); err != nil {
 		return err
 	}
-	if _, err := readPermission(at.Permission); err != nil {
+	if _, err := readPermission(at.Stated.Permission); err != nil {
 		return err
 	}
-	if _, err := readRelationship(at.Relationship); err != nil {
+	if _, err := readRelationship(at.Stated.Relationship); err != nil {
 		return err
 	}
-	if at == (session{}) {
-		at = personas[as]
+	if at.Stated == (stated{}) {
+		at.Stated = personas[as]
+	}
+	for _, file := range []*string{&at.CA, &at.Cert, &at.Key} {
+		if *file == "" {
+			continue
+		}
+		whole, err := filepath.Abs(*file)
+		if err != nil {
+			return useError("a file has no whole path: " + safe(*file))
+		}
+		*file = whole
 	}
 	var token string
 	var err error
 	switch file {
 	case "":
 		form := url.Values{"as": {as}}
-		var stated session
+		var inToken stated
 		if launch {
-			stated = at
+			inToken = at.Stated
 		}
 		if number, err = a.number(number); err != nil {
 			return err
 		}
-		for name, v := range map[string]string{"nhs_number": number, "purpose": stated.Purpose, "permission": stated.Permission, "relationship": stated.Relationship, "ttl": ttl} {
+		for name, v := range map[string]string{"nhs_number": number, "purpose": inToken.Purpose, "permission": inToken.Permission, "relationship": inToken.Relationship, "ttl": ttl} {
 			if v != "" {
 				form.Set(name, v)
 			}
@@ -87,15 +98,24 @@ func (a *app) login(ctx context.Context, c *call) error {
 	} else {
 		a.say("Signed in.\n")
 	}
-	if said := nonEmpty([]string{safe(at.Purpose), safe(at.Permission), safe(at.Relationship)}); len(said) > 0 {
+	if said := nonEmpty([]string{safe(at.Stated.Purpose), safe(at.Stated.Permission), safe(at.Stated.Relationship)}); len(said) > 0 {
 		a.say("Unless they say otherwise, your requests will state: %s.\n", strings.Join(said, ", "))
 	}
 	a.say("The token is in %s, readable by you only; mcr logout removes it.\n", safe(path))
 	return nil
 }
 
-// session is what requests state unless they say otherwise.
+// session is what was said at sign-in, and holds until a call says otherwise.
 type session struct {
+	Server string `json:"server,omitempty"` // host:port
+	CA     string `json:"ca,omitempty"`     // files, by their whole path
+	Cert   string `json:"cert,omitempty"`
+	Key    string `json:"key,omitempty"`
+	Stated stated `json:"stated"`
+}
+
+// stated is what requests state.
+type stated struct {
 	Purpose      string `json:"purpose,omitempty"`
 	Permission   string `json:"permission,omitempty"`
 	Relationship string `json:"relationship,omitempty"`
@@ -103,7 +123,7 @@ type session struct {
 
 // personas are what the demo's invented people would state, so that it can be tried without learning the flags first. Nobody else has
 // statements made for them: whether a person was asked, and what they said, only who asked can know.
-var personas = map[string]session{
+var personas = map[string]stated{
 	"gp": {"TREAT", "asked-yes", "registered"}, "ed-doctor": {"TREAT", "asked-yes", "attendance"}, "mh-nurse": {"TREAT", "asked-yes", "caseload"},
 	"social-worker": {"TREAT", "asked-yes", "caseload"}, "pharmacist": {"TREAT", "asked-yes", "attendance"}, "patient": {"PATRQT", "patient-self", ""},
 }
@@ -136,18 +156,18 @@ func remove(path string) error {
 	return nil
 }
 
-// keep writes the token, and what requests state, where only the user can read it.
+// keep writes the token, and what was said at sign-in, where only the user can read it.
 func (a *app) keep(token string, at session) (string, error) {
 	path, err := a.tokenPath()
 	if err != nil {
 		return "", err
 	}
-	stated, err := json.Marshal(at)
+	text, err := json.Marshal(at)
 	if err == nil {
-		err = errors.Join(os.MkdirAll(a.configDir, 0o700), remove(path)) // no token with the statements of another
+		err = errors.Join(os.MkdirAll(a.configDir, 0o700), remove(path)) // no token with the session of another
 	}
 	if err == nil {
-		err = writeWhole(a.sessionPath(), stated)
+		err = writeWhole(a.sessionPath(), text)
 	}
 	if err == nil {
 		err = writeWhole(path, []byte(token))
@@ -175,7 +195,7 @@ func writeWhole(path string, text []byte) error {
 	return err
 }
 
-func (a *app) sessionPath() string { return filepath.Join(a.configDir, "stated.json") }
+func (a *app) sessionPath() string { return filepath.Join(a.configDir, "session.json") }
 
 // session returns what was said at sign-in, nothing if that cannot be read.
 func (a *app) session() session {

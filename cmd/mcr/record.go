@@ -23,6 +23,7 @@ type question struct {
 	birthDate, purpose, permission, relationship, reason string
 	start, end, since, output                            string
 	types                                                list
+	filled                                               string // what was taken from the sign-in
 	whole, self, quiet                                   bool
 	number                                               string
 	wirePurpose                                          v1.Purpose
@@ -106,10 +107,10 @@ func (q *question) read(a *app, c *call) error {
 	return err
 }
 
-// fill states what was said at sign-in, where this call says nothing, and says so. Breaking the glass, and one's own record, state enough.
+// fill states what was said at sign-in, where this call says nothing. Breaking the glass, and one's own record, state enough.
 func (a *app) fill(q *question) {
-	at := a.session()
-	if at == (session{}) || q.self || q.reason != "" {
+	at := a.session().Stated
+	if at == (stated{}) || q.self || q.reason != "" {
 		return
 	}
 	var filled []string
@@ -123,8 +124,13 @@ func (a *app) fill(q *question) {
 			filled = append(filled, x.name+" "+safe(x.there))
 		}
 	}
-	if len(filled) > 0 && !q.quiet {
-		a.tell("Stating, as at sign-in: %s.\n", strings.Join(filled, ", "))
+	q.filled = strings.Join(filled, ", ")
+}
+
+// sayFilled tells what is stated without having been said in this call.
+func (q *question) sayFilled(a *app) {
+	if q.filled != "" && !q.quiet {
+		a.tell("Stating, as at sign-in: %s.\n", q.filled)
 	}
 }
 
@@ -156,6 +162,7 @@ func (a *app) recordGet(ctx context.Context, c *call) error {
 		return err
 	}
 	defer func() { cancel(); _ = conn.Close() }()
+	q.sayFilled(a)
 	out, err := v1.NewRecordServiceClient(conn).GetRecord(ctx, &v1.GetRecordRequest{NhsNumber: q.number, BirthDate: q.birthDate, Purpose: q.wirePurpose,
 		Permission: q.wirePermission, Relationship: q.wireRelationship, BreakGlassReason: q.reason, Types: q.types, Start: q.start, End: q.end, Since: q.since})
 	if err != nil {
@@ -166,7 +173,7 @@ func (a *app) recordGet(ctx context.Context, c *call) error {
 		a.say(`{"custodians":%s,"receipt":%s,"bundle":%s}`+"\n", member(custodians, "custodians", "[]"), jsonOf(out.GetReceipt(), "null"), out.GetBundle())
 		return q.verdict(out.GetCustodians())
 	}
-	t := &timeline{number: q.number, statuses: out.GetCustodians(), receipt: out.GetReceipt(), now: a.now()}
+	t := &timeline{number: q.number, statuses: out.GetCustodians(), receipt: out.GetReceipt(), now: a.now(), less: q.less()}
 	if err := t.fromBundle(out.GetBundle()); err != nil {
 		return err
 	}
@@ -174,7 +181,21 @@ func (a *app) recordGet(ctx context.Context, c *call) error {
 	return q.verdict(out.GetCustodians())
 }
 
-// notWhole is the verdict of -whole.
+// less says which part of the record was asked for, "" for all of it.
+func (q *question) less() string {
+	var out []string
+	if len(q.types) > 0 {
+		out = append(out, "types "+strings.Join(q.types, ", "))
+	}
+	for _, x := range []struct{ word, at string }{{"from", q.start}, {"until", q.end}, {"updated since", q.since}} {
+		if x.at != "" {
+			out = append(out, x.word+" "+showDate(x.at))
+		}
+	}
+	return safe(strings.Join(out, "; "))
+}
+
+// errNotWhole is the verdict of -whole.
 var errNotWhole = errors.New("the answer is not whole")
 
 func (q *question) verdict(list []*v1.CustodianStatus) error {
@@ -279,6 +300,7 @@ func (a *app) recordStream(ctx context.Context, c *call) error {
 		return err
 	}
 	defer func() { cancel(); _ = conn.Close() }()
+	q.sayFilled(a)
 	stream, err := v1.NewRecordServiceClient(conn).StreamRecord(ctx, &v1.StreamRecordRequest{NhsNumber: q.number, BirthDate: q.birthDate, Purpose: q.wirePurpose,
 		Permission: q.wirePermission, Relationship: q.wireRelationship, BreakGlassReason: q.reason, Types: q.types, Start: q.start, End: q.end, Since: q.since})
 	if err != nil {
@@ -406,7 +428,7 @@ func (g *gathering) entry(e *v1.StreamEntry) error {
 
 // timeline puts what has come in order: that of the summary, or of arrival where none came.
 func (g *gathering) timeline(broken bool) *timeline {
-	t := &timeline{number: g.q.number, statuses: g.statuses, receipt: g.receipt, broken: broken, now: g.app.now()}
+	t := &timeline{number: g.q.number, statuses: g.statuses, receipt: g.receipt, broken: broken, now: g.app.now(), less: g.q.less()}
 	order := g.order
 	if !g.summed {
 		order = g.arrived

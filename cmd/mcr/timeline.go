@@ -16,7 +16,8 @@ type timeline struct {
 	statuses []*v1.CustodianStatus
 	entries  []item // newest first
 	receipt  *v1.Receipt
-	broken   bool // the stream ended before its end
+	broken   bool   // the stream ended before its end
+	less     string // what was asked to see less of, "" for everything
 	now      time.Time
 }
 
@@ -65,6 +66,10 @@ func (p *page) line(s string) { p.WriteString(strings.TrimRight(s, " ") + "\n") 
 
 // hang writes a label and text beside it, wrapped; style is that of the text, "" for none.
 func (p *page) hang(label string, at int, style, text string) {
+	if at > 0 && cells(label) >= at { // it would run into the text
+		p.line(label)
+		label = ""
+	}
 	for i, l := range wrap(text, p.width-at) {
 		if i > 0 {
 			label = ""
@@ -73,6 +78,34 @@ func (p *page) hang(label string, at int, style, text string) {
 			l = p.style(style, l)
 		}
 		p.line(pad(label, at) + l)
+	}
+}
+
+// beside writes two columns, each wrapped: left is at columns wide, and style is that of the right one.
+func (p *page) beside(left []string, at int, style string, right []string) {
+	var l, r []string
+	for _, s := range left {
+		l = append(l, wrap(s, at-2)...)
+	}
+	for i, s := range right {
+		for _, x := range wrap(s, p.width-at) {
+			if i == 0 {
+				x = p.style(style, x)
+			} else if i == len(right)-1 {
+				x = p.style(dim, x)
+			}
+			r = append(r, x)
+		}
+	}
+	for i := range max(len(l), len(r)) {
+		a, b := "", ""
+		if i < len(l) {
+			a = l[i]
+		}
+		if i < len(r) {
+			b = r[i]
+		}
+		p.line(pad(a, at) + b)
 	}
 }
 
@@ -105,6 +138,9 @@ func (t *timeline) head(p *page) {
 		}
 	}
 	p.hang("", 0, "", strings.Join(about, " · "))
+	if t.less != "" {
+		p.hang("", 0, bold, "You asked for a part only: "+t.less+". There may be more.")
+	}
 	p.line("")
 }
 
@@ -119,6 +155,7 @@ func (t *timeline) missing(p *page) {
 			lacking = append(lacking, s)
 		}
 	}
+	at := nameColumn(t.statuses, p.width)
 	slices.SortStableFunc(lacking, func(a, b *v1.CustodianStatus) int { return urgency(a) - urgency(b) })
 	if t.broken {
 		p.hang("", 0, loud, "THE ANSWER BROKE OFF. What came before that is shown, and more is missing than is listed here. Ask again.")
@@ -126,7 +163,7 @@ func (t *timeline) missing(p *page) {
 	if len(lacking) > 0 {
 		p.hang("", 0, loud, fmt.Sprintf("THIS IS NOT THE WHOLE RECORD. Of %s, %s missing or not whole:", count(len(t.statuses), "custodian"), isAre(len(lacking))))
 		for _, s := range lacking {
-			p.custodian("!", s, true)
+			p.custodian("!", s, true, at)
 		}
 		p.line("")
 		if len(whole) > 0 {
@@ -136,7 +173,7 @@ func (t *timeline) missing(p *page) {
 		p.hang("", 0, bold, fmt.Sprintf("All %s answered in full.", count(len(t.statuses), "custodian")))
 	}
 	for _, s := range whole {
-		p.custodian("✓", s, false)
+		p.custodian("✓", s, false, at)
 	}
 	p.line("")
 }
@@ -172,20 +209,38 @@ func urgency(s *v1.CustodianStatus) int {
 	return 3
 }
 
-// custodian writes one custodian's line.
-func (p *page) custodian(mark string, s *v1.CustodianStatus, contact bool) {
+// nameColumn is how wide the column of custodians' names is to be.
+func nameColumn(list []*v1.CustodianStatus, width int) int {
+	at := 16
+	for _, s := range list {
+		at = max(at, cells(safe(s.GetCustodian().GetName()))+6)
+	}
+	return min(at, max(width*45/100, 16))
+}
+
+// custodian writes one custodian's line, at columns of it for the name.
+func (p *page) custodian(mark string, s *v1.CustodianStatus, contact bool, at int) {
 	c := s.GetCustodian()
 	text := stateText(s)
 	if who := safe(c.GetContact()); contact && who != "" {
 		text += ". Contact: " + who
 	}
-	at := 4 + min(34, max(p.width/3, 16))
-	name := safe(c.GetName())
-	if name == "" {
-		name = safe(c.GetKey())
+	left := wrap(nameOr(safe(c.GetName()), safe(c.GetKey())), at-6)
+	right := wrap(text, p.width-at)
+	for i := range max(len(left), len(right)) {
+		line := "    "
+		if i == 0 {
+			line = "  " + mark + " "
+		}
+		if i < len(left) {
+			line += left[i]
+		}
+		line = pad(line, at)
+		if i < len(right) {
+			line += right[i]
+		}
+		p.line(line)
 	}
-	name = wrapFirst(name, at-5)
-	p.hang("  "+mark+" "+name, at, "", text)
 }
 
 // wrapFirst cuts a name to a width, and says so.
@@ -292,9 +347,9 @@ func (t *timeline) body(p *page) {
 		date, at := when(e.resource, e.element)
 		h := "Without a date"
 		switch {
-		case date != "" && at.After(t.now):
+		case len(date) > 0 && at.After(t.now):
 			h = "To come"
-		case date != "":
+		case len(date) > 0:
 			h = at.Format("2006")
 		}
 		if h != heading {
@@ -312,11 +367,7 @@ func (t *timeline) body(p *page) {
 	p.line("")
 }
 
-func (p *page) entry(e item, date string, names map[string]string, s shown) {
-	at := 24
-	if p.width < 70 {
-		at = 4
-	}
+func (p *page) entry(e item, date []string, names map[string]string, s shown) {
 	title := s.title
 	if len(s.warnings) > 0 {
 		title = "[" + strings.Join(s.warnings, "] [") + "] " + title
@@ -328,24 +379,30 @@ func (p *page) entry(e item, date string, names map[string]string, s shown) {
 	if len(s.warnings) > 0 {
 		style = loud
 	}
-	if cells(date) > at-2 {
-		p.hang("", 0, "", date)
-		date = ""
-	}
-	p.hang(date, at, style, title)
+	lines := []string{title}
 	for _, d := range s.details {
-		p.hang("", at, "", shorten(d))
+		lines = append(lines, shorten(d))
 	}
-	held := []string{nameOr(sectionNames[e.section], "No section")}
+	held := nameOr(sectionNames[e.section], "No section")
+	var also []string
 	for _, o := range e.others {
 		if name := sectionNames[o]; name != "" {
-			held = append(held, "also "+strings.ToLower(name))
+			also = append(also, strings.ToLower(name))
 		}
 	}
-	p.hang("", at, dim, strings.Join(held, ", ")+" · "+nameOr(names[e.custodian], safe(e.custodian)))
-	if p.width < 70 {
-		p.line("")
+	if len(also) > 0 {
+		held += " (also " + strings.Join(also, ", ") + ")"
 	}
+	lines = append(lines, held+" · "+nameOr(names[e.custodian], safe(e.custodian)))
+	if p.width >= 70 {
+		p.beside(date, 26, style, lines)
+		return
+	}
+	if len(date) > 0 {
+		p.hang("", 0, "", strings.Join(date, " "))
+	}
+	p.beside(nil, 4, style, lines)
+	p.line("")
 }
 
 // maxDetail is how many characters of one detail are shown.
