@@ -35,8 +35,6 @@ func qty(value, unit string) object {
 	return object{"value": json.Number(value), "unit": unit, "system": "http://unitsofmeasure.org", "code": unit}
 }
 
-func note(words string) object { return object{"note": []any{object{"text": words}}} }
-
 // labelled replaces meta by one with a security label of v3-ActCode, such as NOPAT or PATAST.
 func labelled(code string) object {
 	return object{"meta": object{"versionId": "1", "security": []any{object{"system": hl7 + "v3-ActCode", "code": code}}}}
