@@ -519,9 +519,15 @@ func TestForgottenAccessesAreAbandoned(t *testing.T) {
 func TestRestartClosesWhatWasOpen(t *testing.T) {
 	p := audittest.New(t, audit.Config{})
 	a := ask{subject: number(t, "9990000018")}
-	for range 300 { // more than one page
-		a.begin(t, p.Ledger)
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			for range 30 { // 300: more than one page
+				a.begin(t, p.Ledger)
+			}
+		})
 	}
+	wg.Wait()
 	object(t, p.Ledger, a.subject, consent.ToSection)
 	killed := p.Crash(t)
 	r := sound(t, killed.Ledger)

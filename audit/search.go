@@ -49,18 +49,10 @@ const (
 // Search records the question (L-6) and answers it, newest first. more is true if Limit, or the size of what was found, cut the answer: ask again with
 // Before set to the last position. The answer holds what stood in the ledger before the question.
 func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (out []Found, more bool, r Receipt, err error) {
-	if err := checkSearch(by, q); err != nil {
+	if r, err = l.ask(ctx, by, q); err != nil {
 		return nil, false, Receipt{}, err
 	}
-	q.Limit = min(or(q.Limit, defaultFound), maxFound)
-	err = l.do(ctx, func(w *writer) (err error) {
-		p := &payload{Actor: actorOut(by), Question: questionOut(q)}
-		r, err = w.append(TypeRead, p, append(w.epoch.about(q.Subjects...), w.epoch.who(by.Requester)...))
-		return err
-	}, nil)
-	if err != nil {
-		return nil, false, Receipt{}, err
-	}
+	q.Limit = or(q.Limit, defaultFound)
 	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
 	defer cancel()
 	err = l.view(ctx, func(reader Reader) error {
@@ -92,6 +84,24 @@ func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (out []Found, m
 		return nil, false, r, err
 	}
 	return out, more, r, nil
+}
+
+// ask records the question.
+func (l *Ledger) ask(ctx context.Context, by Actor, q Search) (Receipt, error) {
+	if err := checkSearch(by, q); err != nil {
+		return Receipt{}, err
+	}
+	q.Limit = or(q.Limit, defaultFound)
+	var receipt Receipt // not a result: the committer may still write it when the caller has left
+	err := l.do(ctx, func(w *writer) (err error) {
+		p := &payload{Actor: actorOut(by), Question: questionOut(q)}
+		receipt, err = w.append(TypeRead, p, append(w.epoch.about(q.Subjects...), w.epoch.who(by.Requester)...))
+		return err
+	}, nil)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipt, nil
 }
 
 // searchTime is how long the reading part of a search may take.

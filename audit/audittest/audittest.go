@@ -52,7 +52,8 @@ func at(t testing.TB, path string, keys *audit.Keys, c audit.Config) *Place {
 	if c.Origin == "" {
 		c.Origin = "mycarerecord.example/test"
 	}
-	c.Store, c.Keys, p.Config = p.Store, keys, c
+	c.Store, c.Keys = p.Store, keys
+	p.Config = c
 	if p.Ledger, err = audit.Open(context.Background(), c); err != nil {
 		_ = store.Close() // the test has failed already
 		t.Fatalf("opening the ledger: %v", err)

@@ -31,6 +31,8 @@ import (
 type Config struct {
 	Path    string // of the file; its folder must exist. SQLite keeps two more beside it (-wal, -shm), and the store one (.lock)
 	Readers int    // connections that only read; 4
+
+	vfs string // a file system of tests, which fails and loses power; "" for SQLite's own
 }
 
 // Store is an audit.Store in a SQLite file.
@@ -86,6 +88,9 @@ func (s *Store) open(ctx context.Context, path string, c Config) error {
 	var err error
 	writing := pragmas()
 	writing.Set("_txlock", "immediate")
+	if c.vfs != "" {
+		writing.Set("vfs", c.vfs)
+	}
 	if s.writer, err = sql.Open("sqlite", address(path, writing)); err != nil {
 		return reduce("opening the ledger file", err)
 	}
@@ -108,6 +113,9 @@ func (s *Store) open(ctx context.Context, path string, c Config) error {
 	}
 	reading := pragmas("query_only(1)")
 	reading.Set("mode", "ro")
+	if c.vfs != "" {
+		reading.Set("vfs", c.vfs)
+	}
 	if s.readers, err = sql.Open("sqlite", address(path, reading)); err != nil {
 		return reduce("opening the ledger file for reading", err)
 	}

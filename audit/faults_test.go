@@ -1,0 +1,260 @@
+package audit_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/audit/audittest"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
+)
+
+// Every write fails, and fails but is kept, for every operation (the table of Sunlight's TestSequenceErrors). What must hold each time:
+// nothing is acknowledged, nobody is told that something may be shown, the ledger stays sound, and what is repeated afterwards is recorded once.
+func TestEachWriteFails(t *testing.T) {
+	kept := func(f audittest.Fault) bool { return f == audittest.Kept || f == audittest.UnsoundKept }
+	a := ask{subject: number(t, "9990000018")}
+	// prepare brings the ledger to the point before the write; try is the write, with a key that stays the same; retried says what trying again
+	// does if the first was kept: nil for the same answer.
+	for _, op := range []struct {
+		name    string
+		entry   audit.EntryType
+		prepare func(t *testing.T, l *audit.Ledger) (try func(l *audit.Ledger) error)
+		retried error // of the second try, if the first was kept
+		dead    error // of the second try after the store had to be opened anew, if not the same
+	}{
+		{"begin", audit.TypeBegin, func(t *testing.T, l *audit.Ledger) func(*audit.Ledger) error {
+			permit, access := a.permit(t, l)
+			return func(l *audit.Ledger) error { _, err := l.Begin(ctx, permit, access); return err }
+		}, audit.ErrClosed, audit.ErrClosed},
+		{"break-glass", audit.TypeBegin, func(t *testing.T, l *audit.Ledger) func(*audit.Ledger) error {
+			permit, access := ask{subject: a.subject, purpose: record.BreakGlass}.permit(t, l)
+			return func(l *audit.Ledger) error { _, err := l.Begin(ctx, permit, access); return err }
+		}, audit.ErrClosed, audit.ErrClosed},
+		{"refuse", audit.TypeRefused, func(_ *testing.T, _ *audit.Ledger) func(*audit.Ledger) error {
+			access := a.access(time.Now(), consent.Decision{Outcome: consent.Refused, Reason: consent.ReasonRole})
+			return func(l *audit.Ledger) error { _, err := l.Refuse(ctx, access); return err }
+		}, nil, nil},
+		{"chunk", audit.TypeChunk, func(t *testing.T, l *audit.Ledger) func(*audit.Ledger) error {
+			o, permit := a.begin(t, l)
+			return func(l *audit.Ledger) error { _, err := l.ReleaseChunk(ctx, o, permit, shown(permit)); return err }
+		}, nil, audit.ErrNotPermitted},
+		{"release", audit.TypeReleased, func(t *testing.T, l *audit.Ledger) func(*audit.Ledger) error {
+			o, permit := a.begin(t, l)
+			return func(l *audit.Ledger) error { _, err := l.Release(ctx, o, permit, shown(permit)); return err }
+		}, audit.ErrClosed, audit.ErrNotPermitted},
+		{"close", audit.TypeNothing, func(t *testing.T, l *audit.Ledger) func(*audit.Ledger) error {
+			o, _ := a.begin(t, l)
+			return func(l *audit.Ledger) error {
+				_, err := l.Close(ctx, o, audit.TypeNothing, consent.ReasonNobody, audit.Disclosure{})
+				return err
+			}
+		}, audit.ErrClosed, audit.ErrNotPermitted},
+		{"objection", audit.TypeObjection, func(_ *testing.T, _ *audit.Ledger) func(*audit.Ledger) error {
+			k := key()
+			return func(l *audit.Ledger) error {
+				_, _, err := l.RecordObjection(ctx, actor(), a.subject, objection(consent.ToAll), k)
+				return err
+			}
+		}, nil, nil},
+		{"withdrawal", audit.TypeObjection, func(t *testing.T, l *audit.Ledger) func(*audit.Ledger) error {
+			o, k := object(t, l, a.subject, consent.ToAll), key()
+			return func(l *audit.Ledger) error {
+				_, _, err := l.WithdrawObjection(ctx, actor(), []record.NHSNumber{a.subject}, o.ID, k)
+				return err
+			}
+		}, nil, nil},
+		{"look", audit.TypeRead, func(_ *testing.T, _ *audit.Ledger) func(*audit.Ledger) error {
+			return func(l *audit.Ledger) error {
+				_, _, err := l.ReadObjections(ctx, actor(), []record.NHSNumber{a.subject})
+				return err
+			}
+		}, nil, nil},
+		{"search", audit.TypeRead, func(_ *testing.T, _ *audit.Ledger) func(*audit.Ledger) error {
+			return func(l *audit.Ledger) error {
+				_, _, _, err := l.Search(ctx, actor(), audit.Search{Subjects: []record.NHSNumber{a.subject}})
+				return err
+			}
+		}, nil, nil},
+		{"policy", audit.TypePolicy, func(_ *testing.T, _ *audit.Ledger) func(*audit.Ledger) error {
+			return func(l *audit.Ledger) error { return l.RecordPolicy(ctx, "c0ffee", "b0bb1e") }
+		}, nil, nil},
+	} {
+		for _, fault := range audittest.Faults() {
+			t.Run(op.name+"/"+fault.String(), func(t *testing.T) {
+				p := audittest.New(t, audit.Config{})
+				try := op.prepare(t, p.Ledger)
+				before := entries(t, p)
+				p.Store.Fail(1, fault)
+				if err := try(p.Ledger); !errors.Is(err, audit.ErrUnavailable) {
+					t.Fatalf("%v, want ErrUnavailable", err)
+				}
+				after := entries(t, p)
+				if was := len(after) > len(before); was != kept(fault) {
+					t.Fatalf("kept: %v, want %v", was, kept(fault))
+				}
+				if kept(fault) && after[len(after)-1] != op.entry {
+					t.Fatalf("kept %s, want %s", after[len(after)-1], op.entry)
+				}
+				unsound := fault == audittest.UnsoundLost || fault == audittest.UnsoundKept
+				want := op.retried
+				if unsound {
+					for what, err := range map[string]error{
+						"the write again": try(p.Ledger),
+						"preferences":     second(p.Ledger.Preferences(ctx, []record.NHSNumber{a.subject})),
+						"another write":   second(p.Ledger.Refuse(ctx, a.access(time.Now(), consent.Decision{}))),
+					} {
+						if !errors.Is(err, audit.ErrUnavailable) || op.dead != audit.ErrNotPermitted && !errors.Is(err, audit.ErrUnsound) {
+							t.Errorf("%s on an unsound store: %v, want ErrUnavailable", what, err)
+						}
+					}
+					if !p.Ledger.Stats().Unsound {
+						t.Errorf("the statistics do not say that the store is unsound")
+					}
+					p.Store.Heal()
+					p = p.Reopen(t)
+					want = op.dead
+				}
+				if !kept(fault) && !(unsound && op.dead == audit.ErrNotPermitted) {
+					want = nil
+				}
+				if err := try(p.Ledger); !errors.Is(err, want) {
+					t.Errorf("tried again: %v, want %v", err, want)
+				}
+				r := sound(t, p.Ledger)
+				if most := map[audit.EntryType]uint64{audit.TypeObjection: 2, audit.TypeRead: 2, audit.TypeChunk: 2}[op.entry]; r.ByType[op.entry] > max(most, 1) {
+					t.Errorf("%d %s entries: recorded more than once", r.ByType[op.entry], op.entry)
+				}
+				if op.name == "objection" && r.Objections != 1 {
+					t.Errorf("%d objections, want 1", r.Objections)
+				}
+				// A Begin that was kept and not acknowledged is closed by the next writer.
+				if op.entry == audit.TypeBegin && kept(fault) && !slices.Contains(entries(t, p), audit.TypeAbandoned) {
+					t.Errorf("entries %v: the Begin that nobody holds is open", entries(t, p))
+				}
+			})
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// A store that is full refuses, and works again when there is room; nothing must be done by hand.
+func TestFullStoreRecovers(t *testing.T) {
+	p := audittest.New(t, audit.Config{})
+	p.Store.FailAll(audittest.Full)
+	a := ask{subject: number(t, "9990000018")}
+	permit, access := a.permit(t, p.Ledger) // reading goes on
+	for range 3 {
+		if _, err := p.Ledger.Begin(ctx, permit, access); !errors.Is(err, audit.ErrUnavailable) || !errors.Is(err, audit.ErrFull) {
+			t.Fatalf("Begin on a full store: %v, want ErrUnavailable and ErrFull", err)
+		}
+	}
+	p.Store.Heal()
+	if _, err := p.Ledger.Begin(ctx, permit, access); err != nil {
+		t.Errorf("Begin with room again: %v", err)
+	}
+}
+
+// Nobody is told of a refusal that rests on a state that was lost with its transaction.
+func TestVerdictsAreLostWithTheBatch(t *testing.T) {
+	p := audittest.New(t, audit.Config{})
+	l, a := p.Ledger, ask{subject: number(t, "9990000018")}
+	o, permit := a.begin(t, l)
+	release := p.Store.Hold()
+	errs := make(chan error, 3)
+	go func() { _, err := l.Refuse(ctx, a.access(time.Now(), consent.Decision{})); errs <- err }()
+	time.Sleep(10 * time.Millisecond) // it holds the committer up
+	go func() {
+		_, _, err := l.RecordObjection(ctx, actor(), a.subject, objection(consent.ToAll), key())
+		errs <- err
+	}()
+	for l.Stats().Waiting < 1 {
+		time.Sleep(time.Millisecond)
+	}
+	go func() { _, err := l.Release(ctx, o, permit, shown(permit)); errs <- err }()
+	for l.Stats().Waiting < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	p.Store.Fail(2, audittest.Lost)
+	release()
+	for range 3 {
+		if err := <-errs; err != nil && (!errors.Is(err, audit.ErrUnavailable) || errors.Is(err, audit.ErrConsentChanged)) {
+			t.Errorf("%v, want ErrUnavailable", err)
+		}
+	}
+	if _, err := l.Release(ctx, o, permit, shown(permit)); err != nil {
+		t.Errorf("Release after the objection was lost: %v", err)
+	}
+	sound(t, l)
+}
+
+func TestClock(t *testing.T) {
+	clock := newClock()
+	p := audittest.New(t, audit.Config{Now: clock.now})
+	a := ask{subject: number(t, "9990000018")}
+	refuse := func() error {
+		_, err := p.Ledger.Refuse(ctx, a.access(clock.now(), consent.Decision{}))
+		return err
+	}
+	if err := refuse(); err != nil {
+		t.Fatal(err)
+	}
+	clock.add(-30 * time.Second) // within the tolerance: time stands still
+	if err := refuse(); err != nil {
+		t.Errorf("a clock 30 s behind: %v", err)
+	}
+	clock.add(-31 * time.Second)
+	if err := refuse(); !errors.Is(err, audit.ErrUnavailable) {
+		t.Errorf("a clock 61 s behind: %v, want ErrUnavailable", err)
+	}
+	p.Close(t)
+	config := p.Config
+	if _, err := audit.Open(ctx, config); err == nil {
+		t.Errorf("a ledger opens on a closed store")
+	}
+	clock.add(61 * time.Second)
+	sound(t, p.Reopen(t).Ledger)
+}
+
+func BenchmarkGroupCommit(b *testing.B) {
+	for _, c := range []struct {
+		name    string
+		callers int
+	}{{"one by one", 1}, {"64 callers", 64}} {
+		b.Run(c.name, func(b *testing.B) {
+			p := audittest.New(b, audit.Config{Deadline: time.Minute})
+			p.Store.Slow(2 * time.Millisecond) // what a sync costs on a disk; this machine's may not reach one
+			a := ask{subject: number(b, "9990000018")}
+			d := a.decide(consent.Preferences{}, time.Now())
+			b.SetParallelism((c.callers + 1) / 2)
+			b.ResetTimer()
+			work := func() {
+				permit, _ := d.Permit()
+				o, err := p.Ledger.Begin(ctx, permit, a.access(time.Now(), d))
+				if err == nil {
+					_, err = p.Ledger.Release(ctx, o, permit, shown(permit))
+				}
+				if err != nil {
+					b.Error(err)
+				}
+			}
+			if c.callers == 1 {
+				for b.Loop() {
+					work()
+				}
+			} else {
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						work()
+					}
+				})
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
+			b.ReportMetric(float64(p.Ledger.Stats().Entries)/float64(max(1, p.Store.Commits())), "entries/commit")
+		})
+	}
+}
