@@ -19,6 +19,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/mycarerecord/mycarerecord/adapters"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
@@ -349,8 +350,10 @@ func (c *Config) complete(dir string) {
 	orElse(&l.BreakerFailures, 5)
 	orElse(&l.BreakerOpen, Duration(15*time.Second))
 	orElse(&c.Telemetry.LogLevel, "info")
+	adapters.Absolute(&c.Demographics.Settings, dir)
 	for i := range c.Custodians {
 		orElse(&c.Custodians[i].Timeout, l.Custodian)
+		adapters.Absolute(&c.Custodians[i].Settings, dir)
 	}
 	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.PolicyFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA}
 	for i := range c.Clients {

@@ -76,7 +76,7 @@ func SourceCheck(ctx context.Context, cfg Config, key, numberFile string, w io.W
 	if err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	findings := adaptertest.Check(ctx, source, broker.Query{Subject: record.Subject{Number: n, Standing: record.Live}, Purpose: record.Treatment, RequestID: "source-check",
 		Sections: record.AllSections, Limits: broker.DefaultLimits,
