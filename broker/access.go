@@ -112,6 +112,19 @@ func describe(f merge.Filter) string {
 	return strings.Join(parts, "&")
 }
 
+// RefuseUnread records a call of a known caller that could not be read as a request: a caller who is known gets an entry for every attempt
+// (L-6). What can be read of it is in req; nobody is traced or asked. The error is always a [*Refusal]: the ledger could not record it.
+func (b *Broker) RefuseUnread(ctx context.Context, req Request) (audit.Receipt, error) {
+	a := b.start(ctx, req)
+	defer a.end()
+	r := a.invalid("")
+	a.outcome(string(r.Kind))
+	if r.Kind != Invalid {
+		return audit.Receipt{}, r
+	}
+	return r.Receipt, nil
+}
+
 // end gives back what the access holds. The memory of the record is garbage from here on.
 func (a *access) end() {
 	if a.roomHeld {

@@ -50,7 +50,7 @@ func (b *Broker) SearchAccesses(ctx context.Context, req SearchRequest) (found [
 	case !req.Role.SearchesLedger || req.Requester.Kind != record.Professional:
 		return refused(consent.ReasonRole)
 	case req.Reason == "":
-		return nil, false, audit.Receipt{}, a.invalid("reason: say why the question is asked")
+		return nil, false, audit.Receipt{}, a.invalidly("reason: say why the question is asked")
 	default:
 		q.Within = req.Requester.Organisation
 		for _, c := range b.custodians {
@@ -60,7 +60,7 @@ func (b *Broker) SearchAccesses(ctx context.Context, req SearchRequest) (found [
 		}
 	}
 	if q.Limit < 0 || q.Limit > 1000 {
-		return nil, false, audit.Receipt{}, a.invalid("limit: 1 to 1000")
+		return nil, false, audit.Receipt{}, a.invalidly("limit: 1 to 1000")
 	}
 	by := audit.Actor{Requester: req.Requester, RoleName: req.Role.Name, RequestID: req.ID, Reason: req.Reason, Face: req.Face}
 	found, more, r, failure := b.cfg.Ledger.Search(a.ctx, by, q)

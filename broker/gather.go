@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -80,12 +81,12 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 	ctx, cancel := context.WithTimeout(ctx, min(left, c.Timeout))
 	defer cancel()
 
-	var held int64 // decoded bytes that this reply holds of the request's budget
+	var holds atomic.Int64 // decoded bytes that this reply holds of the request's budget
 	limits := a.b.cfg.Limits
 	limits.Take = func(n int64) bool {
 		ok := a.used.take(n)
 		if ok {
-			held += n
+			holds.Add(n)
 		}
 		return ok
 	}
@@ -96,7 +97,7 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 		err = a.build(&h, p)
 	}
 	if err != nil {
-		a.used.n.Add(-held)
+		a.used.n.Add(-holds.Load())
 		h.reply = merge.Reply{}
 		h.failed = true
 	}

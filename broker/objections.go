@@ -32,7 +32,7 @@ func (b *Broker) RecordObjection(ctx context.Context, req ObjectionRequest, o co
 	}
 	defer a.end()
 	if field := b.checkObjection(o); field != "" {
-		return consent.Objection{}, audit.Receipt{}, a.invalid(field)
+		return consent.Objection{}, audit.Receipt{}, a.invalidly(field)
 	}
 	o.AuthorUser, o.AuthorName, o.AuthorRole, o.AuthorODS = req.Requester.User, req.Requester.Name, req.Role.Name, req.Requester.Organisation
 	o, receipt, err := b.cfg.Ledger.RecordObjection(context.WithoutCancel(a.ctx), by, a.subject.Number, o, keyOr(req.Key))
@@ -106,10 +106,18 @@ func (a *access) numbers() []record.NHSNumber {
 	return append([]record.NHSNumber{a.subject.Number}, a.subject.Supersedes...)
 }
 
-// invalid refuses for a field that only the broker can judge. Nothing was asked about anybody, and nothing is recorded.
+// invalid refuses for a field that only the broker can judge, and records it.
 func (a *access) invalid(field string) *Refusal {
-	a.outcome(string(Invalid))
-	return &Refusal{Kind: Invalid, Field: field}
+	r := a.refuse(Invalid, consent.ReasonUnread, "L-6")
+	r.Field = field
+	return r
+}
+
+// invalidly is invalid as the last word on an access.
+func (a *access) invalidly(field string) *Refusal {
+	r := a.invalid(field)
+	a.outcome(string(r.Kind))
+	return r
 }
 
 // done maps what the ledger said of a change or a look.
@@ -119,9 +127,9 @@ func (a *access) done(err error) error {
 		a.outcome("recorded")
 		return nil
 	case errors.Is(err, audit.ErrNotFound):
-		return a.invalid("objection_id: no such objection of this person; list them first")
+		return a.invalidly("objection_id: no such objection of this person; list them first")
 	case errors.Is(err, audit.ErrStale):
-		return a.invalid("objection_id: it changed since it was read; list them again")
+		return a.invalidly("objection_id: it changed since it was read; list them again")
 	}
 	a.outcome(string(Transient))
 	return &Refusal{Kind: Transient, RetryAfter: time.Second}

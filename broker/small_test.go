@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mycarerecord/mycarerecord/audit/audittest"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
@@ -75,4 +76,20 @@ func TestLoggerDropsWhatIsNotPermitted(t *testing.T) {
 			t.Errorf("no %s in %s", want, text)
 		}
 	}
+}
+
+// L-6: a caller who is known gets an entry for every attempt, also one that cannot be read.
+func TestUnreadIsOnRecord(t *testing.T) {
+	l := audittest.Open(t)
+	h := open(t, l, nil)
+	before := l.Stats().Position
+	receipt, err := h.RefuseUnread(t.Context(), broker.Request{ID: "r", Face: "rest", Operation: "unread", Requester: clinician, Role: clinical})
+	if err != nil || receipt.Origin == "" || l.Stats().Position != before+1 || h.asked() != 0 {
+		t.Errorf("%v; the ledger moved from %d to %d", err, before, l.Stats().Position)
+	}
+	req := question(record.NHSNumber{})
+	if _, err := h.Retrieve(t.Context(), req); refusal(t, err).Kind != broker.Invalid || refusal(t, err).Receipt.Origin == "" {
+		t.Errorf("no number: %v", err)
+	}
+	verified(t, l)
 }

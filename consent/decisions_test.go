@@ -42,7 +42,7 @@ func TestDecisions(t *testing.T) {
 		}
 		// These are reasons of the broker and its ledger, for requests that a decision had permitted or never saw.
 		elsewhere := []consent.Reason{consent.ReasonMismatch, consent.ReasonChanged, consent.ReasonTooLarge, consent.ReasonNobody,
-			consent.ReasonTrouble, consent.ReasonBudget, consent.ReasonCancelled}
+			consent.ReasonTrouble, consent.ReasonBudget, consent.ReasonCancelled, consent.ReasonUnread}
 		for _, r := range consent.Reasons() {
 			if said[string(r)] == slices.Contains(elsewhere, r) {
 				t.Errorf("reason %s: a case expects it: %t, it is not of a decision: %t", r, said[string(r)], !said[string(r)])

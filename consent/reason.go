@@ -36,6 +36,7 @@ const (
 	ReasonWithheld         Reason = "withheld" // permitted, but every custodian withholds for a reason of its own
 	ReasonBudget           Reason = "budget"
 	ReasonCancelled        Reason = "cancelled"
+	ReasonUnread           Reason = "unreadable-request" // bad input of a known caller: recorded, nobody traced or asked (L-6)
 )
 
 // Reasons lists all reasons, in the order above.
@@ -44,7 +45,7 @@ func Reasons() []Reason {
 		ReasonPurpose, ReasonUnknown, ReasonSuperseded, ReasonInvalidated, ReasonRestricted, ReasonDeceased, ReasonMismatch,
 		ReasonRole, ReasonRoleSection, ReasonNotOwn, ReasonNoActingPerson, ReasonExcluded, ReasonPatientEntered, ReasonObjection,
 		ReasonAskedNo, ReasonPermission, ReasonRelationship, ReasonBreakGlassReason, ReasonChanged, ReasonTooLarge, ReasonNobody,
-		ReasonTrouble, ReasonWithheld, ReasonBudget, ReasonCancelled}
+		ReasonTrouble, ReasonWithheld, ReasonBudget, ReasonCancelled, ReasonUnread}
 }
 
 // neutralText is the one text of every neutral class: who reads it must not be able to tell them apart.
@@ -102,6 +103,8 @@ func (r Reason) Text() string {
 		return "Nothing can be shown here. If care depends on it, ring the organisations that are named."
 	case ReasonBudget:
 		return "There was too little time left to ask. Allow more time and ask again."
+	case ReasonUnread:
+		return "The request could not be read. Mend what is named, and send it again."
 	case ReasonCancelled:
 		return "The request was cancelled before it was answered."
 	}

@@ -43,6 +43,7 @@ const Root = "/fhir"
 type (
 	retriever interface {
 		Retrieve(ctx context.Context, req broker.Request) (*broker.Result, error)
+		RefuseUnread(ctx context.Context, req broker.Request) (audit.Receipt, error)
 	}
 	sealer interface {
 		Seal(n record.NHSNumber) string
@@ -123,7 +124,18 @@ func (h *handler) serve(x *exchange) *problem {
 	if p := h.admit(x); p != nil {
 		return p
 	}
-	return to.serve(x)
+	p = to.serve(x)
+	if p == nil || x.asked {
+		return p
+	}
+	// Bad input of a known caller: it is answered only once it is on record (L-6).
+	receipt, err := h.broker.RefuseUnread(x.r.Context(), broker.Request{ID: x.id, Face: "rest", Operation: "unread", Requester: x.caller.Requester,
+		Role: h.roles.Role(x.caller.Requester), Arrived: x.arrived})
+	if err != nil {
+		return x.refused(err)
+	}
+	p.receipt = receipt
+	return p
 }
 
 // admit finds out who asks, and whether they ask too often.

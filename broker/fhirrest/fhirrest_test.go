@@ -159,6 +159,12 @@ func TestWhatRequestsSay(t *testing.T) {
 
 // TestBadRequests: each costs nothing and is told what to do.
 func TestBadRequests(t *testing.T) {
+	onRecord := 0
+	defer func() {
+		if onRecord < 60 {
+			t.Errorf("%d bad requests of known callers are on record, want nearly all of them", onRecord)
+		}
+	}()
 	get := func(target string, changes ...string) func(*kit) *http.Request {
 		return func(k *kit) *http.Request { return k.ask("GET", target, "", changes...) }
 	}
@@ -274,6 +280,12 @@ func TestBadRequests(t *testing.T) {
 			wantProblem(t, resp, c.status, c.code)
 			if len(k.broker.asked) != 0 {
 				t.Error("the broker was asked")
+			}
+			// A caller who is known gets an entry for every attempt (L-6), and its receipt.
+			if recorded := k.broker.unread.Load() == 1; recorded != (resp.Header.Get("X-Access-Receipt") != "") {
+				t.Errorf("recorded: %t, a receipt: %t", recorded, !recorded)
+			} else if recorded {
+				onRecord++
 			}
 			if resp.Header.Get("X-Request-Id") != "req-1" {
 				t.Errorf("got request id %q", resp.Header.Get("X-Request-Id"))

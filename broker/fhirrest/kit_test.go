@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,8 +53,14 @@ func number(t testing.TB, digits string) record.NHSNumber {
 // fakeBroker answers with what is prepared and keeps what it was asked.
 type fakeBroker struct {
 	mu     sync.Mutex
+	unread atomic.Int64 // calls that could not be read, recorded
 	asked  []broker.Request
 	answer func(broker.Request) (*broker.Result, error)
+}
+
+func (f *fakeBroker) RefuseUnread(context.Context, broker.Request) (audit.Receipt, error) {
+	f.unread.Add(1)
+	return audit.Receipt{Origin: "mycarerecord.example/test", Position: 9}, nil
 }
 
 func (f *fakeBroker) Retrieve(_ context.Context, req broker.Request) (*broker.Result, error) {

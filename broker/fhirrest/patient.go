@@ -30,7 +30,7 @@ func (x *exchange) searchPatient() *problem {
 	if p != nil {
 		return p
 	}
-	result, err := x.h.broker.Retrieve(x.r.Context(), req)
+	result, err := x.retrieve(req)
 	var r *broker.Refusal
 	if errors.As(err, &r) && r.Kind == broker.NotFound {
 		x.sendNoMatch(q, req.Meta, r.Statuses)
@@ -69,7 +69,7 @@ func readPatient(handle string) func(*exchange) *problem {
 		if p != nil {
 			return p
 		}
-		result, err := x.h.broker.Retrieve(x.r.Context(), req)
+		result, err := x.retrieve(req)
 		if err != nil {
 			return x.refused(err)
 		}
@@ -102,6 +102,12 @@ func completeText(statuses []record.Status) string {
 		}
 	}
 	return "true"
+}
+
+// retrieve asks the broker, which records whatever comes of it.
+func (x *exchange) retrieve(req broker.Request) (*broker.Result, error) {
+	x.asked = true
+	return x.h.broker.Retrieve(x.r.Context(), req)
 }
 
 // open finds out whose handle it is. Handles cannot be made up, so who shows another text has not got it from here.
@@ -150,7 +156,7 @@ func (x *exchange) everything(handle string) *problem {
 	if p != nil {
 		return p
 	}
-	result, err := x.h.broker.Retrieve(x.r.Context(), req)
+	result, err := x.retrieve(req)
 	if err != nil {
 		return x.refused(err)
 	}

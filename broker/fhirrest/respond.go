@@ -31,6 +31,7 @@ type exchange struct {
 
 	query                url.Values
 	strict, pretty, gzip bool
+	asked                bool // the broker was asked, and has recorded it
 	sent                 bool // the status has left, or is about to
 }
 

@@ -16,6 +16,7 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 
+	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/authn"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
@@ -87,7 +88,8 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, n
 	if err != nil {
 		return nil, err
 	}
-	return next(ctx, req)
+	resp, err = next(ctx, req)
+	return resp, g.recorded(ctx, info.FullMethod, err)
 }
 
 func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
@@ -96,7 +98,22 @@ func (g *gate) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo
 	if err != nil {
 		return err
 	}
-	return next(srv, admittedStream{ss, ctx})
+	return g.recorded(ctx, info.FullMethod, next(srv, admittedStream{ss, ctx}))
+}
+
+// recorded puts bad input of a known caller on record before it is answered (L-6). Everything else the broker has recorded itself.
+func (g *gate) recorded(ctx context.Context, method string, err error) error {
+	var unread unreadError
+	a, known := ctx.Value(admittedKey{}).(admitted)
+	if !known || !errors.As(err, &unread) {
+		return err
+	}
+	_, failure := g.cfg.Broker.RefuseUnread(ctx, broker.Request{ID: a.requestID, Face: "grpc", Operation: "unread " + method[strings.LastIndexByte(method, '/')+1:],
+		Requester: a.caller.Requester, Role: g.cfg.Policy.Role(a.caller.Requester), Arrived: a.arrived})
+	if failure != nil {
+		return refusal(failure)
+	}
+	return err
 }
 
 type admittedStream struct {

@@ -155,5 +155,11 @@ func (p problems) err() error {
 	}
 	r := rowInvalid
 	r.text = p.text()
-	return fail(r, p.detail())
+	return unreadError{fail(r, p.detail())}
 }
+
+// unreadError is the status of a call that could not be read as a request: the broker has not seen it.
+type unreadError struct{ error }
+
+// GRPCStatus makes it the status that it wraps.
+func (e unreadError) GRPCStatus() *status.Status { return status.Convert(e.error) }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,6 +36,7 @@ const (
 // fakeBroker is a broker that holds one answer. Every call is kept, so that a test can see what reached it.
 type fakeBroker struct {
 	mu         sync.Mutex
+	unread     atomic.Int64 // calls that could not be read, recorded
 	calls      int
 	last       any // the last request
 	objection  consent.Objection
@@ -59,6 +61,11 @@ func (f *fakeBroker) keep(req any) {
 	if f.during != nil {
 		f.during()
 	}
+}
+
+func (f *fakeBroker) RefuseUnread(context.Context, broker.Request) (audit.Receipt, error) {
+	f.unread.Add(1)
+	return audit.Receipt{}, nil
 }
 
 func (f *fakeBroker) Retrieve(_ context.Context, req broker.Request) (*broker.Result, error) {

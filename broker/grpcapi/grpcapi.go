@@ -72,6 +72,7 @@ type Limiter interface {
 // requests is what the services need of a [broker.Broker].
 type requests interface {
 	Retrieve(ctx context.Context, req broker.Request) (*broker.Result, error)
+	RefuseUnread(ctx context.Context, req broker.Request) (audit.Receipt, error)
 	Stream(ctx context.Context, req broker.Request, s broker.Sink) error
 	Custodians() []broker.CustodianHealth
 	RecordObjection(ctx context.Context, req broker.ObjectionRequest, o consent.Objection) (consent.Objection, audit.Receipt, error)

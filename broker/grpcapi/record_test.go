@@ -301,6 +301,9 @@ func TestBadFieldsAreNamed(t *testing.T) {
 	if w.broker.calls != 0 {
 		t.Errorf("%d bad requests reached the broker", w.broker.calls)
 	}
+	if got := w.broker.unread.Load(); got < 10 {
+		t.Errorf("%d bad requests are on record, want one each (L-6)", got)
+	}
 }
 
 // Every kind of refusal has its row, and its details say what may be said.
