@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit"
@@ -140,12 +141,9 @@ func (b *Broker) checkObjection(o consent.Objection) string {
 	switch o.Scope {
 	case consent.ToAll, consent.ToSection:
 	case consent.ToCustodian:
-		for _, c := range b.custodians {
-			if c.Rules.Custodian.Key == o.Custodian {
-				return ""
-			}
+		if !slices.ContainsFunc(b.custodians, func(c *custodian) bool { return c.Rules.Custodian.Key == o.Custodian }) {
+			return "custodian: no such custodian; ListCustodians names them"
 		}
-		return "custodian: no such custodian; ListCustodians names them"
 	default:
 		return "scope: one of all, custodian, section"
 	}

@@ -5,10 +5,12 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit/audittest"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
 )
 
 // M-7: a handle is the same each time, is a FHIR id, gives its number back, and nothing else opens.
@@ -90,6 +92,70 @@ func TestUnreadIsOnRecord(t *testing.T) {
 	req := question(record.NHSNumber{})
 	if _, err := h.Retrieve(t.Context(), req); refusal(t, err).Kind != broker.Invalid || refusal(t, err).Receipt.Origin == "" {
 		t.Errorf("no number: %v", err)
+	}
+	verified(t, l)
+}
+
+// C-10: who may record what, about whom, with which confirmation.
+func TestObjections(t *testing.T) {
+	l := audittest.Open(t)
+	h := open(t, l, nil)
+	n := number(t, ann)
+	good := consent.Objection{Scope: consent.ToCustodian, Custodian: "acute"}
+	for name, c := range map[string]struct {
+		change func(*broker.ObjectionRequest, *consent.Objection)
+		kind   broker.Kind
+	}{
+		"no birth date":    {func(r *broker.ObjectionRequest, _ *consent.Objection) { r.BirthDate = "" }, broker.Invalid},
+		"wrong birth date": {func(r *broker.ObjectionRequest, _ *consent.Objection) { r.BirthDate = "1950-02-04" }, broker.NotFound},
+		"no right":         {func(r *broker.ObjectionRequest, _ *consent.Objection) { r.Role.RecordsObjections = false }, broker.Forbidden},
+		"an engine":        {func(r *broker.ObjectionRequest, _ *consent.Objection) { r.Requester.Kind = record.System }, broker.Forbidden},
+		"no acting person": {func(r *broker.ObjectionRequest, _ *consent.Objection) { r.TokenProblem = consent.ReasonNoActingPerson }, broker.Forbidden},
+		"somebody else's": {func(r *broker.ObjectionRequest, _ *consent.Objection) {
+			r.Requester.Kind, r.Requester.Own = record.Person, must("9990000026")
+		}, broker.Forbidden},
+		"no such custodian": {func(_ *broker.ObjectionRequest, o *consent.Objection) { o.Custodian = "nobody" }, broker.Invalid},
+		"no scope":          {func(_ *broker.ObjectionRequest, o *consent.Objection) { o.Scope = "" }, broker.Invalid},
+		"ends before it begins": {func(_ *broker.ObjectionRequest, o *consent.Objection) {
+			o.From, o.Until = time.Unix(100, 0), time.Unix(50, 0)
+		}, broker.Invalid},
+		"an unknown person":        {func(r *broker.ObjectionRequest, _ *consent.Objection) { h.tracer.standing[n] = record.Unknown }, broker.NotFound},
+		"a person long since dead": {func(r *broker.ObjectionRequest, _ *consent.Objection) { h.tracer.standing[n] = record.Deceased }, broker.NotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h.tracer.standing = map[record.NHSNumber]record.Standing{}
+			req, o := objecting(n), good
+			c.change(&req, &o)
+			_, _, err := h.RecordObjection(t.Context(), req, o)
+			if r := refusal(t, err); r.Kind != c.kind {
+				t.Errorf("got %s, want %s", r.Kind, c.kind)
+			}
+		})
+	}
+	h.tracer.standing = map[record.NHSNumber]record.Standing{}
+	if list, _, err := h.ShowObjections(t.Context(), objecting(n)); err != nil || len(list) != 0 {
+		t.Fatalf("%v; %d objections came of refused ones", err, len(list))
+	}
+	o, receipt, err := h.RecordObjection(t.Context(), objecting(n), good)
+	if err != nil || o.ID == "" || receipt.Origin == "" || o.AuthorUser != clinician.User || o.Status != consent.InForce {
+		t.Fatalf("%v", err)
+	}
+	own := broker.ObjectionRequest{ID: "r", Face: "grpc", Subject: n, Requester: record.Requester{Kind: record.Person, User: "p", Own: n, Issuer: "i"}, Role: consent.Role{Name: "person", SeesObjections: true, RecordsObjections: true}}
+	if list, _, err := h.ShowObjections(t.Context(), own); err != nil || len(list) != 1 {
+		t.Errorf("the person sees %d of their objections, %v", len(list), err)
+	}
+	if _, _, err := h.WithdrawObjection(t.Context(), own, "no-such-id"); refusal(t, err).Kind != broker.Invalid {
+		t.Errorf("withdrawing what is not there: %v", err)
+	}
+	res, err := h.Retrieve(t.Context(), question(n))
+	if err != nil || res.Answer.Statuses[1].State != record.Withheld || res.Answer.Statuses[1].Rule != "C-2.7" {
+		t.Errorf("%v; the acute trust is not withheld", err)
+	}
+	if o, _, err = h.WithdrawObjection(t.Context(), own, o.ID); err != nil || o.Status != consent.Withdrawn {
+		t.Fatal(err)
+	}
+	if res, err = h.Retrieve(t.Context(), question(n)); err != nil || res.Answer.Statuses[1].State != record.Returned {
+		t.Errorf("%v; after the withdrawal the acute trust is %s", err, res.Answer.Statuses[1].State)
 	}
 	verified(t, l)
 }

@@ -219,8 +219,10 @@ func TestURNsAndRoots(t *testing.T) {
 		t.Errorf("%s", list(p.Entries))
 	}
 	// One address for two resources can be read in two ways.
-	if _, err := Prepare(request(t), everything, bare(t, "urn:uuid:1 "+ada, `urn:uuid:1 {"resourceType":"Observation","id":"1",`+toAda+`}`)); !errors.Is(err, ErrMalformed) {
-		t.Errorf("got %v", err)
+	for _, second := range []string{`{"resourceType":"Observation","id":"1",` + toAda + `}`, `{"resourceType":"Patient","id":"q"}`, `{"resourceType":"Patient"}`} {
+		if _, err := Prepare(request(t), everything, bare(t, "urn:uuid:1 "+ada, "urn:uuid:1 "+second)); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: got %v", second, err)
+		}
 	}
 }
 

@@ -70,7 +70,7 @@ func (p *preparing) reach(from []int32, types map[string]bool) {
 				continue
 			}
 			t := &p.items[r.target]
-			if c := t.row.class; (t.fate == undecided || t.fate == shown) && (c == supporting || c == either && !t.v.Get("patient").Exists()) {
+			if c := t.row.class; t.fate == undecided && (c == supporting || c == either && !t.v.Get("patient").Exists()) {
 				seen[r.target] = true
 				if types == nil || types[t.typ] {
 					t.fate = shown

@@ -14,7 +14,7 @@ import (
 //   - The `url` of every Attachment that leads to the custodian's own server.
 //   - A Reference that gives an identifier only, if that identifier is of a resource in the reply that must not be shown.
 //
-// A reference within the reply gets the new id; a version or fragment after it stays. To a resource that is withheld, or dropped because it is
+// A reference within the reply gets the new id; a version, fragment or query after it stays. To a resource that is withheld, or dropped because it is
 // somebody else's, it is masked: the whole Reference is replaced, display and identifier with it. Anything else (not in the reply,
 // conditional, to a financial resource) stays byte for byte and is counted as dangling. References to `#contained` are left alone.
 type ref struct {

@@ -19,6 +19,7 @@ func TestReferencesAreRewritten(t *testing.T) {
 		{"by http", `"encounter":{"reference":"http://gp.example/fhir/Encounter/e"}`, `"encounter":{"reference":"Encounter/gp-e"}`},
 		{"versioned", `"encounter":{"reference":"Encounter/e/_history/7"}`, `"encounter":{"reference":"Encounter/gp-e/_history/7"}`},
 		{"to a part", `"encounter":{"reference":"Encounter/e#loc"}`, `"encounter":{"reference":"Encounter/gp-e#loc"}`},
+		{"with a query", `"encounter":{"reference":"Encounter/e?_format=json"}`, `"encounter":{"reference":"Encounter/gp-e?_format=json"}`},
 		{"escaped slash", `"encounter":{"reference":"Encounter\/e"}`, `"encounter":{"reference":"Encounter/gp-e"}`},
 		{"urn", `"encounter":{"reference":"urn:uuid:e1"}`, `"encounter":{"reference":"Encounter/gp-two"}`},
 		{"in an extension", `"extension":[{"url":"u","valueReference":{"reference":"Encounter/e"}}]`, `"extension":[{"url":"u","valueReference":{"reference":"Encounter/gp-e"}}]`},
@@ -121,8 +122,8 @@ func TestSupportingResources(t *testing.T) {
 		`{"resourceType":"Practitioner","id":"a"}`, `{"resourceType":"Organization","id":"o","partOf":{"reference":"Organization/o2"}}`,
 		`{"resourceType":"Organization","id":"o2","partOf":{"reference":"Organization/o"}}`, `{"resourceType":"Device","id":"d"}`,
 		`{"resourceType":"Practitioner","id":"unlinked","qualification":[{"issuer":{"reference":"Organization/o3"}}]}`, `{"resourceType":"Organization","id":"o3"}`,
-		`{"resourceType":"Device","id":"hers","patient":{"reference":"Patient/p"}}`))
-	if p.Counts.Unlinked != 2 || p.Counts.Shown != 8 || p.Dangling != 0 {
+		`{"resourceType":"Device","id":"idle"}`, `{"resourceType":"Device","id":"hers","patient":{"reference":"Patient/p"}}`))
+	if p.Counts.Unlinked != 3 || p.Counts.Shown != 8 || p.Dangling != 0 {
 		t.Fatalf("%s %+v", list(p.Entries), p.Counts)
 	}
 	for _, e := range p.Entries {

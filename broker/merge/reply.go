@@ -212,7 +212,7 @@ func (p *preparing) resolve(address string, it *item) int32 {
 		key = canonical(head)
 	case strings.HasPrefix(head, "urn:"):
 		key = head
-	case head == "" || strings.Contains(address, "?"):
+	case head == "":
 		return -1
 	default:
 		key = it.root + "/" + strings.TrimPrefix(head, "/")

@@ -112,9 +112,6 @@ func (p *preparing) spread() {
 			continue
 		}
 		p.scan(it, suspicious, func(target int32) {
-			if target == it.keeper {
-				return
-			}
 			if p.items[target].hidden() {
 				work = append(work, int32(i))
 			} else {

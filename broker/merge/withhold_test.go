@@ -64,6 +64,29 @@ func TestReferencesToWithheldEntriesAreMasked(t *testing.T) {
 	}
 }
 
+func TestMasksTakeWhatIsWithinThem(t *testing.T) {
+	const within = `{"reference":"Condition/secret-condition?x=1","extension":[{"url":"u","valueReference":{"reference":"Observation/o"}}],"display":"secret"}`
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, `{"resourceType":"Observation","id":"o",`+toAda+`}`,
+		`{"resourceType":"Encounter","id":"e",`+toAda+`,"reasonReference":[`+within+`]}`,
+		`{"resourceType":"List","id":"l",`+toAda+`,"entry":[{"item":`+within+`},{"item":{"reference":"Observation/o"}}]}`))
+	if got := member(t, p, "Encounter", "gp-e", "reasonReference"); got != `[`+maskJSON+`]` {
+		t.Errorf("got %s", got)
+	}
+	if got := member(t, p, "List", "gp-l", "entry"); got != `[{"item":{"reference":"Observation/gp-o"}}]` {
+		t.Errorf("got %s", got)
+	}
+}
+
+// An identifier that something shown carries too says nothing of what is withheld.
+func TestASharedIdentifierIsNotMasked(t *testing.T) {
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression,
+		`{"resourceType":"Observation","id":"o",`+toAda+`,"identifier":[{"system":"urn:s","value":"secret-number"}]}`,
+		`{"resourceType":"DiagnosticReport","id":"r",`+toAda+`,"result":[{"identifier":{"system":"urn:s","value":"secret-number"}}]}`))
+	if got := member(t, p, "DiagnosticReport", "gp-r", "result"); got != `[{"identifier":{"system":"urn:s","value":"secret-number"}}]` {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestLinesOfListsAndCompositionsGo(t *testing.T) {
 	const gone, stays = `{"reference":"Condition/secret-condition"}`, `{"reference":"Observation/o"}`
 	const kept = `{"reference":"Observation/gp-o"}`
@@ -114,8 +137,7 @@ func TestLinesOfListsAndCompositionsGo(t *testing.T) {
 	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression,
 		`{`+toAda+`,"resourceType":"Composition","section":[{"title":"secret","entry":[`+gone+`]}]}`))
 	for _, e := range p.Entries {
-		parsed(t, string(e.JSON))
-		if strings.Contains(string(e.JSON), "secret") {
+		if v := parsed(t, string(e.JSON)); !v.Get("id").Is(e.ID) || !v.At("meta", "source").Exists() || strings.Contains(string(e.JSON), "secret") {
 			t.Errorf("%s", e.JSON)
 		}
 	}
