@@ -196,6 +196,21 @@ func (v Value) Get(key string) Value {
 	return Value{}
 }
 
+// Variant reports whether v has a member whose key differs from key only in case. FHIR's names are case-sensitive, but not every
+// reader's are: whoever adds a member to an object must look that there is no variant of it.
+func (v Value) Variant(key string) bool {
+	if v.Kind() != Object {
+		return false
+	}
+	tape, src := v.doc.tape, v.doc.src
+	for i, end := v.i+1, v.tok().next; i < end; i = tape[i].next {
+		if k := src[tape[i].keyStart:tape[i].keyEnd]; string(k) != key && bytes.EqualFold(k, []byte(key)) {
+			return true
+		}
+	}
+	return false
+}
+
 // At follows keys through objects; where an array stands in the way its first element is taken.
 func (v Value) At(keys ...string) Value {
 	for _, k := range keys {

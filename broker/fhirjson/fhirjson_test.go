@@ -183,6 +183,18 @@ func TestValues(t *testing.T) {
 	zero.Visit(func([]Value, Value) bool { t.Error("visited nothing"); return true })
 }
 
+func TestVariant(t *testing.T) {
+	v := parse(t, `{"id":1,"META":2,"ſource":3}`)
+	for key, want := range map[string]bool{"id": false, "ID": true, "meta": true, "META": false, "tag": false} {
+		if v.Variant(key) != want {
+			t.Errorf("%s: got %v", key, !want)
+		}
+	}
+	if (Value{}).Variant("id") || !parse(t, "{\"ſource\":3}").Variant("source") {
+		t.Error("absent, and beyond ASCII")
+	}
+}
+
 func TestEach(t *testing.T) {
 	v := parse(t, `{"participant":[{"individual":{"reference":"a"}},{"x":1},{"individual":[{"reference":"b"},{"reference":"c"}]}],"code":{"coding":[{"code":"1"},{"code":"2"}]}}`)
 	for _, c := range []struct{ path, want string }{

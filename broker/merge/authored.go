@@ -138,7 +138,7 @@ func statusOutcome(req Request, s record.Status) Entry {
 			code = fhir.IssueTypeConflict
 		}
 		o.Issue = append(o.Issue, fhir.OperationOutcomeIssue{Severity: fhir.IssueSeverityWarning, Code: code,
-			Details: concept(req.CodeBase+partSystemPath, part.Reason, partText(part))})
+			Details: concept(req.CodeBase+PartSystemPath, part.Reason, partText(part))})
 	}
 	return author(req, "OperationOutcome", *o.Id, Outcome, o)
 }
@@ -231,7 +231,7 @@ func custodianProvenance(req Request, p *Prepared) Entry {
 		x.ValueString = some(s)
 		return x
 	}
-	detail := fhir.Extension{Url: req.CodeBase + extensionPath + "disclosure", Extension: []fhir.Extension{
+	detail := fhir.Extension{Url: req.CodeBase + ExtensionPath + "disclosure", Extension: []fhir.Extension{
 		number("shown", len(p.Entries)), number("dangling", p.Dangling), words("digest", "sha-256:"+hex.EncodeToString(p.Digest[:]))}}
 	if p.Status.Received > 0 {
 		detail.Extension = append(detail.Extension, number("received", p.Status.Received))
@@ -259,6 +259,6 @@ func custodianProvenance(req Request, p *Prepared) Entry {
 				Display: some("My Care Record")}},
 		},
 		Entity: []fhir.ProvenanceEntity{{Role: fhir.ProvenanceEntityRoleSource, What: fhir.Reference{
-			Identifier: &fhir.Identifier{System: some(req.CodeBase + custodianSystemPath), Value: some(string(c.Key))}}}},
+			Identifier: &fhir.Identifier{System: some(req.CodeBase + CustodianSystemPath), Value: some(string(c.Key))}}}},
 	})
 }

@@ -58,7 +58,7 @@ func (a Answer) write(e envelope, m BundleMeta) {
 				e.text(`,`)
 			}
 			e.line(2, `"tag":[{"system":`)
-			e.quote(m.CodeBase + receiptSystemPath)
+			e.quote(m.CodeBase + ReceiptSystemPath)
 			e.text(`,"code":`)
 			e.quote(m.ReceiptTag)
 			e.text(`}]`)

@@ -231,6 +231,8 @@ func TestMalformed(t *testing.T) {
 		`{"resourceType":"Observation","meta":[],` + toAda + `}`, `{"resourceType":"Observation","meta":null,` + toAda + `}`,
 		`{"resourceType":"Observation","meta":{"tag":{}},` + toAda + `}`, `{"resourceType":"Observation","meta":{"security":"R"},` + toAda + `}`,
 		`{"resourceType":"Observation","meta":{"extension":{}},` + toAda + `}`, `{"resourceType":"Observation","meta":{"source":1},` + toAda + `}`,
+		`{"resourceType":"Observation","ID":"1",` + toAda + `}`, `{"resourceType":"Observation","Meta":{},` + toAda + `}`,
+		`{"resourceType":"Observation","meta":{"Tag":[]},` + toAda + `}`, `{"resourceType":"Observation","meta":{"SOURCE":"x"},` + toAda + `}`,
 		`{"resourceType":"Observation","contained":{},` + toAda + `}`} {
 		if p, err := Prepare(request(t), everything, replyOf(t, text)); !errors.Is(err, ErrMalformed) || p.Entries != nil {
 			t.Errorf("%s: %v", text, err)

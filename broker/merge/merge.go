@@ -4,6 +4,16 @@
 // [Prepare] takes one custodian's reply: whose it is (M-4), what may be shown (C-4, C-5), new ids and references (M-5, M-6), tags.
 // [Assemble] puts prepared replies, our own Patient, outcomes and provenance in the order of M-8. A custodian's bytes change only
 // as the closed list of M-3 says.
+//
+// The rules that people argue about are tables, one a file: subjects.go says which elements name a person, dates.go where a clinical
+// time stands, sections.go what belongs where, references.go what is a reference and what becomes of it.
+//
+// Where the design leaves a choice, this was chosen. A reply must have exactly one Patient with the number asked for; Patients with other
+// numbers are strangers like any other (a reply of mixed people is returned in part, design section 6). meta.lastUpdated is never a
+// clinical time. A reference to a stranger's resource is masked like one to a withheld one. An entry that names a withheld one in a string that is no
+// reference, where nothing can be masked, is withheld too; free text and narrative are not searched (C-4). _type narrows the matches only: what
+// they refer to comes along. The sections that a permit leaves out are parts of every answer under it, whether or not anything stands in
+// them, so that naming them tells nothing.
 package merge
 
 import (
@@ -83,10 +93,17 @@ type Entry struct {
 	JSON      []byte // the resource
 }
 
-// Counts is the conservation sum of one custodian (M-11): Received = Shown + all the others.
+// Counts is the conservation sum of one custodian (M-11): Received = Shown + all the others. It is for the ledger and for operators: what
+// a requester may know of it is in the Status.
 type Counts struct {
-	Received, Shown                                            int
-	Folded, Strangers, Withheld, Filtered, Financial, Unlinked int // byte-identical copies, others' resources, withheld, filtered out, financial, supporting resources that nothing shown refers to
+	Received  int // resources, OperationOutcomes aside
+	Shown     int
+	Folded    int // byte-identical copies
+	Strangers int // other people's, or nobody's for certain
+	Withheld  int
+	Filtered  int // the caller asked not to see them
+	Financial int
+	Unlinked  int // supporting resources that nothing shown refers to
 }
 
 // Sum returns all counts but Received.
@@ -96,9 +113,9 @@ func (c Counts) Sum() int {
 
 // Prepared is one custodian's part of an answer.
 type Prepared struct {
-	Status    record.Status
-	Entries   []Entry // matches and includes in the order of M-8
-	PatientID string  // new id of the custodian's Patient; "" if nothing is shown
+	Status    record.Status // its Received is 0 where it would tell how much is withheld
+	Entries   []Entry       // matches and includes in the order of M-8
+	PatientID string        // new id of the custodian's Patient; "" if nothing is shown
 	Counts    Counts
 	Dangling  int             // references that lead nowhere at the custodian
 	Sections  record.Sections // of the entries shown

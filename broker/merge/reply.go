@@ -149,6 +149,16 @@ func read(v fhirjson.Value) (item, error) {
 		bad(v.Get("contained"), fhirjson.Array) {
 		return item{}, ErrMalformed
 	}
+	for _, key := range [...]string{"resourceType", "id", "meta", "contained"} {
+		if v.Variant(key) {
+			return item{}, ErrMalformed
+		}
+	}
+	for _, key := range [...]string{"source", "tag", "extension", "security", "lastUpdated", "versionId"} {
+		if meta.Variant(key) {
+			return item{}, ErrMalformed // with what we add, two readers could read two things
+		}
+	}
 	for k, m := range meta.Members() {
 		switch k {
 		case "tag", "security", "extension", "profile":

@@ -7,15 +7,15 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
-// Addresses under CodeBase of what we add to custodians' resources and say in our own.
+// Addresses of what we add to custodians' resources and say in our own: they follow the configured base of our code systems.
 const (
-	custodianSystemPath = "/CodeSystem/custodian" // meta.tag: the custodian's key
-	timeSystemPath      = "/CodeSystem/time"      // meta.tag of matches: future, dated, undated
-	tagSystemPath       = "/CodeSystem/tag"       // meta.tag: conflicting-copies, last-updated-unknown
-	receiptSystemPath   = "/CodeSystem/receipt"   // Bundle.meta.tag (L-4)
-	partSystemPath      = "/CodeSystem/part"      // OperationOutcome.issue.details: reasons of parts
-	extensionPath       = "/StructureDefinition/" // our extensions
-	custodianPath       = "/custodian/"           // meta.source: {CodeBase}/custodian/{key}
+	CustodianSystemPath = "/CodeSystem/custodian" // meta.tag: the custodian's key
+	TimeSystemPath      = "/CodeSystem/time"      // meta.tag of matches: future, dated, undated (M-8)
+	TagSystemPath       = "/CodeSystem/tag"       // meta.tag: conflicting-copies (M-5), last-updated-unknown (M-12)
+	ReceiptSystemPath   = "/CodeSystem/receipt"   // Bundle.meta.tag (L-4)
+	PartSystemPath      = "/CodeSystem/part"      // OperationOutcome.issue.details: the reasons of parts
+	ExtensionPath       = "/StructureDefinition/" // original-source on meta (M-3), disclosure on Provenance (M-10)
+	CustodianPath       = "/custodian/"           // meta.source is {base}/custodian/{key}: who holds the resource, wherever it was written
 )
 
 const maskedValue = `{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}`
@@ -67,7 +67,7 @@ func (p *preparing) relabel(it *item) []fhirjson.Edit {
 	} else {
 		edits = append(edits, insert(after, `,"id":`, string(fhirjson.Quote(it.newID))))
 	}
-	source := fhirjson.Quote(p.req.CodeBase + custodianPath + string(p.reply.Custodian.Key))
+	source := fhirjson.Quote(p.req.CodeBase + CustodianPath + string(p.reply.Custodian.Key))
 	tags := p.tags(it)
 	meta := it.v.Get("meta")
 	if !meta.Exists() {
@@ -83,7 +83,7 @@ func (p *preparing) relabel(it *item) []fhirjson.Edit {
 		first = append(append(append(first, `"source":`...), source...), ',')
 	} else {
 		edits = append(edits, fhirjson.Edit{Start: old.Start(), End: old.End(), New: source})
-		moved := append([]byte(`{"url":`), fhirjson.Quote(p.req.CodeBase+extensionPath+"original-source")...)
+		moved := append([]byte(`{"url":`), fhirjson.Quote(p.req.CodeBase+ExtensionPath+"original-source")...)
 		moved = append(append(append(moved, `,"valueUri":`...), old.Raw()...), '}')
 		if x := meta.Get("extension"); x.Exists() {
 			edits = append(edits, intoArray(x, moved))
@@ -113,7 +113,7 @@ func (p *preparing) tags(it *item) []byte {
 		out = append(out, `,"code":"`...)
 		out = append(append(out, code...), `"}`...) // codes are of closed lists, or a key: nothing in them to quote
 	}
-	add(custodianSystemPath, string(p.reply.Custodian.Key))
+	add(CustodianSystemPath, string(p.reply.Custodian.Key))
 	if it.placed() {
 		add(record.SectionSystemPath, it.primary.Code())
 		for _, s := range it.sections.Without(record.SectionsOf(it.primary)).List() {
@@ -123,18 +123,18 @@ func (p *preparing) tags(it *item) []byte {
 	if it.matches() {
 		switch {
 		case !it.time.Dated():
-			add(timeSystemPath, "undated")
+			add(TimeSystemPath, "undated")
 		case it.time.Future(p.req.Now):
-			add(timeSystemPath, "future")
+			add(TimeSystemPath, "future")
 		default:
-			add(timeSystemPath, "dated")
+			add(TimeSystemPath, "dated")
 		}
 	}
 	if it.conflicting {
-		add(tagSystemPath, "conflicting-copies")
+		add(TagSystemPath, "conflicting-copies")
 	}
 	if it.lateUnknown {
-		add(tagSystemPath, "last-updated-unknown")
+		add(TagSystemPath, "last-updated-unknown")
 	}
 	return out
 }
