@@ -79,14 +79,16 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		fmt.Fprintln(errs, err)
 		return 2
 	}
+	if command == "" || command == "check " { // what cannot be right must not open a ledger first
+		if err := daemon.Check(cfg); err != nil {
+			fmt.Fprintf(errs, "%s: %v\n", *config, err)
+			return 2
+		}
+	}
 	switch command {
 	case "":
 		return report(errs, daemon.Run(ctx, cfg, daemon.Options{Log: errs}))
 	case "check ":
-		if err := daemon.Check(cfg); err != nil {
-			fmt.Fprintln(errs, err)
-			return 2
-		}
 		fmt.Fprintf(out, "%s: good. %d custodians, %d issuers; configuration %.12s\n", *config, len(cfg.Custodians), len(cfg.Issuers), cfg.Hash())
 		return 0
 	case "source check ":
