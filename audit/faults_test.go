@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit"
@@ -161,35 +162,36 @@ func TestFullStoreRecovers(t *testing.T) {
 
 // Nobody is told of a refusal that rests on a state that was lost with its transaction.
 func TestVerdictsAreLostWithTheBatch(t *testing.T) {
-	p := audittest.New(t, audit.Config{})
-	l, a := p.Ledger, ask{subject: number(t, "9990000018")}
-	o, permit := a.begin(t, l)
-	release := p.Store.Hold()
-	errs := make(chan error, 3)
-	go func() { _, err := l.Refuse(ctx, a.access(time.Now(), consent.Decision{})); errs <- err }()
-	time.Sleep(10 * time.Millisecond) // it holds the committer up
-	go func() {
-		_, _, err := l.RecordObjection(ctx, actor(), a.subject, objection(consent.ToAll), key())
-		errs <- err
-	}()
-	for l.Stats().Waiting < 1 {
-		time.Sleep(time.Millisecond)
-	}
-	go func() { _, err := l.Release(ctx, o, permit, shown(permit)); errs <- err }()
-	for l.Stats().Waiting < 2 {
-		time.Sleep(time.Millisecond)
-	}
-	p.Store.Fail(2, audittest.Lost)
-	release()
-	for range 3 {
-		if err := <-errs; err != nil && (!errors.Is(err, audit.ErrUnavailable) || errors.Is(err, audit.ErrConsentChanged)) {
-			t.Errorf("%v, want ErrUnavailable", err)
+	synctest.Test(t, func(t *testing.T) {
+		p := audittest.New(t, audit.Config{})
+		l, a := p.Ledger, ask{subject: number(t, "9990000018")}
+		o, permit := a.begin(t, l)
+		release := p.Store.Hold()
+		var errFirst, errObject, errRelease error
+		for _, f := range []func(){
+			func() { _, errFirst = l.Refuse(ctx, a.access(time.Now(), consent.Decision{})) }, // holds the committer up
+			func() { _, _, errObject = l.RecordObjection(ctx, actor(), a.subject, objection(consent.ToAll), key()) },
+			func() { _, errRelease = l.Release(ctx, o, permit, shown(permit)) },
+		} {
+			go f()
+			synctest.Wait()
 		}
-	}
-	if _, err := l.Release(ctx, o, permit, shown(permit)); err != nil {
-		t.Errorf("Release after the objection was lost: %v", err)
-	}
-	sound(t, l)
+		p.Store.Fail(2, audittest.Lost)
+		release()
+		synctest.Wait()
+		if errFirst != nil {
+			t.Errorf("the batch before: %v", errFirst)
+		}
+		for what, err := range map[string]error{"objection": errObject, "release": errRelease} {
+			if !errors.Is(err, audit.ErrUnavailable) || errors.Is(err, audit.ErrConsentChanged) {
+				t.Errorf("%s: %v, want ErrUnavailable", what, err)
+			}
+		}
+		if _, err := l.Release(ctx, o, permit, shown(permit)); err != nil {
+			t.Errorf("Release after the objection was lost: %v", err)
+		}
+		sound(t, l)
+	})
 }
 
 func TestClock(t *testing.T) {
@@ -211,12 +213,10 @@ func TestClock(t *testing.T) {
 	if err := refuse(); !errors.Is(err, audit.ErrUnavailable) {
 		t.Errorf("a clock 61 s behind: %v, want ErrUnavailable", err)
 	}
-	p.Close(t)
-	config := p.Config
-	if _, err := audit.Open(ctx, config); err == nil {
-		t.Errorf("a ledger opens on a closed store")
-	}
 	clock.add(61 * time.Second)
+	if err := refuse(); err != nil {
+		t.Errorf("a clock set right: %v", err)
+	}
 	sound(t, p.Reopen(t).Ledger)
 }
 

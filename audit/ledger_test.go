@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit"
@@ -408,112 +409,114 @@ func TestKeysMakeWritesSafeToRepeat(t *testing.T) {
 
 // A batch is evaluated in order, each against the state with all earlier ones applied.
 func TestOrderInsideABatch(t *testing.T) {
-	p := audittest.New(t, audit.Config{})
-	l, a := p.Ledger, ask{subject: number(t, "9990000018")}
-	before, permitBefore := a.begin(t, l)
-	after, permitAfter := a.begin(t, l)
-	bystander, bystanderPermit := ask{subject: number(t, "9990000026")}.begin(t, l)
-	commits := p.Store.Commits()
-	release := p.Store.Hold()
-	var wg sync.WaitGroup
-	queue := func(f func()) {
-		waiting := l.Stats().Waiting
-		wg.Go(f)
-		for deadline := time.Now().Add(time.Second); l.Stats().Waiting == waiting && time.Now().Before(deadline); {
-			time.Sleep(100 * time.Microsecond)
+	synctest.Test(t, func(t *testing.T) {
+		p := audittest.New(t, audit.Config{})
+		l, a := p.Ledger, ask{subject: number(t, "9990000018")}
+		before, permitBefore := a.begin(t, l)
+		after, permitAfter := a.begin(t, l)
+		bystander, bystanderPermit := ask{subject: number(t, "9990000026")}.begin(t, l)
+		commits := p.Store.Commits()
+		release := p.Store.Hold()
+		queue := func(f func()) {
+			go f()
+			synctest.Wait()
 		}
-	}
-	wg.Go(func() { _, _ = l.Refuse(ctx, a.access(time.Now(), consent.Decision{})) }) // holds the committer, alone
-	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline) && l.Stats().Waiting > 0; {
-		time.Sleep(100 * time.Microsecond)
-	}
-	time.Sleep(5 * time.Millisecond)
-	var errBefore, errObject, errAfter, errBystander error
-	queue(func() { _, errBefore = l.Release(ctx, before, permitBefore, shown(permitBefore)) })
-	queue(func() { _, _, errObject = l.RecordObjection(ctx, actor(), a.subject, objection(consent.ToAll), key()) })
-	queue(func() { _, errAfter = l.Release(ctx, after, permitAfter, shown(permitAfter)) })
-	queue(func() { _, errBystander = l.Release(ctx, bystander, bystanderPermit, shown(bystanderPermit)) })
-	release()
-	wg.Wait()
-	if n := p.Store.Commits() - commits; n != 2 {
-		t.Errorf("%d commits, want 2: one that held the others up, and theirs", n)
-	}
-	if errBefore != nil || errObject != nil || errBystander != nil {
-		t.Errorf("before %v, objection %v, bystander %v, want none", errBefore, errObject, errBystander)
-	}
-	if !errors.Is(errAfter, audit.ErrConsentChanged) {
-		t.Errorf("release behind the objection in the same batch: %v, want ErrConsentChanged", errAfter)
-	}
-	sound(t, l)
+		queue(func() { _, _ = l.Refuse(ctx, a.access(time.Now(), consent.Decision{})) }) // holds the committer up, alone
+		var errBefore, errObject, errAfter, errBystander error
+		queue(func() { _, errBefore = l.Release(ctx, before, permitBefore, shown(permitBefore)) })
+		queue(func() { _, _, errObject = l.RecordObjection(ctx, actor(), a.subject, objection(consent.ToAll), key()) })
+		queue(func() { _, errAfter = l.Release(ctx, after, permitAfter, shown(permitAfter)) })
+		queue(func() { _, errBystander = l.Release(ctx, bystander, bystanderPermit, shown(bystanderPermit)) })
+		if n := l.Stats().Waiting; n != 4 {
+			t.Fatalf("%d wait, want 4", n)
+		}
+		release()
+		synctest.Wait()
+		if n := p.Store.Commits() - commits; n != 2 {
+			t.Errorf("%d commits, want 2: one that held the others up, and theirs", n)
+		}
+		if errBefore != nil || errObject != nil || errBystander != nil {
+			t.Errorf("before %v, objection %v, bystander %v, want none", errBefore, errObject, errBystander)
+		}
+		if !errors.Is(errAfter, audit.ErrConsentChanged) {
+			t.Errorf("release behind the objection in the same batch: %v, want ErrConsentChanged", errAfter)
+		}
+		sound(t, l)
+	})
 }
 
 func TestFullQueueRefusesAtOnce(t *testing.T) {
-	p := audittest.New(t, audit.Config{Queue: 4})
-	a := ask{subject: number(t, "9990000018")}
-	release := p.Store.Hold()
-	var wg sync.WaitGroup
-	for range 16 {
-		wg.Go(func() { _, _ = p.Ledger.Refuse(ctx, a.access(time.Now(), consent.Decision{})) })
-	}
-	for deadline := time.Now().Add(time.Second); p.Ledger.Stats().Waiting < 4 && time.Now().Before(deadline); {
-		time.Sleep(100 * time.Microsecond)
-	}
-	start := time.Now()
-	_, err := p.Ledger.Refuse(ctx, a.access(time.Now(), consent.Decision{}))
-	if took := time.Since(start); !errors.Is(err, audit.ErrUnavailable) || took > 500*time.Millisecond {
-		t.Errorf("%v after %s, want ErrUnavailable at once", err, took)
-	}
-	release()
-	wg.Wait()
-	sound(t, p.Ledger)
+	synctest.Test(t, func(t *testing.T) {
+		p := audittest.New(t, audit.Config{Queue: 4})
+		a := ask{subject: number(t, "9990000018")}
+		release := p.Store.Hold()
+		go func() { _, _ = p.Ledger.Refuse(ctx, a.access(time.Now(), consent.Decision{})) }() // holds the committer up, alone
+		synctest.Wait()
+		for range 16 {
+			go func() { _, _ = p.Ledger.Refuse(ctx, a.access(time.Now(), consent.Decision{})) }()
+		}
+		synctest.Wait()
+		start := time.Now()
+		_, err := p.Ledger.Refuse(ctx, a.access(time.Now(), consent.Decision{}))
+		if took := time.Since(start); !errors.Is(err, audit.ErrUnavailable) || took != 0 {
+			t.Errorf("%v after %s, want ErrUnavailable at once", err, took)
+		}
+		release()
+		synctest.Wait()
+		if r := sound(t, p.Ledger); r.ByType[audit.TypeRefused] != 5 {
+			t.Errorf("%d recorded, want the one under way and the four that were queued", r.ByType[audit.TypeRefused])
+		}
+	})
 }
 
 func TestDeadlineAndCallersWhoLeave(t *testing.T) {
-	p := audittest.New(t, audit.Config{Deadline: 50 * time.Millisecond, Sweep: 10 * time.Millisecond})
-	l, a := p.Ledger, ask{subject: number(t, "9990000018")}
-	o, oPermit := a.begin(t, l)
-	permit, access := a.permit(t, l)
-	release := p.Store.Hold()
-	if _, err := l.Begin(ctx, permit, access); !errors.Is(err, audit.ErrUnavailable) {
-		t.Errorf("a store that hangs: %v, want ErrUnavailable", err)
-	}
-	gone, cancel := context.WithCancel(ctx)
-	cancel()
-	if _, err := l.Release(gone, o, oPermit, shown(oPermit)); !errors.Is(err, audit.ErrUnavailable) {
-		t.Errorf("a caller who left: %v, want ErrUnavailable", err)
-	}
-	release()
-	// Whatever of it was recorded, nothing stays open that nobody holds.
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if r := sound(t, l); r.Open == 0 || r.Open == 1 && r.ByType[audit.TypeReleased] == 0 && r.ByType[audit.TypeCancelled] == r.ByType[audit.TypeBegin]-1 {
-			return
+	synctest.Test(t, func(t *testing.T) {
+		p := audittest.New(t, audit.Config{})
+		l, a := p.Ledger, ask{subject: number(t, "9990000018")}
+		o, oPermit := a.begin(t, l)
+		permit, access := a.permit(t, l)
+		release := p.Store.Hold()
+		start := time.Now()
+		_, err := l.Begin(ctx, permit, access)
+		if took := time.Since(start); !errors.Is(err, audit.ErrUnavailable) || took != 2*time.Second {
+			t.Errorf("a store that hangs: %v after %s, want ErrUnavailable after 2s", err, took)
 		}
-	}
-	t.Errorf("entries %v: an access that nobody holds is open", entries(t, p))
+		permit2, access2 := a.permit(t, l)
+		soon, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		defer cancel()
+		if _, err := l.Begin(soon, permit2, access2); !errors.Is(err, audit.ErrUnavailable) {
+			t.Errorf("a caller who left: %v, want ErrUnavailable", err)
+		}
+		if _, err := l.Release(soon, o, oPermit, shown(oPermit)); !errors.Is(err, audit.ErrUnavailable) {
+			t.Errorf("a caller who left: %v, want ErrUnavailable", err)
+		}
+		release()
+		synctest.Wait()
+		time.Sleep(2 * time.Second) // of the bubble: the ledger looks after what nobody holds
+		synctest.Wait()
+		// The Release counts as released (over-reporting), the two Begins as cancelled: nobody holds them.
+		r := sound(t, l)
+		if r.Open != 0 || r.ByType[audit.TypeReleased] != 1 || r.ByType[audit.TypeBegin] != 3 || r.ByType[audit.TypeCancelled] != 2 {
+			t.Errorf("entries %v, want 3 begun, 1 released, 2 cancelled", entries(t, p))
+		}
+	})
 }
 
 func TestForgottenAccessesAreAbandoned(t *testing.T) {
-	clock := newClock()
-	p := audittest.New(t, audit.Config{Now: clock.now, Sweep: 5 * time.Millisecond})
-	a := ask{subject: number(t, "9990000018")}
-	d := a.decide(consent.Preferences{}, clock.now())
-	permit, _ := d.Permit()
-	o, err := p.Ledger.Begin(ctx, permit, a.access(clock.now(), d))
-	if err != nil {
-		t.Fatal(err)
-	}
-	clock.add(15 * time.Second)
-	time.Sleep(30 * time.Millisecond)
-	wantEntries(t, p, audit.TypeBegin)
-	clock.add(time.Second) // twice the budget of 8 s
-	for deadline := time.Now().Add(5 * time.Second); len(entries(t, p)) < 2 && time.Now().Before(deadline); {
-		time.Sleep(5 * time.Millisecond)
-	}
-	wantEntries(t, p, audit.TypeBegin, audit.TypeAbandoned)
-	if _, err := p.Ledger.Release(ctx, o, permit, shown(permit)); !errors.Is(err, audit.ErrClosed) {
-		t.Errorf("Release of an abandoned access: %v, want ErrClosed", err)
-	}
-	sound(t, p.Ledger)
+	synctest.Test(t, func(t *testing.T) {
+		p := audittest.New(t, audit.Config{})
+		o, permit := ask{subject: number(t, "9990000018")}.begin(t, p.Ledger)
+		time.Sleep(15 * time.Second)
+		synctest.Wait()
+		wantEntries(t, p, audit.TypeBegin)
+		time.Sleep(2 * time.Second) // past twice the budget of 8 s
+		synctest.Wait()
+		wantEntries(t, p, audit.TypeBegin, audit.TypeAbandoned)
+		if _, err := p.Ledger.Release(ctx, o, permit, shown(permit)); !errors.Is(err, audit.ErrClosed) {
+			t.Errorf("Release of an abandoned access: %v, want ErrClosed", err)
+		}
+		sound(t, p.Ledger)
+	})
 }
 
 func TestRestartClosesWhatWasOpen(t *testing.T) {

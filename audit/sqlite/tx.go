@@ -233,42 +233,47 @@ func (r *reader) Search(q audit.Query) ([]uint64, error) {
 		}
 		hi = min(hi, last+1)
 	}
+	text, args := searchText(q, lo, hi)
+	return r.positions("searching", text, args)
+}
+
+// searchText writes the query for a search between two positions. There is one arm for each mark of the first group, with all other conditions in it:
+// so each arm walks one index backwards, and SQLite merges them without sorting.
+func searchText(q audit.Query, lo, hi uint64) (string, []any) {
 	var text strings.Builder
 	var args []any
-	groups := q.All
-	if len(groups) == 0 {
-		text.WriteString(`SELECT e.position FROM entries e WHERE e.position >= ? AND e.position < ?`)
-		args = append(args, lo, hi)
+	arm := func(from string, first ...any) {
+		text.WriteString(`SELECT e.position FROM ` + from + ` e.position >= ? AND e.position < ?`)
+		args = append(append(args, first...), lo, hi)
+		for _, group := range q.All[min(1, len(q.All)):] {
+			text.WriteString(` AND (0`)
+			for _, m := range group {
+				text.WriteString(` OR EXISTS (SELECT 1 FROM marks x WHERE x.kind = ? AND x.value = ? AND x.position = e.position)`)
+				args = append(args, m.Kind, []byte(m.Value))
+			}
+			text.WriteString(`)`)
+		}
+		if len(q.Types) > 0 {
+			text.WriteString(` AND EXISTS (SELECT 1 FROM entries t WHERE t.position = e.position AND t.type IN (0`)
+			for _, t := range q.Types {
+				text.WriteString(`, ?`)
+				args = append(args, t)
+			}
+			text.WriteString(`))`)
+		}
+	}
+	if len(q.All) == 0 {
+		arm(`entries e WHERE`)
 	} else {
-		text.WriteString(`SELECT e.position FROM (`)
-		for i, m := range groups[0] {
+		for i, m := range q.All[0] {
 			if i > 0 {
 				text.WriteString(` UNION `)
 			}
-			text.WriteString(`SELECT position FROM marks WHERE kind = ? AND value = ? AND position >= ? AND position < ?`)
-			args = append(args, m.Kind, []byte(m.Value), lo, hi)
+			arm(`marks e WHERE e.kind = ? AND e.value = ? AND`, m.Kind, []byte(m.Value))
 		}
-		text.WriteString(` ORDER BY position DESC) m CROSS JOIN entries e ON e.position = m.position WHERE 1`)
-		groups = groups[1:]
 	}
-	for _, group := range groups {
-		text.WriteString(` AND (0`)
-		for _, m := range group {
-			text.WriteString(` OR EXISTS (SELECT 1 FROM marks x WHERE x.kind = ? AND x.value = ? AND x.position = e.position)`)
-			args = append(args, m.Kind, []byte(m.Value))
-		}
-		text.WriteString(`)`)
-	}
-	if len(q.Types) > 0 {
-		text.WriteString(` AND e.type IN (0`)
-		for _, t := range q.Types {
-			text.WriteString(`, ?`)
-			args = append(args, t)
-		}
-		text.WriteString(`)`)
-	}
-	text.WriteString(` ORDER BY e.position DESC LIMIT ?`)
-	return r.positions("searching", text.String(), append(args, q.Limit))
+	text.WriteString(` ORDER BY 1 DESC LIMIT ?`)
+	return text.String(), append(args, q.Limit)
 }
 
 // ceilMicro is the first whole microsecond that is not before t: entries hold whole ones.

@@ -1,0 +1,52 @@
+package sqlite
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mycarerecord/mycarerecord/audit"
+)
+
+// A page of a search costs what its entries are apart, not what the ledger is long: no query sorts, and none walks a whole table.
+func TestSearchesWalkAnIndex(t *testing.T) {
+	s, err := Open(ctx, Config{Path: filepath.Join(t.TempDir(), "ledger.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	person, user := []audit.Mark{{Kind: audit.MarkPerson, Value: "p"}}, []audit.Mark{{Kind: audit.MarkUser, Value: "u"}}
+	within := []audit.Mark{{Kind: audit.MarkOrganisation, Value: "X9A01"}, {Kind: audit.MarkCustodian, Value: "gp"}, {Kind: audit.MarkCustodian, Value: "acute"}}
+	for name, q := range map[string]audit.Query{
+		"nothing":           {},
+		"person":            {All: [][]audit.Mark{person}},
+		"person and within": {All: [][]audit.Mark{person, within}},
+		"user, types":       {All: [][]audit.Mark{user}, Types: []audit.EntryType{1, 2}},
+		"within":            {All: [][]audit.Mark{within}},
+		"within, types":     {All: [][]audit.Mark{within, user}, Types: []audit.EntryType{1}},
+	} {
+		q.Before, q.Limit = 1000, 100
+		text, args := searchText(q, 0, 1000)
+		rows, err := s.conn.QueryContext(ctx, "EXPLAIN QUERY PLAN "+text, args...)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var plan []string
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+				t.Fatal(err)
+			}
+			plan = append(plan, detail)
+		}
+		if err := rows.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range plan {
+			if strings.Contains(step, "TEMP B-TREE") || strings.HasPrefix(step, "SCAN") && !strings.Contains(step, "CONSTANT") {
+				t.Errorf("%s: %s\n%s", name, step, strings.Join(plan, "\n"))
+			}
+		}
+	}
+}
