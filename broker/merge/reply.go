@@ -42,7 +42,6 @@ type item struct {
 	lateUnknown bool                // kept although _since was given and it has no lastUpdated
 	newID       string
 	refs        []ref
-	out         Entry
 }
 
 // preparing is the work of one Prepare.
