@@ -1,0 +1,416 @@
+package torture
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// systemCall is one that strace saw. Begin and end are lines of its output: a call that another thread's interrupted has two. What ended before
+// another began did so in truth, because strace holds a thread at the end of a call until it has written it down.
+type systemCall struct {
+	name       string
+	begin, end int    // end is 0 where it never came to one
+	target     string // what the descriptor was, as -yy says: a path, or "TCP:[local->peer]"
+	local      string // host:port of a connection's own end, and of the other; "" for a file
+	peer       string
+	data       []byte // what was written, as far as -s let it be kept
+	result     int64
+	header     bool // of the log: 32 bytes at its beginning (SQLite file format, 4.1), which are no commit
+}
+
+// readTrace reads what `strace -f -yy -tt` wrote about calls that write and sync.
+func readTrace(r io.Reader) ([]*systemCall, error) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 1<<20), 64<<20)
+	var out []*systemCall
+	interrupted := map[string]*systemCall{} // by thread
+	number := 0
+	for lines.Scan() {
+		number++
+		thread, rest, _ := strings.Cut(lines.Text(), " ")
+		_, rest, _ = strings.Cut(strings.TrimLeft(rest, " "), " ") // the time
+		switch {
+		case strings.HasPrefix(rest, "---"), strings.HasPrefix(rest, "+++"), rest == "":
+			continue
+		case strings.HasPrefix(rest, "<... "):
+			c := interrupted[thread]
+			if c == nil {
+				return nil, fmt.Errorf("line %d ends a call that never began", number)
+			}
+			delete(interrupted, thread)
+			if err := c.ended(rest, number); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		c, whole, err := readCall(rest, number)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+		if !whole {
+			interrupted[thread] = c
+			continue
+		}
+		if err := c.ended(rest, number); err != nil {
+			return nil, err
+		}
+	}
+	return out, lines.Err()
+}
+
+// readCall reads the beginning of a call: name(descriptor<what it is>, arguments.
+func readCall(text string, line int) (c *systemCall, whole bool, err error) {
+	c = &systemCall{begin: line}
+	c.name, text, _ = strings.Cut(text, "(")
+	closing := ">"
+	_, after, annotated := strings.Cut(text, "<")
+	if strings.HasPrefix(after, "TCP:[") || strings.HasPrefix(after, "TCPv6:[") {
+		closing = "]>"
+	}
+	target, arguments, closed := strings.Cut(after, closing)
+	if !annotated || !closed {
+		return nil, false, fmt.Errorf("line %d: the descriptor is not annotated", line)
+	}
+	c.target = target
+	if ends, is := strings.CutPrefix(target, "TCP:["); is {
+		c.local, c.peer, _ = strings.Cut(ends, "->")
+	}
+	c.data = quoted(arguments)
+	c.header = c.name == "pwrite64" && strings.HasSuffix(c.target, "-wal") && strings.Contains(arguments, ", 32, 0")
+	return c, !strings.HasSuffix(text, "<unfinished ...>"), nil
+}
+
+// ended reads the end of a call: ) = result.
+func (c *systemCall) ended(text string, line int) error {
+	i := strings.LastIndex(text, " = ")
+	if i < 0 {
+		return fmt.Errorf("line %d: a call has no result", line)
+	}
+	word, _, _ := strings.Cut(text[i+3:], " ")
+	if word == "?" { // the process ended in it
+		return nil
+	}
+	var err error
+	if c.result, err = strconv.ParseInt(word, 0, 64); err != nil {
+		return fmt.Errorf("line %d: a call has no result", line)
+	}
+	c.end = line
+	return nil
+}
+
+// quoted returns the bytes of all strings in a call's arguments, with C's escapes undone.
+func quoted(text string) []byte {
+	var out []byte
+	in := false
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] == '"':
+			in = !in
+		case !in:
+		case text[i] != '\\' || i+1 == len(text):
+			out = append(out, text[i])
+		default:
+			i++
+			if k := strings.IndexByte("ntrfva", text[i]); k >= 0 {
+				out = append(out, "\n\t\r\f\v\a"[k])
+				continue
+			}
+			digits := 0
+			for digits < 3 && i+digits < len(text) && text[i+digits] >= '0' && text[i+digits] <= '7' {
+				digits++
+			}
+			if digits == 0 {
+				out = append(out, text[i])
+				continue
+			}
+			n, _ := strconv.ParseUint(text[i:i+digits], 8, 9) // at most three octal digits
+			out = append(out, byte(n))
+			i += digits - 1
+		}
+	}
+	return out
+}
+
+// place says which connections of a trace are whose.
+type place struct {
+	rest, grpc string            // host:port of the faces
+	mark       string            // host:port of the operations listener, which the client asks after each answer
+	custodians map[string]string // key by host:port
+}
+
+// exchange is one request of a client that makes one after the other, and what it was told.
+type exchange struct {
+	name   string
+	face   face
+	handle string   // of a stream: the id of the Patient that the broker authors
+	chunks []string // of a stream: the custodians that show something, in the order of their entries in the ledger
+}
+
+// order is what became of holding a trace against P1.
+type order struct {
+	problems []string
+	broken   map[string]bool // exchanges with a problem
+	commits  int             // of the ledger, within the exchanges
+	asked    int             // writes to custodians
+	answers  int             // writes that hold something of an answer
+}
+
+// firstOf finds whose resources stand in an answer.
+var firstOf = regexp.MustCompile(`/fhir/[A-Za-z]+/([a-z0-9]{1,12})-`)
+
+// checkOrder holds a trace against what must come first (P1, R-1, R-2): before a custodian is asked, a commit of the ledger that is on disk; before
+// the first byte of an answer, a second; before the first byte of each custodian's part of a stream, one more; before what closes a stream,
+// one more. A commit is on disk when a sync of the write-ahead log, begun after its last write ended, has come back with success.
+func checkOrder(calls []*systemCall, p place, exchanges []exchange) order {
+	type moment struct {
+		line int
+		ends bool
+		call *systemCall
+	}
+	var moments []moment
+	for _, c := range calls {
+		moments = append(moments, moment{c.begin, false, c})
+		if c.end != 0 {
+			moments = append(moments, moment{c.end, true, c})
+		}
+	}
+	// What begins on a line does so before what ends on it: such a line is one call.
+	slices.SortStableFunc(moments, func(a, b moment) int {
+		if a.line != b.line {
+			return a.line - b.line
+		}
+		if a.ends != b.ends && a.ends {
+			return 1
+		} else if a.ends != b.ends {
+			return -1
+		}
+		return 0
+	})
+
+	out := order{broken: map[string]bool{}}
+	var now *exchange
+	marks := 0
+	begun, ended, safe := 0, 0, 0   // writes of the log that have begun and ended, and how many of them are on disk
+	covers := map[*systemCall]int{} // by a sync on its way: writes that it will have made safe
+	entries, commits := 0, 0        // writes of the log other than its header; commits of this exchange
+	atSync := map[*systemCall]int{} // entries when a sync began
+	synced := 0                     // entries that are on disk
+	taps := map[string]*tap{}       // by gRPC connection
+	seen := map[string]bool{}       // of this exchange: whose part has begun to leave
+	said := func(format string, args ...any) {
+		if now == nil {
+			return
+		}
+		out.broken[now.name] = true
+		out.problems = append(out.problems, now.name+": "+fmt.Sprintf(format, args...))
+	}
+	needs := func(what string, want int, clean bool) {
+		out.answers++
+		if commits < want {
+			said("%s left after %d commits of the ledger, want %d", what, commits, want)
+		}
+		if clean && safe != begun {
+			said("%s left while a write of the ledger was not on disk", what)
+		}
+	}
+	finish := func() {
+		if now == nil {
+			return
+		}
+		if !seen["custodian"] {
+			said("nobody was asked")
+		}
+		for _, key := range append(slices.Clone(now.chunks), "") {
+			if (key != "" || now.face == byStreamRecord) && !seen["part "+key] {
+				said("the part of %q is not in the trace", key)
+			}
+		}
+		if now.face != byStreamRecord && !seen["answer"] {
+			said("the answer is not in the trace")
+		}
+	}
+
+	for _, m := range moments {
+		c := m.call
+		wal := strings.HasSuffix(c.target, "/ledger.db-wal")
+		sync := c.name == "fsync" || c.name == "fdatasync"
+		switch {
+		case wal && sync && !m.ends:
+			covers[c], atSync[c] = ended, entries
+		case wal && sync && c.result == 0:
+			safe = max(safe, covers[c])
+			if atSync[c] > synced {
+				synced = atSync[c]
+				commits++
+				if now != nil {
+					out.commits++
+				}
+			}
+		case wal && !sync && !m.ends:
+			begun++
+			if !c.header {
+				entries++
+			}
+		case wal && !sync:
+			ended++
+		case m.ends || sync || c.local == "":
+		case c.local == p.mark:
+			finish()
+			now, commits, seen = nil, 0, map[string]bool{}
+			if marks < len(exchanges) {
+				now = &exchanges[marks]
+			}
+			marks++
+		case now == nil: // before the first exchange and after the last; connections are followed all the same
+			if c.local == p.grpc {
+				tapOf(taps, c.peer).take(c.data)
+			}
+		case p.custodians[c.peer] != "":
+			first := !seen["custodian"]
+			seen["custodian"] = true
+			out.asked++
+			if commits < 1 || first && safe != begun { // later on a stream may be recording the next part
+				said("%s was asked before the access was on disk", p.custodians[c.peer])
+			}
+		case c.local == p.rest:
+			if now.face != byREST {
+				said("something left by REST")
+			}
+			seen["answer"] = true
+			needs("a part of the answer", 2, true)
+		case c.local == p.grpc:
+			if c.end != 0 && c.result > int64(len(c.data)) {
+				said("a write is kept in part only: strace needs a larger -s")
+			}
+			t := tapOf(taps, c.peer)
+			stream, before := t.stream, len(t.kept)
+			t.take(c.data)
+			if t.stream != stream {
+				before = 0
+			}
+			fresh := string(t.kept[max(0, before-200):]) // an address may have been cut in two
+			if now.face == byGetRecord && (strings.Contains(fresh, `"resourceType":"Bundle"`) || firstOf.MatchString(fresh)) {
+				seen["answer"] = true
+				needs("a part of the answer", 2, true)
+			}
+			if now.face != byStreamRecord {
+				continue
+			}
+			// A part is being sent while the next one is being recorded, so the log need not be quiet: the commits are counted.
+			for _, key := range keysIn(fresh) {
+				if rank := slices.Index(now.chunks, key); rank >= 0 && !seen["part "+key] {
+					seen["part "+key] = true
+					needs("the part of "+key, 2+rank, false)
+				} else if rank < 0 && p.knows(key) {
+					said("a part of %s left, and no receipt came for it", key)
+				}
+			}
+			if strings.Contains(fresh, "/fhir/Patient/"+now.handle) && !seen["part "] {
+				seen["part "] = true
+				needs("the end of the stream", 2+len(now.chunks), false)
+			}
+		}
+	}
+	if marks != len(exchanges)+1 {
+		out.problems = append(out.problems, fmt.Sprintf("the trace shows the ends of %d exchanges, want %d", marks-1, len(exchanges)))
+	}
+	return out
+}
+
+func tapOf(taps map[string]*tap, peer string) *tap {
+	if taps[peer] == nil {
+		taps[peer] = &tap{}
+	}
+	return taps[peer]
+}
+
+// keysIn are the custodians whose resources are named in a text, in order.
+func keysIn(text string) (keys []string) {
+	for _, m := range firstOf.FindAllStringSubmatch(text, -1) {
+		if slices.Contains(custodians, m[1]) && !slices.Contains(keys, m[1]) {
+			keys = append(keys, m[1])
+		}
+	}
+	return keys
+}
+
+func (p place) knows(key string) bool {
+	return slices.Contains(slices.Collect(maps.Values(p.custodians)), key)
+}
+
+// TestReadTrace reads each form that a call takes in a trace.
+func TestReadTrace(t *testing.T) {
+	const text = `10  12:00:00.000001 pwrite64(21</s/ledger.db-wal>, "7\177\6\202\0\r\n\"x\\", 32, 0) = 32
+10  12:00:00.000002 fsync(21</s/ledger.db-wal> <unfinished ...>
+11  12:00:00.000003 write(5<TCP:[127.0.0.1:80->127.0.0.1:9000]>, "ab"..., 4096 <unfinished ...>
+12  12:00:00.000004 --- SIGURG {si_signo=SIGURG} ---
+10  12:00:00.000005 <... fsync resumed>)       = 0
+11  12:00:00.000006 <... write resumed>)       = 4096
+11  12:00:00.000007 writev(5<TCP:[127.0.0.1:80->127.0.0.1:9000]>, [{iov_base="cd", iov_len=2}, {iov_base="ef", iov_len=2}], 2) = 4
+11  12:00:00.000008 fdatasync(21</s/ledger.db-wal>) = -1 EIO (Input/output error)
+11  12:00:00.000009 write(5<TCP:[127.0.0.1:80->127.0.0.1:9000]>, "x", 1) = ?
+12  12:00:00.000010 +++ exited with 0 +++
+`
+	calls, err := readTrace(strings.NewReader(text))
+	if err != nil || len(calls) != 6 {
+		t.Fatalf("%d calls: %v", len(calls), err)
+	}
+	if c := calls[0]; !c.header || string(c.data) != "7\177\006\202\x00\r\n\"x\\" || c.begin != 1 || c.end != 1 {
+		t.Errorf("the write of a header is misread: %q", c.data)
+	}
+	if c := calls[1]; c.name != "fsync" || c.begin != 2 || c.end != 5 || c.result != 0 || c.target != "/s/ledger.db-wal" {
+		t.Error("an interrupted sync is misread")
+	}
+	if c := calls[2]; string(c.data) != "ab" || c.local != "127.0.0.1:80" || c.peer != "127.0.0.1:9000" || c.end != 6 || c.result != 4096 {
+		t.Error("an interrupted write is misread")
+	}
+	if string(calls[3].data) != "cdef" || calls[4].result != -1 || calls[5].end != 0 {
+		t.Error("a gathered write, an error or a call without an end is misread")
+	}
+	for _, bad := range []string{"1  t fsync(3) = 0\n", "1  t <... fsync resumed>) = 0\n", "1  t fsync(3</x>)\n"} {
+		if _, err := readTrace(strings.NewReader(bad)); err == nil {
+			t.Errorf("%q is read", bad)
+		}
+	}
+}
+
+// recorded is a place and an exchange of the traces in testdata.
+var recorded = place{rest: "127.0.0.1:8080", grpc: "127.0.0.1:9090", mark: "127.0.0.1:9100", custodians: map[string]string{"127.0.0.1:8100": "gp", "127.0.0.1:8101": "acute"}}
+
+// TestCheckOrder holds the judge to recorded traces. Those named good-* are of the product; those named bad-* are of builds that were spoilt for
+// the purpose, and must be condemned.
+func TestCheckOrder(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("testdata", "*.trace"))
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%d traces in testdata", len(files))
+	}
+	for _, file := range files {
+		f, err := os.Open(file) //nolint:gosec // of the test's own
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls, err := readTrace(f)
+		_ = f.Close() // read only
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		e := exchange{name: "one", face: byREST}
+		if strings.Contains(file, "stream") {
+			e = exchange{name: "one", face: byStreamRecord, handle: "handle", chunks: []string{"gp", "acute"}}
+		}
+		got := checkOrder(calls, recorded, []exchange{e})
+		if bad := strings.HasPrefix(filepath.Base(file), "bad-"); bad != (len(got.problems) > 0) {
+			t.Errorf("%s: %d problems: %v", file, len(got.problems), got.problems)
+		}
+	}
+}
