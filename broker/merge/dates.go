@@ -63,21 +63,22 @@ var dates = map[string]dating{
 	"MedicationStatement":        dated("effectiveDateTime", "effectivePeriod", "dateAsserted"),
 	"MolecularSequence":          {},
 	"NutritionOrder":             dated("dateTime"),
-	"Observation":                dated("effectiveDateTime", "effectivePeriod", "effectiveInstant", "effectiveTiming", "issued"), // then its specimen's
-	"Patient":                    {},                                                                                             // birth and death are facts, not events of the record
-	"Person":                     {},
-	"Procedure":                  dated("performedDateTime", "performedPeriod"),
-	"QuestionnaireResponse":      dated("authored"),
-	"RelatedPerson":              dated("period"),
-	"RequestGroup":               dated("authoredOn"),
-	"ResearchSubject":            dated("period"),
-	"RiskAssessment":             dated("occurrenceDateTime", "occurrencePeriod"),
-	"ServiceRequest":             dated("occurrenceDateTime", "occurrencePeriod", "occurrenceTiming", "authoredOn"),
-	"Specimen":                   dated("collection.collectedDateTime", "collection.collectedPeriod", "receivedTime"),
-	"SupplyDelivery":             dated("occurrenceDateTime", "occurrencePeriod", "occurrenceTiming"),
-	"SupplyRequest":              dated("occurrenceDateTime", "occurrencePeriod", "occurrenceTiming", "authoredOn"),
-	"Task":                       dated("executionPeriod", "authoredOn", "lastModified"),
-	"VisionPrescription":         dated("dateWritten", "created"),
+	// then the time of its specimen
+	"Observation":           dated("effectiveDateTime", "effectivePeriod", "effectiveInstant", "effectiveTiming", "issued"),
+	"Patient":               {}, // birth and death are facts, not events of the record
+	"Person":                {},
+	"Procedure":             dated("performedDateTime", "performedPeriod"),
+	"QuestionnaireResponse": dated("authored"),
+	"RelatedPerson":         dated("period"),
+	"RequestGroup":          dated("authoredOn"),
+	"ResearchSubject":       dated("period"),
+	"RiskAssessment":        dated("occurrenceDateTime", "occurrencePeriod"),
+	"ServiceRequest":        dated("occurrenceDateTime", "occurrencePeriod", "occurrenceTiming", "authoredOn"),
+	"Specimen":              dated("collection.collectedDateTime", "collection.collectedPeriod", "receivedTime"),
+	"SupplyDelivery":        dated("occurrenceDateTime", "occurrencePeriod", "occurrenceTiming"),
+	"SupplyRequest":         dated("occurrenceDateTime", "occurrencePeriod", "occurrenceTiming", "authoredOn"),
+	"Task":                  dated("executionPeriod", "authoredOn", "lastModified"),
+	"VisionPrescription":    dated("dateWritten", "created"),
 }
 
 // clinicalTime returns when a resource happened, undated if its table has nothing that can be read.
