@@ -375,11 +375,11 @@ func (w *writer) abandon(due time.Time) (more bool, err error) {
 	}
 	accesses := make([]*Access, len(positions))
 	for i, position := range positions { // all are read before any is written: a damaged one spoils nothing
-		_, p, err := w.entry(position)
+		e, p, err := w.entry(position)
 		if err != nil {
 			return false, err
 		}
-		if p.Access == nil {
+		if e.Type != TypeBegin {
 			return false, fmt.Errorf("%w: entry %d opens no access", ErrDamaged, position)
 		}
 		r := &reading{}

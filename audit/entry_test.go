@@ -312,11 +312,15 @@ func FuzzDecode(f *testing.F) {
 		if parseCanonical(text, p) != nil {
 			return
 		}
-		e, err := newEntry(goldenKeys(), 1, TypeRead, time.Now(), text)
-		if err != nil {
-			return
+		for et := TypeBegin; et <= TypePolicy; et++ {
+			e, err := newEntry(goldenKeys(), 1, et, time.Now(), text)
+			if err != nil {
+				return
+			}
+			if p, err := decode(goldenKeys(), &e); err == nil {
+				_, _ = found(goldenKeys(), &e)
+				_, _ = marksOf(goldenKeys(), &e, p, nil)
+			}
 		}
-		_, _ = found(goldenKeys(), &e)
-		_, _ = marksOf(goldenKeys(), &e, p, nil)
 	})
 }

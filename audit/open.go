@@ -169,9 +169,6 @@ func (l *Ledger) testKeys(r Reader) error {
 		if err != nil {
 			return fmt.Errorf("%w (are these the keys of this ledger?)", err)
 		}
-		if p.Epoch == nil {
-			return fmt.Errorf("%w: entry %d is not a Key entry", ErrDamaged, position)
-		}
 		if p.Epoch.Origin != l.origin {
 			return fmt.Errorf("%w: the ledger was made under another origin; give that one, or another ledger", ErrInvalid)
 		}

@@ -438,7 +438,42 @@ func decode(k *Keys, e *Entry) (*payload, error) {
 	if err := parseCanonical(text, p); err != nil {
 		return nil, fmt.Errorf("entry %d: %w", e.Position, err)
 	}
+	if !p.fits(e.Type) {
+		return nil, fmt.Errorf("%w: the payload of entry %d is not that of its type", ErrDamaged, e.Position)
+	}
 	return p, nil
+}
+
+// fits reports whether p has the members that its type must have, by the table in ENTRY.md.
+func (p *payload) fits(t EntryType) bool {
+	closing := p.Access == nil && p.Opens != 0 && p.Subject != ""
+	switch t {
+	case TypeBegin:
+		return p.Access != nil && p.Access.Subject != ""
+	case TypeOverride:
+		return p.Access != nil && p.Access.Subject != "" && p.Expires != ""
+	case TypeRefused:
+		return p.Access != nil || closing && p.Disclosure != nil
+	case TypeChunk, TypeReleased, TypeNothing, TypeCancelled:
+		return closing && (p.Disclosure != nil || t == TypeCancelled)
+	case TypeAbandoned:
+		return closing
+	case TypeObjection:
+		return p.Subject != "" && p.Actor != nil && p.Objection != nil
+	case TypeReview:
+		return p.Override != 0 && p.Actor != nil && p.Review != nil
+	case TypeRead:
+		return p.Actor != nil && p.Question != nil
+	case TypeCheck:
+		return p.Minute != ""
+	case TypeLimited:
+		return p.Minute != "" && p.Requester != nil
+	case TypeKey:
+		return p.Epoch != nil
+	case TypePolicy:
+		return p.Policy != nil
+	}
+	return false
 }
 
 // found turns an entry into what a search shows.
