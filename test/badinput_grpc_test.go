@@ -225,6 +225,7 @@ func badQuestions() []badCall {
 		forbidden("break-glass with too short a reason", "break-glass-reason", func(x *r) {
 			x.Purpose, x.Permission, x.Relationship, x.BreakGlassReason = mycarerecordv1.Purpose_PURPOSE_BTG, nil, nil, "help"
 		}),
+		badCall{name: "an over-long request", ask: good(func(x *r) { x.BreakGlassReason = strings.Repeat(marker, 200<<10) }), code: grpccodes.ResourceExhausted, says: "larger than max"},
 		badCall{name: "less time than the minimum", ask: good(nil), within: 400 * time.Millisecond, code: grpccodes.DeadlineExceeded, why: "TIMEOUT", says: "allow more"},
 	)
 }
