@@ -28,11 +28,12 @@ type access struct {
 	req      Request
 	entry    audit.Access
 	subject  record.Subject
-	permit   consent.Permit
+	first    consent.Permit // the one under which custodians were asked
+	permit   consent.Permit // the one in force
+	version  int            // how often it has changed
 	opened   audit.Opened
 	deadline time.Time
-	roomHeld bool
-	used     *bytesUsed
+	bytes    *account // nil until there is room
 	merging  merge.Request
 }
 
@@ -44,14 +45,16 @@ func (b *Broker) open(ctx context.Context, req Request) (*access, *Refusal) {
 		if req.TokenProblem != "" {
 			return a.refuse(Forbidden, req.TokenProblem, "C-2.4")
 		}
-		if req.Subject.IsZero() || req.Subject.IsTest() && !b.cfg.TestNumbers {
-			return a.invalid("nhs_number: give an NHS number; those from 999 000 0000 up are for testing, and this deployment does not take them")
+		if refusal := a.takesNumber(req.Subject); refusal != nil {
+			return refusal
 		}
 		if time.Until(a.deadline) < b.cfg.Minimum {
 			return a.refuse(OutOfTime, consent.ReasonBudget, "R-5")
 		}
-		if a.roomHeld = b.room.take(b.cfg.RequestBytes); !a.roomHeld {
-			return &Refusal{Kind: Overloaded, RetryAfter: time.Second}
+		if a.bytes = openAccount(b.room, b.cfg.RequestBytes, len(b.custodians)); a.bytes == nil {
+			r := a.refuse(Overloaded, consent.ReasonBudget, "R-7")
+			r.RetryAfter = time.Second
+			return r
 		}
 		if refusal := a.trace(); refusal != nil {
 			return refusal
@@ -69,11 +72,19 @@ func (b *Broker) open(ctx context.Context, req Request) (*access, *Refusal) {
 	return a, nil
 }
 
+// takesNumber refuses no number, and one of the test range where the deployment does not take them.
+func (a *access) takesNumber(n record.NHSNumber) *Refusal {
+	if n.IsZero() || n.IsTest() && !a.b.cfg.TestNumbers {
+		return a.invalid("nhs_number: give an NHS number; those from 999 000 0000 up are for testing, and this deployment does not take them")
+	}
+	return nil
+}
+
 func (b *Broker) start(ctx context.Context, req Request) *access {
 	if req.Arrived.IsZero() {
 		req.Arrived = time.Now()
 	}
-	a := &access{b: b, caller: ctx, req: req, used: &bytesUsed{limit: b.cfg.RequestBytes}}
+	a := &access{b: b, caller: ctx, req: req}
 	a.deadline = req.Arrived.Add(b.cfg.Request)
 	if d, ok := ctx.Deadline(); ok && d.Before(a.deadline) {
 		a.deadline = d
@@ -85,9 +96,19 @@ func (b *Broker) start(ctx context.Context, req Request) *access {
 		Requester: req.Requester, RoleName: req.Role.Name, Purpose: req.Purpose, Permission: req.Permission, Relationship: req.Relationship,
 		BreakGlassReason: req.BreakGlassReason, Filter: describe(req.Filter), Configuration: b.cfg.Configuration, Policy: req.Role.Version,
 		At: req.Arrived.UTC(), Budget: b.cfg.Request}
+	if req.Face == faceStream {
+		a.entry.Budget = longestStream
+	}
 	b.metrics.started(a.ctx)
 	return a
 }
+
+// faceStream is the face of a request that is answered in pieces, and longestStream how long a slow reader may take over them: the ledger counts
+// an access as forgotten after twice that.
+const (
+	faceStream    = "stream"
+	longestStream = 2 * time.Minute
+)
 
 // newKey makes the key by which the outcome of a commit is found out.
 func newKey() string {
@@ -125,11 +146,16 @@ func (b *Broker) RefuseUnread(ctx context.Context, req Request) (audit.Receipt, 
 	return r.Receipt, nil
 }
 
+// keepBytes lets the answer outlive the access: whoever writes it closes the account.
+func (a *access) keepBytes() func() {
+	kept := a.bytes
+	a.bytes = nil
+	return kept.close
+}
+
 // end gives back what the access holds. The memory of the record is garbage from here on.
 func (a *access) end() {
-	if a.roomHeld {
-		a.b.room.giveBack(a.b.cfg.RequestBytes)
-	}
+	a.bytes.close()
 	a.b.metrics.ended(a.caller, time.Since(a.req.Arrived))
 	a.span.End()
 	a.cancel()
@@ -186,10 +212,10 @@ func (a *access) decide() *Refusal {
 		return a.refuse(NotFound, consent.ReasonMismatch, consent.RuleNeutral)
 	}
 	if p, ok := d.Permit(); ok {
-		a.permit = p
+		a.first, a.permit = p, p
 		a.entry.Asked = nil
 		for _, c := range a.b.custodians {
-			if p.Sections(c.Rules.Custodian.Key) != 0 {
+			if c.may(p) != 0 {
 				a.entry.Asked = append(a.entry.Asked, c.Rules.Custodian.Key)
 			}
 		}
@@ -261,10 +287,7 @@ func (a *access) public(r *Refusal) *Refusal {
 
 // waitNeutral holds the answer until arrival + neutralWait, so that the six neutral classes cannot be told apart by time.
 func (a *access) waitNeutral() {
-	if a.roomHeld { // nothing of a record is held while waiting
-		a.roomHeld = false
-		a.b.room.giveBack(a.b.cfg.RequestBytes)
-	}
+	a.bytes.close() // nothing of a record is held while waiting
 	t := time.NewTimer(time.Until(a.req.Arrived.Add(a.b.cfg.NeutralWait)))
 	defer t.Stop()
 	select {
@@ -312,6 +335,7 @@ func (a *access) changed(err error, rebuilt bool, statuses []record.Status) *Ref
 	d := a.permit.Again(c.Preferences, time.Now().UTC())
 	if p, ok := d.Permit(); ok {
 		a.permit = p
+		a.version++
 		return nil
 	}
 	return a.close(audit.TypeRefused, d.Reason, statuses, &Refusal{Kind: kindOf(d), Reason: d.Reason, Rule: d.Rule})
@@ -326,10 +350,11 @@ func (a *access) nothing(prepared []merge.Prepared, statuses []record.Status) (*
 			}
 		}
 	}
-	var withheld, trouble bool
+	var withheld, refused, trouble bool
 	for _, s := range statuses {
 		trouble = trouble || s.State.InTrouble() || s.State == record.NotAsked && s.Reason == record.NotAskedBudget
-		withheld = withheld || s.State == record.Withheld || s.State == record.NotAsked && s.Reason == record.NotAskedPermit
+		withheld = withheld || s.State == record.Withheld
+		refused = refused || s.State == record.NotAsked && s.Reason == record.NotAskedPermit
 	}
 	if a.caller.Err() != nil {
 		return nil, a.close(audit.TypeCancelled, consent.ReasonCancelled, statuses, &Refusal{Kind: Gone})
@@ -337,6 +362,9 @@ func (a *access) nothing(prepared []merge.Prepared, statuses []record.Status) (*
 	switch {
 	case trouble:
 		return nil, a.close(audit.TypeNothing, consent.ReasonTrouble, statuses, &Refusal{Kind: Transient, Statuses: statuses, RetryAfter: 5 * time.Second})
+	case !withheld && refused: // its own record was all that the requester might see, and there is none
+		reason, rule := a.refusedFor()
+		return nil, a.close(audit.TypeRefused, reason, statuses, &Refusal{Kind: Forbidden, Reason: reason, Rule: rule})
 	case !withheld:
 		return nil, a.close(audit.TypeNothing, consent.ReasonNobody, statuses, &Refusal{Kind: NotFound})
 	}
@@ -348,6 +376,18 @@ func (a *access) nothing(prepared []merge.Prepared, statuses []record.Status) (*
 	}
 	a.outcome("withheld")
 	return &Result{Answer: merge.Assemble(a.merging, nil, statuses), Receipt: receipt, Nothing: true}, nil
+}
+
+// refusedFor returns why the rest of a record was refused to somebody who might see their own organisation's.
+func (a *access) refusedFor() (consent.Reason, string) {
+	for _, c := range a.permit.Decision().Custodians {
+		for _, p := range c.Parts {
+			if p.Outcome == consent.Refused {
+				return p.Reason, p.Rule
+			}
+		}
+	}
+	return consent.ReasonPermission, "C-2.8"
 }
 
 // summary sends the last message of a stream. Its entry is durable already; a caller who left meanwhile is over-reported, never under.
@@ -370,6 +410,16 @@ func showing(prepared []merge.Prepared) bool {
 		}
 	}
 	return false
+}
+
+// allPending reports whether every custodian has been asked and none has been heard of.
+func allPending(statuses []record.Status) bool {
+	for _, s := range statuses {
+		if s.State != "" {
+			return false
+		}
+	}
+	return true
 }
 
 func shownNothing(statuses []record.Status) []audit.Shown {
@@ -397,6 +447,12 @@ func disclosure(answer merge.Answer, prepared []merge.Prepared) audit.Disclosure
 		d.Bytes += int64(len(e.JSON))
 	}
 	return d
+}
+
+// closing is the last disclosure of a stream: how each custodian stood, and what we author. What each showed stands in the entry of its chunk, and
+// may be more than the permit now in force would allow: it had left before.
+func closing(answer merge.Answer) audit.Disclosure {
+	return audit.Disclosure{Total: answer.Total, Custodians: shownNothing(answer.Statuses)}
 }
 
 func chunkDisclosure(p merge.Prepared) audit.Disclosure {

@@ -37,6 +37,7 @@ func (b *Broker) SearchAccesses(ctx context.Context, req SearchRequest) (found [
 		return nil, false, audit.Receipt{}, refusal
 	}
 	q := req.Query
+	q.Within, q.Custodians = "", nil // ours to set
 	switch {
 	case req.TokenProblem != "":
 		return refused(req.TokenProblem)
@@ -46,8 +47,8 @@ func (b *Broker) SearchAccesses(ctx context.Context, req SearchRequest) (found [
 				return refused(consent.ReasonNotOwn)
 			}
 		}
-		q.Subjects, q.Within, q.Custodians = []record.NHSNumber{req.Requester.Own}, "", nil
-	case !req.Role.SearchesLedger || req.Requester.Kind != record.Professional:
+		q.Subjects = []record.NHSNumber{req.Requester.Own}
+	case !req.Role.SearchesLedger || req.Requester.Kind != record.Professional || !req.Requester.Organisation.Valid():
 		return refused(consent.ReasonRole)
 	case req.Reason == "":
 		return nil, false, audit.Receipt{}, a.invalidly("reason: say why the question is asked")

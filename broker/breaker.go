@@ -50,6 +50,7 @@ const (
 	reasonCredentials = "unauthorised"
 	reasonMalformed   = "malformed"
 	reasonTooMuch     = "too-much"
+	reasonRequestFull = "request-full" // the other custodians of this request had taken the room
 	reasonElsewhere   = "elsewhere"
 	reasonSubject     = "wrong-patient"
 	reasonSum         = "conservation"
@@ -123,22 +124,30 @@ func (c *custodian) throttle(until time.Time) {
 	if latest := time.Now().Add(maxThrottle); until.After(latest) {
 		until = latest
 	}
-	c.waitUntil = until
+	if until.After(c.waitUntil) {
+		c.waitUntil = until
+	}
 }
 
 func (c *custodian) answered(s record.State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lastState, c.lastAnswer = s, time.Now().UTC()
+	if !s.InTrouble() {
+		s = record.Returned // it answers; what it answered is about a person
+	}
+	if s != c.lastState && (c.lastState != "" || s.InTrouble()) {
+		c.lastState, c.lastAnswer = s, time.Now().UTC()
+	}
 }
 
-// CustodianHealth is what ListCustodians shows of one custodian.
+// CustodianHealth is what ListCustodians shows of one custodian. It is about the custodian and never about a person: a time or a state that moved
+// with every request would tell whoever watches what was asked, and what came of it. So it changes only when trouble begins or ends.
 type CustodianHealth struct {
 	Custodian  record.Custodian
 	Adapter    string
 	Breaker    string       // "closed", "open", "half-open"
-	LastState  record.State // of the last answer; "" before the first
-	LastAnswer time.Time    // zero before the first
+	LastState  record.State // timed-out, unavailable or failed; returned once it answered again, whatever that was; "" while there was no trouble
+	LastAnswer time.Time    // when LastState became what it is; zero while there was no trouble
 }
 
 // Custodians lists the configured custodians in order. It asks nobody and says nothing of any person.

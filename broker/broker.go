@@ -43,7 +43,7 @@ type Config struct {
 	Request          time.Duration        // budget of one request; 8 s
 	Reserve          time.Duration        // kept back for release and sending; 250 ms
 	Minimum          time.Duration        // less than this left: refuse at once; 500 ms
-	NeutralWait      time.Duration        // neutral answers leave this long after arrival
+	NeutralWait      time.Duration        // neutral answers leave this long after arrival, and no custodian is waited for longer, less Reserve
 	TraceTimeout     time.Duration        // 2 s
 	DeceasedWindow   time.Duration        // 28 days
 	Limits           Limits               // per custodian
@@ -87,8 +87,8 @@ func New(cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	for _, binding := range cfg.Custodians {
-		if binding.Source == nil || binding.Timeout <= 0 {
-			return nil, fmt.Errorf("broker: custodian %s has no source or no timeout", binding.Rules.Custodian.Key)
+		if binding.Source == nil || binding.Timeout <= 0 || binding.Timeout+cfg.Reserve > cfg.NeutralWait {
+			return nil, fmt.Errorf("broker: custodian %s has no source, no timeout, or one that does not fit into NeutralWait", binding.Rules.Custodian.Key)
 		}
 		b.custodians = append(b.custodians, newCustodian(binding, cfg))
 	}
@@ -116,11 +116,20 @@ type Request struct {
 	TokenProblem     consent.Reason   // ReasonNoActingPerson: refuse and record, ask nobody; "" for none
 }
 
-// Result is a released answer. From the moment it is returned its entry is durable, and the first byte may leave.
+// Result is a released answer. From the moment it is returned its entry is durable, and the first byte may leave. Whoever gets one MUST call
+// Done when the answer has been written or dropped: until then the memory that it takes counts as used.
 type Result struct {
 	Answer  merge.Answer
 	Receipt audit.Receipt
 	Nothing bool // nothing was shown: some withheld, the rest no-record (200, no match, outcomes)
+	done    func()
+}
+
+// Done gives back the room that the answer takes. It may be called more than once, and on a nil Result.
+func (r *Result) Done() {
+	if r != nil && r.done != nil {
+		r.done()
+	}
 }
 
 // Retrieve answers one request whole. The error is always a [*Refusal].
@@ -150,7 +159,7 @@ func (b *Broker) Retrieve(ctx context.Context, req Request) (*Result, error) {
 		receipt, err := a.release(disclosure(answer, prepared))
 		if err == nil {
 			a.outcome("released")
-			return &Result{Answer: answer, Receipt: receipt}, nil
+			return &Result{Answer: answer, Receipt: receipt, done: a.keepBytes()}, nil
 		}
 		if refusal := a.changed(err, rebuilt, statuses); refusal != nil {
 			return nil, refusal
@@ -183,11 +192,29 @@ func (b *Broker) Stream(ctx context.Context, req Request, sink Sink) error {
 		_, statuses := a.prepared(sent)
 		return a.close(audit.TypeCancelled, consent.ReasonCancelled, statuses, &Refusal{Kind: Gone})
 	}
+	// Nothing is sent before it is certain that the answer will not be the neutral one: a plan alone would say that somebody is known here.
 	_, planned := a.prepared(nil)
-	if sink.Plan(a.merging.Handle, planned) != nil {
+	var unsent []held
+	certain := !allPending(planned)
+	if certain && sink.Plan(a.merging.Handle, planned) != nil {
 		return gone()
 	}
 	for h := range a.gather(a.permit, a.opened) {
+		if !certain && a.prepare(h).prepared.Status.State == record.NoRecord {
+			unsent, sent = append(unsent, h), append(sent, h)
+			continue
+		}
+		if !certain {
+			certain = true
+			if sink.Plan(a.merging.Handle, planned) != nil {
+				return gone()
+			}
+			for _, h := range unsent {
+				if sink.Chunk(h.prepared.Status, nil, audit.Receipt{}) != nil {
+					return gone()
+				}
+			}
+		}
 		var receipt audit.Receipt
 		for rebuilt := false; ; rebuilt = true {
 			h = a.prepare(h)
@@ -199,7 +226,8 @@ func (b *Broker) Stream(ctx context.Context, req Request, sink Sink) error {
 			if err == nil {
 				break
 			}
-			if refusal := a.changed(err, rebuilt, planned); refusal != nil {
+			_, statuses := a.prepared(sent)
+			if refusal := a.changed(err, rebuilt, statuses); refusal != nil {
 				return refusal
 			}
 		}
@@ -219,7 +247,7 @@ func (b *Broker) Stream(ctx context.Context, req Request, sink Sink) error {
 			return a.summary(ctx, sink, res.Answer, res.Answer, res.Receipt)
 		}
 		whole := merge.Assemble(a.merging, prepared, statuses)
-		receipt, err := a.release(disclosure(whole, prepared))
+		receipt, err := a.release(closing(whole))
 		if err == nil {
 			a.outcome("released")
 			return a.summary(ctx, sink, merge.Authored(a.merging, prepared, statuses), whole, receipt)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -25,8 +24,28 @@ type held struct {
 	reply    merge.Reply
 	failed   bool // no reply to prepare; prepared.Status says why
 	prepared merge.Prepared
-	version  uint64 // of the preferences under which prepared was made
-	sent     bool   // a stream has sent it: it is final
+	version  int  // how often the permit had changed when prepared was made
+	sent     bool // a stream has sent it: it is final
+}
+
+// home is the section in which everything stands that a custodian of a kind holds, its Patient included (broker/merge/sections.go has the same).
+var home = map[record.CustodianKind]record.Section{record.KindMentalHealth: record.MentalHealth, record.KindSocialCare: record.SocialCare,
+	record.KindAmbulance: record.Ambulance, record.KindCommunity: record.Community, record.KindPharmacy: record.Pharmacy}
+
+// may returns what a custodian may give under a permit: nothing where its home section is withheld, so that it is not asked at all and its
+// state does not tell whether it knows the person.
+func (c *custodian) may(p consent.Permit) record.Sections {
+	sections := p.Sections(c.Rules.Custodian.Key)
+	if s, ok := home[c.Rules.Custodian.Kind]; ok && !sections.Has(s) {
+		return 0
+	}
+	return sections
+}
+
+// may returns what a custodian may still give: what the permit in force leaves of what it was asked for. A change of preferences in the
+// middle of a request takes away; it never adds what was not asked for.
+func (a *access) may(c *custodian) record.Sections {
+	return c.may(a.permit) & c.may(a.first)
 }
 
 // gather asks, in parallel, every custodian that the permit leaves something to give, and yields what became of each as it comes, until all
@@ -40,7 +59,7 @@ func (a *access) gather(p consent.Permit, o audit.Opened) iter.Seq[held] {
 		asked := 0
 		answers := make(chan held, len(a.b.custodians)) // room for every last word: nobody blocks when yield has stopped
 		for _, c := range a.b.custodians {
-			if p.Sections(c.Rules.Custodian.Key) == 0 {
+			if c.may(p) == 0 {
 				continue
 			}
 			asked++
@@ -57,10 +76,12 @@ func (a *access) gather(p consent.Permit, o audit.Opened) iter.Seq[held] {
 // ask gets one custodian's part. It returns by the custodian's deadline whatever the source does.
 func (a *access) ask(c *custodian, p consent.Permit) held {
 	now := time.Now()
-	h := held{c: c, failed: true, version: p.Position()}
+	h := held{c: c, failed: true}
 	h.prepared.Status = record.Status{Custodian: c.Rules.Custodian, Adapter: c.Adapter, Asked: now.UTC()}
 	status := &h.prepared.Status
-	left := time.Until(a.deadline) - a.b.cfg.Reserve
+	// Nothing counts after arrival + neutralWait - reserve: whoever is held by nobody must have been answered by then, like everybody else of whom
+	// nothing may be said.
+	left := min(time.Until(a.deadline), time.Until(a.req.Arrived.Add(a.b.cfg.NeutralWait))) - a.b.cfg.Reserve
 	switch {
 	case left <= 0:
 		status.State, status.Reason, status.Asked = record.NotAsked, record.NotAskedBudget, time.Time{}
@@ -81,28 +102,27 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 	ctx, cancel := context.WithTimeout(ctx, min(left, c.Timeout))
 	defer cancel()
 
-	var holds atomic.Int64 // decoded bytes that this reply holds of the request's budget
+	holds := a.bytes.part() // of the request's bytes, what this reply takes
 	limits := a.b.cfg.Limits
-	limits.Take = func(n int64) bool {
-		ok := a.used.take(n)
-		if ok {
-			holds.Add(n)
-		}
-		return ok
-	}
+	limits.Take = func(n int64) bool { return ctx.Err() == nil && holds.take(n) }
 	reply, err := fetch(ctx, c.Source, a.query(ctx, c, p, limits))
 	if err == nil {
 		h.reply = merge.Reply{Custodian: c.Rules.Custodian, Base: reply.Base, Entries: reply.Entries, Parts: reply.Parts, Adapter: reply.Adapter,
 			Conversions: reply.Conversions, Asked: now.UTC(), Took: time.Since(now)}
-		err = a.build(&h, p)
+		err = a.build(&h, c.may(p))
 	}
+	full := false
 	if err != nil {
-		a.used.n.Add(-holds.Load())
+		full = holds.fail()
 		h.reply = merge.Reply{}
 		h.failed = true
 	}
 	callerLeft := err != nil && a.caller.Err() != nil
-	v := judge(err, callerLeft, errors.Is(ctx.Err(), context.DeadlineExceeded), left < c.Timeout)
+	// A call that had much less time than the custodian normally gets says nothing about it; what the trace took does not count as much.
+	v := judge(err, callerLeft, errors.Is(ctx.Err(), context.DeadlineExceeded), left < c.Timeout*3/4)
+	if full && errors.Is(err, ErrTooMuch) {
+		v = verdict{record.Failed, reasonRequestFull, errNothingLearnt, false} // the others had taken the room: that is not its illness
+	}
 	done(v.breaker)
 	if err != nil {
 		status.State, status.Reason = v.state, v.reason
@@ -130,13 +150,14 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 
 // query is what a custodian is asked: no more about the request than it needs.
 func (a *access) query(ctx context.Context, c *custodian, p consent.Permit, limits Limits) Query {
-	q := Query{Subject: a.subject, Requester: a.req.Requester, Purpose: a.req.Purpose, RequestID: a.req.ID, Sections: p.Sections(c.Rules.Custodian.Key), Limits: limits}
+	q := Query{Subject: a.subject, Requester: a.req.Requester, Purpose: a.req.Purpose, RequestID: a.req.ID, Sections: c.may(p), Limits: limits}
 	if a.req.Demographics {
 		q.Types = []string{"Patient"}
 	}
 	if c.TraceContext {
 		carrier := propagation.MapCarrier{}
-		propagation.TraceContext{}.Inject(ctx, carrier) // never baggage
+		propagation.TraceContext{}.Inject(ctx, carrier)
+		delete(carrier, "tracestate") // the caller's free text; baggage was never taken in
 		q.Trace = carrier
 	}
 	return q
@@ -159,7 +180,7 @@ func fetch(ctx context.Context, s Source, q Query) (Reply, error) {
 		}()
 		x.reply, x.err = s.Fetch(ctx, q)
 		if x.err == nil && len(x.reply.Entries) == 0 {
-			x.err = ErrNoRecord
+			x.err = ErrMalformed // a custodian without a record says ErrNoRecord; an empty reply is none
 		}
 	}()
 	select {
@@ -170,15 +191,15 @@ func fetch(ctx context.Context, s Source, q Query) (Reply, error) {
 	}
 }
 
-// build makes the custodian's part of the answer under a permit. A panic of ours in it costs that custodian only.
-func (a *access) build(h *held, p consent.Permit) (err error) {
+// build makes the custodian's part of the answer of the sections that may be shown. A panic of ours in it costs that custodian only.
+func (a *access) build(h *held, sections record.Sections) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("%w: %T", ErrPanicked, v)
 		}
 	}()
 	rules := h.c.Merge
-	rules.Permitted = p.Sections(h.c.Rules.Custodian.Key)
+	rules.Permitted = sections
 	rules.PatientEntered = h.c.Rules.PatientEntered
 	asked, took := h.prepared.Status.Asked, h.prepared.Status.Took
 	prepared, err := merge.Prepare(a.merging, rules, h.reply)
@@ -186,23 +207,23 @@ func (a *access) build(h *held, p consent.Permit) (err error) {
 		return err
 	}
 	prepared.Status.Asked, prepared.Status.Took = asked, took
-	h.prepared, h.failed, h.version = prepared, false, p.Position()
-	markWithheld(&h.prepared.Status, p, h.c.Rules.Custodian.Key)
+	h.prepared, h.failed = prepared, false
+	markWithheld(&h.prepared.Status, sections)
 	return nil
 }
 
 // prepare makes h's part again if preferences changed since; a part that was sent is final.
 func (a *access) prepare(h held) held {
-	if h.failed || h.sent || h.version == a.permit.Position() {
+	if h.failed || h.sent || h.version == a.version {
 		return h
 	}
-	key := h.c.Rules.Custodian.Key
-	if a.permit.Sections(key) == 0 {
-		h.prepared = merge.Prepared{Status: decided(h.c, a.permit)}
-		h.version = a.permit.Position()
+	h.version = a.version
+	sections := a.may(h.c)
+	if sections == 0 {
+		h.prepared = merge.Prepared{Status: a.decided(h.c)}
 		return h
 	}
-	if err := a.build(&h, a.permit); err != nil {
+	if err := a.build(&h, sections); err != nil {
 		v := judge(err, false, false, false)
 		h.prepared = merge.Prepared{Status: record.Status{Custodian: h.c.Rules.Custodian, Adapter: h.c.Adapter, State: v.state, Reason: v.reason, Asked: h.reply.Asked, Took: h.reply.Took}}
 		h.failed = true
@@ -226,18 +247,23 @@ func (a *access) prepared(list []held) ([]merge.Prepared, []record.Status) {
 	for _, c := range a.b.custodians {
 		s, ok := byKey[c.Rules.Custodian.Key]
 		if !ok {
-			s = decided(c, a.permit)
+			s = a.decided(c)
 		}
 		statuses = append(statuses, s)
 	}
 	return parts, statuses
 }
 
-// decided is the status of a custodian that has not answered, from the decision alone: withheld, not asked, or (State "") not heard of yet.
-func decided(c *custodian, p consent.Permit) record.Status {
+// decided is the status of a custodian that has not answered, from the decisions alone: withheld, not asked, or (State "") asked and not heard
+// of yet.
+func (a *access) decided(c *custodian) record.Status {
 	s := record.Status{Custodian: c.Rules.Custodian, Adapter: c.Adapter}
-	if p.Sections(c.Rules.Custodian.Key) != 0 {
+	if a.may(c) != 0 {
 		return s
+	}
+	p := a.permit
+	if c.may(p) != 0 {
+		p = a.first // a later permit would allow it; it was not asked under that one
 	}
 	s.State, s.Reason = record.NotAsked, record.NotAskedPermit
 	for _, d := range p.Decision().Custodians {
@@ -257,8 +283,8 @@ func decided(c *custodian, p consent.Permit) record.Status {
 
 // markWithheld says of each section that the permit does not hold that it is missing, whether or not anything was held there: a part that
 // came and went with the content would tell that there is some. An answer with such a section is never whole (P6).
-func markWithheld(s *record.Status, p consent.Permit, key record.CustodianKey) {
-	missing := record.AllSections.Without(p.Sections(key))
+func markWithheld(s *record.Status, sections record.Sections) {
+	missing := record.AllSections.Without(sections)
 	if missing == 0 || !s.State.Showing() {
 		return
 	}

@@ -78,6 +78,9 @@ func (b *Broker) openObjections(ctx context.Context, req ObjectionRequest, opera
 		case !self && req.BirthDate == "":
 			return a.invalid("birth_date: give the person's date of birth, YYYY-MM-DD")
 		}
+		if refusal := a.takesNumber(req.Subject); refusal != nil {
+			return refusal
+		}
 		if refusal := a.trace(); refusal != nil {
 			return refusal
 		}
@@ -96,6 +99,9 @@ func (b *Broker) openObjections(ctx context.Context, req ObjectionRequest, opera
 func (a *access) neutralStanding() *Refusal {
 	if reason, neutral := consent.NeutralClass(a.subject, a.b.cfg.DeceasedWindow, time.Now()); neutral {
 		return a.refuse(NotFound, reason, consent.RuleNeutral)
+	}
+	if a.subject.Standing != record.Live && a.subject.Standing != record.Deceased {
+		return a.refuse(Transient, consent.ReasonTraceUnavailable, "R-4")
 	}
 	if !a.birthDateAgrees() {
 		return a.refuse(NotFound, consent.ReasonMismatch, consent.RuleNeutral)
@@ -129,6 +135,8 @@ func (a *access) done(err error) error {
 		return nil
 	case errors.Is(err, audit.ErrNotFound):
 		return a.invalidly("objection_id: no such objection of this person; list them first")
+	case errors.Is(err, audit.ErrInvalid):
+		return a.invalidly("objection: it cannot be recorded as it is: it may end in the past, name what its scope does not take, repeat a key with other contents, or be one too many")
 	case errors.Is(err, audit.ErrStale):
 		return a.invalidly("objection_id: it changed since it was read; list them again")
 	}

@@ -305,7 +305,7 @@ func TestNeutralAnswers(t *testing.T) {
 // The table of answers to a whole request (design section 3).
 func TestOutcomes(t *testing.T) {
 	l := audittest.Open(t)
-	h := open(t, l, nil)
+	h := open(t, l, quick)
 	n := number(t, ann)
 	all := func(err error) {
 		for _, s := range h.sources {
@@ -367,10 +367,10 @@ func TestOutcomes(t *testing.T) {
 // too little time is refused at once, and recorded; room is reserved before Begin.
 func TestBudgetAndRoom(t *testing.T) {
 	l := audittest.Open(t)
-	h := open(t, l, func(c *broker.Config) { c.MaxInFlightBytes = c.RequestBytes })
+	h := open(t, l, func(c *broker.Config) { c.RequestBytes, c.MaxInFlightBytes = 4<<20, 4<<20 })
 	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 	defer cancel()
-	_, err := h.Retrieve(ctx, question(number(t, ann)))
+	_, err := h.Broker.Retrieve(ctx, question(number(t, ann)))
 	if r := refusal(t, err); r.Kind != broker.OutOfTime || h.asked() != 0 {
 		t.Errorf("got %s", r.Kind)
 	}
@@ -382,11 +382,12 @@ func TestBudgetAndRoom(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		_, err := h.Retrieve(context.Background(), question(number(t, ann)))
+		res, err := h.Broker.Retrieve(context.Background(), question(number(t, ann)))
+		res.Done()
 		done <- err
 	}()
 	<-inside
-	_, err = h.Retrieve(t.Context(), question(number(t, ann)))
+	_, err = h.Broker.Retrieve(t.Context(), question(number(t, ann)))
 	if r := refusal(t, err); r.Kind != broker.Overloaded || r.RetryAfter == 0 {
 		t.Errorf("got %s, want overloaded with a time to come back", r.Kind)
 	}
@@ -395,9 +396,20 @@ func TestBudgetAndRoom(t *testing.T) {
 		t.Error(err)
 	}
 	h.sources[0].answer = nil
-	if _, err = h.Retrieve(t.Context(), question(number(t, ann))); err != nil {
+	res, err := h.Broker.Retrieve(t.Context(), question(number(t, ann)))
+	if err != nil {
+		t.Fatalf("room was not given back: %v", err)
+	}
+	// Until the answer has been written, it takes its room.
+	if _, err = h.Broker.Retrieve(t.Context(), question(number(t, ann))); refusal(t, err).Kind != broker.Overloaded {
+		t.Errorf("got %v while an answer is being written, want overloaded", err)
+	}
+	res.Done()
+	res.Done()
+	if res, err = h.Broker.Retrieve(t.Context(), question(number(t, ann))); err != nil {
 		t.Errorf("room was not given back: %v", err)
 	}
+	res.Done()
 	verified(t, l)
 }
 
@@ -418,19 +430,17 @@ func TestOneBadCustodian(t *testing.T) {
 				return reply("acute", must("9990000026"), observation("o1", "2024", "x")), nil
 			},
 			"too much": func(_ context.Context, q broker.Query) (broker.Reply, error) {
-				for range 3 {
-					if !q.Limits.Take(21 << 20) {
-						return broker.Reply{}, errors.New("63 MiB do not fit into the request's 64")
-					}
+				if !q.Limits.Take(3<<20) || !q.Limits.Take(30<<20) {
+					return broker.Reply{}, errors.New("33 MiB do not fit into a share of 3.5 and a common half of 32")
 				}
-				if q.Limits.Take(2 << 20) {
-					return broker.Reply{}, errors.New("65 MiB fit into the request's 64")
+				if q.Limits.Take(4 << 20) {
+					return broker.Reply{}, errors.New("37 MiB fit")
 				}
 				return broker.Reply{}, broker.ErrTooMuch
 			},
 		} {
 			want := map[string][2]string{"panic": {"failed", "panic"}, "hang": {"timed-out", "timeout"}, "deaf": {"timed-out", "timeout"},
-				"liar": {"failed", "wrong-patient"}, "too much": {"failed", "too-much"}}[name]
+				"liar": {"failed", "wrong-patient"}, "too much": {"failed", "request-full"}}[name]
 			l := audittest.Open(t)
 			h := open(t, l, nil)
 			h.sources[1].answer = bad

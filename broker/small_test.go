@@ -99,7 +99,7 @@ func TestUnreadIsOnRecord(t *testing.T) {
 // C-10: who may record what, about whom, with which confirmation.
 func TestObjections(t *testing.T) {
 	l := audittest.Open(t)
-	h := open(t, l, nil)
+	h := open(t, l, quick)
 	n := number(t, ann)
 	good := consent.Objection{Scope: consent.ToCustodian, Custodian: "acute"}
 	for name, c := range map[string]struct {

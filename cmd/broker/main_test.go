@@ -39,7 +39,7 @@ func TestCheckExplains(t *testing.T) {
 		{"key: acute", "key: Acute-Trust", "custodians[1].key: 1 to 12 of a-z and 0-9"},
 		{"request: 8s ", "request: soon ", "give a time such as"},
 		{"request: 8s ", "request: 2s ", "limits.neutralWait: must not be more than limits.request"},
-		{"neutralWait: 3250ms", "neutralWait: 1s", "can be told apart by time"},
+		{"neutralWait: 3250ms", "neutralWait: 1s", "could be told apart by time"},
 		{"requestBytes: 64MiB", "requestBytes: 64 megs", "give a size such as"},
 		{"baseURL: https://gp.example/fhir", "baseUrl: https://gp.example/fhir", "there is no such setting"},
 		{"kind: gp ", "kind: surgery ", ""},

@@ -434,7 +434,7 @@ func (c *Config) problems() []Problem {
 		need(x.Kind.Valid(), key+".kind", fmt.Sprint("one of ", record.CustodianKinds))
 		need(x.Contact != "" && len(x.Contact) <= 300, key+".contact", "say who to ring or ask for a copy, at most 300 bytes")
 		need(x.Adapter != "", key+".adapter", "name the adapter: fhirr4")
-		need(x.Timeout <= c.Limits.Request, key+".timeout", "longer than limits.request")
+		need(x.Timeout+c.Limits.Reserve <= c.Limits.NeutralWait, key+".timeout", "with limits.reserve it must not be longer than limits.neutralWait: nobody is waited for beyond the time at which neutral answers leave")
 		for _, s := range x.ExcludedSections {
 			_, ok := record.ParseSection(s)
 			need(ok, key+".excludedSections", "one of "+record.SectionCodes())
@@ -448,7 +448,7 @@ func (c *Config) problems() []Problem {
 	need(l.Reserve < l.Request, "limits.reserve", "must be less than limits.request")
 	need(l.Minimum < l.Request, "limits.minimum", "must be less than limits.request")
 	need(l.NeutralWait <= l.Request, "limits.neutralWait", "must not be more than limits.request")
-	need(l.NeutralWait >= l.Custodian+l.Reserve, "limits.neutralWait", "must be at least limits.custodian + limits.reserve, or the six neutral classes can be told apart by time")
+	need(l.NeutralWait >= l.Custodian+l.Reserve, "limits.neutralWait", "must be at least limits.custodian + limits.reserve, or the six neutral classes could be told apart by time")
 	need(l.CustodianBytes <= l.RequestBytes, "limits.custodianBytes", "must not be more than limits.requestBytes")
 	need(l.RequestBytes <= l.MaxInFlightBytes, "limits.requestBytes", "must not be more than limits.maxInFlightBytes")
 	need(l.Resources > 0 && l.Pages > 0 && l.PerUserBurst > 0 && l.PerUser > 0 && l.BreakerFailures > 0, "limits", "counts must be greater than nothing")
