@@ -31,6 +31,7 @@ func (x *exchange) searchPatient() *problem {
 		return p
 	}
 	result, err := x.retrieve(req)
+	defer result.Done() // when it has been written
 	var r *broker.Refusal
 	if errors.As(err, &r) && r.Kind == broker.NotFound {
 		x.sendNoMatch(q, req.Meta, r.Statuses)
@@ -70,6 +71,7 @@ func readPatient(handle string) func(*exchange) *problem {
 			return p
 		}
 		result, err := x.retrieve(req)
+		defer result.Done() // when it has been written
 		if err != nil {
 			return x.refused(err)
 		}
@@ -157,6 +159,7 @@ func (x *exchange) everything(handle string) *problem {
 		return p
 	}
 	result, err := x.retrieve(req)
+	defer result.Done() // when it has been written
 	if err != nil {
 		return x.refused(err)
 	}

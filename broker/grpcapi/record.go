@@ -33,6 +33,7 @@ func (s *server) GetRecord(ctx context.Context, in *v1.GetRecordRequest) (*v1.Ge
 	req.Meta = merge.BundleMeta{ID: newUUID(), CodeBase: s.cfg.CodeBase, Now: a.arrived.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
 		ReceiptTag: longestReceiptTag} // so that the size that the broker judges is never less than what is written
 	result, err := s.cfg.Broker.Retrieve(ctx, req)
+	defer result.Done() // when it has been written
 	if err != nil {
 		return nil, refusal(err)
 	}
