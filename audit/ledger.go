@@ -177,7 +177,7 @@ func (l *Ledger) release(ctx context.Context, t EntryType, o Opened, p consent.P
 			return err
 		}
 		w.of(out, o.position, o.subjects)
-		receipt, err = w.append(t, out, append(w.epoch.access(o.access), w.epoch.saidNo(o.access, "")...))
+		receipt, err = w.append(t, out, w.epoch.chunk(o.access, d))
 		return err
 	}, nil)
 	if err != nil {

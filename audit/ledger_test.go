@@ -200,6 +200,23 @@ func TestObjectionUnderASupersededNumber(t *testing.T) {
 	sound(t, p.Ledger)
 }
 
+// A key that is shown again after its objection was withdrawn is not acknowledged again: that would say that it binds.
+func TestObjectionKeyAfterWithdrawal(t *testing.T) {
+	l, person := audittest.New(t, audit.Config{}).Ledger, number(t, "9990000018")
+	k := key()
+	o, _, err := l.RecordObjection(ctx, actor(), person, consent.Objection{Scope: consent.ToAll}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.WithdrawObjection(ctx, actor(), []record.NHSNumber{person}, o.ID, key()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := l.RecordObjection(ctx, actor(), person, consent.Objection{Scope: consent.ToAll}, k); !errors.Is(err, audit.ErrStale) {
+		t.Errorf("got %v, want stale", err)
+	}
+	sound(t, l)
+}
+
 func TestObjections(t *testing.T) {
 	p := audittest.New(t, audit.Config{})
 	l, person := p.Ledger, number(t, "9990000018")
@@ -211,9 +228,12 @@ func TestObjections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, r2, err := l.RecordObjection(ctx, actor(), person, consent.Objection{Scope: consent.ToAll}, k)
+	again, r2, err := l.RecordObjection(ctx, actor(), person, in, k)
 	if err != nil || again != first || r1 != r2 {
 		t.Errorf("the same key gave %v and another objection or receipt", err)
+	}
+	if _, _, err := l.RecordObjection(ctx, actor(), person, consent.Objection{Scope: consent.ToAll}, k); !errors.Is(err, audit.ErrInvalid) {
+		t.Errorf("the same key for another wish: %v", err)
 	}
 	somebody := actor()
 	somebody.Requester.User = "555000000010"

@@ -59,18 +59,30 @@ func (a *Access) subjects() []record.NHSNumber {
 	return append([]record.NHSNumber{a.Subject}, a.Supersedes...)
 }
 
-// access are the marks that every entry of one access carries: whose record, who asks, and which custodians were, or would have been,
-// asked.
+// access are the marks that every entry of one access carries: whose record, who asks, and which custodians were asked. A request that was refused
+// before anybody was asked is an access to no custodian's record: those who may see the accesses to a record have no business with it.
 func (e *epoch) access(a *Access) []Mark {
-	out := append(e.about(a.subjects()...), e.who(a.Requester)...)
-	custodians := a.Asked
-	if len(custodians) == 0 {
-		for _, c := range a.Decision.Custodians {
-			custodians = append(custodians, c.Key)
-		}
+	return append(e.request(a), custodians(a.Asked)...)
+}
+
+// chunk are the marks of a part of a stream: each custodian's part is its own affair.
+func (e *epoch) chunk(a *Access, d Disclosure) []Mark {
+	var shown []record.CustodianKey
+	for _, s := range d.Custodians {
+		shown = append(shown, s.Key)
 	}
-	for _, c := range custodians {
-		out = append(out, Mark{MarkCustodian, plain(string(c))})
+	return append(append(e.request(a), custodians(shown)...), e.saidNo(a, "")...)
+}
+
+// request are the marks of an access but for its custodians.
+func (e *epoch) request(a *Access) []Mark {
+	return append(e.about(a.subjects()...), e.who(a.Requester)...)
+}
+
+func custodians(keys []record.CustodianKey) []Mark {
+	var out []Mark
+	for _, k := range keys {
+		out = append(out, Mark{MarkCustodian, plain(string(k))})
 	}
 	return out
 }
@@ -103,6 +115,8 @@ func marksOf(k *Keys, e *Entry, p *payload, begin *Access) ([]Mark, error) {
 		case TypeBegin, TypeRefused:
 			out = append(append(out, epoch.saidNo(a, a.Reason)...), epoch.hash(MarkKey, "access", a.Key))
 		}
+	case begin != nil && e.Type == TypeChunk && p.Disclosure != nil:
+		out = epoch.chunk(begin, *r.disclosure(*p.Disclosure))
 	case begin != nil:
 		out = append(epoch.access(begin), epoch.saidNo(begin, consent.Reason(p.Reason))...)
 	case p.Objection != nil:

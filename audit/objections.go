@@ -85,7 +85,8 @@ func objectionAt(r Reader, k *Keys, row ObjectionRow) (*consent.Objection, recor
 
 // RecordObjection records a new objection about the person, in force from acknowledgement (or from o.From if later). ID, Recorded and Position
 // of o are set by the ledger; an empty status is in-force, and an empty author is the actor. key (32 hex digits) makes it safe to repeat: the same key
-// from the same user about the same person returns what the first call recorded. ErrInvalid for an objection that cannot be.
+// from the same user about the same person returns what the first call recorded, ErrInvalid if that was another wish, and ErrStale if the objection
+// was changed since. ErrInvalid for an objection that cannot be.
 func (l *Ledger) RecordObjection(ctx context.Context, by Actor, about record.NHSNumber, o consent.Objection, key string) (consent.Objection, Receipt, error) {
 	if err := errors.Join(checkKey(key), checkActor(by)); err != nil {
 		return consent.Objection{}, Receipt{}, err
@@ -102,8 +103,22 @@ func (l *Ledger) RecordObjection(ctx context.Context, by Actor, about record.NHS
 			return err
 		}
 		if ok {
+			asked := o
 			receipt = w.receipt(&e)
-			return restore(&o, p, &e)
+			if err := restore(&o, p, &e); err != nil {
+				return err
+			}
+			if !sameWish(o, asked) {
+				return fmt.Errorf("%w: this key was used for another objection: make a new one for each", ErrInvalid)
+			}
+			row, ok, err := w.tx.Objection(o.ID)
+			if w.failed(err) {
+				return w.err
+			}
+			if !ok || row.Position != e.Position {
+				return ErrStale // to acknowledge it again would say that it binds
+			}
+			return nil
 		}
 		rows, err := w.tx.ObjectionsOf(values(w.keys.persons([]record.NHSNumber{about})))
 		switch {
@@ -193,6 +208,11 @@ func (w *writer) objection(by Actor, about record.NHSNumber, o *consent.Objectio
 	}
 	o.Recorded, o.Position = w.now, receipt.Position
 	return receipt, nil
+}
+
+// sameWish reports whether two objections ask for the same.
+func sameWish(a, b consent.Objection) bool {
+	return a.Scope == b.Scope && a.Custodian == b.Custodian && (a.Scope != consent.ToSection || a.Section == b.Section) && a.Absolute == b.Absolute
 }
 
 func restore(o *consent.Objection, p *payload, e *Entry) error {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit"
@@ -69,6 +70,43 @@ func (b *Broker) SearchAccesses(ctx context.Context, req SearchRequest) (found [
 		a.outcome(string(Transient))
 		return nil, false, audit.Receipt{}, &Refusal{Kind: Transient, RetryAfter: time.Second}
 	}
+	if q.Within != "" {
+		for i := range found {
+			found[i] = ownPart(found[i], q.Within, q.Custodians)
+		}
+	}
 	a.outcome("answered")
 	return found, more, r, nil
+}
+
+// ownPart leaves of an access by another organisation's staff what concerns the officer's own organisation's records: whom else was asked, what the
+// decision said of others and what they showed is not theirs to know.
+func ownPart(f audit.Found, within record.ODSCode, own []record.CustodianKey) audit.Found {
+	by := record.ODSCode("")
+	switch {
+	case f.Access != nil:
+		by = f.Access.Requester.Organisation
+	case f.Actor != nil:
+		by = f.Actor.Requester.Organisation
+	}
+	if by == within {
+		return f
+	}
+	ours := func(k record.CustodianKey) bool { return slices.Contains(own, k) }
+	if f.Access != nil {
+		access := *f.Access
+		access.Asked = slices.DeleteFunc(slices.Clone(access.Asked), func(k record.CustodianKey) bool { return !ours(k) })
+		access.Decision.Custodians = slices.DeleteFunc(slices.Clone(access.Decision.Custodians), func(c consent.CustodianDecision) bool { return !ours(c.Key) })
+		f.Access = &access
+	}
+	if f.Disclosure != nil {
+		d := audit.Disclosure{} // totals are of the whole answer
+		for _, s := range f.Disclosure.Custodians {
+			if ours(s.Key) {
+				d.Custodians = append(d.Custodians, s)
+			}
+		}
+		f.Disclosure = &d
+	}
+	return f
 }

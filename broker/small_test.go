@@ -2,11 +2,13 @@ package broker_test
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/audit/audittest"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/record"
@@ -158,4 +160,208 @@ func TestObjections(t *testing.T) {
 		t.Errorf("%v; after the withdrawal the acute trust is %s", err, res.Answer.Statuses[1].State)
 	}
 	verified(t, l)
+}
+
+// T-21: an IG officer sees accesses by their own staff whole, and of others' accesses only what concerns their own records.
+func TestOfficersSeeTheirOwn(t *testing.T) {
+	l := audittest.Open(t)
+	h := open(t, l, nil)
+	n := number(t, ann)
+	if _, err := h.Retrieve(t.Context(), question(n)); err != nil {
+		t.Fatal(err)
+	}
+	req := question(n)
+	req.Face = "stream"
+	if err := h.Stream(t.Context(), req, &recorder{}); err != nil {
+		t.Fatal(err)
+	}
+	req = question(n)
+	req.Permission = record.Permission{}
+	if _, err := h.Retrieve(t.Context(), req); refusal(t, err).Kind != broker.Forbidden {
+		t.Fatal(err)
+	}
+	ask := func(org record.ODSCode) []audit.Found {
+		t.Helper()
+		found, _, _, err := h.SearchAccesses(t.Context(), broker.SearchRequest{ID: "s", Face: "grpc", Reason: "a test", Role: consent.Role{Name: "ig", SearchesLedger: true},
+			Requester: record.Requester{Kind: record.Professional, User: "ig1", Organisation: org, Issuer: "i"}, Query: audit.Search{Limit: 1000, Custodians: []record.CustodianKey{"gp"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	for _, f := range ask("X9G01") { // the pharmacy
+		if f.Type == audit.TypeRefused {
+			t.Error("sees a refusal that concerned nobody's record")
+		}
+		if f.Access != nil && f.Actor == nil {
+			for _, k := range f.Access.Asked {
+				if k != "pharmacy" {
+					t.Errorf("sees that %s was asked", k)
+				}
+			}
+			for _, c := range f.Access.Decision.Custodians {
+				if c.Key != "pharmacy" {
+					t.Errorf("sees what was decided of %s", c.Key)
+				}
+			}
+		}
+		if f.Disclosure != nil {
+			if len(f.Disclosure.Custodians) != 1 || f.Disclosure.Custodians[0].Key != "pharmacy" || f.Disclosure.Total != 0 {
+				t.Errorf("entry %s shows %d custodians' parts and a total of %d", f.Type, len(f.Disclosure.Custodians), f.Disclosure.Total)
+			}
+		}
+	}
+	refused, asked := 0, 0
+	for _, f := range ask(clinician.Organisation) {
+		if f.Type == audit.TypeRefused {
+			refused++
+		}
+		if f.Access != nil {
+			asked = max(asked, len(f.Access.Asked))
+		}
+	}
+	if refused != 1 || asked != 9 {
+		t.Errorf("the staff's own officer sees %d refusals and at most %d custodians asked, want 1 and 9", refused, asked)
+	}
+	if found := ask("X9Q99"); len(found) > 0 {
+		for _, f := range found {
+			if f.Actor == nil || f.Actor.Requester.Organisation != "X9Q99" {
+				t.Errorf("an organisation with no part in anything sees entry %s", f.Type)
+			}
+		}
+	}
+	if _, _, _, err := h.SearchAccesses(t.Context(), broker.SearchRequest{ID: "s", Face: "grpc", Reason: "a test", Role: consent.Role{Name: "ig", SearchesLedger: true},
+		Requester: record.Requester{Kind: record.Professional, User: "ig1", Issuer: "i"}}); refusal(t, err).Kind != broker.Forbidden {
+		t.Errorf("an officer of no organisation: %v", err)
+	}
+	verified(t, l)
+}
+
+// A stream about somebody whom nobody holds is like every other neutral answer: nothing comes before it.
+func TestNeutralStream(t *testing.T) {
+	l := audittest.Open(t)
+	h := open(t, l, quick)
+	for _, s := range h.sources {
+		s.answer = func(context.Context, broker.Query) (broker.Reply, error) { return broker.Reply{}, broker.ErrNoRecord }
+	}
+	before := time.Now()
+	r := &recorder{}
+	err := h.Stream(t.Context(), question(number(t, ann)), r)
+	if x := refusal(t, err); x.Kind != broker.NotFound || r.plan != nil || len(r.chunks) != 0 || time.Since(before) < 250*time.Millisecond {
+		t.Errorf("got %s after %s, with a plan: %t, %d chunks", x.Kind, time.Since(before), r.plan != nil, len(r.chunks))
+	}
+	// As soon as somebody holds something, everything comes, those without a record too.
+	h.sources[8].answer = nil
+	r = &recorder{}
+	if err := h.Stream(t.Context(), question(number(t, ann)), r); err != nil || len(r.plan) != 9 || len(r.chunks) != 9 {
+		t.Errorf("%v; plan of %d, %d chunks", err, len(r.plan), len(r.chunks))
+	}
+	verified(t, l)
+}
+
+// Health is of the custodian, never of a person: it does not move while all goes well.
+func TestHealthTellsNothingOfAPerson(t *testing.T) {
+	l := audittest.Open(t)
+	h := open(t, l, quick)
+	n := number(t, ann)
+	for _, answer := range []func(context.Context, broker.Query) (broker.Reply, error){nil,
+		func(context.Context, broker.Query) (broker.Reply, error) { return broker.Reply{}, broker.ErrNoRecord },
+		func(context.Context, broker.Query) (broker.Reply, error) { return broker.Reply{}, broker.ErrWithheld }} {
+		h.sources[0].answer = answer
+		if _, err := h.Retrieve(t.Context(), question(n)); err != nil {
+			t.Fatal(err)
+		}
+		if c := h.Custodians()[0]; c.LastState != "" || !c.LastAnswer.IsZero() {
+			t.Errorf("health says %s", c.LastState)
+		}
+	}
+	h.sources[0].answer = func(context.Context, broker.Query) (broker.Reply, error) {
+		return broker.Reply{}, broker.ErrUnavailable
+	}
+	_, _ = h.Retrieve(t.Context(), question(n)) // the answer is of no matter here
+	if c := h.Custodians()[0]; c.LastState != record.Unavailable || c.LastAnswer.IsZero() {
+		t.Errorf("health says %q of a custodian in trouble", c.LastState)
+	}
+	h.sources[0].answer = func(context.Context, broker.Query) (broker.Reply, error) { return broker.Reply{}, broker.ErrNoRecord }
+	_, _ = h.Retrieve(t.Context(), question(n)) // the answer is of no matter here
+	if c := h.Custodians()[0]; c.LastState != record.Returned {
+		t.Errorf("health says %q of one that answers again", c.LastState)
+	}
+}
+
+// P6: a custodian that was withheld when the others were asked stays named, also when the objection goes meanwhile.
+func TestCustodianNotAskedStaysNamed(t *testing.T) {
+	for _, face := range []string{"whole", "stream"} {
+		l := audittest.Open(t)
+		h := open(t, l, nil)
+		n := number(t, ann)
+		o, _, err := h.RecordObjection(t.Context(), objecting(n), consent.Objection{Scope: consent.ToCustodian, Custodian: "acute"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.sources[0].answer = func(ctx context.Context, q broker.Query) (broker.Reply, error) {
+			if _, _, err := h.WithdrawObjection(ctx, objecting(n), o.ID); err != nil {
+				t.Error(err)
+			}
+			if _, _, err := h.RecordObjection(ctx, objecting(n), consent.Objection{Scope: consent.ToCustodian, Custodian: "gp"}); err != nil {
+				t.Error(err)
+			}
+			return reply("gp", q.Subject.Number, observation("o1", "2024", "x")), nil
+		}
+		var statuses []record.Status
+		if face == "whole" {
+			res, err := h.Retrieve(t.Context(), question(n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			statuses = res.Answer.Statuses
+		} else {
+			r := &recorder{}
+			if err := h.Stream(t.Context(), question(n), r); err != nil {
+				t.Fatal(err)
+			}
+			statuses = r.authored.Statuses
+		}
+		if len(statuses) != 9 || statuses[1].State != record.Withheld {
+			t.Errorf("%s: the acute trust, which was not asked, is %q", face, statuses[1].State)
+		}
+		verified(t, l)
+	}
+}
+
+// P8: who takes all the room that it can, and hangs, takes nobody else's.
+func TestNobodyIsStarved(t *testing.T) {
+	l := audittest.Open(t)
+	h := open(t, l, quick)
+	for _, i := range []int{1, 2} {
+		h.sources[i].answer = func(ctx context.Context, q broker.Query) (broker.Reply, error) {
+			for q.Limits.Take(1 << 20) {
+			}
+			<-ctx.Done()
+			return broker.Reply{}, ctx.Err()
+		}
+	}
+	for _, i := range []int{0, 3, 4, 5, 6, 7, 8} {
+		s := h.sources[i]
+		s.answer = func(ctx context.Context, q broker.Query) (broker.Reply, error) {
+			time.Sleep(50 * time.Millisecond) // the others have taken theirs
+			if !q.Limits.Take(1 << 20) {
+				return broker.Reply{}, broker.ErrTooMuch
+			}
+			return reply(string(s.key), q.Subject.Number, observation("o1", "2024", "x")), nil
+		}
+	}
+	res, err := h.Retrieve(t.Context(), question(number(t, ann)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, s := range res.Answer.Statuses {
+		want := record.Returned
+		if i == 1 || i == 2 {
+			want = record.TimedOut
+		}
+		if s.State != want {
+			t.Errorf("%s is %s, want %s", s.Custodian.Key, s.State, want)
+		}
+	}
 }
