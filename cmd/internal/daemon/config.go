@@ -227,19 +227,16 @@ func (p *Problems) Error() string {
 // Load reads, completes and checks a configuration file. Paths in it are relative to its folder. Unknown keys are refused. A wrong
 // configuration gives a [*Problems]; nothing has been opened or started then.
 func Load(path string) (Config, error) {
-	f, err := os.Open(path)
+	text, err := readCapped(path)
 	if err != nil {
-		return Config{}, &Problems{path, []Problem{{Want: "cannot be opened: " + openProblem(err)}}}
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
-	if err != nil || len(text) > maxConfigBytes {
-		return Config{}, &Problems{path, []Problem{{Want: "cannot be read, or is larger than 1 MiB"}}}
+		return Config{}, &Problems{path, []Problem{{Want: openProblem(err)}}}
 	}
 	var c Config
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
-	if err := dec.Decode(&c); err != nil {
+	if err := dec.Decode(&c); err == io.EOF {
+		return Config{}, &Problems{path, []Problem{{Want: "is empty: start from cmd/broker/broker.example.yaml"}}}
+	} else if err != nil {
 		return Config{}, &Problems{path, yamlProblems(err)}
 	}
 	if dec.Decode(new(yaml.Node)) != io.EOF {
@@ -265,7 +262,7 @@ func openProblem(err error) string {
 	case errors.Is(err, os.ErrPermission):
 		return "no permission to read it"
 	}
-	return "it is not a readable file"
+	return "it is not a readable file of at most 1 MiB"
 }
 
 // yamlProblems turns the decoder's "line 3: field x not found in type y" into our form.
@@ -461,14 +458,47 @@ func (c *Config) problems() []Problem {
 	return list
 }
 
-// Hash names the configuration in force, for the ledger: SHA-256 of its canonical text. Secrets are files, so none is in it.
+// Hash names the configuration for people: SHA-256 of its canonical text. Secrets are files, so none is in it.
 func (c Config) Hash() string {
+	sum := sha256.Sum256(c.text())
+	return hex.EncodeToString(sum[:])
+}
+
+func (c Config) text() []byte {
 	text, err := yaml.Marshal(c)
 	if err != nil {
 		panic("a configuration that was read can be written")
 	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
+	return text
+}
+
+// hash names the configuration in force, for the ledger: that of Hash, and the engines' public keys, which decide who may name an acting person.
+func (c Config) hash() (string, error) {
+	h := sha256.New()
+	h.Write(c.text())
+	for i, x := range c.Clients {
+		keys, err := readCapped(x.JWKSFile)
+		if err != nil {
+			return "", fmt.Errorf("clients[%d].jwksFile: cannot be read", i)
+		}
+		sum := sha256.Sum256(keys)
+		h.Write(sum[:])
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// readCapped reads a file of at most 1 MiB.
+func readCapped(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
+	if err == nil && len(b) > maxConfigBytes {
+		err = errors.New("too large")
+	}
+	return b, err
 }
 
 func loopback(host string) bool {

@@ -56,7 +56,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	log := broker.NewLogger(o.Log, level)
 
 	// Telemetry first, so that everything after it can be seen.
-	telemetry, err := startTelemetry(ctx, cfg.Telemetry, o.Spans)
+	telemetry, err := startTelemetry(ctx, cfg.Telemetry, o.Spans, log)
 	if err != nil {
 		return err
 	}
@@ -71,28 +71,37 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	if err != nil {
 		return err
 	}
+	configuration, err := cfg.hash()
+	if err != nil {
+		return err
+	}
 	store, err := sqlite.Open(ctx, sqlite.Config{Path: cfg.Ledger.Path})
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
 	ledger, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys.ledger, Origin: cfg.Ledger.Origin, Deadline: time.Duration(cfg.Ledger.Timeout),
-		Configuration: cfg.Hash(), Policy: table.Version()})
+		Configuration: configuration, Policy: table.Version()})
 	if err != nil {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
 	}
 	defer func() {
 		end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		if err := errors.Join(ledger.Shutdown(end), store.Close()); err != nil {
+		err := ledger.Shutdown(end)
+		if err == nil {
+			err = store.Close() // not under a ledger that may still write
+		}
+		if err != nil {
 			log.Error("the ledger did not close cleanly", "problem", "ledger")
 		}
 	}()
 
 	// The broker over its custodians.
-	core, err := newBroker(cfg, ledger, keys, log, telemetry)
+	core, closeSources, err := newBroker(cfg, configuration, ledger, keys, log, telemetry)
 	if err != nil {
 		return err
 	}
+	defer closeSources()
 
 	// Who may call.
 	keySets := authn.NewHTTPKeys(nil)
@@ -117,10 +126,10 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 		Handler: telemetry.traceContext(fhirrest.New(fhirrest.Config{Broker: core, Verifier: verifier, Policy: table, Ledger: ledger, Limiter: limiter,
 			Base: cfg.PublicBase, CodeBase: cfg.CodeBase, Version: Version, Log: log})),
 		ReadHeaderTimeout: 2 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 30 * time.Second,
-		MaxHeaderBytes: 16 << 10, TLSConfig: tlsConfig, ErrorLog: slog.NewLogLogger(quiet{}, slog.LevelWarn),
+		MaxHeaderBytes: 16 << 10, TLSConfig: tlsConfig, DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(quiet{}, slog.LevelWarn),
 	}
 	var ready atomic.Bool
-	operations := &http.Server{Handler: telemetry.operations(ready.Load), ReadHeaderTimeout: 2 * time.Second, WriteTimeout: 10 * time.Second,
+	operations := &http.Server{Handler: telemetry.operations(func() bool { return ready.Load() && !ledger.Stats().Unsound }), ReadHeaderTimeout: 2 * time.Second, WriteTimeout: 10 * time.Second,
 		IdleTimeout: 30 * time.Second, MaxHeaderBytes: 8 << 10, ErrorLog: slog.NewLogLogger(quiet{}, slog.LevelWarn)}
 
 	// Listen. The operations listener comes first, so that a supervisor sees a daemon that is up and not ready.

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/propagation"
@@ -28,7 +29,9 @@ type telemetry struct {
 	registry *prometheus.Registry
 }
 
-func startTelemetry(ctx context.Context, cfg Telemetry, extra []sdktrace.SpanExporter) (*telemetry, error) {
+func startTelemetry(ctx context.Context, cfg Telemetry, extra []sdktrace.SpanExporter, log *slog.Logger) (*telemetry, error) {
+	// The SDK's own default prints other people's texts to standard error.
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) { log.Warn("telemetry cannot be exported", "problem", "telemetry") }))
 	t := &telemetry{registry: prometheus.NewRegistry()}
 	t.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(t.registry), otelprometheus.WithoutScopeInfo(), otelprometheus.WithoutTargetInfo())

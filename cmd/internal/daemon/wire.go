@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
@@ -23,13 +22,21 @@ import (
 func plain() credentials.TransportCredentials { return insecure.NewCredentials() }
 
 // newBroker binds every configured custodian to its source.
-func newBroker(cfg Config, ledger *audit.Ledger, keys keySet, log *slog.Logger, t *telemetry) (*broker.Broker, error) {
+// The function that it returns closes idle connections; the broker is not asked any more then.
+func newBroker(cfg Config, configuration string, ledger *audit.Ledger, keys keySet, log *slog.Logger, t *telemetry) (*broker.Broker, func(), error) {
+	var open []any
+	closeAll := func() {
+		for _, x := range open {
+			adapters.Close(x)
+		}
+	}
 	tracer, err := adapters.NewTracer(cfg.Demographics.Kind, &cfg.Demographics.Settings)
 	if err != nil {
-		return nil, fmt.Errorf("demographics.settings: %w", err)
+		return nil, nil, fmt.Errorf("demographics.settings: %w", err)
 	}
+	open = append(open, tracer)
 	c := broker.Config{
-		Tracer: tracer, Ledger: ledger, Base: cfg.PublicBase, CodeBase: cfg.CodeBase, IDKey: keys.ids, HandleKey: keys.handles, Configuration: cfg.Hash(),
+		Tracer: tracer, Ledger: ledger, Base: cfg.PublicBase, CodeBase: cfg.CodeBase, IDKey: keys.ids, HandleKey: keys.handles, Configuration: configuration,
 		Request: time.Duration(cfg.Limits.Request), Reserve: time.Duration(cfg.Limits.Reserve), Minimum: time.Duration(cfg.Limits.Minimum),
 		NeutralWait: time.Duration(cfg.Limits.NeutralWait), TraceTimeout: time.Duration(cfg.Demographics.Timeout),
 		DeceasedWindow: time.Duration(cfg.Demographics.DeceasedWindow), TestNumbers: cfg.TestNumbers,
@@ -45,11 +52,18 @@ func newBroker(cfg Config, ledger *audit.Ledger, keys keySet, log *slog.Logger, 
 		x := &cfg.Custodians[i]
 		source, err := adapters.New(x.Adapter, &x.Settings)
 		if err != nil {
-			return nil, fmt.Errorf("custodians[%d] %s: settings: %w", i, x.Key, err)
+			closeAll()
+			return nil, nil, fmt.Errorf("custodians[%d] %s: settings: %w", i, x.Key, err)
 		}
+		open = append(open, source)
 		c.Custodians = append(c.Custodians, bind(x, source))
 	}
-	return broker.New(c)
+	b, err := broker.New(c)
+	if err != nil {
+		closeAll()
+		return nil, nil, err
+	}
+	return b, closeAll, nil
 }
 
 func bind(x *Custodian, source broker.Source) broker.Binding {
@@ -87,8 +101,8 @@ func authnConfig(cfg Config) (authn.Config, error) {
 		c.Issuers = append(c.Issuers, i)
 	}
 	for i, x := range cfg.Clients {
-		text, err := os.ReadFile(x.JWKSFile)
-		if err != nil || len(text) > maxConfigBytes {
+		text, err := readCapped(x.JWKSFile)
+		if err != nil {
 			return authn.Config{}, fmt.Errorf("clients[%d].jwksFile: cannot be read", i)
 		}
 		c.Clients = append(c.Clients, authn.Client{ID: x.ID, Organisations: x.Organisations, Keys: text})
@@ -110,10 +124,12 @@ func Check(cfg Config) error {
 			return fmt.Errorf("custodians[%d] %s: settings: %w", i, cfg.Custodians[i].Key, err)
 		}
 	}
-	if _, err := newVerifier(cfg, noKeys{}); err != nil {
+	verifier, err := newVerifier(cfg, noKeys{})
+	if err != nil {
 		return err
 	}
-	_, err := serverTLS(cfg.Listen.TLS)
+	verifier.Close()
+	_, err = serverTLS(cfg.Listen.TLS)
 	return err
 }
 
