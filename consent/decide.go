@@ -102,6 +102,12 @@ func (q *Question) whole(p Preferences) (verdict, bool) {
 		return refuse(ReasonNoActingPerson, RuleRole), true
 	}
 
+	// C-2.4, before C-2.3: who may see nothing for this purpose learns nothing of who exists. The plan of the house has the neutral classes first;
+	// then a role without any right could tell live people (403 at once) from all others (404, late). What a role may see in part is looked at later.
+	if q.Role.Sections[q.Purpose]&record.AllSections == 0 {
+		return refuse(ReasonRole, RuleRole), true
+	}
+
 	// C-2.3, R-4. Only live people, and those who died within the window, go on.
 	if reason, neutral := NeutralClass(q.Subject, q.DeceasedWindow, q.Now); neutral {
 		return verdict{outcome: Neutral, reason: reason, rule: RuleNeutral}, true
@@ -111,11 +117,6 @@ func (q *Question) whole(p Preferences) (verdict, bool) {
 	}
 	if q.Subject.Number.IsZero() {
 		return refuse(ReasonCannotKnow, RuleCannotKnow), true // whose objections would have been read?
-	}
-
-	// C-2.4.
-	if q.Role.Sections[q.Purpose]&record.AllSections == 0 {
-		return refuse(ReasonRole, RuleRole), true
 	}
 
 	// C-3. Without a reason there is no break-glass, not even for what would not need it: each is recorded with its reason.
