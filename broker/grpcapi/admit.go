@@ -88,7 +88,9 @@ func (g *gate) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, n
 	if err != nil {
 		return nil, err
 	}
-	resp, err = next(ctx, req)
+	if err = readable(req); err == nil {
+		resp, err = next(ctx, req)
+	}
 	return resp, g.recorded(ctx, info.FullMethod, err)
 }
 
@@ -115,14 +117,6 @@ func (g *gate) recorded(ctx context.Context, method string, err error) error {
 	}
 	return err
 }
-
-type admittedStream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-// Context returns the call's context with what the gate found out.
-func (s admittedStream) Context() context.Context { return s.ctx }
 
 // recovered turns a panic into INTERNAL. Only its type is told: its value may hold anything.
 func (g *gate) recovered(ctx context.Context, method string, err *error) {

@@ -52,6 +52,9 @@ func (p *problems) search(in *v1.SearchAccessesRequest, a admitted) audit.Search
 	if in.GetNhsNumber() != "" { // a token that states a person does not narrow the search by itself, but may not be contradicted
 		q.Subjects = []record.NHSNumber{p.reconcile(a.caller, authn.Asked{Subject: p.number(in.GetNhsNumber())}).Subject}
 	}
+	if own := a.caller.Requester.Own; in.GetNhsNumber() == "" && !own.IsZero() { // a person sees accesses to their own record
+		q.Subjects = []record.NHSNumber{own}
+	}
 	if len(q.User) > 64 || !plain(q.User) {
 		p.add("user", "an SDS user id")
 	}

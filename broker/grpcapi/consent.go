@@ -84,9 +84,7 @@ type aboutPerson interface {
 
 func (s *server) objectionRequest(p *problems, a admitted, in aboutPerson) broker.ObjectionRequest {
 	asked := p.reconcile(a.caller, authn.Asked{Subject: p.number(in.GetNhsNumber())})
-	if asked.Subject.IsZero() && in.GetNhsNumber() == "" {
-		p.add("nhs_number", wantNumber)
-	}
+	asked.Subject = p.orOwn(a.caller, asked.Subject, in.GetNhsNumber())
 	birthDate := p.birthDate(in.GetBirthDate())
 	if birthDate == "" && a.caller.Requester.Kind != record.Person {
 		p.add("birth_date", wantBirthDate)

@@ -65,6 +65,8 @@ func TestBadObjectionsAreNamed(t *testing.T) {
 		{"no method", "method", func(r *v1.RecordObjectionRequest) { r.Method = 0 }},
 		{"until before from", "until", func(r *v1.RecordObjectionRequest) { r.Until = "2025" }},
 		{"from", "from", func(r *v1.RecordObjectionRequest) { r.From = "soon" }},
+		{"hour 24 of from", "from", func(r *v1.RecordObjectionRequest) { r.From = "2026-01-01T24:00:00Z" }},
+		{"hour 24 of until", "until", func(r *v1.RecordObjectionRequest) { r.Until = "2026-01-01T24:00" }},
 		{"key", "key", func(r *v1.RecordObjectionRequest) { r.Key = strings.ToUpper(r.Key) }},
 		{"reason", "reason", func(r *v1.RecordObjectionRequest) { r.Reason = "a\nb" }},
 		{"responsible", "responsible", func(r *v1.RecordObjectionRequest) { r.Responsible = strings.Repeat("a", 501) }},
@@ -173,7 +175,7 @@ func TestLongPagesAreCut(t *testing.T) {
 func TestBadSearchesAreNamed(t *testing.T) {
 	w := newWorld(t)
 	for field, in := range map[string]*v1.SearchAccessesRequest{
-		"nhs_number": {NhsNumber: "1"}, "user": {User: "a b"}, "organisation": {Organisation: "x"}, "from": {From: "x"}, "until": {From: "2026", Until: "2025"},
+		"nhs_number": {NhsNumber: "1"}, "user": {User: "a b"}, "organisation": {Organisation: "x"}, "from": {From: "2026-01-01T24:00:00Z"}, "until": {From: "2026", Until: "2025"},
 		"types": {Types: []v1.EntryType{99}}, "limit": {Limit: 1001}, "before": {Before: math.MaxUint64}, "reason": {Reason: strings.Repeat("a", 501)},
 	} {
 		_, err := w.audit.SearchAccesses(as(t, "doctor"), in)

@@ -43,6 +43,7 @@ var byKind = map[broker.Kind]row{
 // What the transport itself refuses.
 var (
 	rowInvalid         = row{codes.InvalidArgument, "INVALID", "the request cannot be read"}
+	rowUndecodable     = row{codes.InvalidArgument, "INVALID", "the message is none of this method's: it breaks off, or holds text that is not UTF-8; take the interface of this version"}
 	rowUnauthenticated = row{codes.Unauthenticated, "UNAUTHENTICATED", "no token, or one that is not accepted: sign in, and send it as authorization: Bearer TOKEN"}
 	rowExpired         = row{codes.Unauthenticated, "EXPIRED", "the token has expired: sign in again"}
 	rowKeys            = row{codes.Unavailable, "TRANSIENT", "the token cannot be checked now: ask again shortly"}

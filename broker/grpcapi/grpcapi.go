@@ -125,6 +125,7 @@ func New(cfg Config) *grpc.Server {
 	}
 	g := newGate(cfg)
 	options := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxReceive),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(maxStreams),

@@ -15,8 +15,10 @@ import (
 const (
 	wantNumber    = "ten digits that are an NHS number"
 	wantSame      = "the token states another: they must agree"
+	wantBreaking  = "only with purpose PURPOSE_BTG"
 	wantBirthDate = "the person's date of birth, YYYY-MM-DD"
-	wantTime      = "a FHIR date or time: YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss with a zone"
+	wantTime      = "a FHIR date or time: YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss with a zone; midnight is 00:00:00"
+	wantInstant   = "a FHIR date and time with seconds and a zone, YYYY-MM-DDThh:mm:ssZ; midnight is 00:00:00"
 	wantPurpose   = "one of PURPOSE_TREAT, PURPOSE_ETREAT, PURPOSE_BTG, PURPOSE_PATRQT"
 	wantKind      = "one of the kinds that the interface lists"
 	wantOneField  = "the one further field that its kind needs, and no other; no quotation marks"
@@ -55,11 +57,12 @@ func read(r recordRequest, caller authn.Caller) (question, problems) {
 		reason:    p.freeText("break_glass_reason", r.GetBreakGlassReason()),
 	}
 	q.Asked = p.reconcile(caller, q.Asked)
-	if q.Subject.IsZero() && r.GetNhsNumber() == "" {
-		p.add("nhs_number", wantNumber)
-	}
+	q.Subject = p.orOwn(caller, q.Subject, r.GetNhsNumber())
 	if q.Purpose == "" && r.GetPurpose() == v1.Purpose_PURPOSE_UNSPECIFIED {
 		p.add("purpose", wantPurpose)
+	}
+	if r.GetBreakGlassReason() != "" && q.Purpose != "" && q.Purpose != record.BreakGlass {
+		p.add("break_glass_reason", wantBreaking)
 	}
 	if q.Relationship.Kind == record.RelationshipNone && caller.Requester.Kind != record.Person {
 		q.Relationship.Kind = record.SelfClaimed
@@ -67,7 +70,7 @@ func read(r recordRequest, caller authn.Caller) (question, problems) {
 	q.filter.Types = p.types(r.GetTypes())
 	q.filter.Start = p.time("start", r.GetStart()).Lo
 	q.filter.End = p.time("end", r.GetEnd()).Hi
-	q.filter.Since = p.time("since", r.GetSince()).Lo
+	q.filter.Since = p.instant("since", r.GetSince())
 	if !q.filter.Start.IsZero() && !q.filter.End.IsZero() && !q.filter.Start.Before(q.filter.End) {
 		p.add("end", "not before start")
 	}
@@ -87,6 +90,16 @@ func (p *problems) reconcile(caller authn.Caller, asked authn.Asked) authn.Asked
 	}
 	p.add(field, wantSame)
 	return asked
+}
+
+// orOwn returns whom a request is about: a person who names nobody means themselves, as in the other faces, and anybody else must say.
+func (p *problems) orOwn(caller authn.Caller, subject record.NHSNumber, given string) record.NHSNumber {
+	if subject.IsZero() && given == "" {
+		if subject = caller.Requester.Own; subject.IsZero() {
+			p.add("nhs_number", wantNumber)
+		}
+	}
+	return subject
 }
 
 // number reads the person, the zero number for empty text.
@@ -189,11 +202,28 @@ func (p *problems) time(field, s string) record.ClinicalTime {
 		return record.ClinicalTime{}
 	}
 	c, err := record.ParseClinicalTime(s)
-	if err != nil {
+	if err != nil || endOfDay(s) {
 		p.add(field, wantTime)
 	}
 	return c
 }
+
+// instant reads a FHIR instant: seconds and a zone are there (hl7.org/fhir/R4/datatypes.html#instant). It returns the zero time for empty text.
+func (p *problems) instant(field, s string) time.Time {
+	if s == "" {
+		return time.Time{}
+	}
+	c, err := record.ParseClinicalTime(s)
+	zoned := strings.HasSuffix(s, "Z") || len(s) > 6 && (s[len(s)-6] == '+' || s[len(s)-6] == '-')
+	if err != nil || c.Precision < record.Second || !zoned || endOfDay(s) {
+		p.add(field, wantInstant)
+	}
+	return c.Lo
+}
+
+// endOfDay reports whether a time is written as hour 24, which FHIR forbids (hl7.org/fhir/R4/datatypes.html#dateTime). Custodians write it, and are
+// understood; who asks is told.
+func endOfDay(s string) bool { return len(s) >= len("YYYY-MM-DDThh") && s[10:13] == "T24" }
 
 func (p *problems) types(list []string) []string {
 	seen := make(map[string]bool, len(list))

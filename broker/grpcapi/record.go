@@ -49,8 +49,13 @@ func (s *server) GetRecord(ctx context.Context, in *v1.GetRecordRequest) (*v1.Ge
 
 // ListCustodians says who is configured and how they have been answering.
 func (s *server) ListCustodians(ctx context.Context, _ *v1.ListCustodiansRequest) (*v1.ListCustodiansResponse, error) {
-	if _, err := who(ctx); err != nil {
+	a, err := who(ctx)
+	if err != nil {
 		return nil, err
+	}
+	if why := a.tokenProblem(); why != "" {
+		// Nobody known asks, so nothing is said. It goes on record as a call that was not read: there is no person for whom it could be refused.
+		return nil, unreadError{failWith(byKind[broker.Forbidden], map[string]string{"rule": "C-2.4", "why": string(why)})}
 	}
 	out := &v1.ListCustodiansResponse{}
 	for _, h := range s.cfg.Broker.Custodians() {

@@ -238,6 +238,48 @@ func TestDefaultsOfARequest(t *testing.T) {
 	if r := lastRequest(t, w); r.Relationship.Kind != record.RelationshipNone || r.Permission.Kind != record.PatientSelf {
 		t.Error("the person claims no relationship with themselves")
 	}
+	for _, since := range []string{"2021-01-02T03:04:05Z", "2021-01-02T04:04:05+01:00", "2021-01-01T22:04:05.000-05:00"} {
+		in := good()
+		in.Since = since
+		if _, err := w.record.GetRecord(as(t, "doctor"), in); err != nil {
+			t.Errorf("%s: %v", since, err)
+		} else if got := lastRequest(t, w).Filter.Since; !got.Equal(time.Date(2021, 1, 2, 3, 4, 5, 0, time.UTC)) {
+			t.Errorf("%s: got %v", since, got)
+		}
+	}
+}
+
+// A person who names nobody means themselves.
+func TestAPersonNeedsNoNumberOfTheirOwn(t *testing.T) {
+	w := newWorld(t)
+	w.broker.answer = answer()
+	w.broker.chunks = make([][]merge.Entry, 2)
+	own := mustNumber(t, number)
+	self := &v1.Permission{Kind: v1.PermissionKind_PERMISSION_KIND_PATIENT_SELF}
+	ctx := as(t, "person")
+	if _, err := w.record.GetRecord(ctx, &v1.GetRecordRequest{Purpose: v1.Purpose_PURPOSE_PATRQT, Permission: self}); err != nil || lastRequest(t, w).Subject != own {
+		t.Errorf("GetRecord: %v", err)
+	}
+	s, err := w.record.StreamRecord(ctx, &v1.StreamRecordRequest{Purpose: v1.Purpose_PURPOSE_PATRQT, Permission: self})
+	if err == nil {
+		_, err = s.Recv()
+	}
+	if r := lastRequest(t, w); err != nil || r.Face != "stream" || r.Subject != own {
+		t.Errorf("StreamRecord: %v", err)
+	}
+	_, err = w.consent.ShowObjections(ctx, &v1.ShowObjectionsRequest{})
+	if r, _ := w.broker.last.(broker.ObjectionRequest); err != nil || r.Subject != own {
+		t.Errorf("ShowObjections: %v", err)
+	}
+	_, err = w.audit.SearchAccesses(ctx, &v1.SearchAccessesRequest{})
+	if r, _ := w.broker.last.(broker.SearchRequest); err != nil || !slices.Equal(r.Query.Subjects, []record.NHSNumber{own}) {
+		t.Errorf("SearchAccesses: %v", err)
+	}
+	_, err = w.record.GetRecord(ctx, &v1.GetRecordRequest{NhsNumber: "x", Purpose: v1.Purpose_PURPOSE_PATRQT, Permission: self})
+	wantField(t, err, "nhs_number") // what cannot be read is nobody, not oneself
+	if _, err := w.audit.SearchAccesses(as(t, "doctor"), &v1.SearchAccessesRequest{}); err != nil || len(w.broker.last.(broker.SearchRequest).Query.Subjects) != 0 {
+		t.Errorf("an officer who names nobody means everybody: %v", err)
+	}
 }
 
 // wantField checks that an error names a field, and nothing of what was given.
@@ -288,7 +330,14 @@ func TestBadFieldsAreNamed(t *testing.T) {
 		{"start", "start", func(r *v1.GetRecordRequest) { r.Start = "last year" }},
 		{"end", "end", func(r *v1.GetRecordRequest) { r.End = "2020-13" }},
 		{"end before start", "end", func(r *v1.GetRecordRequest) { r.Start, r.End = "2020", "2019" }},
+		{"a reason without breaking the glass", "break_glass_reason", func(r *v1.GetRecordRequest) { r.BreakGlassReason = "just looking" }},
+		{"hour 24 of a start", "start", func(r *v1.GetRecordRequest) { r.Start = "2020-01-01T24:00:00Z" }},
+		{"hour 24 of an end", "end", func(r *v1.GetRecordRequest) { r.End = "2020-01-01T24:00" }},
 		{"since", "since", func(r *v1.GetRecordRequest) { r.Since = "?" }},
+		{"a day of since", "since", func(r *v1.GetRecordRequest) { r.Since = "2020-01-01" }},
+		{"since without seconds", "since", func(r *v1.GetRecordRequest) { r.Since = "2020-01-01T10:00Z" }},
+		{"since without a zone", "since", func(r *v1.GetRecordRequest) { r.Since = "2020-01-01T10:00:00" }},
+		{"hour 24 of since", "since", func(r *v1.GetRecordRequest) { r.Since = "2020-01-01T24:00:00Z" }},
 		{"size", "max_response_bytes", func(r *v1.GetRecordRequest) { r.MaxResponseBytes = -1 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -398,6 +447,14 @@ func TestListCustodians(t *testing.T) {
 	}
 	if b.GetBreaker() != v1.BreakerState_BREAKER_STATE_CLOSED || b.GetLastState() != 0 || b.GetLastAnswer() != nil {
 		t.Error("the second custodian has a past")
+	}
+	calls := w.broker.calls
+	_, err = w.record.ListCustodians(as(t, "engine"), &v1.ListCustodiansRequest{})
+	if s := wantStatus(t, err, codes.PermissionDenied, "FORBIDDEN"); detail[*errdetails.ErrorInfo](s).GetMetadata()["why"] != string(consent.ReasonNoActingPerson) {
+		t.Error("nothing says that the system must name the person it acts for")
+	}
+	if w.broker.calls != calls || w.broker.unread.Load() != 1 {
+		t.Error("a system that acts for nobody was told, or it is not on record")
 	}
 }
 
