@@ -23,12 +23,9 @@ const (
 	engineKeyFile  = "engine.jwk.json"  // private, for whoever wants to play the engine
 )
 
-// configure writes the broker's configuration and what it names, and reads it back as the daemon does.
-func (o options) configure(state string, s *surroundings) (daemon.Config, error) {
-	rest, err := fixedPort(o.rest)
-	if err != nil {
-		return daemon.Config{}, err
-	}
+// configure writes the broker's configuration and what it names, and reads it back as the daemon does. rest is the address of the gateway: it
+// stands in every answer.
+func (o options) configure(state string, s *surroundings, rest string) (daemon.Config, error) {
 	if err := writeFile(filepath.Join(state, engineKeysFile), s.issuer.EngineKeys()); err != nil {
 		return daemon.Config{}, err
 	}
@@ -90,17 +87,16 @@ func settings(address string) yaml.Node {
 	return n
 }
 
-// fixedPort finds a free port for port 0. The gateway's own address stands in every answer, so it must be known before the daemon starts.
-func fixedPort(address string) (string, error) {
-	_, port, err := splitAddress("-rest", address)
+// gateway listens for the gateway where its port may be any, so that the port is known when the configuration is written and nobody takes it
+// meanwhile. For a given port it returns no listener: the daemon will listen there.
+func (o options) gateway() (address string, l net.Listener, err error) {
+	_, port, err := splitAddress("-rest", o.rest)
 	if err != nil || port != 0 {
-		return address, err
+		return o.rest, nil, err
 	}
 	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "tcp", address)
-	if err != nil {
-		return "", fmt.Errorf("cannot listen on %s: is it an address of this machine? Choose another with -rest", address)
+	if l, err = lc.Listen(context.Background(), "tcp", o.rest); err != nil {
+		return "", nil, fmt.Errorf("cannot listen on %s: is it an address of this machine? Choose another with -rest", o.rest)
 	}
-	defer func() { _ = l.Close() }() // the daemon takes the port
-	return l.Addr().String(), nil
+	return l.Addr().String(), l, nil
 }

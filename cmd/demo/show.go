@@ -51,7 +51,14 @@ func (o options) show(ctx context.Context, out, errs io.Writer) error {
 	defer around.close()
 
 	// The broker: a configuration file like any other, read by the daemon's own loader, run by the daemon.
-	cfg, err := o.configure(state, around)
+	rest, listener, err := o.gateway()
+	if err != nil {
+		return err
+	}
+	if listener != nil {
+		defer func() { _ = listener.Close() }() // the daemon has done so, where it came to that
+	}
+	cfg, err := o.configure(state, around, rest)
 	if err != nil {
 		return err
 	}
@@ -66,7 +73,7 @@ func (o options) show(ctx context.Context, out, errs io.Writer) error {
 	up := make(chan daemon.Addresses, 1)
 	down := make(chan error, 1)
 	go func() {
-		down <- daemon.Run(daemonContext, cfg, daemon.Options{Log: errs, Ready: func(a daemon.Addresses) { up <- a }})
+		down <- daemon.Run(daemonContext, cfg, daemon.Options{Log: errs, REST: listener, Ready: func(a daemon.Addresses) { up <- a }})
 	}()
 
 	var at daemon.Addresses

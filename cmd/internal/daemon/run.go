@@ -41,6 +41,9 @@ type Options struct {
 	Log   io.Writer               // JSON lines; nil: standard error
 	Ready func(Addresses)         // called once, when every listener answers
 	Spans []sdktrace.SpanExporter // more exporters, for tests
+	// REST listens at cfg.Listen.REST already, for whoever had to know its port before the configuration could be written. Run closes it. nil: Run
+	// listens there itself.
+	REST net.Listener
 }
 
 // Run is the daemon: it opens the ledger, refuses to serve what is unsound, listens, and returns when ctx ends and everything is drained, or
@@ -48,6 +51,9 @@ type Options struct {
 func Run(ctx context.Context, cfg Config, o Options) error {
 	if o.Log == nil {
 		o.Log = os.Stderr
+	}
+	if o.REST != nil {
+		defer func() { _ = o.REST.Close() }() // serving has closed it already, where it came to that
 	}
 	debug.SetTraceback("none") // a crash must not print what was in memory
 	noCoreDumps()
@@ -139,7 +145,9 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 		want string
 		got  *string
 	}{{cfg.Listen.Operations, &addresses.Operations}, {cfg.Listen.REST, &addresses.REST}, {cfg.Listen.GRPC, &addresses.GRPC}} {
-		if listeners[i], err = net.Listen("tcp", l.want); err != nil {
+		if l.got == &addresses.REST && o.REST != nil {
+			listeners[i] = o.REST
+		} else if listeners[i], err = net.Listen("tcp", l.want); err != nil {
 			for _, open := range listeners[:i] {
 				_ = open.Close()
 			}
