@@ -106,6 +106,30 @@ func (l *log) keep(a *answer) {
 	l.answers = append(l.answers, a)
 }
 
+// await waits until so many answers have come that began after a time: about a person, or about anybody. It gives up after awaitTime.
+func (l *log) await(ctx context.Context, n int, about person, began time.Time) {
+	for until := time.Now().Add(awaitTime); ctx.Err() == nil && time.Now().Before(until); pause(ctx, 5*time.Millisecond) {
+		l.mu.Lock()
+		come := 0
+		for i := len(l.answers) - 1; i >= 0 && come < n; i-- {
+			a := l.answers[i]
+			if a.ended.Before(began) {
+				break
+			}
+			if !a.cut && a.began.After(began) && (about == person{} || a.about == about) {
+				come++
+			}
+		}
+		l.mu.Unlock()
+		if come >= n {
+			return
+		}
+	}
+}
+
+// awaitTime is how long a load is given to come about on a busy machine.
+const awaitTime = 5 * time.Second
+
 // visit is a running demo, and tokens for everybody.
 type visit struct {
 	n      *neighbourhood.Neighbourhood
