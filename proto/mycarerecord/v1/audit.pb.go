@@ -130,7 +130,7 @@ func (EntryType) EnumDescriptor() ([]byte, []int) {
 // SearchAccessesRequest asks the ledger. Empty fields do not restrict.
 type SearchAccessesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Accesses about this person: ten digits.
+	// Accesses about this person: ten digits. A person may leave it out: they see accesses to their own record only.
 	NhsNumber string `protobuf:"bytes,1,opt,name=nhs_number,json=nhsNumber,proto3" json:"nhs_number,omitempty"`
 	// Accesses by this user: SDS user id.
 	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`

@@ -385,7 +385,7 @@ func (x *Objection) GetPosition() uint64 {
 // RecordObjectionRequest records an objection in force.
 type RecordObjectionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The person: ten digits.
+	// The person: ten digits. The person themselves may leave it out.
 	NhsNumber string `protobuf:"bytes,1,opt,name=nhs_number,json=nhsNumber,proto3" json:"nhs_number,omitempty"`
 	// The person's date of birth, YYYY-MM-DD; required of staff, and must be right.
 	BirthDate string `protobuf:"bytes,2,opt,name=birth_date,json=birthDate,proto3" json:"birth_date,omitempty"`
@@ -585,7 +585,7 @@ func (x *RecordObjectionResponse) GetReceipt() *Receipt {
 // WithdrawObjectionRequest ends an objection.
 type WithdrawObjectionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The person: ten digits.
+	// The person: ten digits. The person themselves may leave it out.
 	NhsNumber string `protobuf:"bytes,1,opt,name=nhs_number,json=nhsNumber,proto3" json:"nhs_number,omitempty"`
 	// The person's date of birth, YYYY-MM-DD; required of staff, and must be right.
 	BirthDate string `protobuf:"bytes,2,opt,name=birth_date,json=birthDate,proto3" json:"birth_date,omitempty"`
@@ -722,7 +722,7 @@ func (x *WithdrawObjectionResponse) GetReceipt() *Receipt {
 // ShowObjectionsRequest asks for a person's objections.
 type ShowObjectionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The person: ten digits.
+	// The person: ten digits. The person themselves may leave it out.
 	NhsNumber string `protobuf:"bytes,1,opt,name=nhs_number,json=nhsNumber,proto3" json:"nhs_number,omitempty"`
 	// The person's date of birth, YYYY-MM-DD; required of staff, and must be right.
 	BirthDate string `protobuf:"bytes,2,opt,name=birth_date,json=birthDate,proto3" json:"birth_date,omitempty"`

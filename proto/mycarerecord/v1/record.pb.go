@@ -212,7 +212,7 @@ func (BreakerState) EnumDescriptor() ([]byte, []int) {
 // GetRecordRequest asks for one person's record in one message.
 type GetRecordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The person: ten digits.
+	// The person: ten digits. A person who asks for themselves may leave it out.
 	NhsNumber string `protobuf:"bytes,1,opt,name=nhs_number,json=nhsNumber,proto3" json:"nhs_number,omitempty"`
 	// A second identifier, YYYY-MM-DD; optional. If it is not the person's, the answer is NOT_FOUND.
 	BirthDate string `protobuf:"bytes,2,opt,name=birth_date,json=birthDate,proto3" json:"birth_date,omitempty"`
@@ -222,15 +222,16 @@ type GetRecordRequest struct {
 	Permission *Permission `protobuf:"bytes,4,opt,name=permission,proto3" json:"permission,omitempty"`
 	// How the requester is involved; absent counts as self-claimed.
 	Relationship *Relationship `protobuf:"bytes,5,opt,name=relationship,proto3" json:"relationship,omitempty"`
-	// For PURPOSE_BTG: why, 10 characters or more, at most 500 bytes.
+	// For PURPOSE_BTG, and refused with any other: why, 10 characters or more, at most 500 bytes.
 	BreakGlassReason string `protobuf:"bytes,6,opt,name=break_glass_reason,json=breakGlassReason,proto3" json:"break_glass_reason,omitempty"`
-	// FHIR resource types wanted; none for all.
+	// FHIR R4 resource types wanted, each once; none for all. A type that does not exist is refused.
 	Types []string `protobuf:"bytes,7,rep,name=types,proto3" json:"types,omitempty"`
 	// Only what happened at or after this FHIR date or time. A partial date counts whole, a time without a zone is Europe/London. What has no date stays.
+	// As everywhere in a request, midnight is 00:00: hour 24 is refused.
 	Start string `protobuf:"bytes,8,opt,name=start,proto3" json:"start,omitempty"`
 	// Only what happened at or before this FHIR date or time; a partial date counts whole.
 	End string `protobuf:"bytes,9,opt,name=end,proto3" json:"end,omitempty"`
-	// Only what was updated after this FHIR instant. What does not say when it was updated stays.
+	// Only what was updated after this FHIR instant, with seconds and a zone. What does not say when it was updated stays.
 	Since string `protobuf:"bytes,10,opt,name=since,proto3" json:"since,omitempty"`
 	// The largest bundle that the caller takes, in bytes; 0, or more than 4 MiB less 64 KiB, counts as 4 MiB less 64 KiB.
 	MaxResponseBytes int32 `protobuf:"varint,11,opt,name=max_response_bytes,json=maxResponseBytes,proto3" json:"max_response_bytes,omitempty"`
@@ -412,7 +413,7 @@ func (x *GetRecordResponse) GetReceipt() *Receipt {
 // StreamRecordRequest asks for one person's record, custodian by custodian.
 type StreamRecordRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The person: ten digits.
+	// The person: ten digits. A person who asks for themselves may leave it out.
 	NhsNumber string `protobuf:"bytes,1,opt,name=nhs_number,json=nhsNumber,proto3" json:"nhs_number,omitempty"`
 	// A second identifier, YYYY-MM-DD; optional. If it is not the person's, the answer is NOT_FOUND.
 	BirthDate string `protobuf:"bytes,2,opt,name=birth_date,json=birthDate,proto3" json:"birth_date,omitempty"`
@@ -422,15 +423,16 @@ type StreamRecordRequest struct {
 	Permission *Permission `protobuf:"bytes,4,opt,name=permission,proto3" json:"permission,omitempty"`
 	// How the requester is involved; absent counts as self-claimed.
 	Relationship *Relationship `protobuf:"bytes,5,opt,name=relationship,proto3" json:"relationship,omitempty"`
-	// For PURPOSE_BTG: why, 10 characters or more, at most 500 bytes.
+	// For PURPOSE_BTG, and refused with any other: why, 10 characters or more, at most 500 bytes.
 	BreakGlassReason string `protobuf:"bytes,6,opt,name=break_glass_reason,json=breakGlassReason,proto3" json:"break_glass_reason,omitempty"`
-	// FHIR resource types wanted; none for all.
+	// FHIR R4 resource types wanted, each once; none for all. A type that does not exist is refused.
 	Types []string `protobuf:"bytes,7,rep,name=types,proto3" json:"types,omitempty"`
 	// Only what happened at or after this FHIR date or time. A partial date counts whole, a time without a zone is Europe/London. What has no date stays.
+	// As everywhere in a request, midnight is 00:00: hour 24 is refused.
 	Start string `protobuf:"bytes,8,opt,name=start,proto3" json:"start,omitempty"`
 	// Only what happened at or before this FHIR date or time; a partial date counts whole.
 	End string `protobuf:"bytes,9,opt,name=end,proto3" json:"end,omitempty"`
-	// Only what was updated after this FHIR instant. What does not say when it was updated stays.
+	// Only what was updated after this FHIR instant, with seconds and a zone. What does not say when it was updated stays.
 	Since         string `protobuf:"bytes,10,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -657,12 +659,13 @@ func (*StreamRecordResponse_Custodian) isStreamRecordResponse_Message() {}
 
 func (*StreamRecordResponse_Summary) isStreamRecordResponse_Message() {}
 
-// StreamPlan says who will be asked, before anybody is.
+// StreamPlan says who is asked. It comes once it is certain that something will be answered: a plan for a person whom nobody knows would
+// say that somebody does.
 type StreamPlan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the Patient that the broker authors for this person: an opaque handle that grants nothing.
 	Handle string `protobuf:"bytes,1,opt,name=handle,proto3" json:"handle,omitempty"`
-	// One for each configured custodian, in configured order: state unspecified for those that will be asked, and for the others why not.
+	// One for each configured custodian, in configured order: state unspecified for those that are asked, and for the others why not.
 	Custodians    []*CustodianStatus `protobuf:"bytes,2,rep,name=custodians,proto3" json:"custodians,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1152,7 +1155,8 @@ func (x *ListCustodiansResponse) GetCustodians() []*CustodianHealth {
 	return nil
 }
 
-// CustodianHealth is how one custodian has been answering this process.
+// CustodianHealth is how one custodian stands with this process. It changes only when trouble begins or ends, never with a request: what moved with
+// every request would tell whoever watches what was asked.
 type CustodianHealth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Which custodian.
@@ -1161,9 +1165,10 @@ type CustodianHealth struct {
 	Adapter string `protobuf:"bytes,2,opt,name=adapter,proto3" json:"adapter,omitempty"`
 	// Its circuit breaker.
 	Breaker BreakerState `protobuf:"varint,3,opt,name=breaker,proto3,enum=mycarerecord.v1.BreakerState" json:"breaker,omitempty"`
-	// The state of its last answer to anybody; unspecified before the first.
+	// What its last trouble was: timed-out, unavailable or failed; returned since it answered again, whatever that was. Unspecified while there has
+	// been no trouble.
 	LastState CustodianState `protobuf:"varint,4,opt,name=last_state,json=lastState,proto3,enum=mycarerecord.v1.CustodianState" json:"last_state,omitempty"`
-	// When that was; absent before the first.
+	// When that began; absent while there has been no trouble.
 	LastAnswer    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=last_answer,json=lastAnswer,proto3" json:"last_answer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

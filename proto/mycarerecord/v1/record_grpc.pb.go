@@ -45,7 +45,8 @@ type RecordServiceClient interface {
 	// `custodian`, then the `entry` messages that the broker itself authors, then `summary`. A stream that ends without its last
 	// `summary` message is not whole, whatever its status.
 	StreamRecord(ctx context.Context, in *StreamRecordRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamRecordResponse], error)
-	// ListCustodians says who is configured and how they have been answering. It asks nobody and says nothing of any person.
+	// ListCustodians says who is configured and who has been in trouble. It asks nobody and says nothing of any person. A system that
+	// does not name the person it acts for is refused.
 	ListCustodians(ctx context.Context, in *ListCustodiansRequest, opts ...grpc.CallOption) (*ListCustodiansResponse, error)
 }
 
@@ -117,7 +118,8 @@ type RecordServiceServer interface {
 	// `custodian`, then the `entry` messages that the broker itself authors, then `summary`. A stream that ends without its last
 	// `summary` message is not whole, whatever its status.
 	StreamRecord(*StreamRecordRequest, grpc.ServerStreamingServer[StreamRecordResponse]) error
-	// ListCustodians says who is configured and how they have been answering. It asks nobody and says nothing of any person.
+	// ListCustodians says who is configured and who has been in trouble. It asks nobody and says nothing of any person. A system that
+	// does not name the person it acts for is refused.
 	ListCustodians(context.Context, *ListCustodiansRequest) (*ListCustodiansResponse, error)
 	mustEmbedUnimplementedRecordServiceServer()
 }
