@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -124,17 +125,21 @@ func (s *site) write(t *testing.T, name, text string) {
 	}
 }
 
-// freePorts finds ports that nobody listens on.
+// freePorts finds ports that nobody listens on, below those that the system gives to connections (32768 and up): nothing else takes them
+// before the broker does.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
 	var out []string
-	for range n {
-		var lc net.ListenConfig
-		ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
+	for tries := 0; len(out) < n; tries++ {
+		if tries > 100 {
 			t.Fatal("no free port")
 		}
-		defer func() { _ = ln.Close() }() // only now, so that all differ
+		var lc net.ListenConfig
+		ln, err := lc.Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))) //nolint:gosec // a port is no secret
+		if err != nil {
+			continue
+		}
+		defer func() { _ = ln.Close() }() // only at the end, so that all differ
 		out = append(out, ln.Addr().String())
 	}
 	return out
