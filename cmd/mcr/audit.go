@@ -86,8 +86,7 @@ func entryTypes() []string {
 // entryText shows an entry of the ledger in a few lines.
 func entryText(e *v1.LedgerEntry, width int) string {
 	p := &page{width: min(max(width, 40), 160)}
-	at := e.GetAt().AsTime().In(london)
-	head := fmt.Sprintf("%d · %s · %s", e.GetPosition(), at.Format("2 January 2006, 15:04:05"), strings.ToUpper(codeOf(e.GetType().String(), "ENTRY_TYPE_")))
+	head := fmt.Sprintf("%d · %s · %s", e.GetPosition(), clock(e.GetAt().AsTime(), "2 January 2006, 15:04:05"), strings.ToUpper(codeOf(e.GetType().String(), "ENTRY_TYPE_")))
 	if n := e.GetOpens(); n > 0 {
 		head += fmt.Sprintf(" · of %d", n)
 	}
@@ -211,17 +210,31 @@ func (a *app) custodians(ctx context.Context, c *call) error {
 	for _, h := range out.GetCustodians() {
 		x := h.GetCustodian()
 		p.hang(safe(x.GetKey()), 14, "", fmt.Sprintf("%s (%s, %s)", safe(x.GetName()), safe(x.GetOdsCode()), safe(x.GetKind())))
-		health := map[v1.BreakerState]string{v1.BreakerState_BREAKER_STATE_CLOSED: "asked as usual", v1.BreakerState_BREAKER_STATE_OPEN: "NOT ASKED for now: it has been failing",
-			v1.BreakerState_BREAKER_STATE_HALF_OPEN: "being tried again after failures"}[h.GetBreaker()]
-		if h.GetLastState() != 0 {
-			health += "; last answer: " + codeOf(h.GetLastState().String(), "CUSTODIAN_STATE_")
-			if t := h.GetLastAnswer(); t != nil {
-				health += " on " + t.AsTime().In(london).Format("2 January 2006, 15:04:05")
-			}
-		}
-		p.hang("", 14, "", nameOr(health, "nothing is known of it"))
+		p.hang("", 14, "", healthText(h))
 		p.hang("", 14, "", strings.Join(nonEmpty([]string{safe(x.GetContact()), safe(h.GetAdapter())}), " · "))
 	}
 	a.say("%s", p.String())
 	return nil
+}
+
+// healthText says whether a custodian is asked, and what its last trouble was.
+func healthText(h *v1.CustodianHealth) string {
+	asked := map[v1.BreakerState]string{v1.BreakerState_BREAKER_STATE_CLOSED: "asked as usual", v1.BreakerState_BREAKER_STATE_OPEN: "NOT ASKED for now: it has been failing",
+		v1.BreakerState_BREAKER_STATE_HALF_OPEN: "being tried again after failures"}[h.GetBreaker()]
+	since := ""
+	if t := h.GetLastAnswer(); t != nil {
+		since = " since " + clock(t.AsTime(), "2 January 2006, 15:04:05")
+	}
+	trouble := ""
+	switch h.GetLastState() {
+	case v1.CustodianState_CUSTODIAN_STATE_UNSPECIFIED:
+		if h.GetBreaker() != v1.BreakerState_BREAKER_STATE_OPEN && h.GetBreaker() != v1.BreakerState_BREAKER_STATE_HALF_OPEN {
+			trouble = "no trouble seen"
+		}
+	case v1.CustodianState_CUSTODIAN_STATE_RETURNED:
+		trouble = "answering again" + since
+	default:
+		trouble = codeOf(h.GetLastState().String(), "CUSTODIAN_STATE_") + since
+	}
+	return strings.Join(nonEmpty([]string{asked, trouble}), "; ")
 }

@@ -91,7 +91,8 @@ func TestAuditSearchAndCustodians(t *testing.T) {
 	}
 	d.broker.health = []*v1.CustodianHealth{
 		{Custodian: statuses()[0].GetCustodian(), Adapter: "fhirr4/1", Breaker: v1.BreakerState_BREAKER_STATE_CLOSED, LastState: v1.CustodianState_CUSTODIAN_STATE_RETURNED, LastAnswer: at},
-		{Custodian: statuses()[5].GetCustodian(), Breaker: v1.BreakerState_BREAKER_STATE_OPEN, LastState: v1.CustodianState_CUSTODIAN_STATE_TIMED_OUT}, {Custodian: statuses()[6].GetCustodian()}}
+		{Custodian: statuses()[5].GetCustodian(), Breaker: v1.BreakerState_BREAKER_STATE_OPEN, LastState: v1.CustodianState_CUSTODIAN_STATE_TIMED_OUT,
+			LastAnswer: timestamppb.New(time.Date(2026, 10, 25, 0, 30, 0, 0, time.UTC))}, {Custodian: statuses()[6].GetCustodian(), Breaker: v1.BreakerState_BREAKER_STATE_CLOSED}}
 	_, out, _ = d.do(t, "custodians")
 	golden(t, "custodians.golden", out)
 }

@@ -18,6 +18,7 @@ var london = func() *time.Location {
 type moment struct {
 	at     time.Time // in London
 	layout string    // how to show it: no more than was written
+	zoned  bool      // which instant was meant is known, also in the hour that is there twice when summer time ends
 }
 
 // readMoment reads a FHIR date, dateTime or instant, false for anything else.
@@ -28,14 +29,35 @@ func readMoment(s string) (moment, bool) {
 		{"2006-01-02T15:04", "2 January 2006, 15:04"}, {"2006-01-02T15:04:05", "2 January 2006, 15:04"},
 	} {
 		if t, err := time.ParseInLocation(x.read, s, london); err == nil {
-			return moment{t.In(london), x.show}, true
+			return moment{t.In(london), x.show, strings.HasSuffix(x.read, "Z07:00")}, true
 		}
 	}
 	return moment{}, false
 }
 
 // String shows the moment at its own precision.
-func (m moment) String() string { return m.at.Format(m.layout) }
+func (m moment) String() string { return m.show(m.layout) }
+
+// show shows what layout says of the moment.
+func (m moment) show(layout string) string {
+	if m.zoned {
+		return clock(m.at, layout)
+	}
+	return m.at.Format(layout)
+}
+
+// clock shows what clocks in London showed. In the hour that is there twice when summer time ends it says which of the two: other hours need no
+// name of a zone.
+func clock(t time.Time, layout string) string {
+	t = t.In(london)
+	_, offset := t.Zone()
+	for _, d := range []time.Duration{-time.Hour, time.Hour} {
+		if _, other := t.Add(d).Zone(); time.Duration(offset-other)*time.Second == d {
+			return t.Format(layout + " MST")
+		}
+	}
+	return t.Format(layout)
+}
 
 // exact reports whether the time of day was written.
 func (m moment) exact() bool { return strings.Contains(m.layout, "15:04") }
@@ -60,7 +82,7 @@ func showSpan(start, end string) []string {
 	case okA && okB && a.String() == b.String():
 		return []string{a.String()}
 	case okA && okB && a.exact() && b.exact() && a.at.Format(time.DateOnly) == b.at.Format(time.DateOnly):
-		return []string{a.String(), "to " + b.at.Format("15:04")}
+		return []string{a.String(), "to " + b.show("15:04")}
 	}
 	return []string{showDate(start), "to " + showDate(end)}
 }

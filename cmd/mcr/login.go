@@ -44,8 +44,12 @@ func (a *app) login(ctx context.Context, c *call) error {
 	if _, err := readRelationship(at.Stated.Relationship); err != nil {
 		return err
 	}
+	own := personas[as]
 	if at.Stated == (stated{}) {
-		at.Stated = personas[as]
+		at.Stated = own
+	}
+	if at.Stated.Purpose == "" { // what for, a persona's job says; what the person said, and how they are known, only what was given with it
+		at.Stated.Purpose = own.Purpose
 	}
 	for _, file := range []*string{&at.CA, &at.Cert, &at.Key} {
 		if *file == "" {

@@ -70,6 +70,18 @@ func TestLogin(t *testing.T) {
 	if _, _, errs := d.do(t, "login", "-as", "gp", "-issuer", address, "-launch", "-purpose", "ETREAT", "-nhs-number", eleanor); errs != "" || asked.PostForm.Get("purpose") != "ETREAT" {
 		t.Error("a launch does not state its purpose")
 	}
+	if code, out, _ := d.do(t, "login", "-as", "ed-doctor", "-issuer", address, "-server", d.address, "-permission", "asked-no"); code != exitDone || !strings.Contains(out, "state: TREAT, asked-no.") {
+		t.Errorf("a permission without a purpose: got %q", out)
+	}
+	if code, _, errs := d.do(t, "record", "get", eleanor); code != exitDone {
+		t.Fatalf("got exit code %d, %q", code, errs)
+	}
+	if in := d.broker.asked.(*v1.GetRecordRequest); in.GetPurpose() != v1.Purpose_PURPOSE_TREAT || in.GetPermission().GetKind() != v1.PermissionKind_PERMISSION_KIND_ASKED_NO || in.GetRelationship() != nil {
+		t.Error("the persona's own purpose is not stated, or more than that")
+	}
+	if _, out, _ := d.do(t, "login", "-as", "front-desk", "-issuer", address, "-permission", "asked-yes"); !strings.Contains(out, "state: asked-yes.") {
+		t.Errorf("a persona without a purpose was given one: %q", out)
+	}
 	if code, _, _ := d.do(t, "logout"); code != exitDone {
 		t.Error("logout failed")
 	}

@@ -9,7 +9,7 @@
 //	mcr consent withdraw NHSNUMBER [flags]        end one
 //	mcr consent show NHSNUMBER [flags]            list them
 //	mcr audit search [flags]                      who looked at what, when and why
-//	mcr custodians                                who is configured, and how they have been answering
+//	mcr custodians                                who is configured, and who has been in trouble
 //
 // `mcr COMMAND -help` lists a command's flags; one dash or two, before or after the number. For NHSNUMBER, spaces are allowed, and `-`
 // reads it from standard input, so that it stands in no list of processes and no shell history.
@@ -87,7 +87,7 @@ var commands = []command{
 	{"consent withdraw", "NHSNUMBER", "end an objection", (*app).consentWithdraw},
 	{"consent show", "NHSNUMBER", "list a person's objections", (*app).consentShow},
 	{"audit search", "", "who looked at what, when and why", (*app).auditSearch},
-	{"custodians", "", "who is configured, and how they have been answering", (*app).custodians},
+	{"custodians", "", "who is configured, and who has been in trouble", (*app).custodians},
 }
 
 // call is one use of a command: its flags, and what stands beside them.

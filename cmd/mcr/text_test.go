@@ -74,6 +74,29 @@ func TestDatesAtTheirOwnPrecision(t *testing.T) {
 	}
 }
 
+// When summer time ends an hour is there twice: two instants in it must not look like one, nor in the wrong order. Elsewhere no zone is named, and none
+// where the record names none.
+func TestTheHourThatIsThereTwice(t *testing.T) {
+	for given, want := range map[string]string{
+		"2025-10-26T00:59:59Z": "26 October 2025, 01:59 BST", "2025-10-26T01:00:00Z": "26 October 2025, 01:00 GMT", "2025-10-26T00:00:00Z": "26 October 2025, 01:00 BST",
+		"2025-10-26T01:30:00+00:00": "26 October 2025, 01:30 GMT", "2025-10-26T01:30:00+01:00": "26 October 2025, 01:30 BST", "2025-10-26T01:30": "26 October 2025, 01:30",
+		"2025-10-25T23:59:59Z": "26 October 2025, 00:59", "2025-10-26T02:00:00Z": "26 October 2025, 02:00", "2025-03-30T00:59:00Z": "30 March 2025, 00:59",
+		"2025-03-30T01:00:00Z": "30 March 2025, 02:00", "1944-09-17T00:30:00Z": "17 September 1944, 02:30 BDST", "2025-10-26": "26 October 2025",
+	} {
+		if got := showDate(given); got != want {
+			t.Errorf("%s: got %q, want %q", given, got, want)
+		}
+	}
+	for _, c := range []struct{ start, end, want string }{
+		{"2025-10-26T01:30:00+01:00", "2025-10-26T01:30:00Z", "26 October 2025, 01:30 BST to 01:30 GMT"},
+		{"2025-10-26T01:50:00+01:00", "2025-10-26T02:10:00Z", "26 October 2025, 01:50 BST to 02:10"},
+	} {
+		if got := strings.Join(showSpan(c.start, c.end), " "); got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+}
+
 // The date that is shown is of the element by which the broker orders, for every type.
 func TestDatesAreThoseOfTheOrder(t *testing.T) {
 	const person, day = `{"reference":"Patient/p"}`, "2020-03-04"
