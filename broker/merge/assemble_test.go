@@ -310,11 +310,48 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-func TestProvenanceTellsNoWithheldCounts(t *testing.T) {
-	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, `{"resourceType":"Observation","id":"1",`+toAda+`}`))
-	for _, e := range Assemble(request(t), []Prepared{p}, nil).Entries {
-		if e.Type == "Provenance" && (strings.Contains(string(e.JSON), `"received"`) || !strings.Contains(string(e.JSON), `{"url":"shown","valueUnsignedInt":2}`)) {
-			t.Errorf("%s", e.JSON)
+// Where counts may not be told, what we author is the same whether or not there is something that the rules withhold.
+func TestWhatIsWithheldLeavesNoTrace(t *testing.T) {
+	const observation = `{"resourceType":"Observation","id":"1",` + toAda + `}`
+	secret := strings.Replace(depression, `"id":"secret-condition"`, `"id":"secret-condition","meta":{"security":[{"code":"PATAST"},{"code":"NOPAT"}]}`, 1)
+	own := request(t)
+	own.PatientView = true
+	for _, c := range []struct {
+		name     string
+		req      Request
+		rules    Rules
+		received bool // may be told
+		outcome  bool // is the same too
+	}{
+		{"a section", request(t), without(record.MentalHealth), false, true},
+		{"a section, and counts may be told", request(t), Rules{Permitted: record.AllSections.Without(record.SectionsOf(record.MentalHealth)), TellCounts: true}, true, false},
+		{"excluded codes", request(t), Rules{Permitted: record.AllSections, Excluded: []Code{{Code: "PATAST"}}}, false, true},
+		{"labels", request(t), Rules{Permitted: record.AllSections, LabelsEntered: true}, false, false},
+		{"the person's own view", own, Rules{Permitted: record.AllSections}, false, false},
+		{"all may be shown", request(t), Rules{Permitted: record.AllSections}, true, false},
+	} {
+		var said [2]map[string]string
+		for i, reply := range []Reply{replyOf(t, observation, observation), replyOf(t, secret, secret, strings.Replace(secret, "Major", "A major", 1), observation, observation)} {
+			p := prepare(t, c.req, c.rules, reply)
+			if p.Status.Shown != 2 && c.name != "all may be shown" {
+				t.Fatalf("%s: %s", c.name, list(p.Entries))
+			}
+			if (p.Status.Received > 0) != c.received {
+				t.Errorf("%s: received %d", c.name, p.Status.Received)
+			}
+			said[i] = map[string]string{}
+			for _, e := range Assemble(c.req, []Prepared{p}, nil).Entries {
+				said[i][e.Type] += string(e.JSON)
+			}
+			if strings.Contains(said[i]["Provenance"], `{"url":"received"`) != c.received {
+				t.Errorf("%s: %s", c.name, said[i]["Provenance"])
+			}
+		}
+		if same := said[0]["Provenance"] == said[1]["Provenance"]; same == c.received {
+			t.Errorf("%s: the same Provenance %v\n%s\n%s", c.name, same, said[0]["Provenance"], said[1]["Provenance"])
+		}
+		if same := said[0]["OperationOutcome"] == said[1]["OperationOutcome"]; same != c.outcome {
+			t.Errorf("%s: the same outcomes %v\n%s\n%s", c.name, same, said[0]["OperationOutcome"], said[1]["OperationOutcome"])
 		}
 	}
 }

@@ -236,8 +236,8 @@ func custodianProvenance(req Request, p *Prepared) Entry {
 	if p.Status.Received > 0 {
 		detail.Extension = append(detail.Extension, number("received", p.Status.Received))
 	}
-	if p.Counts.Folded > 0 {
-		detail.Extension = append(detail.Extension, number("folded", p.Counts.Folded))
+	if p.foldedShown > 0 {
+		detail.Extension = append(detail.Extension, number("folded", p.foldedShown))
 	}
 	if p.Status.Adapter != "" {
 		detail.Extension = append(detail.Extension, words("adapter", p.Status.Adapter))

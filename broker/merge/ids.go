@@ -83,7 +83,6 @@ func (p *preparing) settleCopies() {
 		for _, i := range living {
 			p.items[i].conflicting = len(living) > 1
 		}
-		p.extra += len(living) - 1
 	}
 	for i := range p.items {
 		if it := &p.items[i]; it.fate == folded {

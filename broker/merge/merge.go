@@ -113,7 +113,7 @@ func (c Counts) Sum() int {
 
 // Prepared is one custodian's part of an answer.
 type Prepared struct {
-	Status    record.Status // its Received is 0 where it would tell how much is withheld
+	Status    record.Status // its Received is 0 where it could tell how much is withheld, whether or not something is
 	Entries   []Entry       // matches and includes in the order of M-8
 	PatientID string        // new id of the custodian's Patient; "" if nothing is shown
 	Counts    Counts
@@ -125,6 +125,7 @@ type Prepared struct {
 
 	lateUnknown int // matches kept although _since was given and they do not say when they changed
 	undated     int // matches without a clinical time
+	foldedShown int // copies of entries that are shown
 }
 
 // Answer is all of it, in the order of M-8.

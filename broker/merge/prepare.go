@@ -110,6 +110,12 @@ func (p *preparing) finish() (Prepared, error) {
 	for i := range p.items {
 		it := &p.items[i]
 		fates[it.fate]++
+		if it.fate == folded && p.items[it.keeper].fate == shown {
+			out.foldedShown++
+		}
+		if it.conflicting && it.keeper != int32(i) && it.fate != withheld {
+			p.extra++
+		}
 		if it.fate != shown {
 			continue
 		}
@@ -167,13 +173,11 @@ func (p *preparing) status(c Counts) record.Status {
 	if len(s.Parts) > 0 {
 		s.State = record.ReturnedInPart
 	}
-	if c.Withheld > 0 {
-		if !p.rules.TellCounts {
-			s.Received = 0 // received less shown would tell how much is withheld
-		}
-		if c.Shown == 0 {
-			s.State, s.Reason, s.Rule = record.Withheld, "withheld", "C-4"
-		}
+	if !p.rules.TellCounts && p.mayWithhold() {
+		s.Received = 0 // received less shown would tell how much is withheld; so would saying it only where nothing is
+	}
+	if c.Withheld > 0 && c.Shown == 0 {
+		s.State, s.Reason, s.Rule = record.Withheld, "withheld", "C-4"
 	}
 	return s
 }

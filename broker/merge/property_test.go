@@ -24,6 +24,7 @@ type made struct {
 	fate               string // "shown", "stranger", "withheld", "financial", "filtered"; supporting ones are "support"
 	refs               []int  // resources of the same reply that it refers to
 	hidden             bool   // its id must be nowhere
+	nowhere, masks     int    // references that lead nowhere, and that are made to lead to another custodian by our own base
 }
 
 // makeReply draws a custodian's reply: a graph of resources in which ids are reused between types and custodians, references take every
@@ -112,7 +113,21 @@ func makeReply(t *rapid.T, key string, n int) (Reply, []made) {
 			refs = append(refs, `{"reference":`+ws+quote(address(to))+`,"display":`+quote("display of "+list[to].mark)+`}`)
 		}
 		if rapid.Bool().Draw(t, "dangling") {
+			m.nowhere++
 			refs = append(refs, `{"reference":"Basic/nowhere"}`)
+		}
+		for range rapid.IntRange(0, 2).Draw(t, "hostile") { // the ids that entries have in our answers
+			to := pick("to type", "Observation", "Condition", "Encounter", "Patient", "Practitioner") + "/" + pick("to key", "gp", "acute") + "-" + pick("to id", "1", "2", "3", "a", "b-c")
+			if m.typ == "List" {
+				to = strings.Replace(to, "Patient/", "Flag/", 1) // a List of a Patient that is not theirs is no List of theirs
+			}
+			form := pick("form", "", "/", "//", "https://broker.example/fhir/", "http://broker.example/fhir/", "HTTPS://BROKER.example/fhir/", base+"/")
+			if strings.Contains(strings.ToLower(form), "//broker") {
+				m.masks++
+			} else {
+				m.nowhere++
+			}
+			refs = append(refs, `{"reference":`+quote(form+to+pick("version", "", "/_history/1"))+`}`)
 		}
 		if len(refs) > 0 {
 			switch m.typ {
@@ -226,6 +241,24 @@ func TestPropertiesOfAnAnswer(t *testing.T) {
 				byURL[e.FullURL] = string(m[1])
 			}
 		}
+		// No reference leads to another custodian's entry (M-6), whatever rule a reader goes by.
+		for _, e := range whole.Entries {
+			if e.Resource.Get("resourceType").Is("OperationOutcome") || !strings.Contains(e.Resource.Get("id").Text(), "-") {
+				continue // ours: it links them
+			}
+			e.Resource.Walk(func(key string, v fhirjson.Value) bool {
+				if key != "reference" {
+					return true
+				}
+				head, _, _ := strings.Cut(v.Text(), "/_history/")
+				for _, address := range [...]string{head, req.Base + "/" + head, req.Base + head, "https:" + head, strings.Replace(strings.ToLower(head), "http:", "https:", 1)} {
+					if _, is := byURL[address]; is && owner(address[strings.LastIndexByte(address, '/')+1:]) != owner(e.Resource.Get("id").Text()) {
+						t.Fatalf("%s of %s leads to %s", v.Text(), e.FullURL, address)
+					}
+				}
+				return true
+			})
+		}
 		for c, list := range lists {
 			want := expected(list)
 			shown := 0
@@ -331,11 +364,21 @@ func wanted(list []made, i int, shown map[int]bool) []string {
 			out = append(out, "nowhere")
 		}
 	}
-	if strings.Contains(list[i].text, "Basic/nowhere") {
+	for range list[i].nowhere {
 		out = append(out, "nowhere")
+	}
+	for range list[i].masks {
+		out = append(out, "masked")
 	}
 	slices.Sort(out)
 	return out
+}
+
+// owner is the key of the custodian that an id of an answer is of.
+func owner(id string) string {
+	id = strings.TrimPrefix(id, "provenance-")
+	key, _, _ := strings.Cut(id, "-")
+	return key
 }
 
 type fataler interface {

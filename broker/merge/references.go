@@ -1,6 +1,8 @@
 package merge
 
 import (
+	"net/url"
+	"path"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -15,8 +17,14 @@ import (
 //   - A Reference that gives an identifier only, if that identifier is of a resource in the reply that must not be shown.
 //
 // A reference within the reply gets the new id; a version, fragment or query after it stays. To a resource that is withheld, or dropped because it is
-// somebody else's, it is masked: the whole Reference is replaced, display and identifier with it. Anything else (not in the reply,
-// conditional, to a financial resource) stays byte for byte and is counted as dangling. References to `#contained` are left alone.
+// somebody else's, it is masked: the whole Reference is replaced, display and identifier with it. References to `#contained` are left alone.
+//
+// Anything else (not in the reply, conditional, to a financial resource) leads nowhere in the answer, is kept and counted as dangling, and must
+// not lead to another custodian's entry instead (M-6):
+//
+//   - A relative one would now be read against our base. It becomes absolute to the custodian's server (standards.md 1.7, 5).
+//   - An absolute one, or a urn, stays byte for byte.
+//   - One on our own base names a place in our answers that a custodian cannot know anything about. It is masked.
 type ref struct {
 	text       fhirjson.Value // the string with the address; absent where there is an identifier only
 	whole      fhirjson.Value // the Reference or Attachment
@@ -34,7 +42,7 @@ func (p *preparing) scan(it *item, suspicious bool, cites func(target int32)) {
 		switch x.Kind() {
 		case fhirjson.String:
 			switch {
-			case x.KeyIs("reference") && isReference(around):
+			case x.KeyIs("reference") && isReference(around, it.typ):
 				address := x.Text()
 				if strings.HasPrefix(address, "#") || address == "" {
 					return false
@@ -43,7 +51,7 @@ func (p *preparing) scan(it *item, suspicious bool, cites func(target int32)) {
 				r.line, r.holder = p.lineOf(around, it.typ)
 				it.refs = append(it.refs, r)
 			case x.KeyIs("url") && isAttachment(around, it.typ):
-				if address := x.Text(); p.own(address, it) {
+				if address := x.Text(); p.own(address, it) || p.leadsHere(address) {
 					it.refs = append(it.refs, ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it), document: true})
 				}
 			case suspicious && !x.KeyIs("div") && x.End()-x.Start() < 1024:
@@ -67,16 +75,26 @@ func (p *preparing) scan(it *item, suspicious bool, cites func(target int32)) {
 	})
 }
 
-// isReference reports whether the `reference` in the innermost container is that of a Reference.
-func isReference(around []fhirjson.Value) bool {
+// isReference reports whether the `reference` in the innermost container is that of a Reference. typ is the type of the root.
+func isReference(around []fhirjson.Value, typ string) bool {
 	if len(around) < 2 {
 		return false // DetectedIssue.reference, a uri
 	}
-	o := around[len(around)-1]
-	if o.Get("resourceType").Exists() || o.Get("language").Exists() || o.Get("expression").Exists() {
-		return false // a contained DetectedIssue; an Expression
+	if len(around) > 2 && around[1].KeyIs("contained") {
+		if len(around) == 3 {
+			return false // the same of a contained one
+		}
+		typ = around[2].Get("resourceType").Text()
 	}
-	return !memberIs(around, "education") // Immunization.education
+	switch {
+	case typ == "Immunization" && memberIs(around, "education"):
+		return false
+	case memberIs(around, "valueExpression") || memberIs(around, "expression"):
+		return false // Expression.reference, a uri
+	case memberIs(around, "condition") && len(around) > 2 && around[len(around)-2].KeyIs("valueTriggerDefinition"):
+		return false // an Expression too
+	}
+	return true
 }
 
 // memberIs reports whether the innermost container is the member with that name or an element of it.
@@ -124,6 +142,9 @@ func (p *preparing) lineOf(around []fhirjson.Value, typ string) (line, holder fh
 
 // own reports whether an address is on the custodian's own server.
 func (p *preparing) own(address string, it *item) bool {
+	if p.leadsHere(address) {
+		return false
+	}
 	if isHTTP(address) {
 		c := canonical(address)
 		return p.base != "" && strings.HasPrefix(c, p.base+"/") || it.root != "" && strings.HasPrefix(c, it.root+"/")
@@ -134,16 +155,63 @@ func (p *preparing) own(address string, it *item) bool {
 	return address != "" && !strings.Contains(address, ":") && address[0] != '#'
 }
 
-// absolute is an address on the custodian's server in full.
+// absolute is an address on the custodian's server in full: on the root that its entry is on, or on that of the server. Where neither is
+// known, or is ours, it is a name in the custodian's own part of our name space, where nothing stands.
 func (p *preparing) absolute(address string, it *item) string {
-	if isHTTP(address) {
+	if hasScheme(address) {
 		return address
 	}
-	root := p.reply.Base
-	if canonical(root) != it.root && it.root != "" {
-		root = "https:" + it.root
+	rest := "/" + strings.TrimLeft(address, "/")
+	if canonical(p.reply.Base) != it.root && it.root != "" {
+		if full := "https:" + it.root + rest; !p.leadsHere(full) {
+			return full
+		}
 	}
-	return strings.TrimRight(root, "/") + "/" + strings.TrimPrefix(address, "/")
+	if full := strings.TrimRight(p.reply.Base, "/") + rest; p.reply.Base != "" && !p.leadsHere(full) {
+		return full
+	}
+	return p.req.CodeBase + CustodianPath + string(p.reply.Custodian.Key) + rest
+}
+
+// hasScheme reports whether an address begins with a scheme (RFC 3986, 3.1): it is then no relative one.
+func hasScheme(address string) bool {
+	for i := range len(address) {
+		switch c := address[i] | 0x20; {
+		case c >= 'a' && c <= 'z':
+		case i > 0 && (address[i] >= '0' && address[i] <= '9' || address[i] == '+' || address[i] == '-' || address[i] == '.'):
+		default:
+			return i > 0 && address[i] == ':'
+		}
+	}
+	return false
+}
+
+// leadsHere reports whether an absolute address is on our own base, however it is spelt: with another scheme, in capitals, with the port that
+// is meant anyway, with dots in its path. A custodian that knows another's ids could lead a reader to its entries by one.
+func (p *preparing) leadsHere(address string) bool {
+	if !hasScheme(address) {
+		return false
+	}
+	if p.here == nil {
+		p.here, _ = url.Parse(p.req.Base)
+		if p.here == nil {
+			p.here = &url.URL{}
+		}
+	}
+	to, err := url.Parse(address)
+	if err != nil || to.Host == "" || !strings.EqualFold(to.Hostname(), p.here.Hostname()) || port(to) != port(p.here) {
+		return false
+	}
+	base := strings.TrimRight(p.here.Path, "/") + "/"
+	return strings.HasPrefix(path.Clean("/"+to.Path)+"/", base)
+}
+
+// port is an address's port. http and https count as one: proxies change one for the other.
+func port(u *url.URL) string {
+	if n := u.Port(); n != "80" && n != "443" {
+		return n
+	}
+	return ""
 }
 
 // businessKey is an Identifier as one text, "" for one that names no resource of a reply for certain.

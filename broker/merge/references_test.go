@@ -42,20 +42,65 @@ func TestReferencesAreRewritten(t *testing.T) {
 	}
 }
 
-func TestDanglingReferencesStayAsTheyAre(t *testing.T) {
-	for _, ref := range []string{`Encounter/gone`, `https://elsewhere.example/fhir/Encounter/e`, `urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0`,
-		`Practitioner?identifier=https://fhir.nhs.uk/Id/sds-user-id|1`, `Encounter/e/`, `encounter/e`, `e`, `Encounter/E`} {
+func TestDanglingReferencesLeadNowhere(t *testing.T) {
+	const ours = `{"reference":"` // what follows stands in place of the reference
+	for _, c := range []struct{ before, after string }{
+		{`Encounter/gone`, ours + `https://gp.example/fhir/Encounter/gone","display":"d"}`},
+		{`/Encounter/gone`, ours + `https://gp.example/fhir/Encounter/gone","display":"d"}`},
+		{`Encounter/gone/_history/2`, ours + `https://gp.example/fhir/Encounter/gone/_history/2","display":"d"}`},
+		{`Encounter/gone#x`, ours + `https://gp.example/fhir/Encounter/gone#x","display":"d"}`},
+		{`Encounter/e/`, ours + `https://gp.example/fhir/Encounter/e/","display":"d"}`},
+		{`Encounter/a:b`, ours + `https://gp.example/fhir/Encounter/a:b","display":"d"}`},
+		{`encounter/e`, ours + `https://gp.example/fhir/encounter/e","display":"d"}`},
+		{`e`, ours + `https://gp.example/fhir/e","display":"d"}`},
+		{`//broker.example/fhir/Encounter/acute-e`, ours + `https://gp.example/fhir/broker.example/fhir/Encounter/acute-e","display":"d"}`},
+		{`Practitioner?identifier=https://fhir.nhs.uk/Id/sds-user-id|1`, ours + `https://gp.example/fhir/Practitioner?identifier=https://fhir.nhs.uk/Id/sds-user-id|1","display":"d"}`},
+		// Of its own server in full, of elsewhere, and names: as they came.
+		{`https://gp.example/fhir/Encounter/gone`, ours + `https://gp.example/fhir/Encounter/gone","display":"d"}`},
+		{`https:\/\/elsewhere.example\/fhir\/Encounter\/e`, ours + `https:\/\/elsewhere.example\/fhir\/Encounter\/e","display":"d"}`},
+		{`https://broker.example/fhirx/Encounter/e`, ours + `https://broker.example/fhirx/Encounter/e","display":"d"}`},
+		{`https://broker.example:8443/fhir/Encounter/e`, ours + `https://broker.example:8443/fhir/Encounter/e","display":"d"}`},
+		{`urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0`, ours + `urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0","display":"d"}`},
+		// On our own base.
+		{`https://broker.example/fhir/Encounter/acute-e`, maskJSON},
+		{`http://broker.example/fhir/Encounter/acute-e/_history/1`, maskJSON},
+		{`HTTPS://Broker.Example:443/fhir/Encounter/acute-e`, maskJSON},
+		{`https://broker.example/x/../fhir/./Encounter/acute-e`, maskJSON},
+		{`https://broker.example/%66hir/Encounter/acute-e`, maskJSON},
+		{`https://broker.example/fhir/Encounter?_id=acute-e`, maskJSON},
+	} {
 		p := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Encounter","id":"e",`+toAda+`}`,
-			`{"resourceType":"Observation","id":"1",`+toAda+`,"encounter":{"reference":"`+ref+`","display":"d"}}`))
-		if got := member(t, p, "Observation", "gp-1", "encounter"); got != `{"reference":"`+ref+`","display":"d"}` || p.Dangling != 1 {
-			t.Errorf("%s: got %s, dangling %d", ref, got, p.Dangling)
+			`{"resourceType":"Observation","id":"1",`+toAda+`,"encounter":{"reference":"`+c.before+`","display":"d"}}`))
+		if got := member(t, p, "Observation", "gp-1", "encounter"); got != c.after || p.Dangling != 1 {
+			t.Errorf("%s: got %s, dangling %d", c.before, got, p.Dangling)
 		}
 	}
 	// To what is financial: it is not in the answer, and the reference leads nowhere.
 	p := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Coverage","id":"c"}`,
 		`{"resourceType":"ServiceRequest","id":"1",`+toAda+`,"insurance":[{"reference":"Coverage/c"}]}`))
-	if got := member(t, p, "ServiceRequest", "gp-1", "insurance"); got != `[{"reference":"Coverage/c"}]` || p.Dangling != 1 || p.Counts.Financial != 1 {
+	if got := member(t, p, "ServiceRequest", "gp-1", "insurance"); got != `[{"reference":"https://gp.example/fhir/Coverage/c"}]` || p.Dangling != 1 || p.Counts.Financial != 1 {
 		t.Errorf("got %s, %+v", got, p.Counts)
+	}
+}
+
+// Which server a relative reference that dangles is about: that of the entry's fullUrl, else the custodian's, and never ours.
+func TestWhereDanglingReferencesLead(t *testing.T) {
+	for _, c := range []struct{ name, base, fullURL, want string }{
+		{"as configured", "https://gp.example/fhir", "", "https://gp.example/fhir/Encounter/gone"},
+		{"a base that ends in a slash", "https://gp.example/fhir/", "", "https://gp.example/fhir/Encounter/gone"},
+		{"by http", "http://gp.example/fhir", "http://gp.example/fhir/Observation/1", "http://gp.example/fhir/Encounter/gone"},
+		{"as the server knows itself", "https://gp.example/fhir", "https://inside.example/r4/Observation/1", "https://inside.example/r4/Encounter/gone"},
+		{"a server that says it is us", "https://gp.example/fhir", "https://broker.example/fhir/Observation/1", "https://gp.example/fhir/Encounter/gone"},
+		{"no base", "", "", "https://mycarerecord.example/custodian/gp/Encounter/gone"},
+		{"our own base", "https://broker.example/fhir", "", "https://mycarerecord.example/custodian/gp/Encounter/gone"},
+	} {
+		reply := replyOf(t, c.fullURL+` {"resourceType":"Observation","id":"1","encounter":{"reference":"Encounter/gone"},`+
+			`"subject":{"identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000018"}}}`)
+		reply.Base = c.base
+		p := prepare(t, request(t), everything, reply)
+		if got := member(t, p, "Observation", "gp-1", "encounter"); got != `{"reference":"`+c.want+`"}` {
+			t.Errorf("%s: got %s", c.name, got)
+		}
 	}
 }
 
@@ -69,12 +114,26 @@ func TestWhatIsCalledReferenceAndIsNone(t *testing.T) {
 	if got := member(t, p, "Immunization", "gp-2", "education"); got != `[{"reference":"Encounter/e"}]` {
 		t.Errorf("got %s", got)
 	}
+	// And what is made to look like one of these is a Reference all the same.
+	p = prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Encounter","id":"e",`+toAda+`}`,
+		`{"resourceType":"Observation","id":"1",`+toAda+`,"education":[{"reference":"Encounter/e"}]}`,
+		`{"resourceType":"Observation","id":"2",`+toAda+`,"encounter":{"reference":"Encounter/e","language":"en","expression":"e","resourceType":"Encounter"}}`))
+	if got := member(t, p, "Observation", "gp-1", "education"); got != `[{"reference":"Encounter/gp-e"}]` {
+		t.Errorf("got %s", got)
+	}
+	if got := member(t, p, "Observation", "gp-2", "encounter"); !strings.HasPrefix(got, `{"reference":"Encounter/gp-e"`) {
+		t.Errorf("got %s", got)
+	}
 }
 
 func TestDocuments(t *testing.T) {
 	sealed := everything
 	sealed.DocumentAddress = func(url string) string { return "https://broker.example/fhir/Binary/sealed?of=" + url }
 	binary := `{"resourceType":"Binary","id":"b","contentType":"text/plain","data":"eA=="}`
+	p := prepare(t, request(t), sealed, replyOf(t, `{"resourceType":"DocumentReference","id":"1",`+toAda+`,"content":[{"attachment":{"url":"https://broker.example/fhir/Binary/acute-b"}}]}`))
+	if got := member(t, p, "DocumentReference", "gp-1", "content"); got != `[{"attachment":`+maskJSON+`}]` || p.Dangling != 1 {
+		t.Errorf("an address of ours: got %s", got)
+	}
 	for _, c := range []struct {
 		name, url  string
 		rules      Rules
@@ -86,7 +145,8 @@ func TestDocuments(t *testing.T) {
 		{"in the reply, absolute", "https://gp.example/fhir/Binary/b", everything, "https://broker.example/fhir/Binary/gp-b", 0, true},
 		{"on the server", "Binary/x", sealed, "https://broker.example/fhir/Binary/sealed?of=https://gp.example/fhir/Binary/x", 0, false},
 		{"on the server, absolute", "https://gp.example/fhir/docs/x.pdf?v=1", sealed, "https://broker.example/fhir/Binary/sealed?of=https://gp.example/fhir/docs/x.pdf?v=1", 0, false},
-		{"on the server, no address for it", "Binary/x", everything, "Binary/x", 1, false},
+		{"on the server, no address for it", "Binary/x", everything, "https://gp.example/fhir/Binary/x", 1, false},
+		{"on the server, absolute, no address for it", "https://gp.example/fhir/Binary/x", everything, "https://gp.example/fhir/Binary/x", 1, false},
 		{"elsewhere", "https://elsewhere.example/x.pdf", sealed, "https://elsewhere.example/x.pdf", 0, false},
 		{"a server whose name begins the same", "https://gp.example/fhirx/Binary/b", sealed, "https://gp.example/fhirx/Binary/b", 0, false},
 		{"data", "data:text/plain,x", sealed, "data:text/plain,x", 0, false},

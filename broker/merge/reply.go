@@ -3,6 +3,7 @@ package merge
 import (
 	"bytes"
 	"crypto/sha256"
+	"net/url"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -56,12 +57,13 @@ type preparing struct {
 	addresses  map[string]int32   // canonical address -> item
 	copies     map[string][]int32 // type/id -> items with different bytes
 	base       string             // canonical base of the custodian's server
+	here       *url.URL           // our base: see leadsHere
 	sole       string             // the only root that fullUrls have, "" if they have none or several
 	parts      []record.Part      // from OperationOutcomes and Lists
 	received   int
 	strangers  int // dropped because they name somebody else
 	unreadable int // dropped because they name nobody for certain
-	extra      int // copies with different bytes beyond the first
+	extra      int // copies with different bytes beyond the first, withheld ones aside
 	dangling   int
 	within     fhirjson.Value // see lineOf
 	withinType string

@@ -44,11 +44,17 @@ func (p *preparing) rewrite(it *item) []byte {
 				to = p.req.Base + "/" + to
 			}
 			edits = append(edits, fhirjson.Edit{Start: r.text.Start(), End: r.text.End(), New: fhirjson.Quote(to)})
+		case p.leadsHere(r.text.Text()):
+			p.dangling++
+			edits = append(edits, fhirjson.Edit{Start: r.whole.Start(), End: r.whole.End(), New: []byte(maskedValue)})
 		case r.document && p.rules.DocumentAddress != nil:
 			to := p.rules.DocumentAddress(p.absolute(r.text.Text(), it))
 			edits = append(edits, fhirjson.Edit{Start: r.text.Start(), End: r.text.End(), New: fhirjson.Quote(to)})
 		default:
 			p.dangling++
+			if address := r.text.Text(); !hasScheme(address) {
+				edits = append(edits, fhirjson.Edit{Start: r.text.Start(), End: r.text.End(), New: fhirjson.Quote(p.absolute(address, it))})
+			}
 		}
 	}
 	for _, h := range holders {

@@ -144,6 +144,9 @@ var subjects = map[string]naming{
 	"VerificationResult": {class: foreign},
 }
 
+// IsType reports whether name is a resource type of FHIR R4 (4.0.1).
+func IsType(name string) bool { return subjects[name].class != unknownClass }
+
 // whom says whom a reference names.
 type whom uint8
 

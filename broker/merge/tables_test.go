@@ -27,6 +27,22 @@ var r4Types = strings.Fields(`Account ActivityDefinition AdverseEvent AllergyInt
 	SubstanceReferenceInformation SubstanceSourceMaterial SubstanceSpecification SupplyDelivery SupplyRequest Task TerminologyCapabilities TestReport
 	TestScript ValueSet VerificationResult VisionPrescription`)
 
+func TestIsType(t *testing.T) {
+	for _, typ := range r4Types {
+		if !IsType(typ) {
+			t.Errorf("%s is a type", typ)
+		}
+	}
+	for _, no := range []string{"", "patient", "Resource", "DomainResource", "Sequence", "Observation "} {
+		if IsType(no) {
+			t.Errorf("%q is no type", no)
+		}
+	}
+	if len(subjects) != len(r4Types) {
+		t.Errorf("%d rows, %d types", len(subjects), len(r4Types))
+	}
+}
+
 // compartment is the patient compartment of R4 (compartmentdefinition-patient.json), Patient itself aside.
 var compartment = strings.Fields(`Account AdverseEvent AllergyIntolerance Appointment AppointmentResponse AuditEvent Basic BodyStructure CarePlan CareTeam
 	ChargeItem Claim ClaimResponse ClinicalImpression Communication CommunicationRequest Composition Condition Consent Coverage CoverageEligibilityRequest

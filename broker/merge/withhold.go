@@ -36,6 +36,15 @@ func (p *preparing) withhold() {
 	}
 }
 
+// mayWithhold reports whether the rules in force could withhold anything at all, whatever the custodian holds.
+func (p *preparing) mayWithhold() bool {
+	r := &p.rules
+	if p.req.PatientView { // NOPAT counts wherever it stands
+		return true
+	}
+	return r.Permitted != record.AllSections || len(r.Excluded) > 0 || r.PatientEntered || r.LabelsEntered
+}
+
 // labelled reports whether a resource is withheld for what it is labelled or coded, whatever its sections.
 func (p *preparing) labelled(it *item) bool {
 	if p.excluded(it.v) {
@@ -129,8 +138,9 @@ func (p *preparing) spread() {
 	}
 }
 
-// withheldParts says what of the custodian's record the requester may not see. Sections that the permit leaves out are named whether or
-// not anything stands in them, so that naming them tells nothing; counts only where they may be told.
+// withheldParts says what of the custodian's record the requester may not see. Sections that the permit leaves out, and a list of excluded
+// codes, are said whether or not there is anything that they hide, so that saying it tells nothing; counts only where they may be told. What
+// is withheld for a label, or for naming something withheld, is said where nothing else says that the answer is not whole (P6).
 func (p *preparing) withheldParts() []record.Part {
 	counts := map[record.Section]int{}
 	unnamed := 0
@@ -156,7 +166,8 @@ func (p *preparing) withheldParts() []record.Part {
 	for _, s := range missing.List() {
 		add(s.Code(), counts[s])
 	}
-	if unnamed > 0 {
+	switch {
+	case p.rules.TellCounts && unnamed > 0, len(p.rules.Excluded) > 0, unnamed > 0 && missing == 0:
 		add("", unnamed)
 	}
 	return out
