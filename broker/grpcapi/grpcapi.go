@@ -35,7 +35,6 @@ const (
 	maxOrder     = 1 << 20          // full URLs in one summary message
 	maxFound     = 3 << 20          // entries in one page of a search
 	maxDetails   = 6 << 10          // custodians' states in an error: it travels in headers, of which many clients take 8 KiB
-	maxTypes     = 200              // FHIR types that one request may name; R4 has fewer
 	maxStreams   = 100              // calls at once on one connection
 	maxStream    = 2 * time.Minute  // a whole stream: a record is held in memory until its caller has read it
 	maxAge       = 30 * time.Minute // of a connection: bounds a caller who never reads

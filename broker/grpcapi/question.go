@@ -22,7 +22,7 @@ const (
 	wantPurpose   = "one of PURPOSE_TREAT, PURPOSE_ETREAT, PURPOSE_BTG, PURPOSE_PATRQT"
 	wantKind      = "one of the kinds that the interface lists"
 	wantOneField  = "the one further field that its kind needs, and no other; no quotation marks"
-	wantTypes     = "names of FHIR resource types, at most 200, each once"
+	wantTypes     = "names of FHIR resource types (R4, such as AllergyIntolerance), each once"
 )
 
 // recordRequest is what GetRecord and StreamRecord have in common.
@@ -226,20 +226,13 @@ func (p *problems) instant(field, s string) time.Time {
 func endOfDay(s string) bool { return len(s) >= len("YYYY-MM-DDThh") && s[10:13] == "T24" }
 
 func (p *problems) types(list []string) []string {
-	seen := make(map[string]bool, len(list))
+	seen := map[string]bool{}
 	for _, t := range list {
-		if len(list) > maxTypes || !typeName(t) || seen[t] {
+		if !merge.IsType(t) || seen[t] { // a type that does not exist would match nothing, and look like a record without any
 			p.add("types", wantTypes)
 			return nil
 		}
 		seen[t] = true
 	}
 	return list
-}
-
-// typeName reports whether s has the form of a FHIR type's name. A type that does not exist matches nothing.
-func typeName(s string) bool {
-	return len(s) >= 2 && len(s) <= 64 && s[0] >= 'A' && s[0] <= 'Z' && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z')
-	})
 }

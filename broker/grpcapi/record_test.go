@@ -322,11 +322,9 @@ func TestBadFieldsAreNamed(t *testing.T) {
 		{"control characters", "break_glass_reason", func(r *v1.GetRecordRequest) { r.BreakGlassReason = "a\x1b[2Jb" }},
 		{"types", "types", func(r *v1.GetRecordRequest) { r.Types = []string{"condition"} }},
 		{"a type twice", "types", func(r *v1.GetRecordRequest) { r.Types = []string{"Flag", "Flag"} }},
-		{"too many types", "types", func(r *v1.GetRecordRequest) {
-			for i := range 201 {
-				r.Types = append(r.Types, "T"+string(rune('a'+i%26))+strings.Repeat("a", i/26))
-			}
-		}},
+		{"a type that does not exist", "types", func(r *v1.GetRecordRequest) { r.Types = []string{"Observation", "AllergyIntolerances"} }},
+		{"a type of the model only", "types", func(r *v1.GetRecordRequest) { r.Types = []string{"DomainResource"} }},
+		{"a type without a name", "types", func(r *v1.GetRecordRequest) { r.Types = []string{""} }},
 		{"start", "start", func(r *v1.GetRecordRequest) { r.Start = "last year" }},
 		{"end", "end", func(r *v1.GetRecordRequest) { r.End = "2020-13" }},
 		{"end before start", "end", func(r *v1.GetRecordRequest) { r.Start, r.End = "2020", "2019" }},
