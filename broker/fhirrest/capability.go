@@ -41,7 +41,7 @@ func capabilityStatement(cfg Config) []byte {
 			Mode: fhir.RestfulCapabilityModeServer,
 			Documentation: text("Every request states its purpose in X-Purpose-Of-Use (TREAT, ETREAT, BTG, PATRQT), the permission to view in " +
 				"X-Permission-To-View, and may state the relationship in X-Care-Relationship; BTG takes X-Break-Glass-Reason. Answers carry an access receipt in " +
-				"X-Access-Receipt. Paging is not supported: an answer is whole. Prefer: handling=strict refuses parameters that are not supported; " +
+				"X-Access-Receipt. Paging is not supported: an answer is whole; _count=0 is refused. Prefer: handling=strict refuses parameters that are not supported; " +
 				"otherwise they are ignored, and named in the answer."),
 			Security: &fhir.CapabilityStatementRestSecurity{Cors: &no,
 				Description: text("An access token (RFC 9068) of a configured issuer as Authorization: Bearer. A system names the person it acts for in " +
@@ -59,7 +59,7 @@ func capabilityStatement(cfg Config) []byte {
 					{Name: "identifier", Definition: text("http://hl7.org/fhir/SearchParameter/Patient-identifier"), Type: fhir.SearchParamTypeToken,
 						Documentation: text("An NHS number: https://fhir.nhs.uk/Id/nhs-number|, then ten digits.")},
 					{Name: "_id", Definition: text("http://hl7.org/fhir/SearchParameter/Resource-id"), Type: fhir.SearchParamTypeToken,
-						Documentation: text("The id that a search returned.")},
+						Documentation: text("The id that a search returned. Any other matches nobody.")},
 					{Name: "birthdate", Definition: text("http://hl7.org/fhir/SearchParameter/individual-birthdate"), Type: fhir.SearchParamTypeDate,
 						Documentation: text("A second identifier beside one of the others: the whole day.")},
 				},

@@ -188,7 +188,9 @@ func TestBadRequests(t *testing.T) {
 		"two people":                       {get(search(ada) + "&identifier=" + url.QueryEscape(record.NHSNumberSystem+"|"+bob)), 400, "invalid"},
 		"two people with a comma":          {get(search(ada + "," + bob)), 400, "value"},
 		"identifier and handle disagree":   {get(search(ada) + "&_id=" + handleOf(t, bob)), 400, "invalid"},
-		"handle that is none":              {get("/fhir/Patient?_id=1"), 400, "value"},
+		"NHS number as _id":                {get("/fhir/Patient?_id=" + ada), 400, "value"},
+		"_id that cannot be one":           {get("/fhir/Patient?_id=a%20b"), 400, "value"},
+		"_id of nobody and no purpose":     {get("/fhir/Patient?_id=1", "-X-Purpose-Of-Use"), 400, "required"},
 		"modifier":                         {get("/fhir/Patient?identifier:exact=x"), 400, "not-supported"},
 		"modifier, lenient":                {get(search(ada)+"&birthdate:missing=true", "Prefer: handling=lenient"), 400, "not-supported"},
 		"birth date no date":               {get(search(ada) + "&birthdate=3%20February"), 400, "value"},
@@ -207,11 +209,17 @@ func TestBadRequests(t *testing.T) {
 		"two starts":                       {get(all + "?start=2020&start=2021"), 400, "invalid"},
 		"_since without zone":              {get(all + "?_since=2020-01-01T00:00:00"), 400, "value"},
 		"_since a day":                     {get(all + "?_since=2020-01-01"), 400, "value"},
+		"_since without seconds":           {get(all + "?_since=2020-01-01T00:00Z"), 400, "value"},
+		"_since with hour 24":              {get(all + "?_since=2020-01-01T24:00:00Z"), 400, "value"},
 		"_since with an unescaped plus":    {get(all + "?_since=2020-01-01T00:00:00+01:00"), 400, "value"},
 		"_type unknown":                    {get(all + "?_type=Observation,Smoke"), 400, "code-invalid"},
+		"_type of the model only":          {get(all + "?_type=DomainResource"), 400, "code-invalid"},
 		"_type with blanks":                {get(all + "?_type=Observation,%20Condition"), 400, "code-invalid"},
 		"_count no number":                 {get(all + "?_count=many"), 400, "value"},
 		"_count negative":                  {get(all + "?_count=-1"), 400, "value"},
+		"_count of nothing":                {get(search(ada) + "&_count=0"), 400, "not-supported"},
+		"_count of nothing, everything":    {get(all + "?_count=000"), 400, "not-supported"},
+		"_count of nothing in a body":      {post(op, jsonType, parameters(identifierParameter(ada), `{"name":"_count","valueInteger":0}`)), 400, "not-supported"},
 		"_pretty neither":                  {get(all + "?_pretty=maybe"), 400, "value"},
 		"no purpose":                       {get(all, "-X-Purpose-Of-Use"), 400, "required"},
 		"unknown purpose":                  {get(all, "X-Purpose-Of-Use: HRESCH"), 400, "value"},
@@ -324,6 +332,41 @@ func TestRefusalsRepeatNothing(t *testing.T) {
 		if resp.StatusCode < 400 || strings.Contains(strings.ToLower(text+fmt.Sprint(resp.Header)), strings.ToLower(marker)) {
 			t.Errorf("status %d repeats what was sent", resp.StatusCode)
 		}
+	}
+}
+
+// TestAnIDOfNobody: an _id that is no handle of ours matches nobody, also for those who would otherwise mean themselves, or whom their token names.
+func TestAnIDOfNobody(t *testing.T) {
+	for name, ask := range map[string]func(k *kit) *http.Response{
+		"GET":                  func(k *kit) *http.Response { return k.get("/fhir/Patient?_id=gp-1") },
+		"POST":                 func(k *kit) *http.Response { return k.post("/fhir/Patient/_search", formType, "_id=gp-1") },
+		"beside an identifier": func(k *kit) *http.Response { return k.get(search(ada) + "&_id=gp-1") },
+		"by the person": func(k *kit) *http.Response {
+			return k.get("/fhir/Patient?_id=gp-1", "Authorization: Bearer "+k.token("patient", nil), "X-Purpose-Of-Use: PATRQT", "X-Permission-To-View: patient-self")
+		},
+		"with a token that names somebody": func(k *kit) *http.Response {
+			return k.get("/fhir/Patient?_id=gp-1", "Authorization: Bearer "+k.token("ed-doctor", map[string]any{"nhs_number": ada}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newKit(t)
+			resp := ask(k)
+			r := read(t, resp)
+			if resp.StatusCode != 200 || r.Type != "searchset" || *r.Total != 0 || len(r.Entry) != 1 || r.Entry[0].Search.Mode != "outcome" || r.Entry[0].Resource.Issue[0].Code != "not-found" {
+				t.Fatalf("got %d with %d entries, want no match", resp.StatusCode, len(r.Entry))
+			}
+			if r.Link[0].URL != base+"/Patient?_id=gp-1" {
+				t.Errorf("got self link %s", r.Link[0].URL)
+			}
+			if len(k.broker.asked) != 0 || k.broker.unread.Load() != 1 {
+				t.Errorf("asked %d times, on record %d times; want 0 and 1", len(k.broker.asked), k.broker.unread.Load())
+			}
+		})
+	}
+	k := newKit(t)
+	k.get("/fhir/Patient?_id=gp-1", "Authorization: Bearer "+k.token("engine", nil))
+	if k.last().TokenProblem != consent.ReasonNoActingPerson || k.broker.unread.Load() != 0 {
+		t.Error("a system that names nobody is not refused as such")
 	}
 }
 

@@ -31,6 +31,10 @@ func (h *handler) notes(q question) []merge.Entry {
 		issues = append(issues, issue(fhir.IssueSeverityWarning, fhir.IssueTypeNotSupported,
 			"The parameter "+name+" is not supported and was ignored: this answer is as if it had not been given."))
 	}
+	if q.nobody != "" {
+		issues = append(issues, issue(fhir.IssueSeverityWarning, fhir.IssueTypeNotFound,
+			"No Patient has this _id here. It says nothing of any person: search by identifier."))
+	}
 	if q.paging {
 		issues = append(issues, issue(fhir.IssueSeverityInformation, fhir.IssueTypeInformational,
 			"Paging is not supported yet: _count was ignored and this is the whole answer."))

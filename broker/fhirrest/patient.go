@@ -30,6 +30,9 @@ func (x *exchange) searchPatient() *problem {
 	if p != nil {
 		return p
 	}
+	if q.nobody != "" && req.TokenProblem == "" {
+		return x.matchNobody(q, req)
+	}
 	result, err := x.retrieve(req)
 	defer result.Done() // when it has been written
 	var r *broker.Refusal
@@ -41,6 +44,18 @@ func (x *exchange) searchPatient() *problem {
 		return x.refused(err)
 	}
 	x.sendResult(q, req.Meta, result)
+	return nil
+}
+
+// matchNobody answers a search by an id that is no handle of ours: no match, and no error (hl7.org/fhir/R4/search.html). There is nobody to trace or to
+// ask about, and nothing to hide: handles cannot be made up, so it does not wait as a neutral answer does. It is on record as a request of which
+// whose record it meant could not be read (L-6).
+func (x *exchange) matchNobody(q question, req broker.Request) *problem {
+	x.asked = true
+	if _, err := x.h.broker.RefuseUnread(x.r.Context(), req); err != nil {
+		return x.refused(err)
+	}
+	x.sendNoMatch(q, req.Meta, nil)
 	return nil
 }
 

@@ -26,6 +26,7 @@ type question struct {
 	used      url.Values // parameters that were used, for the self link: never an identifier or a date of birth
 	ignored   []string   // names of parameters that were not
 	paging    bool       // _count was given
+	nobody    string     // an _id that is no handle of ours: it matches nobody, whatever else is said
 }
 
 // The parameters. birthdate is the second identifier: as a search parameter in FHIR's spelling, as an operation parameter in ours.
@@ -52,6 +53,9 @@ func (x *exchange) readQuestion(operation string, parameters url.Values, known [
 			if len(values) > 0 {
 				if len(values) > 1 || len(values[0]) > 9 || strings.Trim(values[0], "0123456789") != "" {
 					return q, bad(fhir.IssueTypeValue, "_count is a number of entries, given once.")
+				}
+				if strings.Trim(values[0], "0") == "" { // "the same as _summary=count" (hl7.org/fhir/R4/search.html#count)
+					return q, bad(fhir.IssueTypeNotSupported, "_count=0 asks how many there are and for none of them: answers with a number alone are not offered. Leave _count out.")
 				}
 				q.paging = true
 			}
@@ -91,7 +95,7 @@ func showName(name string) string {
 func (q *question) types(values []string) *problem {
 	for _, v := range values {
 		for t := range strings.SplitSeq(v, ",") {
-			if !resourceTypes[t] {
+			if !merge.IsType(t) {
 				return bad(fhir.IssueTypeCodeInvalid, "_type is one or more names of FHIR R4 resource types, with commas.")
 			}
 			if !slices.Contains(q.filter.Types, t) {
@@ -123,13 +127,16 @@ func (q *question) person(h *handler, one map[string]string) *problem {
 	}
 	if id := one["_id"]; id != "" {
 		n, ok := h.handles.Open(id)
-		if !ok {
-			return bad(fhir.IssueTypeValue, "_id is the id of a Patient that this service returned: search by identifier instead.")
-		}
-		if !q.subject.IsZero() && q.subject != n {
+		switch {
+		case !ok && (!isID(id) || record.HoldsNHSNumber(id)): // who takes an NHS number for an id must not read that there is no such person
+			return bad(fhir.IssueTypeValue, "_id is the id of a Patient that this service returned: an NHS number is searched for by identifier.")
+		case !ok:
+			q.nobody = id
+		case !q.subject.IsZero() && q.subject != n:
 			return bad(fhir.IssueTypeInvalid, "identifier and _id are of different people: give one.")
+		default:
+			q.subject = n
 		}
-		q.subject = n
 	}
 	if day := one["birthdate"]; day != "" {
 		day = strings.TrimPrefix(day, "eq")
@@ -165,8 +172,9 @@ func (q *question) period(one map[string]string) *problem {
 	if text := one["_since"]; text != "" {
 		at, err := record.ParseClinicalTime(text)
 		zoned := strings.HasSuffix(text, "Z") || len(text) > 6 && (text[len(text)-6] == '+' || text[len(text)-6] == '-') && strings.Contains(text, "T")
-		if err != nil || at.Precision < record.Second || !zoned {
-			return bad(fhir.IssueTypeValue, "_since is an instant with a zone, YYYY-MM-DDThh:mm:ssZ; in an address, + is written %2B.")
+		// Hour 24 is what custodians write and FHIR forbids (hl7.org/fhir/R4/datatypes.html#instant): who asks is told.
+		if err != nil || at.Precision < record.Second || !zoned || text[10:13] == "T24" {
+			return bad(fhir.IssueTypeValue, "_since is an instant with a zone, YYYY-MM-DDThh:mm:ssZ, and midnight is 00:00:00; in an address, + is written %2B.")
 		}
 		q.filter.Since = at.Lo
 		q.used.Set("_since", text)
@@ -223,10 +231,12 @@ func (x *exchange) request(q question) (broker.Request, *problem) {
 	if err != nil {
 		return broker.Request{}, bad(fhir.IssueTypeInvalid, disagreement(err))
 	}
-	if asked.Subject.IsZero() {
+	if q.nobody != "" { // neither whom the token names nor oneself
+		asked.Subject = q.subject
+	} else if asked.Subject.IsZero() {
 		asked.Subject = x.caller.Requester.Own
 	}
-	if asked.Subject.IsZero() {
+	if asked.Subject.IsZero() && q.nobody == "" {
 		return broker.Request{}, bad(fhir.IssueTypeRequired, "Say whose record: identifier="+record.NHSNumberSystem+"|, then the NHS number.")
 	}
 	if asked.Purpose == "" {
@@ -251,6 +261,9 @@ func (x *exchange) request(q question) (broker.Request, *problem) {
 
 // self is the address of the answer with the parameters that were used. Whose record it is, it says by the handle.
 func (x *exchange) self(q question, n record.NHSNumber) string {
+	if q.nobody != "" {
+		return x.h.base + "/Patient?_id=" + q.nobody
+	}
 	handle := x.h.handles.Seal(n)
 	address := x.h.base + "/Patient/" + handle
 	switch q.operation {

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/mycarerecord/mycarerecord/broker/merge"
 )
 
 // route is what serves a path. open is for those that need no token.
@@ -58,7 +60,7 @@ func match(s []string) route {
 		return notServed(reading, "Everything is asked for by person: search Patient by identifier, then read Patient/{id}/$everything.")
 	case strings.HasPrefix(last, "$"):
 		return notServed(asking, "This operation is not offered. Patient/{id}/$everything is.")
-	case !resourceTypes[s[0]]:
+	case !merge.IsType(s[0]):
 		return notServed(reading, "There is no such resource type in FHIR R4 (4.0.1).")
 	case len(s) == 2 && last == "_search":
 		return notServed(posting, "Search by type is not offered yet. "+instead(s[0]))

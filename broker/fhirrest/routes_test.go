@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/samply/golang-fhir-models/fhir-models/fhir"
+
+	"github.com/mycarerecord/mycarerecord/broker/merge"
 )
 
 // TestCapabilityStatement walks the statement: everything that it lists is served, everything that it does not list is not.
@@ -77,7 +79,13 @@ func TestCapabilityStatement(t *testing.T) {
 	}
 	asked := len(k.broker.asked)
 	calls := 0
-	for name := range resourceTypes {
+	for typ := fhir.ResourceTypeAccount; typ <= fhir.ResourceTypeVisionPrescription; typ++ {
+		name := typ.Code()
+		if abstract := name == "Resource" || name == "DomainResource"; merge.IsType(name) == abstract {
+			t.Errorf("%s: a type that can be asked for: %v, want %v", name, abstract, !abstract)
+		} else if abstract {
+			continue
+		}
 		for _, c := range []struct {
 			what, method, target string
 			wanted               []int
