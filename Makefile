@@ -33,7 +33,7 @@ check: ## gofmt, vet, staticcheck, generated code up to date, example config loa
 	@for m in $(NESTED); do echo "== $$m"; (cd $$m && $(GO) vet ./...) || exit 1; done
 
 race: ## every test with the race detector
-	$(GO) test -race ./...
+	$(GO) test -race -count=1 ./...
 
 fuzz: ## each fuzz target for FUZZTIME (20s)
 	@$(GO) list ./... | while read -r p; do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
@@ -43,7 +43,7 @@ bench: ## benchmarks of the packages; the comparison with others comes with the 
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 torture: ## kills, faults and outages against the built daemon, longer than in `make test`
-	MCR_TORTURE=long $(GO) test -count=1 -timeout 30m -v ./test/torture
+	MCR_TORTURE=long $(GO) test -count=1 -timeout 40m -v ./test/torture ./test
 
 clients: ## comes with a later issue: clients in other languages against the running broker
 	@echo "make clients comes with the issue on clients; nothing was done."

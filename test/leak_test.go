@@ -194,6 +194,7 @@ func startProduct(t *testing.T, n *neighbourhood.Neighbourhood, otlp string) *pr
 
 // P5: whatever happens, nothing of a record, of a person or of what callers write is found in anything that the broker leaves behind.
 func TestNothingIsWrittenDown(t *testing.T) {
+	t.Parallel()
 	cohortDir := t.TempDir()
 	keys := []string{"gp", "acute", "mentalhealth", "community", "socialcare", "ambulance", "pharmacy", "nhs111", "outofhours"}
 	for _, key := range keys {

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) { os.Exit(neighbourhood.Main(m)) }
 // serve: conservation (M-11), the closed list of changes (M-3), references (M-6), what is authored (M-7, M-10), order (M-8), one answer
 // whatever the face (design 8). Counts are logged, people are not.
 func TestSynthea(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts the whole demo")
 	}
