@@ -96,8 +96,9 @@ func TestKills(t *testing.T) {
 		g.acked(), unknown, h.bound, h.ordered)
 	t.Logf("ledger: %d entries, %d abandoned, %d open; %d receipts and %d resources found in it, and the custodian of %d that were cut off or are the broker's own",
 		l.report.Entries, l.report.ByType[audit.TypeAbandoned], l.report.Open, a.receipts, a.digests, a.parts)
-	t.Logf("answers without an entry: %d of %d (95%% bound %s); acknowledged consent changes lost: %d of %d (95%% bound %s); not honoured: %d of %d (95%% bound %s); per kill: 95%% bound %s",
-		len(a.problems), given, bound(given), lost, g.acked(), bound(g.acked()), len(h.breaches), h.bound, bound(h.bound), bound(kills))
+	t.Logf("answers without an entry: %d of %d (%s); acknowledged consent changes lost: %d of %d (%s); not honoured: %d of %d (%s); any of these, per kill: %s",
+		len(a.problems), given, bound(len(a.problems), given), lost, g.acked(), bound(lost, g.acked()), len(h.breaches), h.bound, bound(len(h.breaches), h.bound),
+		bound(len(a.problems)+lost+len(h.breaches), kills))
 
 	report(t, a.problems)
 	report(t, h.breaches)
@@ -207,12 +208,15 @@ func answersBy(answers []*answer, f face) (n int) {
 	return n
 }
 
-// bound is the upper 95 % bound of a rate of which none was seen in so many (the rule of three).
-func bound(of int) string {
-	if of == 0 {
-		return "unknown"
+// bound says of a rate of which none was seen in so many what it is at most, with 95 % confidence (the rule of three).
+func bound(seen, of int) string {
+	switch {
+	case of == 0:
+		return "nothing was tried"
+	case seen > 0:
+		return "seen"
 	}
-	return fmt.Sprintf("%.3g %%", 300/float64(of))
+	return fmt.Sprintf("at most %.3g %%", 300/float64(of))
 }
 
 // report fails with the first few of many.

@@ -97,8 +97,8 @@ func TestObjectionsWhileRequestsRun(t *testing.T) {
 	t.Logf("%d objections recorded and withdrawn; %d requests, %d answers that show something, %d releases with a receipt; %v", len(g.all), all.requests.Load(), given, releases, sorts(all.answers))
 	t.Logf("requests on their way when an objection was recorded: %d were then released without what it covers, %d parts of streams were, %d ended with nothing more; %d releases of theirs stand before it",
 		m.rebuilt, m.chunks, m.ended, m.before)
-	t.Logf("not honoured: %d of %d answers that began under an objection (95%% bound %s) and of %d released after one; without an entry: %d; lost: %d",
-		len(h.breaches), h.bound, bound(h.bound), h.ordered, len(a.problems), lost)
+	t.Logf("not honoured: %d of %d answers that began under an objection (%s) and of %d released after one; without an entry: %d; lost: %d",
+		len(h.breaches), h.bound, bound(len(h.breaches), h.bound), h.ordered, len(a.problems), lost)
 	report(t, h.breaches)
 	report(t, a.problems)
 	report(t, g.problem)
