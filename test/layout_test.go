@@ -29,6 +29,8 @@ var arrows = map[string][]string{
 	"audit/audittest": {"audit", "audit/sqlite", "broker/record", "consent"},
 	"broker/merge":    {"broker/record", "broker/fhirjson"},
 	"broker":          {"broker/record", "consent", "audit", "broker/merge", "broker/fhirjson"},
+	"broker/brokertest": {"broker", "broker/fhirjson", "broker/record",
+		"audit/audittest", "consent"},
 	"broker/grpcapi": {"broker", "broker/authn", "broker/policy", "audit", "consent", "broker/merge", "broker/record",
 		"proto/mycarerecord/v1"},
 	"broker/fhirrest": {"broker", "broker/authn", "broker/policy", "audit", "consent", "broker/merge", "broker/record",
