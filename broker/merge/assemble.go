@@ -14,7 +14,7 @@ func Assemble(req Request, prepared []Prepared, statuses []record.Status) Answer
 	return assemble(req, prepared, statuses, true)
 }
 
-// Authored returns only what we author (Patient, outcomes, Provenance): the last chunk of a stream, whose custodians' entries have gone
+// Authored returns only what we author (Patient, outcomes, Linkages, Provenance): the last chunk of a stream, whose custodians' entries have gone
 // before. Total counts as in the whole answer.
 func Authored(req Request, prepared []Prepared, statuses []record.Status) Answer {
 	return assemble(req, prepared, statuses, false)
@@ -59,6 +59,10 @@ func assemble(req Request, prepared []Prepared, statuses []record.Status, whole 
 	a.Total++
 	if whole {
 		a.Entries = interleave(a.Entries, prepared)
+	}
+	a.Groups = groups(prepared)
+	for _, g := range a.Groups {
+		a.Entries = append(a.Entries, linkage(req, g))
 	}
 	for i := range prepared {
 		if prepared[i].Status.State.Showing() && len(prepared[i].Entries) > 0 {

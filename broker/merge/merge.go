@@ -6,7 +6,8 @@
 // as the closed list of M-3 says.
 //
 // The rules that people argue about are tables, one a file: subjects.go says which elements name a person, dates.go where a clinical
-// time stands, sections.go what belongs where, references.go what is a reference and what becomes of it.
+// time stands, sections.go what belongs where, references.go what is a reference and what becomes of it, grouping.go what is likely to be the
+// same thing at two custodians. DESIGN.md says why things are as they are.
 //
 // Where the design leaves a choice, this was chosen. A reply must have exactly one Patient with the number asked for; Patients with other
 // numbers are strangers like any other (a reply of mixed people is returned in part, design section 6). meta.lastUpdated is never a
@@ -91,6 +92,8 @@ type Entry struct {
 	Others    record.Sections     // further ones
 	Time      record.ClinicalTime
 	JSON      []byte // the resource
+
+	marksFrom, marksTo int32 // its marks in those of its Prepared
 }
 
 // Counts is the conservation sum of one custodian (M-11): Received = Shown + all the others. It is for the ledger and for operators: what
@@ -126,6 +129,7 @@ type Prepared struct {
 	lateUnknown int // matches kept although _since was given and they do not say when they changed
 	undated     int // matches without a clinical time
 	foldedShown int // copies of entries that are shown
+	marks       []mark
 }
 
 // Answer is all of it, in the order of M-8.
@@ -133,5 +137,6 @@ type Answer struct {
 	Entries  []Entry
 	Statuses []record.Status // one per configured custodian, in the order given
 	Total    int             // matches
+	Groups   []Group         // what looks like the same thing at several custodians (M-9), in the order of their first members
 	Handle   string
 }

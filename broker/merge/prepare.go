@@ -132,6 +132,9 @@ func (p *preparing) finish() (Prepared, error) {
 			if !it.time.Dated() {
 				out.undated++
 			}
+			e.marksFrom = int32(len(out.marks))
+			out.marks = p.marks(out.marks, it)
+			e.marksTo = int32(len(out.marks))
 		}
 		if it.isSubject && it.keeper == int32(i) {
 			out.PatientID = it.newID

@@ -3,6 +3,7 @@ package merge
 import (
 	"bytes"
 	"crypto/sha256"
+	"hash"
 	"net/url"
 	"strings"
 
@@ -69,6 +70,7 @@ type preparing struct {
 	withinType string
 	inside     map[string]fhirjson.Value // see contained
 	insideOf   *item
+	marking    hash.Hash          // see marks
 	cited      map[string][]int32 // business identifier -> items, made only where something is withheld
 }
 
