@@ -138,7 +138,11 @@ func describe(f merge.Filter) string {
 func (b *Broker) RefuseUnread(ctx context.Context, req Request) (audit.Receipt, error) {
 	a := b.start(ctx, req)
 	defer a.end()
-	r := a.invalid("")
+	reason := consent.ReasonUnread
+	if req.TokenProblem != "" {
+		reason = req.TokenProblem
+	}
+	r := a.refuse(Invalid, reason, "L-6")
 	a.outcome(string(r.Kind))
 	if r.Kind != Invalid {
 		return audit.Receipt{}, r

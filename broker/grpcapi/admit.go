@@ -111,7 +111,7 @@ func (g *gate) recorded(ctx context.Context, method string, err error) error {
 		return err
 	}
 	_, failure := g.cfg.Broker.RefuseUnread(ctx, broker.Request{ID: a.requestID, Face: "grpc", Operation: "unread " + method[strings.LastIndexByte(method, '/')+1:],
-		Requester: a.caller.Requester, Role: g.cfg.Policy.Role(a.caller.Requester), Arrived: a.arrived})
+		Requester: a.caller.Requester, Role: g.cfg.Policy.Role(a.caller.Requester), Arrived: a.arrived, TokenProblem: a.tokenProblem()})
 	if failure != nil {
 		return refusal(failure)
 	}
