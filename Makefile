@@ -39,7 +39,8 @@ fuzz: ## each fuzz target for FUZZTIME (20s)
 	@$(GO) list ./... | while read -r p; do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	  echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$p || exit 1; done; done
 
-bench: ## benchmarks of the packages; the comparison with others comes with the issue on the merge
+bench: ## the broker against a floor, an easy version and lura (test/bench, 4 minutes), then benchmarks of the packages
+	$(GO) run ./test/bench
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 torture: ## kills, faults and outages against the built daemon, longer than in `make test`

@@ -1,0 +1,250 @@
+// Command bench compares the broker, as it is shipped, with what else could stand in its place (README.md says how, and how to read it).
+//
+//	go run ./test/bench                  everything, under 4 minutes
+//	go run ./test/bench -short           everything at a coarser grain, under a minute
+//	go run ./test/bench -candidates floor,broker -sizes typical -parts work -rounds 40     one thing for longer, to look at it
+//
+// Callers, custodians, the demographics service and the issuer's keys are this process; each candidate is a process beside it. All ratios come from
+// one run in which the candidates take turns. Only loopback is used. Progress goes to standard error, the tables to standard output.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	short := flag.Bool("short", false, "a coarser grain: under a minute")
+	names := flag.String("candidates", strings.Join([]string{floor, floor2, ours, easy, lura}, ","), "which, in order; ratios are to the first")
+	sizeNames := flag.String("sizes", "small,typical,large", "which")
+	parts := flag.String("parts", "work,idle,load,lognormal,hung,crowd", "which")
+	rounds := flag.Int("rounds", 0, "how many; 0: as planned")
+	procs := flag.Int("procs", 1, "GOMAXPROCS of a candidate; 0: all cores. Large requests at once always have all cores")
+	out := flag.String("json", "", "file for the figures")
+	flag.Parse()
+	r := runner{plan: wholePlan, parts: strings.Split(*parts, ","), begun: time.Now()}
+	if *short {
+		r.plan = shortPlan
+	}
+	if *rounds > 0 {
+		r.plan.Rounds = *rounds
+	}
+	r.report = report{Machine: fmt.Sprintf("%s/%s, %d cores, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version()), Procs: *procs, Candidates: strings.Split(*names, ",")}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := r.run(ctx, strings.Split(*sizeNames, ","))
+	if err == nil && *out != "" {
+		var text []byte
+		if text, err = json.MarshalIndent(r.report, "", "  "); err == nil {
+			err = os.WriteFile(*out, append(text, '\n'), 0o644) //nolint:gosec // figures
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	r.report.write(os.Stdout)
+}
+
+// runner is one run.
+type runner struct {
+	plan   plan
+	parts  []string
+	begun  time.Time
+	report report
+	bench  *bench
+}
+
+func (r *runner) has(part string) bool { return slices.Contains(r.parts, part) }
+
+func (r *runner) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%5.1f s  %s\n", time.Since(r.begun).Seconds(), fmt.Sprintf(format, args...))
+}
+
+func (r *runner) run(ctx context.Context, sizeNames []string) (err error) {
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // keys, ledgers and logs of this run
+	jwks, tokens, err := newTokens()
+	if err != nil {
+		return err
+	}
+	around, err := startSurroundings(jwks)
+	if err != nil {
+		return err
+	}
+	defer around.stop()
+	transport := &http.Transport{DisableCompression: true, MaxIdleConns: 4096, MaxIdleConnsPerHost: 1024, IdleConnTimeout: time.Minute, ReadBufferSize: 64 << 10}
+	defer transport.CloseIdleConnections()
+	r.bench = &bench{dir: dir, around: around, tokens: tokens, procs: r.report.Procs, client: &http.Client{Transport: transport}}
+	if err := r.buildAll(ctx); err != nil {
+		return err
+	}
+	around.hold(sizes[0])
+	var list []*candidate
+	defer func() {
+		for _, c := range list {
+			c.stop()
+		}
+	}()
+	for _, name := range r.report.Candidates {
+		c, err := r.bench.start(name, r.report.Procs)
+		if err != nil {
+			return err
+		}
+		list = append(list, c)
+		r.say("%s runs as process %d", name, c.cmd.Process.Pid)
+	}
+	for _, z := range sizes {
+		if !slices.Contains(sizeNames, z.Name) {
+			continue
+		}
+		if err := r.size(ctx, z, list); err != nil {
+			return err
+		}
+	}
+	if r.has("hung") && slices.Contains(sizeNames, "typical") && ctx.Err() == nil {
+		r.say("one custodian hangs") // last: breakers stay open for a while
+		around.hold(sizes[1])
+		r.report.Hung = r.plan.hung(slices.DeleteFunc(slices.Clone(list), func(c *candidate) bool { return c.name == easy || c.name == floor2 }), around)
+	}
+	for _, c := range list {
+		c.stop()
+	}
+	list = nil
+	if r.has("crowd") && slices.Contains(sizeNames, "large") {
+		if err := r.crowds(ctx); err != nil {
+			return err
+		}
+	}
+	r.report.judge()
+	r.report.Seconds = time.Since(r.begun).Seconds()
+	return ctx.Err()
+}
+
+// buildAll builds what is asked for. Lura is a module of its own, which may have to be downloaded; without it the rest is still worth having.
+func (r *runner) buildAll(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/mycarerecord/mycarerecord").Output()
+	if err != nil {
+		return fmt.Errorf("go list: run it inside the module: %w", err)
+	}
+	top := strings.TrimSpace(string(out))
+	r.say("building")
+	if err := r.bench.build(ctx, top, "./cmd/broker", "broker"); err != nil {
+		return err
+	}
+	if err := r.bench.build(ctx, top, "./test/bench/baseline", "baseline"); err != nil {
+		return err
+	}
+	if slices.Contains(r.report.Candidates, lura) {
+		building, cancel := context.WithTimeout(ctx, 3*time.Minute)
+		defer cancel()
+		if err := r.bench.build(building, filepath.Join(top, "test", "bench", "rivals"), ".", "lura"); err != nil {
+			r.report.Left = append(r.report.Left, fmt.Sprintf("lura: test/bench/rivals does not build here: %v", err))
+			r.report.Candidates = slices.DeleteFunc(r.report.Candidates, func(n string) bool { return n == lura })
+		}
+	}
+	return nil
+}
+
+// quick leaves out the candidates that take hundreds of milliseconds over a large request: their latency under load says nothing that their work
+// does not.
+func quick(list []*candidate, z size) (out []*candidate) {
+	for _, c := range list {
+		if z.Name != "large" || c.name != easy && c.name != lura {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (r *runner) size(ctx context.Context, z size, list []*candidate) error {
+	around := r.bench.around
+	s := sizeReport{size: z, Bytes: around.hold(z), Load: map[string]latency{}}
+	around.take(nil)
+	r.say("%s: %d kB", z.Name, s.Bytes/1000)
+	for _, c := range list {
+		if err := c.check(z); err != nil {
+			return err
+		}
+		c.closed(2, 200*time.Millisecond, 2) // connections, heaps
+	}
+	var err error
+	if s.Work, err = r.plan.work(list, r.say); err != nil {
+		return err
+	}
+	if r.has("idle") && ctx.Err() == nil {
+		r.say("latency, idle")
+		around.take(fixed(fixedTime))
+		s.Idle = r.plan.idle(quick(list, z))
+	}
+	for _, c := range quick(list, z) {
+		if r.has("load") && ctx.Err() == nil {
+			r.say("latency at 70 %%: %s", c.name)
+			around.take(fixed(fixedTime))
+			s.Load[c.name] = r.plan.load(c, s.Work[c.name].Throughput)
+		}
+	}
+	r.report.Sizes = append(r.report.Sizes, s)
+	if z.Name != "typical" {
+		return ctx.Err()
+	}
+	if r.has("lognormal") && ctx.Err() == nil {
+		r.report.Lognormal = map[string]latency{}
+		around.take(lognormal(lognormalTime))
+		for _, c := range list {
+			r.say("lognormal custodians: %s", c.name)
+			// One fifth of what it manages, and at most 100 a second: what custodians do shows, and not the crowd.
+			rate := min(100, 0.2*s.Work[c.name].Throughput)
+			l := summary(c.open(rate, r.plan.Load))
+			l.PerSecond = rate
+			r.report.Lognormal[c.name] = l
+		}
+	}
+	around.take(nil)
+	return ctx.Err()
+}
+
+// crowds measures many large requests at once, each candidate in a fresh process with all cores.
+func (r *runner) crowds(ctx context.Context) error {
+	z := sizes[len(sizes)-1]
+	r.bench.around.hold(z)
+	r.bench.around.take(nil)
+	r.report.Crowd = map[string]crowd{}
+	for _, name := range r.report.Candidates {
+		if name == floor2 || ctx.Err() != nil {
+			continue
+		}
+		n := r.plan.AtOnce
+		if name == easy || name == lura {
+			n = r.plan.SlowOnce
+		}
+		r.say("%d large requests at once: %s", n, name)
+		c, err := r.bench.start(name, 0)
+		if err != nil {
+			return err
+		}
+		if err = c.check(z); err == nil {
+			r.report.Crowd[name], err = c.crowd(n)
+		}
+		c.stop()
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
