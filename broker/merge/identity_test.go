@@ -1,7 +1,9 @@
 package merge
 
 import (
+	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -237,5 +239,61 @@ func TestMalformed(t *testing.T) {
 		if p, err := Prepare(request(t), everything, replyOf(t, text)); !errors.Is(err, ErrMalformed) || p.Entries != nil {
 			t.Errorf("%s: %v", text, err)
 		}
+	}
+}
+
+// For every type and every path of the table: a resource that names another person there is not shown, and one that names this one is.
+func TestEveryPathThatNamesAPersonIsLookedAt(t *testing.T) {
+	put := func(to map[string]any, path, reference string) {
+		name, rest, more := strings.Cut(path, ".")
+		for star := strings.HasSuffix(name, "*"); star; star = false {
+			name = strings.TrimSuffix(name, "*")
+			inner := map[string]any{}
+			to[name] = []any{map[string]any{"x": []any{inner}}}
+			to = inner
+		}
+		for more {
+			inner := map[string]any{}
+			if old, is := to[name].([]any); is { // beside what is there
+				to[name] = append(old, inner)
+			} else {
+				to[name] = []any{inner}
+			}
+			to = inner
+			name, rest, more = strings.Cut(rest, ".")
+		}
+		ref := map[string]any{"reference": reference}
+		if old, is := to[name].([]any); is {
+			to[name] = append(old, ref)
+			return
+		}
+		to[name] = []any{ref}
+	}
+	tried := 0
+	for typ, row := range subjects {
+		if row.class != person && row.class != either && row.class != provenance || typ == "Patient" {
+			continue
+		}
+		for _, path := range slices.Concat(row.about, row.among, row.also) {
+			for _, whom := range []string{"Patient/p", "Patient/q"} {
+				tried++
+				r := map[string]any{"resourceType": typ, "id": "1"}
+				for _, first := range slices.Concat(row.about, row.among, map[bool][]string{true: {"target"}}[row.class == provenance]) {
+					put(r, first, "Patient/p")
+				}
+				put(r, path, whom)
+				text, err := json.Marshal(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := prepare(t, request(t), everything, replyOf(t, string(text)))
+				if shown := has(p, typ, "gp-1"); shown != (whom == "Patient/p") || p.Alarm == shown {
+					t.Errorf("%s.%s names %s: shown %v, %+v", typ, path, whom, shown, p.Counts)
+				}
+			}
+		}
+	}
+	if tried < 300 {
+		t.Errorf("%d tried", tried)
 	}
 }

@@ -118,8 +118,8 @@ func makeReply(t *rapid.T, key string, n int) (Reply, []made) {
 		}
 		for range rapid.IntRange(0, 2).Draw(t, "hostile") { // the ids that entries have in our answers
 			to := pick("to type", "Observation", "Condition", "Encounter", "Patient", "Practitioner") + "/" + pick("to key", "gp", "acute") + "-" + pick("to id", "1", "2", "3", "a", "b-c")
-			if m.typ == "List" {
-				to = strings.Replace(to, "Patient/", "Flag/", 1) // a List of a Patient that is not theirs is no List of theirs
+			if m.typ == "List" || m.typ == "Composition" {
+				to = strings.Replace(to, "Patient/", "Flag/", 1) // a List with a Patient that is not theirs is no List of theirs
 			}
 			form := pick("form", "", "/", "//", "https://broker.example/fhir/", "http://broker.example/fhir/", "HTTPS://BROKER.example/fhir/", base+"/")
 			if strings.Contains(strings.ToLower(form), "//broker") {

@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"iter"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -29,6 +30,9 @@ type naming struct {
 	also  []string // may name people: none of them may be another person
 }
 
+// A path is dotted and goes into every element of every array. A star after its first name says that the member may repeat at any depth: a
+// section in a section.
+
 func about(path string, also ...string) naming {
 	return naming{class: person, about: []string{path}, also: also}
 }
@@ -37,34 +41,34 @@ func among(paths ...string) naming { return naming{class: person, among: paths} 
 
 // subjects says for every type of FHIR R4 (4.0.1) which elements name a person: the patient compartment
 // (hl7.org/fhir/R4/compartmentdefinition-patient.html), the other types with a subject, and every further element whose
-// reference may be to a Patient. The compartment is wide (an Observation is in that of its performer), so membership alone
+// reference may be to a Patient or to any resource. The compartment is wide (an Observation is in that of its performer), so membership alone
 // is not enough: the subject decides.
 var subjects = map[string]naming{
 	"Patient": {class: person, also: []string{"link.other"}}, // itself: see identity.go. A link to another Patient of the reply is masked there
 
 	"AdverseEvent":               about("subject", "recorder"),
 	"AllergyIntolerance":         about("patient", "recorder", "asserter"),
-	"Appointment":                among("participant.actor"),
+	"Appointment":                {class: person, among: []string{"participant.actor"}, also: []string{"supportingInformation"}},
 	"AppointmentResponse":        among("actor"),
-	"AuditEvent":                 among("agent.who", "entity.what"),
+	"AuditEvent":                 {class: person, among: []string{"agent.who", "entity.what"}, also: []string{"source.observer"}},
 	"Basic":                      about("subject", "author"),
 	"BiologicallyDerivedProduct": about("collection.source"),
 	"BodyStructure":              about("patient"),
-	"CarePlan":                   about("subject", "author", "contributor", "activity.detail.performer"),
+	"CarePlan":                   about("subject", "author", "contributor", "activity.detail.performer", "supportingInfo", "activity.outcomeReference"),
 	"CareTeam":                   about("subject", "participant.member"),
-	"ClinicalImpression":         about("subject"),
-	"Communication":              about("subject", "sender", "recipient", "about"),
-	"CommunicationRequest":       about("subject", "sender", "recipient", "requester", "about"),
-	"Composition":                about("subject", "author", "attester.party", "section.author", "section.focus"),
-	"Condition":                  about("subject", "recorder", "asserter"),
-	"Consent":                    about("patient", "performer", "verification.verifiedWith", "provision.actor.reference", "provision.provision.actor.reference"),
-	"DetectedIssue":              about("patient"),
+	"ClinicalImpression":         about("subject", "supportingInfo"),
+	"Communication":              about("subject", "sender", "recipient", "about", "basedOn", "partOf", "payload.contentReference"),
+	"CommunicationRequest":       about("subject", "sender", "recipient", "requester", "about", "basedOn", "payload.contentReference"),
+	"Composition":                about("subject", "author", "attester.party", "event.detail", "section*.author", "section*.focus", "section*.entry"),
+	"Condition":                  about("subject", "recorder", "asserter", "evidence.detail"),
+	"Consent":                    about("patient", "performer", "verification.verifiedWith", "provision*.actor.reference", "provision*.data.reference"),
+	"DetectedIssue":              about("patient", "implicated", "evidence.detail"),
 	"Device":                     {class: either, about: []string{"patient"}},
-	"DeviceRequest":              about("subject", "performer"),
+	"DeviceRequest":              about("subject", "performer", "basedOn", "priorRequest", "supportingInfo"),
 	"DeviceUseStatement":         about("subject", "source"),
 	"DiagnosticReport":           about("subject"),
-	"DocumentManifest":           about("subject", "author", "recipient"),
-	"DocumentReference":          about("subject", "author", "context.sourcePatientInfo"),
+	"DocumentManifest":           about("subject", "author", "recipient", "content", "related.ref"),
+	"DocumentReference":          about("subject", "author", "context.sourcePatientInfo", "context.related"),
 	"Encounter":                  about("subject"),
 	"EpisodeOfCare":              about("patient"),
 	"FamilyMemberHistory":        about("patient"),
@@ -75,32 +79,32 @@ var subjects = map[string]naming{
 	"ImagingStudy":               about("subject", "series.performer.actor"),
 	"Immunization":               about("patient"),
 	"ImmunizationEvaluation":     about("patient"),
-	"ImmunizationRecommendation": about("patient"),
+	"ImmunizationRecommendation": about("patient", "recommendation.supportingPatientInformation"),
 	"List":                       about("subject", "source", "entry.item"),
-	"MeasureReport":              about("subject"),
-	"Media":                      about("subject", "operator"),
-	"MedicationAdministration":   about("subject", "performer.actor"),
-	"MedicationDispense":         about("subject", "performer.actor", "receiver"),
-	"MedicationRequest":          about("subject", "reportedReference", "requester", "performer"),
-	"MedicationStatement":        about("subject", "informationSource"),
+	"MeasureReport":              about("subject", "evaluatedResource"),
+	"Media":                      about("subject", "operator", "partOf"),
+	"MedicationAdministration":   about("subject", "performer.actor", "supportingInformation"),
+	"MedicationDispense":         about("subject", "performer.actor", "receiver", "supportingInformation"),
+	"MedicationRequest":          about("subject", "reportedReference", "requester", "performer", "supportingInformation"),
+	"MedicationStatement":        about("subject", "informationSource", "derivedFrom"),
 	"MolecularSequence":          about("patient"),
 	"NutritionOrder":             about("patient"),
 	"Observation":                about("subject", "focus", "performer"),
 	"Person":                     among("link.target"),
 	"Procedure":                  about("subject", "recorder", "asserter", "performer.actor"),
-	"QuestionnaireResponse":      about("subject", "author", "source"),
+	"QuestionnaireResponse":      about("subject", "author", "source", "item*.answer.valueReference"),
 	"RelatedPerson":              about("patient"),
-	"RequestGroup":               about("subject", "action.participant"),
+	"RequestGroup":               about("subject", "basedOn", "replaces", "action*.participant", "action*.resource"),
 	"ResearchSubject":            about("individual"),
-	"RiskAssessment":             about("subject"),
-	"ServiceRequest":             about("subject", "requester", "performer"),
+	"RiskAssessment":             about("subject", "basedOn", "parent", "basis"),
+	"ServiceRequest":             about("subject", "requester", "performer", "supportingInfo"),
 	"Specimen":                   about("subject"),
 	"SupplyDelivery":             about("patient"),
 	"SupplyRequest":              {class: person, among: []string{"deliverTo"}, also: []string{"requester"}},
-	"Task":                       about("for", "requester", "owner", "restriction.recipient"),
+	"Task":                       about("for", "requester", "owner", "restriction.recipient", "basedOn", "focus", "reasonReference"),
 	"VisionPrescription":         about("patient"),
 
-	"Provenance": {class: provenance, also: []string{"agent.who", "agent.onBehalfOf"}},
+	"Provenance": {class: provenance, also: []string{"agent.who", "agent.onBehalfOf", "target", "entity.what", "entity.agent.who", "entity.agent.onBehalfOf"}},
 
 	"Binary":                  {class: supporting, also: []string{"securityContext"}},
 	"DeviceDefinition":        {class: supporting},
@@ -232,7 +236,7 @@ func (p *preparing) contained(it *item, id string) fhirjson.Value {
 func (p *preparing) attribute(it *item, v fhirjson.Value, row naming, contained bool) whom {
 	found := false
 	for _, path := range row.about {
-		for r := range v.Each(path) {
+		for r := range along(v, path) {
 			switch p.names(r, it) {
 			case ours:
 				found = true
@@ -244,7 +248,7 @@ func (p *preparing) attribute(it *item, v fhirjson.Value, row naming, contained 
 		}
 	}
 	for _, path := range row.among {
-		for r := range v.Each(path) {
+		for r := range along(v, path) {
 			switch p.names(r, it) {
 			case ours:
 				found = true
@@ -254,7 +258,7 @@ func (p *preparing) attribute(it *item, v fhirjson.Value, row naming, contained 
 		}
 	}
 	for _, path := range row.also {
-		for r := range v.Each(path) {
+		for r := range along(v, path) {
 			if it.typ == "Patient" && path == "link.other" {
 				continue // duplicates of a registration link to each other: the link is masked or dangles, the Patient stays
 			}
@@ -268,6 +272,31 @@ func (p *preparing) attribute(it *item, v fhirjson.Value, row naming, contained 
 		return ours
 	}
 	return unclear
+}
+
+// along yields what a path of the table leads to.
+func along(v fhirjson.Value, path string) iter.Seq[fhirjson.Value] {
+	star := strings.IndexByte(path, '*')
+	if star < 0 {
+		return v.Each(path)
+	}
+	name, rest := path[:star], path[star+2:]
+	return func(yield func(fhirjson.Value) bool) {
+		more := true
+		v.Visit(func(around []fhirjson.Value, x fhirjson.Value) bool {
+			if len(around) == 1 && x.KeyIs("contained") {
+				return false // each of them is looked at by its own row
+			}
+			if more && x.KeyIs(name) {
+				for m := range x.Each(rest) {
+					if more = more && yield(m); !more {
+						break
+					}
+				}
+			}
+			return more
+		})
+	}
 }
 
 // contents decides whether what is contained in a resource may be in this person's record: a contained Patient must carry their

@@ -1,7 +1,9 @@
 package merge
 
 import (
+	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,7 +68,7 @@ var models = []any{fhir.AdverseEvent{}, fhir.AllergyIntolerance{}, fhir.Appointm
 
 // element follows a dotted path through a struct by JSON names; nil if there is no such element.
 func element(t reflect.Type, path string) reflect.Type {
-	for _, name := range strings.Split(path, ".") {
+	for _, name := range strings.Split(strings.ReplaceAll(path, "*", ""), ".") {
 		for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 			t = t.Elem()
 		}
@@ -177,6 +179,63 @@ func TestEverySubjectElementIsInTheTable(t *testing.T) {
 		for _, name := range []string{"subject", "patient", "individual", "for"} {
 			if element(typ, name) == reflect.TypeFor[fhir.Reference]() && !strings.Contains(" "+strings.Join(row.about, " ")+" ", " "+name+" ") {
 				t.Errorf("%s.%s is not looked at", typ.Name(), name)
+			}
+		}
+	}
+}
+
+// The tables against the published definitions: every element that may name a Patient is looked at, every time at the top of a type is used or
+// left out for a reason, and no path is of our making.
+func TestTablesAgainstTheDefinitionsOfR4(t *testing.T) {
+	text, err := os.ReadFile("testdata/r4-paths.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defined := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] != "#" {
+			defined[f[0]+" "+f[1]] = f[2]
+		}
+	}
+	// Times that are not when something happened to the person.
+	noEvent := words("Device.manufactureDate Device.expirationDate Immunization.expirationDate Patient.birthDate Patient.deceasedDateTime Person.birthDate " +
+		"RelatedPerson.birthDate FamilyMemberHistory.bornPeriod FamilyMemberHistory.bornDate FamilyMemberHistory.deceasedDate Observation.valueDateTime Observation.valuePeriod")
+	references, times := 0, 0
+	for at, kind := range defined {
+		typ, path, _ := strings.Cut(at, " ")
+		row := subjects[typ]
+		switch kind {
+		case "Patient", "Resource":
+			references++
+			if !slices.Contains(slices.Concat(row.about, row.among, row.also), path) {
+				t.Errorf("%s.%s may name a Patient and is not looked at", typ, path)
+			}
+		default:
+			if strings.Contains(path, ".") || row.class != person && row.class != either {
+				continue
+			}
+			times++
+			if !slices.Contains(slices.Concat(dates[typ].paths, dates[typ].until), path) && !noEvent[typ+"."+path] {
+				t.Errorf("%s.%s is a time and is not used", typ, path)
+			}
+		}
+	}
+	if references < 160 || times < 110 {
+		t.Errorf("%d references, %d times: the list of definitions is cut", references, times)
+	}
+	for typ, row := range subjects {
+		for _, path := range slices.Concat(row.about, row.among, row.also) {
+			if kind := defined[typ+" "+path]; kind != "Patient" && kind != "Resource" {
+				t.Errorf("%s.%s names no Patient by definition", typ, path)
+			}
+		}
+	}
+	inDatatypes := words("DocumentReference.content.attachment.creation MedicationRequest.dosageInstruction.timing")
+	for typ, row := range dates {
+		for _, path := range slices.Concat(row.paths, row.until) {
+			path = strings.TrimPrefix(path, "*")
+			if defined[typ+" "+path] == "" && defined[typ+" "+strings.Replace(path, ".", "*.", 1)] == "" && !inDatatypes[typ+"."+path] {
+				t.Errorf("%s.%s is no time by definition", typ, path)
 			}
 		}
 	}
