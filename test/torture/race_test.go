@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -169,7 +170,7 @@ func (l *ledger) met(answers []*answer, all []*objection) (m meeting) {
 			for _, o := range of[a.about] {
 				f := l.entries[position]
 				switch {
-				case o.position < begin || o.withdrawPosition < begin:
+				case o.position < begin || o.position > slices.Max(l.under[begin]): // it was not on its way then
 				case position < o.position:
 					m.before++
 				case !o.precedes(&receipt{position: position}):
