@@ -126,6 +126,10 @@ func (l *Ledger) selfTest(ctx context.Context) error {
 		if behind := head.Newest.Sub(l.clock()); behind > l.tolerance {
 			return fmt.Errorf("%w: the clock is %s behind the newest entry: set it right", ErrUnavailable, behind.Round(time.Second))
 		}
+		// The keys first: with others everything would look damaged.
+		if err := l.testKeys(r); err != nil {
+			return err
+		}
 		newest, err := r.Entries(head.Size-min(head.Size, selfTestEntries), selfTestEntries)
 		if err != nil {
 			return err
@@ -143,9 +147,6 @@ func (l *Ledger) selfTest(ctx context.Context) error {
 		}
 		if n := len(newest); uint64(n) != min(head.Size, selfTestEntries) || !newest[n-1].Time.Equal(head.Newest) {
 			return fmt.Errorf("%w: the head row does not agree with the newest entry: restore the ledger, do not go on", ErrDamaged)
-		}
-		if err := l.testKeys(r); err != nil {
-			return err
 		}
 		return verifyObjections(r, l.keys)
 	})

@@ -170,7 +170,7 @@ func TestLedgerThatMustNotBeOpened(t *testing.T) {
 		spoil func(file string) error
 		say   string
 	}{
-		{"another key", payload, func(file string) error { return replace(file, bytes.Repeat([]byte{1, 2}, 16)) }, "its payload does not open with the keys of its epoch"},
+		{"another key", payload, func(file string) error { return replace(file, bytes.Repeat([]byte{1, 2}, 16)) }, "are these the keys of this ledger?"},
 		{"another lookup key", lookup, func(file string) error { return replace(file, bytes.Repeat([]byte{1, 2}, 16)) }, "the keys of epoch 1 are not those that the ledger was written with"},
 		{"a key too short", payload, func(file string) error { return replace(file, []byte("short")) }, "must hold exactly 32 bytes"},
 		{"a key gone", lookup, os.Remove, "payload-0001.key has no lookup-0001.key beside it"},
