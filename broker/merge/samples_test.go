@@ -153,41 +153,13 @@ func TestSamplesAreShownAsTheyCame(t *testing.T) {
 	replies, received, dropped := 0, 0, 0
 	for _, s := range samples(t, r4Folders...) {
 		for _, whom := range aboutWhom(s) {
-			reply := Reply{Custodian: custodian("gp", kinds[replies%len(kinds)]), Base: "https://gp.example/fhir"}
+			kind := kinds[replies%len(kinds)]
 			replies++
 			if thinned && replies%8 != 0 {
 				continue
 			}
-			byURL := map[string]bool{}
-			var sources []fhirjson.Value
-			found := false
-			for _, e := range s.entries {
-				r := e.Resource
-				if byURL[e.FullURL] {
-					e.FullURL = "" // a transaction may say the same address twice
-				}
-				byURL[e.FullURL] = e.FullURL != ""
-				if r.Get("resourceType").Is("Patient") && (e.FullURL == whom || whom == "Patient/"+r.Get("id").Text()) {
-					r = parsed(t, string(withNumber(r)))
-					found = true
-				}
-				reply.Entries = append(reply.Entries, fhirjson.Entry{FullURL: e.FullURL, Resource: r})
-				sources = append(sources, r)
-			}
-			if !found {
-				head, _ := splitAddress(whom)
-				url := ""
-				id := head[strings.LastIndexByte(head, '/')+1:]
-				if isHTTP(whom) || strings.HasPrefix(whom, "urn:") {
-					url, id = head, "patient"
-				}
-				if isHTTP(whom) {
-					id = head[strings.LastIndexByte(head, '/')+1:]
-				}
-				r := parsed(t, `{"resourceType":"Patient","id":"`+id+`","identifier":[`+nhs+`]}`)
-				reply.Entries = append(reply.Entries, fhirjson.Entry{FullURL: url, Resource: r})
-				sources = append(sources, r)
-			}
+			reply, sources := replyAbout(t, s, whom)
+			reply.Custodian.Kind = kind
 			p, err := Prepare(req, everything, reply)
 			if err != nil {
 				t.Errorf("%s: %v", s.name, err)
@@ -231,6 +203,42 @@ func TestSamplesAreShownAsTheyCame(t *testing.T) {
 	if replies < 250 || !thinned && (len(shownOf) < 50 || total < 5000) {
 		t.Errorf("the samples are thinner than they were: %d replies, %d types, %d shown", replies, len(shownOf), total)
 	}
+}
+
+// replyAbout is a sample as the reply of a custodian about one of its people, with the Patient that it lacks; sources are its resources as they
+// are in it.
+func replyAbout(t testing.TB, s sample, whom string) (reply Reply, sources []fhirjson.Value) {
+	t.Helper()
+	reply = Reply{Custodian: custodian("gp", record.KindGP), Base: "https://gp.example/fhir"}
+	byURL := map[string]bool{}
+	found := false
+	for _, e := range s.entries {
+		r := e.Resource
+		if byURL[e.FullURL] {
+			e.FullURL = "" // a transaction may say the same address twice
+		}
+		byURL[e.FullURL] = e.FullURL != ""
+		if r.Get("resourceType").Is("Patient") && (e.FullURL == whom || whom == "Patient/"+r.Get("id").Text()) {
+			r = parsed(t, string(withNumber(r)))
+			found = true
+		}
+		reply.Entries = append(reply.Entries, fhirjson.Entry{FullURL: e.FullURL, Resource: r})
+		sources = append(sources, r)
+	}
+	if !found {
+		head, _ := splitAddress(whom)
+		url, id := "", head[strings.LastIndexByte(head, '/')+1:]
+		switch {
+		case isHTTP(whom):
+			url = head
+		case strings.HasPrefix(whom, "urn:"):
+			url, id = head, "patient"
+		}
+		r := parsed(t, `{"resourceType":"Patient","id":"`+id+`","identifier":[`+nhs+`]}`)
+		reply.Entries = append(reply.Entries, fhirjson.Entry{FullURL: url, Resource: r})
+		sources = append(sources, r)
+	}
+	return reply, sources
 }
 
 func TestEveryTypeOfTheSamplesIsInTheTables(t *testing.T) {
