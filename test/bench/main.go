@@ -117,7 +117,7 @@ func (r *runner) run(ctx context.Context, sizeNames []string) (err error) {
 			return err
 		}
 	}
-	if r.has("hung") && slices.Contains(sizeNames, "typical") && ctx.Err() == nil {
+	if slices.Contains(sizeNames, "typical") && r.time(ctx, "hung", "one custodian hangs") {
 		r.say("one custodian hangs") // last: breakers stay open for a while
 		around.hold(sizes[1])
 		r.report.Hung = r.plan.hung(slices.DeleteFunc(slices.Clone(list), func(c *candidate) bool { return c.name == easy || c.name == floor2 }), around)
@@ -126,7 +126,7 @@ func (r *runner) run(ctx context.Context, sizeNames []string) (err error) {
 		c.stop()
 	}
 	list = nil
-	if r.has("crowd") && slices.Contains(sizeNames, "large") {
+	if slices.Contains(sizeNames, "large") {
 		if err := r.crowds(ctx); err != nil {
 			return err
 		}
@@ -161,15 +161,26 @@ func (r *runner) buildAll(ctx context.Context) error {
 	return nil
 }
 
-// quick leaves out the candidates that take hundreds of milliseconds over a large request: their latency under load says nothing that their work
-// does not.
-func quick(list []*candidate, z size) (out []*candidate) {
+// timely leaves out, but for the typical size, the candidates that decode everything: their latency says nothing there that their work does not.
+func timely(list []*candidate, z size) (out []*candidate) {
 	for _, c := range list {
-		if z.Name != "large" || c.name != easy && c.name != lura {
+		if z.Name == "typical" || c.name != easy && c.name != lura {
 			out = append(out, c)
 		}
 	}
 	return out
+}
+
+// time reports whether a part is asked for and the run still has time for it; if not, the report says so.
+func (r *runner) time(ctx context.Context, part, what string) bool {
+	if !r.has(part) || ctx.Err() != nil {
+		return false
+	}
+	if time.Since(r.begun) > r.plan.Most {
+		r.report.Left = append(r.report.Left, what+": the run has taken its time")
+		return false
+	}
+	return true
 }
 
 func (r *runner) size(ctx context.Context, z size, list []*candidate) error {
@@ -187,32 +198,29 @@ func (r *runner) size(ctx context.Context, z size, list []*candidate) error {
 	if s.Work, err = r.plan.work(list, r.say); err != nil {
 		return err
 	}
-	if r.has("idle") && ctx.Err() == nil {
+	if r.time(ctx, "idle", z.Name+", idle") {
 		r.say("latency, idle")
 		around.take(fixed(fixedTime))
-		s.Idle = r.plan.idle(quick(list, z))
+		s.Idle = r.plan.idle(timely(list, z))
 	}
-	for _, c := range quick(list, z) {
-		if r.has("load") && ctx.Err() == nil {
+	for _, c := range timely(list, z) {
+		if r.time(ctx, "load", z.Name+" at 70 %, "+c.name) {
 			r.say("latency at 70 %%: %s", c.name)
 			around.take(fixed(fixedTime))
-			s.Load[c.name] = r.plan.load(c, s.Work[c.name].Throughput)
+			s.Load[c.name] = r.plan.load(c, s.Work[c.name].rate())
 		}
 	}
 	r.report.Sizes = append(r.report.Sizes, s)
 	if z.Name != "typical" {
 		return ctx.Err()
 	}
-	if r.has("lognormal") && ctx.Err() == nil {
-		r.report.Lognormal = map[string]latency{}
-		around.take(lognormal(lognormalTime))
-		for _, c := range list {
+	r.report.Lognormal = map[string]latency{}
+	for _, c := range list {
+		if r.time(ctx, "lognormal", "lognormal custodians, "+c.name) {
 			r.say("lognormal custodians: %s", c.name)
-			// One fifth of what it manages, and at most 100 a second: what custodians do shows, and not the crowd.
-			rate := min(100, 0.2*s.Work[c.name].Throughput)
-			l := summary(c.open(rate, r.plan.Load))
-			l.PerSecond = rate
-			r.report.Lognormal[c.name] = l
+			around.take(lognormal(lognormalTime))
+			// Well below what it manages, and at most 100 a second: what custodians do shows, and not the crowd.
+			r.report.Lognormal[c.name] = r.plan.load(c, min(100, s.Work[c.name].rate()/2))
 		}
 	}
 	around.take(nil)
@@ -226,7 +234,7 @@ func (r *runner) crowds(ctx context.Context) error {
 	r.bench.around.take(nil)
 	r.report.Crowd = map[string]crowd{}
 	for _, name := range r.report.Candidates {
-		if name == floor2 || ctx.Err() != nil {
+		if name == floor2 || !r.time(ctx, "crowd", "large requests at once, "+name) {
 			continue
 		}
 		n := r.plan.AtOnce

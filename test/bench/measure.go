@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"sync"
 	"time"
 )
@@ -15,11 +16,14 @@ type plan struct {
 	Hung     time.Duration // after the time that a custodian may take
 	AtOnce   int           // large requests
 	SlowOnce int           // the same for candidates that take hundreds of milliseconds over each
+	Most     time.Duration // the whole run: what has not begun by then is left out
 }
 
 var (
-	wholePlan = plan{Rounds: 5, Slice: 600 * time.Millisecond, Idle: 400 * time.Millisecond, Load: 4 * time.Second, Hung: 3 * time.Second, AtOnce: 200, SlowOnce: 10}
-	shortPlan = plan{Rounds: 2, Slice: 300 * time.Millisecond, Idle: 250 * time.Millisecond, Load: 1500 * time.Millisecond, Hung: time.Second, AtOnce: 200, SlowOnce: 4}
+	wholePlan = plan{Rounds: 5, Slice: 600 * time.Millisecond, Idle: 400 * time.Millisecond, Load: 3 * time.Second, Hung: 3 * time.Second, AtOnce: 200, SlowOnce: 5,
+		Most: 210 * time.Second}
+	shortPlan = plan{Rounds: 2, Slice: 300 * time.Millisecond, Idle: 250 * time.Millisecond, Load: time.Second, Hung: time.Second, AtOnce: 200, SlowOnce: 2,
+		Most: 45 * time.Second}
 )
 
 // custodianTime is how long a custodian may take, by the broker's default and in the baselines.
@@ -39,6 +43,7 @@ type work struct {
 	Throughput float64 `json:"requestsPerSecond"`         // seen, callers and custodians on the same machine
 	Objects    float64 `json:"allocationsPerRequest"`
 	Bytes      float64 `json:"allocatedBytesPerRequest"`
+	OurSide    float64 `json:"callersAndCustodiansCPUMillisecondsPerRequest"` // of this process
 	Requests   int     `json:"requests"`
 	Broken     int     `json:"notWhole"`
 }
@@ -49,7 +54,7 @@ const callers = 4
 // work measures what a request costs, round by round, each candidate after the other.
 func (p plan) work(list []*candidate, say func(string, ...any)) (map[string]work, error) {
 	cpu, ratio, throughput := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
-	objects, size := map[string][]float64{}, map[string][]float64{}
+	objects, size, ourSide := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
 	out := map[string]work{}
 	for round := range p.Rounds {
 		say("work, round %d of %d", round+1, p.Rounds)
@@ -67,10 +72,18 @@ func (p plan) work(list []*candidate, say func(string, ...any)) (map[string]work
 			if err != nil {
 				return nil, err
 			}
+			usBefore, err := cpuTime(os.Getpid())
+			if err != nil {
+				return nil, err
+			}
 			begun := time.Now()
 			answers := c.closed(callers, p.Slice, callers)
 			took := time.Since(begun)
 			after, err := cpuTime(c.cmd.Process.Pid)
+			if err != nil {
+				return nil, err
+			}
+			usAfter, err := cpuTime(os.Getpid())
 			if err != nil {
 				return nil, err
 			}
@@ -80,6 +93,7 @@ func (p plan) work(list []*candidate, say func(string, ...any)) (map[string]work
 			}
 			n := float64(len(answers))
 			cpu[c.name] = append(cpu[c.name], (after-before).Seconds()*1000/n)
+			ourSide[c.name] = append(ourSide[c.name], (usAfter-usBefore).Seconds()*1000/n)
 			throughput[c.name] = append(throughput[c.name], n/took.Seconds())
 			objects[c.name] = append(objects[c.name], (o3-o2-(o2-o1))/n)
 			size[c.name] = append(size[c.name], (b3-b2-(b2-b1))/n)
@@ -96,7 +110,7 @@ func (p plan) work(list []*candidate, say func(string, ...any)) (map[string]work
 	for _, c := range list {
 		w := out[c.name]
 		w.CPU, w.Ratio, w.Throughput = median(cpu[c.name]), median(ratio[c.name]), median(throughput[c.name])
-		w.Objects, w.Bytes = median(objects[c.name]), median(size[c.name])
+		w.Objects, w.Bytes, w.OurSide = median(objects[c.name]), median(size[c.name]), median(ourSide[c.name])
 		if w.CPU > 0 {
 			w.PerCore = 1000 / w.CPU
 		}
@@ -150,9 +164,12 @@ func (p plan) idle(list []*candidate) map[string]latency {
 	return out
 }
 
-// load measures an open load of 70 % of what the candidate managed.
-func (p plan) load(c *candidate, most float64) latency {
-	rate := 0.7 * most
+// rate is 70 % of what the candidate managed, but no more than keeps callers and custodians at half a core: beyond that their own waiting would be
+// measured.
+func (w work) rate() float64 { return min(0.7*w.Throughput, 500/w.OurSide) }
+
+// load measures an open load.
+func (p plan) load(c *candidate, rate float64) latency {
 	l := summary(c.open(rate, p.Load))
 	l.PerSecond = rate
 	return l
