@@ -627,7 +627,7 @@ func (d *drill) check(t *testing.T, v view, f fault, key string) {
 				say("it is said that there was something of other people: %v", others)
 			}
 		case state != want:
-			say("%s is %s, want %s", k, state, want)
+			say("%s is %s (reason %q), want %s", k, state, v.said[k].reason, want)
 		}
 	}
 	if v.face != "rest" && len(v.said) != len(d.shown) {
