@@ -82,7 +82,7 @@ func Parse(src []byte, lim Limits) (*Doc, error) {
 	if len(src) > math.MaxInt32-1 {
 		return nil, &Error{"text too long", 0}
 	}
-	s := scanner{src: src, lim: lim.orDefault(), tape: make([]token, 0, len(src)/24+8)}
+	s := scanner{src: src, lim: lim.orDefault(), tape: make([]token, 0, guess(src))}
 	s.space()
 	if err := s.value(0, 0, 0); err != nil {
 		return nil, err
@@ -92,6 +92,25 @@ func Parse(src []byte, lim Limits) (*Doc, error) {
 		return nil, s.fail("trailing data")
 	}
 	return &Doc{src, s.tape}, nil
+}
+
+// guess says how many values a text may have, by what begins or parts them in a few places of it. It is for the tape's first size only, so
+// it is never far beyond what ordinary text has: the cap on values is the scanner's.
+func guess(src []byte) int {
+	const places, size = 4, 4 << 10
+	if len(src) <= places*size {
+		return count(src) + 1
+	}
+	n := 0
+	for i := range places {
+		at := (len(src) - size) / (places - 1) * i
+		n += count(src[at : at+size])
+	}
+	return min(n*(len(src)/(places*size)+1)/8*9, len(src)/12) + 8
+}
+
+func count(b []byte) int {
+	return min(bytes.Count(b, []byte{','})+bytes.Count(b, []byte{'{'})+bytes.Count(b, []byte{'['}), len(b)/4)
 }
 
 // Root returns the outermost value.

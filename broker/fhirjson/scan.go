@@ -2,6 +2,8 @@ package fhirjson
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"strings"
 	"unicode"
 	"unicode/utf16"
@@ -19,15 +21,28 @@ type scanner struct {
 
 func (s *scanner) fail(reason string) *Error { return &Error{reason, s.pos} }
 
+// space goes past white space. Custodians indent, so runs of spaces are taken eight at a time.
 func (s *scanner) space() {
-	for s.pos < len(s.src) {
-		switch s.src[s.pos] {
-		case ' ', '\t', '\n', '\r':
-			s.pos++
+	src, i := s.src, s.pos
+	for i < len(src) {
+		switch src[i] {
+		case ' ':
+			i++
+			for i+8 <= len(src) {
+				if other := binary.LittleEndian.Uint64(src[i:]) ^ ' '*ones; other != 0 {
+					i += bits.TrailingZeros64(other) >> 3
+					break
+				}
+				i += 8
+			}
+		case '\n', '\t', '\r':
+			i++
 		default:
+			s.pos = i
 			return
 		}
 	}
+	s.pos = i
 }
 
 // value reads one value at s.pos; depth counts the containers around it.
@@ -43,26 +58,26 @@ func (s *scanner) value(depth int, keyStart, keyEnd int32) *Error {
 	var kind Kind
 	var escaped bool
 	var err *Error
-	switch c := s.src[s.pos]; {
-	case c == '{':
+	switch s.src[s.pos] {
+	case '"':
+		kind = String
+		escaped, _, err = s.str()
+	case '{':
 		kind = Object
 		err = s.object(i, depth+1)
-	case c == '[':
+	case '[':
 		kind = Array
 		err = s.array(depth + 1)
-	case c == '"':
-		kind = String
-		escaped, err = s.str()
-	case c == '-' || c >= '0' && c <= '9':
+	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		kind = Number
 		err = s.number()
-	case c == 't':
+	case 't':
 		kind = Bool
 		err = s.literal("true")
-	case c == 'f':
+	case 'f':
 		kind = Bool
 		err = s.literal("false")
-	case c == 'n':
+	case 'n':
 		kind = Null
 		err = s.literal("null")
 	default:
@@ -87,12 +102,15 @@ func (s *scanner) object(self, depth int) *Error {
 		return nil
 	}
 	members := 0
+	var seen uint64 // a bit for what is easily told of each key: see hint
+	alike := false  // two keys may be equal but for case
+	ascii := true   // all keys are
 	for {
 		if s.pos >= len(s.src) || s.src[s.pos] != '"' {
 			return s.fail("not a key")
 		}
 		start := s.pos + 1
-		escaped, err := s.str()
+		escaped, plain, err := s.str()
 		if err != nil {
 			return err
 		}
@@ -100,6 +118,10 @@ func (s *scanner) object(self, depth int) *Error {
 		if escaped {
 			return &Error{"escaped key", start}
 		}
+		bit := hint(s.src[start:end])
+		alike = alike || seen&bit != 0
+		ascii = ascii && plain
+		seen |= bit
 		s.space()
 		if s.pos >= len(s.src) || s.src[s.pos] != ':' {
 			return s.fail("no colon after a key")
@@ -117,7 +139,10 @@ func (s *scanner) object(self, depth int) *Error {
 		c := s.src[s.pos]
 		s.pos++
 		if c == '}' {
-			return s.uniqueKeys(self, members)
+			if alike || !ascii {
+				return s.uniqueKeys(self, members, ascii)
+			}
+			return nil
 		}
 		if c != ',' {
 			s.pos--
@@ -127,18 +152,25 @@ func (s *scanner) object(self, depth int) *Error {
 	}
 }
 
-// uniqueKeys refuses an object in which two keys are equal but for case: encoding/json, among others, takes either for a field.
-// Few members are compared pairwise, many by a set.
-func (s *scanner) uniqueKeys(self, members int) *Error {
-	if members < 2 {
-		return nil
+// hint is one of 64 bits, the same for plain ASCII keys that are equal but for case. Keys whose hints differ need not be compared.
+func hint(key []byte) uint64 {
+	if len(key) == 0 {
+		return 1
 	}
+	first, middle, last := uint(key[0]|0x20), uint(key[len(key)/2]|0x20), uint(key[len(key)-1]|0x20)
+	return 1 << ((uint(len(key)) + 7*first + 29*middle + 13*last) & 63)
+}
+
+// uniqueKeys refuses an object in which two keys are equal but for case: encoding/json, among others, takes either for a field.
+// Few members are compared pairwise, many by a set. Keys of different lengths are equal but for case only where not all are ASCII.
+func (s *scanner) uniqueKeys(self, members int, ascii bool) *Error {
 	key := func(i int32) []byte { return s.src[s.tape[i].keyStart:s.tape[i].keyEnd] }
 	first, end := int32(self+1), int32(len(s.tape))
 	if members <= 24 {
 		for i := first; i < end; i = s.tape[i].next {
+			a := key(i)
 			for j := first; j < i; j = s.tape[j].next {
-				if a, b := key(i), key(j); len(a) == len(b) && bytes.EqualFold(a, b) || len(a) != len(b) && !isASCII(a, b) && bytes.EqualFold(a, b) {
+				if b := key(j); (len(a) == len(b) || !ascii) && bytes.EqualFold(a, b) {
 					return &Error{"duplicate key", int(s.tape[i].keyStart)}
 				}
 			}
@@ -157,17 +189,6 @@ func (s *scanner) uniqueKeys(self, members int) *Error {
 		s.seen[folded] = struct{}{}
 	}
 	return nil
-}
-
-func isASCII(a, b []byte) bool {
-	for _, s := range [2][]byte{a, b} {
-		for _, c := range s {
-			if c >= utf8.RuneSelf {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // fold maps the texts that bytes.EqualFold calls equal to one text: each letter becomes the smallest of those that fold to it, so that
@@ -216,39 +237,63 @@ func (s *scanner) array(depth int) *Error {
 	}
 }
 
-// str reads a string and reports whether it holds a backslash.
-func (s *scanner) str() (escaped bool, err *Error) {
-	begin := s.pos + 1
+const (
+	ones = 0x0101010101010101 // one in each of eight bytes
+	tops = 0x8080808080808080 // the top bit of each
+)
+
+// special returns a word whose lowest set bit is in the first of eight bytes, lowest first, that a string cannot go over without a look: a
+// quotation mark, a backslash, a control character, a byte beyond ASCII. It is zero if there is none. A byte that borrows from the next
+// one is such a byte itself, so the first is never wrong.
+func special(w uint64) uint64 {
+	quote, slash := w^'"'*ones, w^'\\'*ones
+	return ((quote-ones)&^quote | (slash-ones)&^slash | (w-' '*ones)&^w | w) & tops
+}
+
+// str reads a string and reports whether it holds a backslash, and whether it is plain ASCII.
+func (s *scanner) str() (escaped, plain bool, err *Error) {
+	src, begin := s.src, s.pos+1
 	i := begin
-	for i < len(s.src) {
-		switch c := s.src[i]; {
+	plain = true
+	for {
+		for i+8 <= len(src) {
+			if m := special(binary.LittleEndian.Uint64(src[i:])); m != 0 {
+				i += bits.TrailingZeros64(m) >> 3
+				break
+			}
+			i += 8
+		}
+		if i >= len(src) {
+			s.pos = i
+			return false, false, s.fail("text ends early")
+		}
+		switch c := src[i]; {
 		case c == '"':
 			s.pos = i + 1
 			if i-begin > s.lim.StringBytes {
-				return false, &Error{"string too long", begin}
+				return false, false, &Error{"string too long", begin}
 			}
-			return escaped, nil
+			return escaped, plain, nil
 		case c < ' ':
-			return false, &Error{"control character in a string", i}
+			return false, false, &Error{"control character in a string", i}
 		case c == '\\':
 			escaped = true
-			n, reason := escape(s.src[i:])
+			n, reason := escape(src[i:])
 			if reason != "" {
-				return false, &Error{reason, i}
+				return false, false, &Error{reason, i}
 			}
 			i += n
 		case c < utf8.RuneSelf:
-			i++
+			i++ // in the last seven bytes of the text
 		default:
-			r, n := utf8.DecodeRune(s.src[i:])
+			plain = false
+			r, n := utf8.DecodeRune(src[i:])
 			if r == utf8.RuneError && n == 1 {
-				return false, &Error{"invalid UTF-8", i}
+				return false, false, &Error{"invalid UTF-8", i}
 			}
 			i += n
 		}
 	}
-	s.pos = i
-	return false, s.fail("text ends early")
 }
 
 // escape returns the length of the escape sequence at the start of b, a surrogate pair counting as one.
@@ -281,41 +326,43 @@ func escape(b []byte) (int, string) {
 }
 
 func (s *scanner) number() *Error {
-	begin := s.pos
-	digits := func() int {
-		from := s.pos
-		for s.pos < len(s.src) && s.src[s.pos] >= '0' && s.src[s.pos] <= '9' {
-			s.pos++
+	src, begin := s.src, s.pos
+	i := begin
+	if src[i] == '-' {
+		i++
+	}
+	whole := i
+	i = digits(src, i)
+	good := i > whole && (i == whole+1 || src[whole] != '0')
+	if good && i < len(src) && src[i] == '.' {
+		from := i + 1
+		i = digits(src, from)
+		good = i > from
+	}
+	if good && i < len(src) && src[i]|0x20 == 'e' {
+		from := i + 1
+		if from < len(src) && (src[from] == '+' || src[from] == '-') {
+			from++
 		}
-		return s.pos - from
+		i = digits(src, from)
+		good = i > from
 	}
-	at := func(c byte) bool { return s.pos < len(s.src) && s.src[s.pos] == c }
-	if at('-') {
-		s.pos++
-	}
-	zero := at('0')
-	if n := digits(); n == 0 || zero && n > 1 {
+	s.pos = i
+	if !good {
 		return s.fail("not a number")
 	}
-	if at('.') {
-		s.pos++
-		if digits() == 0 {
-			return s.fail("not a number")
-		}
-	}
-	if at('e') || at('E') {
-		s.pos++
-		if at('+') || at('-') {
-			s.pos++
-		}
-		if digits() == 0 {
-			return s.fail("not a number")
-		}
-	}
-	if s.pos-begin > s.lim.NumberBytes {
+	if i-begin > s.lim.NumberBytes {
 		return &Error{"number too long", begin}
 	}
 	return nil
+}
+
+// digits returns where the digits that begin at i end.
+func digits(src []byte, i int) int {
+	for i < len(src) && src[i] >= '0' && src[i] <= '9' {
+		i++
+	}
+	return i
 }
 
 func (s *scanner) literal(word string) *Error {
