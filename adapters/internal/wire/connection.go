@@ -125,10 +125,15 @@ type conn struct {
 	written atomic.Int64
 }
 
-// Write counts before it writes: a write that fails may have sent something.
+// Write counts before it writes, and takes back what certainly did not leave: a connection that was closed here before, as happens when a request
+// beside this one is given up just when its connection comes free. Of any other failure it is not known, so it counts as sent.
 func (c *conn) Write(p []byte) (int, error) {
 	c.written.Add(int64(len(p)))
-	return c.Conn.Write(p) //nolint:wrapcheck // reduced by roundTripError
+	n, err := c.Conn.Write(p)
+	if n == 0 && errors.Is(err, net.ErrClosed) {
+		c.written.Add(-int64(len(p)))
+	}
+	return n, err //nolint:wrapcheck // reduced by roundTripError
 }
 
 func (c Connection) tlsConfig() (*tls.Config, error) {

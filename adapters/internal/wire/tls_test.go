@@ -137,3 +137,24 @@ func TestPlainHTTPWhereTLSIsConfigured(t *testing.T) {
 		t.Errorf("got %v, want unavailable", err)
 	}
 }
+
+// A connection that was closed on our side before a byte was written has sent nothing: such a request may be sent again.
+func TestClosedHereHasSentNothing(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }() // nobody calls any more
+	raw, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &conn{Conn: raw}
+	if _, err := c.Write([]byte("POST")); err != nil || c.written.Load() != 4 {
+		t.Errorf("%d bytes count as sent, want 4 (%v)", c.written.Load(), err)
+	}
+	_ = c.Close() // so that the next write meets a closed connection
+	if _, err := c.Write([]byte("more")); err == nil || c.written.Load() != 4 {
+		t.Errorf("%d bytes count as sent, want 4 (%v)", c.written.Load(), err)
+	}
+}
