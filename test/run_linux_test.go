@@ -156,16 +156,25 @@ func commandsOn(screen string) []string {
 	return out
 }
 
+// skipButInCI skips, and fails where CI is set: what is not looked at there is looked at nowhere.
+func skipButInCI(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
 // typedIn runs a command line in bash, in the folder of the repository, as somebody with a home of their own.
 func typedIn(t *testing.T, line, home string) string {
 	t.Helper()
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		t.Skip("no bash on this machine: the printed commands are not tried")
+		skipButInCI(t, "no bash on this machine: the printed commands are not tried")
 	}
 	for _, tool := range []string{"curl", "go"} {
 		if _, err := exec.LookPath(tool); err != nil && strings.Contains(line, tool+" ") {
-			t.Skipf("no %s on this machine: the printed commands are not tried", tool)
+			skipButInCI(t, "no "+tool+" on this machine: the printed commands are not tried")
 		}
 	}
 	goEnv, err := exec.CommandContext(t.Context(), "go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOPATH").Output()

@@ -218,6 +218,9 @@ func mapValues(m map[string]string) []string {
 func TestThePrintedCommandsWork(t *testing.T) {
 	for _, tool := range []string{"sh", "curl", "go"} {
 		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatalf("no %s on this machine", tool)
+			}
 			t.Skipf("no %s on this machine", tool)
 		}
 	}
