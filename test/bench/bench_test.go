@@ -191,8 +191,8 @@ func TestCandidates(t *testing.T) {
 		}
 		list = append(list, c)
 	}
-	p := plan{Rounds: 1, Slice: 50 * time.Millisecond, Idle: 50 * time.Millisecond}
-	w, err := p.work(list, func(string, ...any) {})
+	p := plan{Rounds: 1, Slice: 50 * time.Millisecond, Idle: 50 * time.Millisecond, Crowd: time.Second}
+	w, err := p.work(list, sizes[0], func(string, ...any) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestCandidates(t *testing.T) {
 	if k := w[floor2].Objects / w[floor].Objects; k < 1.2 {
 		t.Errorf("twice as many calls cost %s times the allocations", strconv.FormatFloat(k, 'f', 2, 64))
 	}
-	crowd, err := list[2].crowd(3)
+	crowd, err := p.crowd(list[2], 3)
 	if err != nil || crowd.Whole != 3 || crowd.Peak < crowd.Idle {
 		t.Errorf("%+v, %v", crowd, err)
 	}

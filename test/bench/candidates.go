@@ -50,6 +50,9 @@ type candidate struct {
 	log     string // file
 }
 
+// slow reports whether the candidate decodes everything, and so takes hundreds of milliseconds over a large record.
+func (c *candidate) slow() bool { return c.name == easy || c.name == lura }
+
 // build compiles a command of a module into the temporary folder.
 func (b *bench) build(ctx context.Context, module, pkg, name string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(b.dir, name), pkg) //nolint:gosec // our own commands

@@ -1,8 +1,8 @@
 // Command bench compares the broker, as it is shipped, with what else could stand in its place (README.md says how, and how to read it).
 //
 //	go run ./test/bench                  everything, under 4 minutes
-//	go run ./test/bench -short           everything at a coarser grain, under a minute
-//	go run ./test/bench -candidates floor,broker -sizes typical -parts work -rounds 40     one thing for longer, to look at it
+//	go run ./test/bench -short           floor, broker and lura at a coarser grain, under a minute
+//	go run ./test/bench -candidates floor,broker -sizes typical -parts none -rounds 60     one thing for longer, to look at it
 //
 // Callers, custodians, the demographics service and the issuer's keys are this process; each candidate is a process beside it. All ratios come from
 // one run in which the candidates take turns. Only loopback is used. Progress goes to standard error, the tables to standard output.
@@ -27,17 +27,24 @@ import (
 
 func main() {
 	short := flag.Bool("short", false, "a coarser grain: under a minute")
-	names := flag.String("candidates", strings.Join([]string{floor, floor2, ours, easy, lura}, ","), "which, in order; ratios are to the first")
+	names := flag.String("candidates", "", "which of floor, floor2, broker, easy and lura, in order; ratios are to the first (default all; with -short floor, broker and lura)")
 	sizeNames := flag.String("sizes", "small,typical,large", "which")
-	parts := flag.String("parts", "work,idle,load,lognormal,hung,crowd", "which")
+	parts := flag.String("parts", "", "which of idle, load, lognormal, hung and crowd, or none, beside the work (default all; with -short all but hung)")
 	rounds := flag.Int("rounds", 0, "how many; 0: as planned")
 	procs := flag.Int("procs", 1, "GOMAXPROCS of a candidate; 0: all cores. Large requests at once always have all cores")
 	out := flag.String("json", "", "file for the figures")
 	flag.Parse()
-	r := runner{plan: wholePlan, parts: strings.Split(*parts, ","), begun: time.Now()}
+	r := runner{plan: wholePlan, begun: time.Now()}
 	if *short {
 		r.plan = shortPlan
 	}
+	if *names == "" {
+		*names = r.plan.candidates
+	}
+	if *parts == "" {
+		*parts = r.plan.parts
+	}
+	r.parts = strings.Split(*parts, ",")
 	if *rounds > 0 {
 		r.plan.Rounds = *rounds
 	}
@@ -164,7 +171,7 @@ func (r *runner) buildAll(ctx context.Context) error {
 // timely leaves out, but for the typical size, the candidates that decode everything: their latency says nothing there that their work does not.
 func timely(list []*candidate, z size) (out []*candidate) {
 	for _, c := range list {
-		if z.Name == "typical" || c.name != easy && c.name != lura {
+		if z.Name == "typical" || !c.slow() {
 			out = append(out, c)
 		}
 	}
@@ -195,7 +202,7 @@ func (r *runner) size(ctx context.Context, z size, list []*candidate) error {
 		c.closed(2, 200*time.Millisecond, 2) // connections, heaps
 	}
 	var err error
-	if s.Work, err = r.plan.work(list, r.say); err != nil {
+	if s.Work, err = r.plan.work(list, z, r.say); err != nil {
 		return err
 	}
 	if r.time(ctx, "idle", z.Name+", idle") {
@@ -234,20 +241,20 @@ func (r *runner) crowds(ctx context.Context) error {
 	r.bench.around.take(nil)
 	r.report.Crowd = map[string]crowd{}
 	for _, name := range r.report.Candidates {
-		if name == floor2 || !r.time(ctx, "crowd", "large requests at once, "+name) {
+		if !slices.Contains(strings.Split(r.plan.crowds, ","), name) || !r.time(ctx, "crowd", "large requests at once, "+name) {
 			continue
 		}
-		n := r.plan.AtOnce
-		if name == easy || name == lura {
-			n = r.plan.SlowOnce
-		}
-		r.say("%d large requests at once: %s", n, name)
 		c, err := r.bench.start(name, 0)
 		if err != nil {
 			return err
 		}
+		n := r.plan.AtOnce
+		if c.slow() {
+			n = r.plan.SlowOnce
+		}
+		r.say("%d large requests at once: %s", n, name)
 		if err = c.check(z); err == nil {
-			r.report.Crowd[name], err = c.crowd(n)
+			r.report.Crowd[name], err = r.plan.crowd(c, n)
 		}
 		c.stop()
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 // plan says how long each part takes. The whole run is bounded by it.
 type plan struct {
 	Rounds   int           // of each candidate, in turn, so that what else the machine does meets all of them alike
+	Slow     int           // rounds at the large size for candidates that decode everything
 	Slice    time.Duration // of one candidate's work in one round
 	Idle     time.Duration // one request at a time, in one round
 	Load     time.Duration // open load
@@ -17,13 +18,18 @@ type plan struct {
 	AtOnce   int           // large requests
 	SlowOnce int           // the same for candidates that take hundreds of milliseconds over each
 	Most     time.Duration // the whole run: what has not begun by then is left out
+
+	Crowd time.Duration // how long refused large requests are tried again
+
+	candidates, parts string // unless asked for otherwise
+	crowds            string // candidates that are asked for many large records at once
 }
 
 var (
-	wholePlan = plan{Rounds: 5, Slice: 600 * time.Millisecond, Idle: 400 * time.Millisecond, Load: 3 * time.Second, Hung: 3 * time.Second, AtOnce: 200, SlowOnce: 5,
-		Most: 210 * time.Second}
-	shortPlan = plan{Rounds: 2, Slice: 300 * time.Millisecond, Idle: 250 * time.Millisecond, Load: time.Second, Hung: time.Second, AtOnce: 200, SlowOnce: 2,
-		Most: 45 * time.Second}
+	wholePlan = plan{Rounds: 5, Slow: 3, Slice: 600 * time.Millisecond, Idle: 400 * time.Millisecond, Load: 3 * time.Second, Hung: 3 * time.Second, AtOnce: 200, SlowOnce: 5,
+		Most: 210 * time.Second, Crowd: 30 * time.Second, crowds: "floor,broker,easy,lura", candidates: "floor,floor2,broker,easy,lura", parts: "idle,load,lognormal,hung,crowd"}
+	shortPlan = plan{Rounds: 2, Slow: 1, Slice: 300 * time.Millisecond, Idle: 250 * time.Millisecond, Load: time.Second, Hung: time.Second, AtOnce: 200, SlowOnce: 2,
+		Most: 45 * time.Second, Crowd: 12 * time.Second, crowds: "broker", candidates: "floor,broker,lura", parts: "idle,load,lognormal,crowd"}
 )
 
 // custodianTime is how long a custodian may take, by the broker's default and in the baselines.
@@ -52,13 +58,16 @@ type work struct {
 const callers = 4
 
 // work measures what a request costs, round by round, each candidate after the other.
-func (p plan) work(list []*candidate, say func(string, ...any)) (map[string]work, error) {
+func (p plan) work(list []*candidate, z size, say func(string, ...any)) (map[string]work, error) {
 	cpu, ratio, throughput := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
 	objects, size, ourSide := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
 	out := map[string]work{}
 	for round := range p.Rounds {
 		say("work, round %d of %d", round+1, p.Rounds)
 		for _, c := range list {
+			if z.Name == "large" && c.slow() && round >= p.Slow {
+				continue
+			}
 			w := out[c.name]
 			o1, b1, err := c.allocated()
 			if err != nil {
@@ -102,8 +111,8 @@ func (p plan) work(list []*candidate, say func(string, ...any)) (map[string]work
 			out[c.name] = w
 		}
 		for _, c := range list {
-			if base := cpu[list[0].name][round]; base > 0 {
-				ratio[c.name] = append(ratio[c.name], cpu[c.name][round]/base)
+			if base := cpu[list[0].name]; len(cpu[c.name]) > round && len(base) > round {
+				ratio[c.name] = append(ratio[c.name], cpu[c.name][round]/base[round])
 			}
 		}
 	}
@@ -225,11 +234,8 @@ type crowd struct {
 	Seconds  float64 `json:"seconds"`
 }
 
-// crowdTime is how long the whole crowd may take, retries included.
-const crowdTime = 45 * time.Second
-
 // crowd asks for so many large records at once. Who is refused with Retry-After asks again when told to.
-func (c *candidate) crowd(n int) (crowd, error) {
+func (p plan) crowd(c *candidate, n int) (crowd, error) {
 	before, _, err := memory(c.cmd.Process.Pid)
 	if err != nil {
 		return crowd{}, err
@@ -242,7 +248,7 @@ func (c *candidate) crowd(n int) (crowd, error) {
 		all.Go(func() {
 			for attempt := 0; ; attempt++ {
 				a := c.ask(uint64(i), time.Now()) //nolint:gosec // a few hundred
-				again := !a.whole && a.after > 0 && time.Since(begun)+a.after < crowdTime
+				again := !a.whole && a.after > 0 && time.Since(begun)+a.after < p.Crowd
 				mu.Lock()
 				switch {
 				case again:
