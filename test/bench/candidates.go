@@ -34,7 +34,6 @@ type bench struct {
 	around *surroundings
 	tokens []string
 	client *http.Client
-	procs  int // GOMAXPROCS of a candidate; 0: as the machine
 	next   atomic.Uint64
 }
 

@@ -97,7 +97,7 @@ func (r *runner) run(ctx context.Context, sizeNames []string) (err error) {
 	defer around.stop()
 	transport := &http.Transport{DisableCompression: true, MaxIdleConns: 4096, MaxIdleConnsPerHost: 1024, IdleConnTimeout: time.Minute, ReadBufferSize: 64 << 10}
 	defer transport.CloseIdleConnections()
-	r.bench = &bench{dir: dir, around: around, tokens: tokens, procs: r.report.Procs, client: &http.Client{Transport: transport}}
+	r.bench = &bench{dir: dir, around: around, tokens: tokens, client: &http.Client{Transport: transport}}
 	if err := r.buildAll(ctx); err != nil {
 		return err
 	}
