@@ -1,6 +1,7 @@
 package fhirjson
 
-// Entry is one resource of a custodian's reply: its address there, if it gave one, and its bytes.
+// Entry is one resource of a custodian's reply: its address there, if it gave one, and its bytes. Address and mode are views of the text, which the
+// resource keeps alive anyway.
 type Entry struct {
 	FullURL  string
 	Mode     string // search.mode: match, include, outcome or ""
@@ -34,18 +35,19 @@ func ReadBundle(d *Doc) (Bundle, error) {
 	if list.Exists() && list.Kind() != Array {
 		return Bundle{}, &Error{"entry is not an array", list.Start()}
 	}
+	b.Entries = make([]Entry, 0, list.Len())
 	for e := range list.Elems() {
 		r := e.Get("resource")
 		if !r.Exists() && e.Kind() == Object {
 			continue // an entry may be a link or a response only (FHIR R4 Bundle, bdl-5)
 		}
-		if r.Kind() != Object || r.Get("resourceType").Text() == "" {
+		if r.Kind() != Object || r.Get("resourceType").View() == "" {
 			return Bundle{}, &Error{"not a resource", e.Start()}
 		}
 		if id := r.Get("id"); id.Exists() && id.Kind() != String {
 			return Bundle{}, &Error{"id is not a string", id.Start()}
 		}
-		b.Entries = append(b.Entries, Entry{FullURL: e.Get("fullUrl").Text(), Mode: e.At("search", "mode").Text(), Resource: r})
+		b.Entries = append(b.Entries, Entry{FullURL: e.Get("fullUrl").View(), Mode: e.At("search", "mode").View(), Resource: r})
 	}
 	return b, nil
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // Limits are the caps on one text (R-7). A zero field means the default.
@@ -187,6 +188,23 @@ func (v Value) Text() string {
 	return unescape(raw)
 }
 
+// View is Text without a copy where none is needed: the string shares the text's memory and keeps all of it alive, so it is for looking at, not for
+// keeping.
+func (v Value) View() string {
+	if v.Kind() != String {
+		return ""
+	}
+	t := v.tok()
+	raw := v.doc.src[t.start+1 : t.end-1]
+	if !t.escaped {
+		return view(raw)
+	}
+	return unescape(raw)
+}
+
+// view is b as a string. It is sound because a Doc's text never changes (Parse).
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) } //nolint:gosec // measured: a copy for each look is a third of a merge
+
 // Is reports whether v is the string s.
 func (v Value) Is(s string) bool {
 	if v.Kind() != String {
@@ -249,7 +267,7 @@ func (v Value) First() Value {
 	return Value{}
 }
 
-// Members yields the members of an object in the order of the text.
+// Members yields the members of an object in the order of the text. The keys are views: see View.
 func (v Value) Members() iter.Seq2[string, Value] {
 	return func(yield func(string, Value) bool) {
 		if v.Kind() != Object {
@@ -257,7 +275,7 @@ func (v Value) Members() iter.Seq2[string, Value] {
 		}
 		tape, src := v.doc.tape, v.doc.src
 		for i, end := v.i+1, v.tok().next; i < end; i = tape[i].next {
-			if !yield(string(src[tape[i].keyStart:tape[i].keyEnd]), Value{v.doc, i}) {
+			if !yield(view(src[tape[i].keyStart:tape[i].keyEnd]), Value{v.doc, i}) {
 				return
 			}
 		}
@@ -300,20 +318,27 @@ func (v Value) Each(path string) iter.Seq[Value] {
 	return func(yield func(Value) bool) { each(v, path, yield) }
 }
 
+// each has no closure, so that it costs no memory.
 func each(v Value, path string, yield func(Value) bool) bool {
-	for e := range v.Elems() {
-		if path == "" {
-			if !yield(e) {
-				return false
-			}
-			continue
-		}
-		key, rest, _ := strings.Cut(path, ".")
-		if m := e.Get(key); m.Exists() && !each(m, rest, yield) {
+	if v.Kind() != Array {
+		return !v.Exists() || reach(v, path, yield)
+	}
+	tape := v.doc.tape
+	for i, end := v.i+1, v.tok().next; i < end; i = tape[i].next {
+		if !reach(Value{v.doc, i}, path, yield) {
 			return false
 		}
 	}
 	return true
+}
+
+// reach follows path from one element.
+func reach(e Value, path string, yield func(Value) bool) bool {
+	if path == "" {
+		return yield(e)
+	}
+	key, rest, _ := strings.Cut(path, ".")
+	return each(e.Get(key), rest, yield)
 }
 
 // Walk calls f for v and everything in it, in the order of the text, with the key of the member (that of the array for
@@ -339,11 +364,16 @@ func walk(key string, v Value, f func(string, Value) bool) {
 // Visit calls f for v and everything in it, in the order of the text, with the containers around each value, v outermost.
 // The slice is valid until f returns. Where f returns false, Visit does not go into that value. Unlike Walk it makes no strings.
 func (v Value) Visit(f func(around []Value, x Value) bool) {
+	v.VisitOn(make([]Value, 0, 16), f)
+}
+
+// VisitOn is Visit with the memory for the containers. It returns that memory, which may have grown, for the next call.
+func (v Value) VisitOn(around []Value, f func(around []Value, x Value) bool) []Value {
+	around = around[:0]
 	if v.doc == nil {
-		return
+		return around
 	}
 	tape := v.doc.tape
-	around := make([]Value, 0, 16)
 	for i, end := v.i, v.tok().next; i < end; {
 		for len(around) > 0 && i >= around[len(around)-1].tok().next {
 			around = around[:len(around)-1]
@@ -358,6 +388,7 @@ func (v Value) Visit(f func(around []Value, x Value) bool) {
 		}
 		i++
 	}
+	return around
 }
 
 // An Edit replaces the bytes [Start, End) of a text by New. Start == End inserts.
@@ -369,12 +400,21 @@ type Edit struct {
 // Rewrite returns the bytes of v with the edits applied; offsets are those of v's Doc. Edits MUST lie within v and MUST NOT
 // overlap; they may come in any order, and those at one offset keep theirs. The result is a fresh copy.
 func (v Value) Rewrite(edits []Edit) []byte {
-	slices.SortStableFunc(edits, func(a, b Edit) int { return a.Start - b.Start })
+	return v.AppendRewrite(make([]byte, 0, v.RewriteSize(edits)), edits)
+}
+
+// RewriteSize returns how many bytes Rewrite gives.
+func (v Value) RewriteSize(edits []Edit) int {
 	size := v.End() - v.Start()
 	for _, e := range edits {
-		size += len(e.New)
+		size += len(e.New) - (e.End - e.Start)
 	}
-	out := make([]byte, 0, size)
+	return size
+}
+
+// AppendRewrite appends to out what Rewrite returns.
+func (v Value) AppendRewrite(out []byte, edits []Edit) []byte {
+	slices.SortStableFunc(edits, func(a, b Edit) int { return a.Start - b.Start })
 	at := v.Start()
 	for _, e := range edits {
 		if e.Start < at || e.End < e.Start || e.End > v.End() {
@@ -387,9 +427,12 @@ func (v Value) Rewrite(edits []Edit) []byte {
 }
 
 // Quote returns s as a JSON string with quotation marks. Invalid UTF-8 in s becomes U+FFFD.
-func Quote(s string) []byte {
+func Quote(s string) []byte { return AppendQuote(make([]byte, 0, len(s)+2), s) }
+
+// AppendQuote appends to out what Quote returns.
+func AppendQuote(out []byte, s string) []byte {
 	const hex = "0123456789abcdef"
-	out := append(make([]byte, 0, len(s)+2), '"')
+	out = append(out, '"')
 	for _, r := range s {
 		switch {
 		case r == '"' || r == '\\':

@@ -347,3 +347,47 @@ func TestReadBundle(t *testing.T) {
 		}
 	}
 }
+
+func TestSame(t *testing.T) {
+	wide := func(n int, last string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `"k%d":%d,`, (i*7)%n, (i*7)%n)
+		}
+		return `{` + b.String() + last + `}`
+	}
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{`{}`, ` { } `, true}, {`{"a":1,"b":[true,null,"x"]}`, `{"b":[true,null,"\u0078"],"a":1}`, true}, {`{"a":1}`, `{"a":1.0}`, false}, {`{"a":1}`, `{"b":1}`, false},
+		{`{"a":1,"b":2}`, `{"a":1}`, false}, {`{"a":1}`, `{"a":1,"b":2}`, false}, {`{"a":1,"b":2}`, `{"b":2,"c":1}`, false}, {`{"a":1,"b":2}`, `{"b":3,"a":1}`, false},
+		{`[1,2]`, `[1,2]`, true}, {`[1,2]`, `[2,1]`, false}, {`[1]`, `[1,2]`, false}, {`[1,2]`, `[1]`, false}, {`[]`, `{}`, false}, {`true`, `false`, false}, {`null`, `null`, true},
+		{`{"reference":"x","d":1}`, `{"d":1,"reference":"y"}`, true}, {`{"reference":"x"}`, `{"reference":"y"}`, true}, {`{"reference":"x"}`, `{}`, false},
+		{`[{"a":{"reference":"x"}}]`, `[{"a":{"reference":"y"}}]`, true}, {`"reference"`, `"other"`, false},
+		{wide(60, `"z":1,"y":2`), wide(60, `"y":2,"z":1`), true}, {wide(60, `"z":1,"y":2`), wide(60, `"y":1,"z":2`), false},
+	} {
+		a, b := parse(t, c.a), parse(t, c.b)
+		if Same(a, b, "reference") != c.same || Same(b, a, "reference") != c.same || !Same(a, a, "") {
+			t.Errorf("%s and %s: same %v", c.a, c.b, !c.same)
+		}
+	}
+	if !Same(Value{}, Value{}, "") || Same(Value{}, parse(t, `null`), "") {
+		t.Error("what is absent is the same as what is absent only")
+	}
+	v := parse(t, wide(60, `"z":"last"`))
+	if find := v.Finder(); !find("z").Is("last") || find("k59").Start() != v.Get("k59").Start() || find("none").Exists() {
+		t.Error("a Finder finds what Get does")
+	}
+}
+
+func TestViewIsText(t *testing.T) {
+	for _, s := range []string{`""`, `"a"`, `"\u00e9\n"`, `"é"`, `1`, `null`} {
+		if v := parse(t, s); v.View() != v.Text() {
+			t.Errorf("%s: %q and %q", s, v.View(), v.Text())
+		}
+	}
+	if (Value{}).View() != "" {
+		t.Error("absent")
+	}
+}

@@ -26,7 +26,7 @@ type BundleMeta struct {
 func (a Answer) WriteBundle(w io.Writer, m BundleMeta) (int64, error) {
 	n := &counter{to: w}
 	b := bufio.NewWriterSize(n, 64<<10)
-	a.write(envelope{b, m.Pretty}, m)
+	a.write(&envelope{w: b, pretty: m.Pretty}, m)
 	err := b.Flush() // a bufio.Writer keeps its first error
 	return n.n, err
 }
@@ -34,11 +34,11 @@ func (a Answer) WriteBundle(w io.Writer, m BundleMeta) (int64, error) {
 // BundleSize returns how many bytes WriteBundle would write.
 func (a Answer) BundleSize(m BundleMeta) int64 {
 	n := &counter{to: io.Discard}
-	a.write(envelope{n, m.Pretty}, m)
+	a.write(&envelope{w: n, pretty: m.Pretty}, m)
 	return n.n
 }
 
-func (a Answer) write(e envelope, m BundleMeta) {
+func (a Answer) write(e *envelope, m BundleMeta) {
 	e.text(`{`)
 	e.line(1, `"resourceType":"Bundle"`)
 	if m.ID != "" {
@@ -113,18 +113,22 @@ func (a Answer) write(e envelope, m BundleMeta) {
 
 // envelope writes the Bundle's own text. Write errors are kept by the writer below.
 type envelope struct {
-	w      io.Writer
-	pretty bool
+	w       io.Writer
+	pretty  bool
+	scratch []byte
 }
 
-func (e envelope) bytes(b []byte) { _, _ = e.w.Write(b) }
+func (e *envelope) bytes(b []byte) { _, _ = e.w.Write(b) }
 
-func (e envelope) text(s string) { _, _ = io.WriteString(e.w, s) }
+func (e *envelope) text(s string) { _, _ = io.WriteString(e.w, s) }
 
-func (e envelope) quote(s string) { e.bytes(fhirjson.Quote(s)) }
+func (e *envelope) quote(s string) {
+	e.scratch = fhirjson.AppendQuote(e.scratch[:0], s)
+	e.bytes(e.scratch)
+}
 
 // line begins a new line where the text is to be read by people.
-func (e envelope) line(depth int, s string) {
+func (e *envelope) line(depth int, s string) {
 	if e.pretty {
 		e.text("\n        "[:1+2*depth])
 	}

@@ -103,7 +103,7 @@ func clinicalTime(typ string, v fhirjson.Value) record.ClinicalTime {
 
 // specimenTime gives an Observation without a time of its own that of its specimen.
 func (p *preparing) specimenTime(it *item) record.ClinicalTime {
-	address := it.v.At("specimen", "reference").Text()
+	address := it.v.At("specimen", "reference").View()
 	if address == "" {
 		return record.ClinicalTime{}
 	}
@@ -143,7 +143,7 @@ func timeAt(v fhirjson.Value, path string) record.ClinicalTime {
 func timeOf(v fhirjson.Value) record.ClinicalTime {
 	switch v.Kind() {
 	case fhirjson.String:
-		t, err := record.ParseClinicalTime(v.Text())
+		t, err := record.ParseClinicalTime(v.View())
 		if err != nil {
 			return record.ClinicalTime{} // a time that cannot be read is none
 		}

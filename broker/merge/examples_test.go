@@ -180,19 +180,21 @@ func adaEdits(v fhirjson.Value, outermost bool) []fhirjson.Edit {
 	ada := []byte(`{"reference":"Patient/p"}`)
 	var edits []fhirjson.Edit
 	for _, path := range row.about {
-		for r := range along(v, path) {
+		along(v, path, func(r fhirjson.Value) bool {
 			edits = append(edits, fhirjson.Edit{Start: r.Start(), End: r.End(), New: ada})
-		}
+			return true
+		})
 	}
 	if outermost && len(row.about) > 0 && len(edits) == 0 {
 		edits = append(edits, insertPath(v, row.about[0], ada))
 	}
 	for _, path := range slices.Concat(row.among, row.also) { // others who may be Patients
-		for r := range along(v, path) {
+		along(v, path, func(r fhirjson.Value) bool {
 			if address := r.Get("reference").Text(); typeOfAddress(address) == "Patient" || r.Get("type").Is("Patient") {
 				edits = append(edits, fhirjson.Edit{Start: r.Start(), End: r.End(), New: ada})
 			}
-		}
+			return true
+		})
 	}
 	if outermost && len(row.among) > 0 && len(edits) == 0 {
 		edits = append(edits, insertPath(v, row.among[0], ada))
@@ -221,7 +223,7 @@ func insertPath(v fhirjson.Value, path string, value []byte) fhirjson.Edit {
 	}
 	element := slices.Concat([]byte(`{"`+rest+`":`), value, []byte(`}`))
 	if list := v.Get(name); list.Kind() == fhirjson.Array {
-		return intoArray(list, element)
+		return fhirjson.Edit{Start: list.Start() + 1, End: list.Start() + 1, New: append(element, map[bool]string{true: ","}[list.Len() > 0]...)}
 	}
 	return fhirjson.Edit{Start: at, End: at, New: slices.Concat([]byte(`,"`+name+`":[`), element, []byte(`]`))}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"hash"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,23 +100,31 @@ type mark struct {
 
 // marks appends those of a match to list.
 func (p *preparing) marks(list []mark, it *item) []mark {
-	if p.marking == nil {
-		p.marking = sha256.New()
-	}
-	put := func(certain bool, parts ...string) {
-		list = append(list, mark{digest(p.marking, it.typ, parts), certain})
+	put := func(certain bool, what, a, b string) {
+		p.scratch = p.scratch[:0]
+		for _, s := range [...]string{it.typ, what, a, b} {
+			p.scratch = append(binary.BigEndian.AppendUint32(p.scratch, uint32(len(s))), s...)
+		}
+		if !certain {
+			var told bool
+			if p.scratch, told = appendGrained(p.scratch, it.time, groupings[it.typ].time); !told {
+				return
+			}
+		}
+		p.sum = sha256.Sum256(p.scratch)
+		list = append(list, mark{[16]byte(p.sum[:16]), certain})
 	}
 	for _, path := range identifying {
 		for id := range it.v.Get(path).Elems() {
 			if s, v := id.Get("system"), id.Get("value"); s.Kind() == fhirjson.String && !s.Is("") && !s.Is(record.NHSNumberSystem) && !v.Is("") && v.Exists() {
-				put(true, byIdentifier, s.Text(), v.Text())
+				put(true, byIdentifier, s.View(), v.View())
 			}
 		}
 	}
 	if it.typ == "DocumentReference" {
 		for h := range it.v.Each("content.attachment.hash") {
-			if s := h.Text(); s != "" {
-				put(true, "hash", s)
+			if s := h.View(); s != "" {
+				put(true, "hash", s, "")
 			}
 		}
 	}
@@ -125,24 +132,22 @@ func (p *preparing) marks(list []mark, it *item) []mark {
 	if !has {
 		return list
 	}
-	when, told := grained(it.time, rule.time)
-	if !told {
-		return list
+	coded := func(c fhirjson.Value) {
+		if s, code := c.Get("system").View(), c.Get("code").View(); s != "" && code != "" {
+			put(false, byCodeAndTime, s, code)
+		}
 	}
 	for _, path := range rule.codes {
 		for c := range it.v.Each(path) {
-			if path == "medicationReference" {
+			switch {
+			case path == "medicationReference":
 				for c := range p.medication(c, it).Each("code.coding") {
-					if s, code := c.Get("system").Text(), c.Get("code").Text(); s != "" && code != "" {
-						put(false, s, code, when)
-					}
+					coded(c)
 				}
-				continue
-			}
-			if s := c.Text(); s != "" {
-				put(false, "", s, when)
-			} else if s, code := c.Get("system").Text(), c.Get("code").Text(); s != "" && code != "" {
-				put(false, s, code, when)
+			case c.Kind() == fhirjson.Object:
+				coded(c)
+			case !c.Is(""):
+				put(false, byCodeAndTime, "", c.View())
 			}
 		}
 	}
@@ -151,7 +156,7 @@ func (p *preparing) marks(list []mark, it *item) []mark {
 
 // medication returns the Medication that a Reference leads to, contained or in the reply; absent if there is none.
 func (p *preparing) medication(r fhirjson.Value, it *item) fhirjson.Value {
-	address := r.Get("reference").Text()
+	address := r.Get("reference").View()
 	if id, within := strings.CutPrefix(address, "#"); within {
 		return p.contained(it, id)
 	}
@@ -161,38 +166,21 @@ func (p *preparing) medication(r fhirjson.Value, it *item) fhirjson.Value {
 	return fhirjson.Value{}
 }
 
-// grained writes a time as closely as it must agree; told is false where there is none and one is needed.
-func grained(t record.ClinicalTime, g grain) (when string, told bool) {
+// appendGrained writes a time as closely as it must agree; told is false where there is none and one is needed.
+func appendGrained(out []byte, t record.ClinicalTime, g grain) (with []byte, told bool) {
 	if g == anyTime {
-		return "", true
+		return out, true
 	}
 	if !t.Dated() || t.OpenLo {
-		return "", false
+		return out, false
 	}
 	switch {
 	case t.Precision < record.Day:
-		return t.Lo.UTC().Format(time.RFC3339) + "/" + strconv.Itoa(int(t.Precision)), true
+		return append(t.Lo.UTC().AppendFormat(out, time.RFC3339), '0'+byte(t.Precision)), true
 	case g == byDay || t.Precision == record.Day:
-		return t.Lo.In(record.London).Format(time.DateOnly), true
+		return t.Lo.In(record.London).AppendFormat(out, time.DateOnly), true
 	}
-	return t.Lo.UTC().Format("2006-01-02T15:04Z"), true
-}
-
-func digest(h hash.Hash, typ string, parts []string) (out [16]byte) {
-	h.Reset()
-	var size [4]byte
-	put := func(s string) {
-		binary.BigEndian.PutUint32(size[:], uint32(len(s)))
-		h.Write(size[:])
-		h.Write([]byte(s))
-	}
-	put(typ)
-	for _, s := range parts {
-		put(s)
-	}
-	var sum [sha256.Size]byte
-	copy(out[:], h.Sum(sum[:0]))
-	return out
+	return t.Lo.UTC().AppendFormat(out, "2006-01-02T15:04Z"), true
 }
 
 // groups finds what belongs together. prepared is in the order of custodians' keys. The work is that of sorting all marks.
@@ -322,7 +310,8 @@ func linkage(req Request, g Group) Entry {
 }
 
 // differences lists the paths of the elements that are not the same in all entries, sorted: id, meta, and where references lead aside, which
-// differ between any two custodians. Arrays count as one element at their path, and so do extensions. No text of a custodian is in it but names of
+// differ between any two custodians. Arrays count as one element at their path, and so do extensions. Numbers are compared as they are
+// written: 1.50 is not 1.5. No text of a custodian is in it but names of
 // elements; where there are too many of them, or one is no name of an element, only what holds it is named.
 func differences(entries []*Entry) []string {
 	var first fhirjson.Value
@@ -358,9 +347,12 @@ func differences(entries []*Entry) []string {
 
 // compareObjects reports the paths at which two objects differ.
 func compareObjects(a, b fhirjson.Value, path string, differs func(path string)) {
-	outermost := !strings.Contains(path, ".")
+	outermost := strings.IndexByte(path, '.') < 0
 	look := func(key string, x, y fhirjson.Value) {
 		if outermost && (key == "id" || key == "meta") || key == "reference" && !outermost {
+			return
+		}
+		if fhirjson.Same(x, y, "reference") {
 			return
 		}
 		at := path
@@ -370,14 +362,13 @@ func compareObjects(a, b fhirjson.Value, path string, differs func(path string))
 			at += ".other"
 		}
 		switch {
-		case same(x, y):
 		case x.Kind() == fhirjson.Object && y.Kind() == fhirjson.Object && at != path && !strings.HasPrefix(key, "_") && key != "text":
 			compareObjects(x, y, at, differs)
 		default:
 			differs(at)
 		}
 	}
-	inA, inB := finder(a), finder(b)
+	inA, inB := a.Finder(), b.Finder()
 	for k, x := range a.Members() {
 		look(k, x, inB(k))
 	}
@@ -386,56 +377,6 @@ func compareObjects(a, b fhirjson.Value, path string, differs func(path string))
 			look(k, fhirjson.Value{}, y)
 		}
 	}
-}
-
-// finder finds an object's members by key: where there are many, by an index, so that hostile objects cost no more than others.
-func finder(v fhirjson.Value) func(key string) fhirjson.Value {
-	if v.Len() <= 32 {
-		return v.Get
-	}
-	index := make(map[string]fhirjson.Value, v.Len())
-	for k, m := range v.Members() {
-		index[k] = m
-	}
-	return func(key string) fhirjson.Value { return index[key] }
-}
-
-// same reports whether two values say the same, whatever the order of members and the white space. Numbers are compared as they are written:
-// 1.50 is not 1.5. Where references lead does not count.
-func same(a, b fhirjson.Value) bool {
-	if a.Kind() != b.Kind() {
-		return false
-	}
-	switch a.Kind() {
-	case fhirjson.Object:
-		if a.Len() != b.Len() {
-			return false
-		}
-		find := finder(b)
-		for k, x := range a.Members() {
-			y := find(k)
-			if !y.Exists() || k != "reference" && !same(x, y) {
-				return false
-			}
-		}
-		return true
-	case fhirjson.Array:
-		var others []fhirjson.Value
-		for y := range b.Elems() {
-			others = append(others, y)
-		}
-		i := 0
-		for x := range a.Elems() {
-			if i >= len(others) || !same(x, others[i]) {
-				return false
-			}
-			i++
-		}
-		return i == len(others)
-	case fhirjson.String:
-		return a.Text() == b.Text()
-	}
-	return string(a.Raw()) == string(b.Raw())
 }
 
 // isElementName reports whether a key has the form of an element's name: what is said of a difference must hold no other text.

@@ -101,7 +101,7 @@ func (p *preparing) verified(v fhirjson.Value) bool {
 
 // extensionNamed reports whether an extension's address ends in the name, with or without the "-1" of older lists.
 func extensionNamed(x fhirjson.Value, name string) bool {
-	url := strings.TrimSuffix(x.Get("url").Text(), "-1")
+	url := strings.TrimSuffix(x.Get("url").View(), "-1")
 	if !strings.HasSuffix(url, name) {
 		return false
 	}
@@ -115,7 +115,7 @@ func extensionNamed(x fhirjson.Value, name string) bool {
 func (p *preparing) agrees(v fhirjson.Value) bool {
 	confirmed := false
 	if theirs, known := v.Get("birthDate"), p.req.Subject.BirthDate; theirs.Exists() && known != "" {
-		a := theirs.Text()
+		a := theirs.View()
 		short := min(len(a), len(known))
 		if short < 4 || a[:short] != known[:short] {
 			return false
@@ -128,7 +128,7 @@ func (p *preparing) agrees(v fhirjson.Value) bool {
 	}
 	stated := false
 	for f := range v.Each("name.family") {
-		if got := plain(f.Text()); got != "" {
+		if got := plain(f.View()); got != "" {
 			if got == want {
 				return true
 			}

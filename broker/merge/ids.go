@@ -18,11 +18,16 @@ const maxID = 64
 // answer of a deployment.
 func (p *preparing) newID(typ, id string) string {
 	key := string(p.reply.Custodian.Key)
-	plain := key + "-" + id
-	if legalID(plain) && !record.HoldsNHSNumber(id) && !p.spells(id) {
-		return plain
+	if p.plain(id) {
+		return key + "-" + id
 	}
 	return key + "-" + p.seal("id", typ, []byte(id))
+}
+
+// plain reports whether {key}-{id} may be an id of ours.
+func (p *preparing) plain(id string) bool {
+	key := string(p.reply.Custodian.Key)
+	return len(key)+1+len(id) <= maxID && legalID(key) && (id == "" || legalID(id)) && !record.HoldsNHSNumber(id) && !p.spells(id)
 }
 
 // spells reports whether an id spells the number asked for with dots or dashes between its digits.
@@ -30,7 +35,7 @@ func (p *preparing) spells(id string) bool {
 	if len(id) <= len(p.number) {
 		return false
 	}
-	bare := make([]byte, 0, maxID)
+	bare := make([]byte, 0, maxID) // longer ones are not plain anyway
 	for i := range len(id) {
 		if id[i] != '-' && id[i] != '.' {
 			bare = append(bare, id[i])
@@ -65,8 +70,8 @@ func legalID(s string) bool {
 // settleCopies decides which of several resources with one type and id keeps the id: the one updated last, and where that does not
 // decide the one whose bytes come last, so that the order of arrival does not matter.
 func (p *preparing) settleCopies() {
-	for _, list := range p.copies {
-		living := slices.DeleteFunc(slices.Clone(list), func(i int32) bool { return p.items[i].fate == dropped })
+	for _, c := range p.copies {
+		living := slices.DeleteFunc(slices.Clone(c.list), func(i int32) bool { return p.items[i].fate == dropped })
 		if len(living) == 0 {
 			continue
 		}
@@ -77,7 +82,7 @@ func (p *preparing) settleCopies() {
 			}
 			return bytes.Compare(x.v.Raw(), y.v.Raw())
 		})
-		for _, i := range list { // dropped ones too: they must not lead a reference away from one that is shown
+		for _, i := range c.list { // dropped ones too: they must not lead a reference away from one that is shown
 			p.items[i].keeper = keeper
 		}
 		for _, i := range living {
@@ -93,18 +98,15 @@ func (p *preparing) settleCopies() {
 
 // shareSections gives copies each other's sections and labels: if one must not be shown, none is.
 func (p *preparing) shareSections() {
-	for _, list := range p.copies {
-		if len(list) < 2 {
-			continue
-		}
+	for _, c := range p.copies {
 		var all record.Sections
 		unnamed := false
-		for _, i := range list {
+		for _, i := range c.list {
 			if it := &p.items[i]; it.conflicting {
 				all, unnamed = all|it.sections, unnamed || it.unnamed
 			}
 		}
-		for _, i := range list {
+		for _, i := range c.list {
 			if it := &p.items[i]; it.conflicting {
 				it.sections, it.unnamed = all, unnamed
 			}
@@ -117,7 +119,7 @@ func (p *preparing) assignIDs() error {
 	byIdentifier := map[string]int{}
 	identifier := func(it *item) string {
 		for id := range it.v.Get("identifier").Elems() {
-			if s, v := id.Get("system").Text(), id.Get("value").Text(); s != "" && v != "" {
+			if s, v := id.Get("system").View(), id.Get("value").View(); s != "" && v != "" {
 				return it.typ + "\x00" + s + "\x00" + v
 			}
 		}
@@ -128,28 +130,33 @@ func (p *preparing) assignIDs() error {
 			byIdentifier[identifier(it)]++
 		}
 	}
-	taken := make(map[string]bool, len(p.items))
+	taken := make(map[typeID]bool, len(p.items))
+	key := string(p.reply.Custodian.Key)
 	for i := range p.items {
 		it := &p.items[i]
 		if it.fate == folded || it.fate == dropped {
 			continue
 		}
+		rest := it.id // what follows the key
 		switch {
 		case it.id != "" && it.keeper != int32(i):
-			it.newID = string(p.reply.Custodian.Key) + "-" + p.seal("copy", it.typ, it.v.Raw())
+			rest = p.seal("copy", it.typ, it.v.Raw())
+		case it.id != "" && p.plain(it.id):
 		case it.id != "":
-			it.newID = p.newID(it.typ, it.id)
+			rest = p.seal("id", it.typ, []byte(it.id))
 		default:
 			if known := identifier(it); known != "" && byIdentifier[known] == 1 {
-				it.newID = string(p.reply.Custodian.Key) + "-" + p.seal("identifier", it.typ, []byte(known))
+				rest = p.seal("identifier", it.typ, []byte(known))
 			} else {
-				it.newID = string(p.reply.Custodian.Key) + "-" + p.seal("bytes", it.typ, it.v.Raw())
+				rest = p.seal("bytes", it.typ, it.v.Raw())
 			}
 		}
-		if taken[it.typ+"/"+it.newID] {
+		it.url = p.words.join(p.req.Base, "/", it.typ, "/", key, "-", rest)
+		it.newID = it.url[len(it.url)-len(key)-1-len(rest):]
+		if taken[typeID{it.typ, it.newID}] {
 			return ErrMalformed // two resources of one address: only a custodian that aims at it gets here
 		}
-		taken[it.typ+"/"+it.newID] = true
+		taken[typeID{it.typ, it.newID}] = true
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func (p *preparing) choose() {
 			continue
 		}
 		target := it.v.Get("target")
-		for _, r := range it.refs {
+		for _, r := range p.refsOf(it) {
 			if target.Exists() && r.target >= 0 && r.whole.Start() >= target.Start() && r.whole.End() <= target.End() {
 				t := &p.items[r.target]
 				if t.fate == shown && t.row.class != supporting || types["Provenance"] && t.fate == filtered {
@@ -61,11 +61,11 @@ func (p *preparing) choose() {
 
 // reach shows the supporting resources that the given ones lead to, through others of their sort too; with types, those of the types only.
 func (p *preparing) reach(from []int32, types map[string]bool) {
-	seen := map[int32]bool{}
+	seen := make([]bool, len(p.items))
 	for work := from; len(work) > 0; {
 		i := work[len(work)-1]
 		work = work[:len(work)-1]
-		for _, r := range p.items[i].refs {
+		for _, r := range p.refsOf(&p.items[i]) {
 			if r.target < 0 || seen[r.target] {
 				continue
 			}

@@ -107,6 +107,13 @@ func (p *preparing) finish() (Prepared, error) {
 	out := Prepared{reply: p.reply}
 	out.reply.Entries = nil // the documents may go when their bytes have been rewritten
 	var fates [fateCount]int
+	n := 0
+	for i := range p.items {
+		if p.items[i].fate == shown {
+			n++
+		}
+	}
+	out.Entries = make([]Entry, 0, n)
 	for i := range p.items {
 		it := &p.items[i]
 		fates[it.fate]++
@@ -119,7 +126,7 @@ func (p *preparing) finish() (Prepared, error) {
 		if it.fate != shown {
 			continue
 		}
-		e := Entry{FullURL: p.req.Base + "/" + it.typ + "/" + it.newID, Type: it.typ, ID: it.newID, Mode: Include, Custodian: p.reply.Custodian.Key}
+		e := Entry{FullURL: it.url, Type: it.typ, ID: it.newID, Mode: Include, Custodian: p.reply.Custodian.Key}
 		if it.placed() {
 			e.Section, e.Others = it.primary, it.sections.Without(record.SectionsOf(it.primary))
 			out.Sections |= it.sections
@@ -150,8 +157,8 @@ func (p *preparing) finish() (Prepared, error) {
 	}
 	sum := sha256.New()
 	for i := range out.Entries {
-		digest := sha256.Sum256(out.Entries[i].JSON)
-		sum.Write(digest[:])
+		p.sum = sha256.Sum256(out.Entries[i].JSON)
+		sum.Write(p.sum[:])
 	}
 	sum.Sum(out.Digest[:0])
 	out.Dangling = p.dangling

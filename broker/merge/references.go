@@ -38,24 +38,25 @@ type ref struct {
 // scan finds the references of it. Where something is withheld (suspicious), it also finds identifiers of withheld resources, and
 // reports every other string that is the address of a resource of the reply: see spread.
 func (p *preparing) scan(it *item, suspicious bool, cites func(target int32)) {
-	it.v.Visit(func(around []fhirjson.Value, x fhirjson.Value) bool {
+	it.refs[0] = int32(len(p.refs))
+	p.around = it.v.VisitOn(p.around, func(around []fhirjson.Value, x fhirjson.Value) bool {
 		switch x.Kind() {
 		case fhirjson.String:
 			switch {
 			case x.KeyIs("reference") && isReference(around, it.typ):
-				address := x.Text()
+				address := x.View()
 				if strings.HasPrefix(address, "#") || address == "" {
 					return false
 				}
 				r := ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it)}
 				r.line, r.holder = p.lineOf(around, it.typ)
-				it.refs = append(it.refs, r)
+				p.refs = append(p.refs, r)
 			case x.KeyIs("url") && isAttachment(around, it.typ):
-				if address := x.Text(); p.own(address, it) || p.leadsHere(address) {
-					it.refs = append(it.refs, ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it), document: true})
+				if address := x.View(); p.own(address, it) || p.leadsHere(address) {
+					p.refs = append(p.refs, ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it), document: true})
 				}
 			case suspicious && !x.KeyIs("div") && x.End()-x.Start() < 1024:
-				if s := x.Text(); strings.IndexByte(s, '/') >= 0 || strings.HasPrefix(s, "urn:") {
+				if s := x.View(); strings.IndexByte(s, '/') >= 0 || strings.HasPrefix(s, "urn:") {
 					if t := p.resolve(s, it); t >= 0 {
 						cites(t)
 					}
@@ -67,13 +68,17 @@ func (p *preparing) scan(it *item, suspicious bool, cites func(target int32)) {
 				if !whole.Get("reference").Exists() && !whole.Get("resourceType").Exists() && p.cited[businessKey(x)] != nil {
 					r := ref{whole: whole, identifier: businessKey(x), target: -1}
 					r.line, r.holder = p.lineOf(around, it.typ)
-					it.refs = append(it.refs, r)
+					p.refs = append(p.refs, r)
 				}
 			}
 		}
 		return true
 	})
+	it.refs[1] = int32(len(p.refs))
 }
+
+// refsOf are the references of it.
+func (p *preparing) refsOf(it *item) []ref { return p.refs[it.refs[0]:it.refs[1]] }
 
 // isReference reports whether the `reference` in the innermost container is that of a Reference. typ is the type of the root.
 func isReference(around []fhirjson.Value, typ string) bool {
@@ -84,7 +89,7 @@ func isReference(around []fhirjson.Value, typ string) bool {
 		if len(around) == 3 {
 			return false // the same of a contained one
 		}
-		typ = around[2].Get("resourceType").Text()
+		typ = around[2].Get("resourceType").View()
 	}
 	switch {
 	case typ == "Immunization" && memberIs(around, "education"):
@@ -126,7 +131,7 @@ func (p *preparing) lineOf(around []fhirjson.Value, typ string) (line, holder fh
 	if len(around) > 2 && around[1].KeyIs("contained") {
 		h = 2
 		if p.within != around[h] { // asked once for each contained resource, not for each of its lines
-			p.within, p.withinType = around[h], around[h].Get("resourceType").Text()
+			p.within, p.withinType = around[h], around[h].Get("resourceType").View()
 		}
 		typ = p.withinType
 	}
@@ -155,22 +160,52 @@ func (p *preparing) own(address string, it *item) bool {
 	return address != "" && !strings.Contains(address, ":") && address[0] != '#'
 }
 
-// absolute is an address on the custodian's server in full: on the root that its entry is on, or on that of the server. Where neither is
-// known, or is ours, it is a name in the custodian's own part of our name space, where nothing stands.
-func (p *preparing) absolute(address string, it *item) string {
+// absolute is an address on the custodian's server in full, in two parts: on the root that its entry is on, or on that of the server. Where neither
+// is known, or is ours, it is a name in the custodian's own part of our name space, where nothing stands. It is empty for one that climbs out of
+// that too.
+func (p *preparing) absolute(address string, it *item) (root, rest string) {
 	if hasScheme(address) {
-		return address
+		return address, ""
 	}
-	rest := "/" + strings.TrimLeft(address, "/")
-	if canonical(p.reply.Base) != it.root && it.root != "" {
-		if full := "https:" + it.root + rest; !p.leadsHere(full) {
-			return full
+	rest = strings.TrimLeft(address, "/")
+	for _, of := range [...]string{it.root, p.base} {
+		if s := p.server(of); s.root != "" && !(s.near && p.leadsHere(s.root+rest)) {
+			return s.root, rest
 		}
 	}
-	if full := strings.TrimRight(p.reply.Base, "/") + rest; p.reply.Base != "" && !p.leadsHere(full) {
-		return full
+	if root = p.req.CodeBase + CustodianPath + string(p.reply.Custodian.Key) + "/"; p.leadsHere(root + rest) {
+		return "", ""
 	}
-	return p.req.CodeBase + CustodianPath + string(p.reply.Custodian.Key) + rest
+	return root, rest
+}
+
+// server is where a canonical root is.
+type server struct {
+	root string // in full, with a slash at its end; "" if there is none
+	near bool   // on our own host and port: what is there may lead here
+}
+
+// server is asked once for each root, not for each reference.
+func (p *preparing) server(root string) server {
+	s, known := p.servers[root]
+	if known {
+		return s
+	}
+	switch {
+	case root == "":
+	case root == p.base:
+		s.root = strings.TrimRight(p.reply.Base, "/") + "/"
+	default:
+		s.root = "https:" + root + "/"
+	}
+	if to, err := url.Parse(s.root); err != nil || p.sameHost(to) {
+		s.near = true
+	}
+	if p.servers == nil {
+		p.servers = map[string]server{}
+	}
+	p.servers[root] = s
+	return s
 }
 
 // hasScheme reports whether an address begins with a scheme (RFC 3986, 3.1): it is then no relative one.
@@ -189,21 +224,26 @@ func hasScheme(address string) bool {
 // leadsHere reports whether an absolute address is on our own base, however it is spelt: with another scheme, in capitals, with the port that
 // is meant anyway, with dots in its path. A custodian that knows another's ids could lead a reader to its entries by one.
 func (p *preparing) leadsHere(address string) bool {
-	if !hasScheme(address) {
+	if !hasScheme(address) || strings.HasPrefix(address, "urn:") {
 		return false
 	}
+	to, err := url.Parse(address)
+	if err != nil || !p.sameHost(to) {
+		return false
+	}
+	base := strings.TrimRight(p.here.Path, "/") + "/"
+	return strings.HasPrefix(path.Clean("/"+to.Path)+"/", base)
+}
+
+// sameHost reports whether an address is on our host and port.
+func (p *preparing) sameHost(to *url.URL) bool {
 	if p.here == nil {
 		p.here, _ = url.Parse(p.req.Base)
 		if p.here == nil {
 			p.here = &url.URL{}
 		}
 	}
-	to, err := url.Parse(address)
-	if err != nil || to.Host == "" || !strings.EqualFold(to.Hostname(), p.here.Hostname()) || port(to) != port(p.here) {
-		return false
-	}
-	base := strings.TrimRight(p.here.Path, "/") + "/"
-	return strings.HasPrefix(path.Clean("/"+to.Path)+"/", base)
+	return to.Host != "" && strings.EqualFold(to.Hostname(), p.here.Hostname()) && port(to) == port(p.here)
 }
 
 // port is an address's port. http and https count as one: proxies change one for the other.
@@ -216,7 +256,7 @@ func port(u *url.URL) string {
 
 // businessKey is an Identifier as one text, "" for one that names no resource of a reply for certain.
 func businessKey(id fhirjson.Value) string {
-	s, v := id.Get("system").Text(), id.Get("value").Text()
+	s, v := id.Get("system").View(), id.Get("value").View()
 	if s == "" || v == "" || s == record.NHSNumberSystem {
 		return ""
 	}

@@ -93,6 +93,8 @@ func TestWhereDanglingReferencesLead(t *testing.T) {
 		{"a server that says it is us", "https://gp.example/fhir", "https://broker.example/fhir/Observation/1", "https://gp.example/fhir/Encounter/gone"},
 		{"no base", "", "", "https://mycarerecord.example/custodian/gp/Encounter/gone"},
 		{"our own base", "https://broker.example/fhir", "", "https://mycarerecord.example/custodian/gp/Encounter/gone"},
+		{"above our own base", "https://broker.example", "", "https://broker.example/Encounter/gone"},
+		{"beside our own base", "https://broker.example/gp", "", "https://broker.example/gp/Encounter/gone"},
 	} {
 		reply := replyOf(t, c.fullURL+` {"resourceType":"Observation","id":"1","encounter":{"reference":"Encounter/gone"},`+
 			`"subject":{"identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000018"}}}`)
@@ -100,6 +102,21 @@ func TestWhereDanglingReferencesLead(t *testing.T) {
 		p := prepare(t, request(t), everything, reply)
 		if got := member(t, p, "Observation", "gp-1", "encounter"); got != `{"reference":"`+c.want+`"}` {
 			t.Errorf("%s: got %s", c.name, got)
+		}
+	}
+	// On our own host, what would climb to our base does not stay an address.
+	for _, c := range [][2]string{{"https://broker.example", "fhir/Encounter/acute-e"}, {"https://broker.example/gp", "../fhir/Encounter/acute-e"}, {"https://broker.example/gp", "%2e%2e/fhir/Encounter/acute-e"}} {
+		reply := replyOf(t, `{"resourceType":"Observation","id":"1",`+toAda+`,"encounter":{"reference":"`+c[1]+`"}}`)
+		reply.Base = c[0]
+		p := prepare(t, request(t), everything, reply)
+		if got := member(t, p, "Observation", "gp-1", "encounter"); got != `{"reference":"https://mycarerecord.example/custodian/gp/`+c[1]+`"}` {
+			t.Errorf("%v: got %s", c, got)
+		}
+		req := request(t)
+		req.CodeBase = "https://broker.example"
+		reply.Entries[1] = entryOf(t, `{"resourceType":"Observation","id":"1",`+toAda+`,"encounter":{"reference":"../../../gp/../fhir/Encounter/acute-e"}}`)
+		if got := member(t, prepare(t, req, everything, reply), "Observation", "gp-1", "encounter"); got != maskJSON {
+			t.Errorf("%v: got %s", c, got)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package merge
 import (
 	"bytes"
 	"crypto/sha256"
-	"hash"
 	"net/url"
 	"strings"
 
@@ -42,8 +41,18 @@ type item struct {
 	time        record.ClinicalTime
 	updated     record.ClinicalTime // meta.lastUpdated
 	lateUnknown bool                // kept although _since was given and it has no lastUpdated
-	newID       string
-	refs        []ref
+	url         string              // our fullUrl, and at its end
+	newID       string              // our id
+	refs        [2]int32            // from and to in preparing.refs
+}
+
+// typeID is what an id is unique for.
+type typeID struct{ typ, id string }
+
+// copies are the resources of one type and id whose bytes differ.
+type copies struct {
+	list   []int32
+	digest map[[sha256.Size]byte]int32 // so that many copies stay linear
 }
 
 // preparing is the work of one Prepare.
@@ -55,12 +64,15 @@ type preparing struct {
 	sectionSystem string // of codings that name our sections
 
 	items      []item
-	addresses  map[string]int32   // canonical address -> item
-	copies     map[string][]int32 // type/id -> items with different bytes
-	base       string             // canonical base of the custodian's server
-	here       *url.URL           // our base: see leadsHere
-	sole       string             // the only root that fullUrls have, "" if they have none or several
-	parts      []record.Part      // from OperationOutcomes and Lists
+	addresses  map[string]int32            // canonical address -> item
+	firsts     map[typeID]int32            // the first item of a type and id
+	copies     map[typeID]*copies          // where there are several
+	nameless   map[[sha256.Size]byte]int32 // items without an id, by their bytes
+	base       string                      // canonical base of the custodian's server
+	servers    map[string]server
+	here       *url.URL      // our base: see leadsHere
+	sole       string        // the only root that fullUrls have, "" if they have none or several
+	parts      []record.Part // from OperationOutcomes and Lists
 	received   int
 	strangers  int // dropped because they name somebody else
 	unreadable int // dropped because they name nobody for certain
@@ -70,15 +82,27 @@ type preparing struct {
 	withinType string
 	inside     map[string]fhirjson.Value // see contained
 	insideOf   *item
-	marking    hash.Hash          // see marks
 	cited      map[string][]int32 // business identifier -> items, made only where something is withheld
+
+	// Memory that is used again from resource to resource of this one reply, so that a large reply costs few allocations. What a resource
+	// keeps of it is never written again.
+	refs    []ref
+	around  []fhirjson.Value
+	edits   []fhirjson.Edit
+	scratch []byte
+	key     []byte
+	sum     [sha256.Size]byte
+	words   text
+	out     memory
+	source  []byte // our meta.source, quoted
+	tagged  map[tagging][]byte
 }
 
 // index reads the reply's resources: types, ids, addresses, copies. Its errors are of kind ErrMalformed.
 func (p *preparing) index() error {
 	p.items = make([]item, 0, len(p.reply.Entries))
 	p.addresses = make(map[string]int32, 2*len(p.reply.Entries))
-	p.copies = make(map[string][]int32, len(p.reply.Entries))
+	p.firsts = make(map[typeID]int32, len(p.reply.Entries))
 	p.base = canonical(p.reply.Base)
 	roots := map[string]bool{}
 	urls := make([]string, 0, len(p.reply.Entries))
@@ -96,9 +120,9 @@ func (p *preparing) index() error {
 		if e.FullURL != "" {
 			head, _ := splitAddress(e.FullURL)
 			url = canonical(head)
-			if strings.HasPrefix(url, "//") && it.id != "" && strings.HasSuffix(url, "/"+it.typ+"/"+it.id) {
-				it.root = strings.TrimSuffix(url, "/"+it.typ+"/"+it.id)
-				roots[it.root] = true
+			if root, is := rootOf(url, it.typ, it.id); is {
+				it.root = root
+				roots[root] = true
 			}
 		}
 		p.items = append(p.items, it)
@@ -109,7 +133,6 @@ func (p *preparing) index() error {
 			p.sole = r
 		}
 	}
-	seen := map[string]map[[sha256.Size]byte]int32{}
 	for i := range p.items {
 		it := &p.items[i]
 		it.keeper = int32(i)
@@ -119,23 +142,16 @@ func (p *preparing) index() error {
 		if it.root == "" {
 			it.root = p.base
 		}
-		key := it.typ + "/" + it.id
-		if it.id == "" {
-			sum := sha256.Sum256(it.v.Raw())
-			key += string(sum[:]) // no id: only the same bytes are the same resource
-		}
-		if same, is := p.fold(seen, key, int32(i)); is {
+		if same, is := p.fold(int32(i)); is {
 			it.fate, it.keeper = folded, same
-		} else {
-			p.copies[key] = append(p.copies[key], int32(i))
 		}
 		if urls[i] != "" {
 			if err := p.register(urls[i], int32(i)); err != nil {
 				return err
 			}
 		}
-		if it.id != "" {
-			if err := p.register(it.root+"/"+it.typ+"/"+it.id, int32(i)); err != nil {
+		if root, is := rootOf(urls[i], it.typ, it.id); it.id != "" && !(is && root == it.root) {
+			if err := p.register(p.words.join(it.root, "/", it.typ, "/", it.id), int32(i)); err != nil {
 				return err
 			}
 		}
@@ -146,7 +162,7 @@ func (p *preparing) index() error {
 // read takes a resource's own fields, strictly.
 func read(v fhirjson.Value) (item, error) {
 	bad := func(v fhirjson.Value, kind fhirjson.Kind) bool { return v.Exists() && v.Kind() != kind }
-	it := item{v: v, typ: v.Get("resourceType").Text(), id: v.Get("id").Text()}
+	it := item{v: v, typ: typeName(v.Get("resourceType").View()), id: v.Get("id").View()}
 	meta := v.Get("meta")
 	if v.Kind() != fhirjson.Object || it.typ == "" || bad(v.Get("id"), fhirjson.String) || bad(meta, fhirjson.Object) ||
 		bad(v.Get("contained"), fhirjson.Array) {
@@ -174,31 +190,65 @@ func read(v fhirjson.Value) (item, error) {
 			}
 		}
 	}
-	it.updated, _ = record.ParseClinicalTime(meta.Get("lastUpdated").Text()) // what cannot be read is none
+	it.updated, _ = record.ParseClinicalTime(meta.Get("lastUpdated").View()) // what cannot be read is none
 	it.row = subjects[it.typ]
 	return it, nil
 }
 
-// fold reports whether item i is byte for byte a resource that was seen under the same key, and which. Digests are made only
-// where a key comes twice, so that many copies stay linear.
-func (p *preparing) fold(seen map[string]map[[sha256.Size]byte]int32, key string, i int32) (int32, bool) {
-	list := p.copies[key]
-	if len(list) == 0 {
+// rootOf is the root of a canonical RESTful address of a resource: what stands before /Type/id.
+func rootOf(url, typ, id string) (string, bool) {
+	if id == "" || !strings.HasPrefix(url, "//") {
+		return "", false
+	}
+	root := url
+	for _, end := range [...]string{id, "/", typ, "/"} {
+		rest, is := strings.CutSuffix(root, end)
+		if !is {
+			return "", false
+		}
+		root = rest
+	}
+	return root, true
+}
+
+// fold reports whether item i is byte for byte a resource that was seen under the same type and id, and which; without an id, whether it is one
+// that was seen without an id. Digests are made only where a type and id come twice.
+func (p *preparing) fold(i int32) (int32, bool) {
+	it := &p.items[i]
+	if it.id == "" {
+		sum := sha256.Sum256(it.v.Raw())
+		if same, is := p.nameless[sum]; is {
+			return same, true
+		}
+		if p.nameless == nil {
+			p.nameless = map[[sha256.Size]byte]int32{}
+		}
+		p.nameless[sum] = i
 		return 0, false
 	}
-	if len(list) == 1 && bytes.Equal(p.items[list[0]].v.Raw(), p.items[i].v.Raw()) {
-		return list[0], true
+	key := typeID{it.typ, it.id}
+	first, twice := p.firsts[key]
+	if !twice {
+		p.firsts[key] = i
+		return 0, false
 	}
-	digests := seen[key]
-	if digests == nil {
-		digests = map[[sha256.Size]byte]int32{sha256.Sum256(p.items[list[0]].v.Raw()): list[0]}
-		seen[key] = digests
+	c := p.copies[key]
+	if c == nil {
+		if bytes.Equal(p.items[first].v.Raw(), it.v.Raw()) {
+			return first, true
+		}
+		if p.copies == nil {
+			p.copies = map[typeID]*copies{}
+		}
+		c = &copies{[]int32{first}, map[[sha256.Size]byte]int32{sha256.Sum256(p.items[first].v.Raw()): first}}
+		p.copies[key] = c
 	}
-	sum := sha256.Sum256(p.items[i].v.Raw())
-	if same, is := digests[sum]; is {
+	sum := sha256.Sum256(it.v.Raw())
+	if same, is := c.digest[sum]; is {
 		return same, true
 	}
-	digests[sum] = i
+	c.digest[sum] = i
+	c.list = append(c.list, i)
 	return 0, false
 }
 
@@ -219,23 +269,23 @@ func (p *preparing) register(address string, i int32) error {
 // resolve returns the item that an address in it leads to, -1 for none.
 func (p *preparing) resolve(address string, it *item) int32 {
 	head, _ := splitAddress(address)
-	var key string
+	key := p.key[:0]
 	switch {
 	case isHTTP(head):
-		key = canonical(head)
+		key = append(key, canonical(head)...)
 	case strings.HasPrefix(head, "urn:"):
-		key = head
+		key = append(key, head...)
 	case head == "":
 		return -1
 	default:
-		key = it.root + "/" + strings.TrimPrefix(head, "/")
+		key = append(append(append(key, it.root...), '/'), strings.TrimPrefix(head, "/")...)
 	}
-	i, found := p.addresses[key]
-	if !found && p.sole != "" && p.sole != p.base {
+	p.key = key
+	i, found := p.addresses[string(key)]
+	if !found && p.sole != "" && p.sole != p.base && len(key) > len(p.base) && string(key[:len(p.base)]) == p.base && key[len(p.base)] == '/' {
 		// The custodian's addresses may name the server as it knows itself or as we know it.
-		if rest, is := strings.CutPrefix(key, p.base+"/"); is {
-			i, found = p.addresses[p.sole+"/"+rest]
-		}
+		p.key = append(append(p.key, p.sole...), key[len(p.base):]...)
+		i, found = p.addresses[string(p.key[len(key):])]
 	}
 	if !found {
 		return -1

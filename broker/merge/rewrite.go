@@ -18,130 +18,203 @@ const (
 	CustodianPath       = "/custodian/"           // meta.source is {base}/custodian/{key}: who holds the resource, wherever it was written
 )
 
-const maskedValue = `{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}`
+var maskedValue = []byte(`{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}`)
 
 // rewrite returns the bytes of it with the changes of M-3 and no other: id, references, addresses of documents, meta.tag, meta.source,
 // masks. White space and number text stay. It counts dangling references.
 func (p *preparing) rewrite(it *item) []byte {
-	edits := make([]fhirjson.Edit, 0, len(it.refs)+4)
-	holders := map[int]fhirjson.Value{}
-	lines := map[int]bool{}
-	for _, r := range it.refs {
+	p.edits, p.scratch = p.edits[:0], p.scratch[:0]
+	var holders map[int]fhirjson.Value
+	var lines map[int]bool
+	replace := func(v fhirjson.Value, by []byte) {
+		p.edits = append(p.edits, fhirjson.Edit{Start: v.Start(), End: v.End(), New: by})
+	}
+	for _, r := range p.refsOf(it) {
 		switch {
 		case p.masked(r):
 			if r.line.Exists() {
+				if lines == nil {
+					holders, lines = map[int]fhirjson.Value{}, map[int]bool{}
+				}
 				lines[r.line.Start()] = true
 				holders[r.holder.Start()] = r.holder
 				continue
 			}
-			edits = append(edits, fhirjson.Edit{Start: r.whole.Start(), End: r.whole.End(), New: []byte(maskedValue)})
+			replace(r.whole, maskedValue)
 		case r.identifier != "":
 		case r.target >= 0 && (p.items[r.target].fate == shown || p.items[r.target].fate == filtered):
 			t := &p.items[r.target]
-			_, rest := splitAddress(r.text.Text())
-			to := t.typ + "/" + t.newID + rest
-			if r.document {
-				to = p.req.Base + "/" + to
+			_, rest := splitAddress(r.text.View())
+			to := t.url
+			if !r.document {
+				to = to[len(p.req.Base)+1:]
 			}
-			edits = append(edits, fhirjson.Edit{Start: r.text.Start(), End: r.text.End(), New: fhirjson.Quote(to)})
-		case p.leadsHere(r.text.Text()):
-			p.dangling++
-			edits = append(edits, fhirjson.Edit{Start: r.whole.Start(), End: r.whole.End(), New: []byte(maskedValue)})
-		case r.document && p.rules.DocumentAddress != nil:
-			to := p.rules.DocumentAddress(p.absolute(r.text.Text(), it))
-			edits = append(edits, fhirjson.Edit{Start: r.text.Start(), End: r.text.End(), New: fhirjson.Quote(to)})
+			replace(r.text, p.quoted(to, rest))
 		default:
-			p.dangling++
-			if address := r.text.Text(); !hasScheme(address) {
-				edits = append(edits, fhirjson.Edit{Start: r.text.Start(), End: r.text.End(), New: fhirjson.Quote(p.absolute(address, it))})
+			root, rest := p.absolute(r.text.View(), it)
+			switch {
+			case root == "" || p.leadsHere(root) && rest == "":
+				p.dangling++
+				replace(r.whole, maskedValue)
+			case r.document && p.rules.DocumentAddress != nil:
+				replace(r.text, p.quoted(p.rules.DocumentAddress(root+rest), ""))
+			default:
+				p.dangling++
+				if rest != "" { // it was relative
+					replace(r.text, p.quoted(root, rest))
+				}
 			}
 		}
 	}
 	for _, h := range holders {
-		edits = append(edits, dropLines(h, lines)...)
+		p.edits = append(p.edits, dropLines(h, lines)...)
 	}
-	return it.v.Rewrite(outermost(append(edits, p.relabel(it)...)))
+	p.relabel(it)
+	p.edits = outermost(p.edits)
+	return it.v.AppendRewrite(p.out.take(it.v.RewriteSize(p.edits)), p.edits)
+}
+
+// quoted is a JSON string of two parts, in memory that lasts until the next resource is rewritten.
+func (p *preparing) quoted(s, rest string) []byte {
+	from := len(p.scratch)
+	p.scratch = fhirjson.AppendQuote(p.scratch, s)
+	if rest != "" {
+		end := len(p.scratch) - 1 // of the first part: its quotation mark gives way to the second, which begins with one
+		p.scratch = fhirjson.AppendQuote(p.scratch[:end], rest)
+		p.scratch = append(p.scratch[:end], p.scratch[end+1:]...)
+	}
+	return p.scratch[from:len(p.scratch):len(p.scratch)]
+}
+
+// noted is a text of parts, in the same memory.
+func (p *preparing) noted(parts ...[]byte) []byte {
+	from := len(p.scratch)
+	for _, b := range parts {
+		p.scratch = append(p.scratch, b...)
+	}
+	return p.scratch[from:len(p.scratch):len(p.scratch)]
 }
 
 // relabel gives a resource its new id and what we say in its meta.
-func (p *preparing) relabel(it *item) []fhirjson.Edit {
-	var edits []fhirjson.Edit
+func (p *preparing) relabel(it *item) {
+	put := func(start, end int, text []byte) {
+		p.edits = append(p.edits, fhirjson.Edit{Start: start, End: end, New: text})
+	}
 	after := it.v.Get("resourceType").End()
 	if id := it.v.Get("id"); id.Exists() {
-		edits = append(edits, fhirjson.Edit{Start: id.Start(), End: id.End(), New: fhirjson.Quote(it.newID)})
+		put(id.Start(), id.End(), p.quoted(it.newID, ""))
 		after = id.End()
 	} else {
-		edits = append(edits, insert(after, `,"id":`, string(fhirjson.Quote(it.newID))))
+		put(after, after, p.noted(idMember, p.quoted(it.newID, "")))
 	}
-	source := fhirjson.Quote(p.req.CodeBase + CustodianPath + string(p.reply.Custodian.Key))
+	if p.source == nil {
+		p.source = fhirjson.Quote(p.req.CodeBase + CustodianPath + string(p.reply.Custodian.Key))
+	}
 	tags := p.tags(it)
 	meta := it.v.Get("meta")
 	if !meta.Exists() {
-		return append(edits, insert(after, `,"meta":{"source":`, string(source), `,"tag":[`, string(tags), `]}`))
+		put(after, after, p.noted(metaMember, p.source, tagMember, tags, metaEnd))
+		return
 	}
-	var first []byte // members that go to the head of meta
+	var first [2][]byte // members that go to the head of meta: tag; source, or the extension with the source that was there
 	if tag := meta.Get("tag"); tag.Exists() {
-		edits = append(edits, intoArray(tag, tags))
+		put(p.intoArray(tag, tags))
 	} else {
-		first = append(append(append(first, `"tag":[`...), tags...), "],"...)
+		first[0] = p.noted(tagsStart, tags, listEnd)
 	}
 	if old := meta.Get("source"); !old.Exists() {
-		first = append(append(append(first, `"source":`...), source...), ',')
+		first[1] = p.noted(sourceMember, p.source, comma)
 	} else {
-		edits = append(edits, fhirjson.Edit{Start: old.Start(), End: old.End(), New: source})
-		moved := append([]byte(`{"url":`), fhirjson.Quote(p.req.CodeBase+ExtensionPath+"original-source")...)
-		moved = append(append(append(moved, `,"valueUri":`...), old.Raw()...), '}')
+		put(old.Start(), old.End(), p.source)
+		moved := p.noted(urlMember, p.quoted(p.req.CodeBase+ExtensionPath+"original-source", ""), valueURI, old.Raw(), objectEnd)
 		if x := meta.Get("extension"); x.Exists() {
-			edits = append(edits, intoArray(x, moved))
+			put(p.intoArray(x, moved))
 		} else {
-			first = append(append(append(first, `"extension":[`...), moved...), "],"...)
+			first[1] = p.noted(extensionsStart, moved, listEnd)
 		}
 	}
-	if meta.Len() == 0 && len(first) > 0 {
-		first = first[:len(first)-1]
+	if text := p.noted(first[0], first[1]); len(text) > 0 {
+		if meta.Len() == 0 {
+			text = text[:len(text)-1]
+		}
+		put(meta.Start()+1, meta.Start()+1, text)
 	}
-	if len(first) > 0 {
-		edits = append(edits, fhirjson.Edit{Start: meta.Start() + 1, End: meta.Start() + 1, New: first})
-	}
-	return edits
+}
+
+// The texts around what we add.
+var (
+	idMember        = []byte(`,"id":`)
+	metaMember      = []byte(`,"meta":{"source":`)
+	tagMember       = []byte(`,"tag":[`)
+	metaEnd         = []byte(`]}`)
+	tagsStart       = []byte(`"tag":[`)
+	extensionsStart = []byte(`"extension":[`)
+	listEnd         = []byte(`],`)
+	sourceMember    = []byte(`"source":`)
+	urlMember       = []byte(`{"url":`)
+	valueURI        = []byte(`,"valueUri":`)
+	objectEnd       = []byte(`}`)
+	comma           = []byte(`,`)
+)
+
+// tagging is what the tags of a resource depend on.
+type tagging struct {
+	placed, conflicting, lateUnknown bool
+	primary                          record.Section
+	sections                         record.Sections
+	time                             string
 }
 
 // tags are the codings that we add to meta.tag, ours first, so that the first of a system is ours whatever a custodian sends: custodian;
-// sections, the primary one first; time; what is odd.
+// sections, the primary one first; time; what is odd. There are few kinds of them in a reply, so each is made once.
 func (p *preparing) tags(it *item) []byte {
+	kind := tagging{conflicting: it.conflicting, lateUnknown: it.lateUnknown}
+	if it.placed() {
+		kind.placed, kind.primary, kind.sections = true, it.primary, it.sections
+	}
+	if it.matches() {
+		switch {
+		case !it.time.Dated():
+			kind.time = "undated"
+		case it.time.Future(p.req.Now):
+			kind.time = "future"
+		default:
+			kind.time = "dated"
+		}
+	}
+	if have, is := p.tagged[kind]; is {
+		return have
+	}
 	var out []byte
 	add := func(path, code string) {
 		if out != nil {
 			out = append(out, ',')
 		}
 		out = append(out, `{"system":`...)
-		out = append(out, fhirjson.Quote(p.req.CodeBase+path)...)
+		out = fhirjson.AppendQuote(out, p.req.CodeBase+path)
 		out = append(out, `,"code":"`...)
 		out = append(append(out, code...), `"}`...) // codes are of closed lists, or a key: nothing in them to quote
 	}
 	add(CustodianSystemPath, string(p.reply.Custodian.Key))
-	if it.placed() {
-		add(record.SectionSystemPath, it.primary.Code())
-		for _, s := range it.sections.Without(record.SectionsOf(it.primary)).List() {
+	if kind.placed {
+		add(record.SectionSystemPath, kind.primary.Code())
+		for _, s := range kind.sections.Without(record.SectionsOf(kind.primary)).List() {
 			add(record.SectionSystemPath, s.Code())
 		}
 	}
-	if it.matches() {
-		switch {
-		case !it.time.Dated():
-			add(TimeSystemPath, "undated")
-		case it.time.Future(p.req.Now):
-			add(TimeSystemPath, "future")
-		default:
-			add(TimeSystemPath, "dated")
-		}
+	if kind.time != "" {
+		add(TimeSystemPath, kind.time)
 	}
-	if it.conflicting {
+	if kind.conflicting {
 		add(TagSystemPath, "conflicting-copies")
 	}
-	if it.lateUnknown {
+	if kind.lateUnknown {
 		add(TagSystemPath, "last-updated-unknown")
 	}
+	if p.tagged == nil {
+		p.tagged = map[tagging][]byte{}
+	}
+	p.tagged[kind] = out
 	return out
 }
 
@@ -153,21 +226,12 @@ func (it *item) placed() bool {
 // matches reports whether it is a match; the Patient, what supports, and Provenance are includes.
 func (it *item) matches() bool { return it.placed() && it.typ != "Patient" }
 
-func insert(at int, parts ...string) fhirjson.Edit {
-	e := fhirjson.Edit{Start: at, End: at}
-	for _, s := range parts {
-		e.New = append(e.New, s...)
-	}
-	return e
-}
-
-// intoArray puts elements before those of an array.
-func intoArray(array fhirjson.Value, elements []byte) fhirjson.Edit {
-	text := elements
+// intoArray says where and what to insert so that elements stand before those of an array.
+func (p *preparing) intoArray(array fhirjson.Value, elements []byte) (start, end int, text []byte) {
 	if array.Len() > 0 {
-		text = append(slices.Clone(elements), ',')
+		elements = p.noted(elements, comma)
 	}
-	return fhirjson.Edit{Start: array.Start() + 1, End: array.Start() + 1, New: text}
+	return array.Start() + 1, array.Start() + 1, elements
 }
 
 // dropLines removes lines of a List or Composition. A section of a Composition that held nothing but such lines goes too, its title with it.

@@ -174,7 +174,7 @@ func words(s string) map[string]bool {
 func anyCode(v fhirjson.Value, set map[string]bool, paths ...string) bool {
 	for _, path := range paths {
 		for c := range v.Each(path) {
-			if set[c.Get("code").Text()] {
+			if set[c.Get("code").View()] {
 				return true
 			}
 		}
@@ -189,7 +189,7 @@ func mentalHealthCoded(v fhirjson.Value) bool {
 func mentalHealthNamed(v fhirjson.Value) bool {
 	named := func(path string) bool {
 		for t := range v.Each(path) {
-			text := strings.ToLower(t.Text())
+			text := strings.ToLower(t.View())
 			if text == "depression" {
 				return true
 			}
@@ -239,14 +239,14 @@ func (p *preparing) place(typ string, v fhirjson.Value) (record.Section, record.
 	for _, path := range [...]string{"category.coding", "meta.tag", "meta.security"} { // a custodian may name our sections itself
 		for c := range v.Each(path) {
 			if c.Get("system").Is(p.sectionSystem) {
-				if s, is := record.ParseSection(c.Get("code").Text()); is {
+				if s, is := record.ParseSection(c.Get("code").View()); is {
 					add(s, true)
 				}
 			}
 		}
 	}
 	for c := range v.Get("contained").Elems() {
-		if t := c.Get("resourceType").Text(); subjects[t].class == person {
+		if t := c.Get("resourceType").View(); subjects[t].class == person {
 			_, inner := p.place(t, c)
 			all |= inner
 		}
@@ -302,7 +302,7 @@ func (p *preparing) follow() {
 
 // encounterAt returns the Encounter that a Reference leads to, -1 for none.
 func (p *preparing) encounterAt(r fhirjson.Value, it *item) int32 {
-	address := r.Get("reference").Text()
+	address := r.Get("reference").View()
 	if address == "" {
 		return -1
 	}

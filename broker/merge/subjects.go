@@ -1,7 +1,6 @@
 package merge
 
 import (
-	"iter"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -148,6 +147,22 @@ var subjects = map[string]naming{
 	"VerificationResult": {class: foreign},
 }
 
+// typeNames gives a name's own string, so that a view of a reply is not kept and nothing is copied.
+var typeNames = func() map[string]string {
+	m := make(map[string]string, len(subjects))
+	for typ := range subjects {
+		m[typ] = typ
+	}
+	return m
+}()
+
+func typeName(seen string) string {
+	if name, known := typeNames[seen]; known {
+		return name
+	}
+	return strings.Clone(seen)
+}
+
 // IsType reports whether name is a resource type of FHIR R4 (4.0.1).
 func IsType(name string) bool { return subjects[name].class != unknownClass }
 
@@ -174,7 +189,7 @@ func (p *preparing) names(r fhirjson.Value, it *item) whom {
 		}
 		numbered = true
 	}
-	address := r.Get("reference").Text()
+	address := r.Get("reference").View()
 	if address == "" {
 		switch {
 		case numbered:
@@ -226,7 +241,7 @@ func (p *preparing) contained(it *item, id string) fhirjson.Value {
 	if p.insideOf != it {
 		p.insideOf, p.inside = it, map[string]fhirjson.Value{}
 		for c := range it.v.Get("contained").Elems() {
-			p.inside[c.Get("id").Text()] = c
+			p.inside[c.Get("id").View()] = c
 		}
 	}
 	return p.inside[id]
@@ -234,36 +249,39 @@ func (p *preparing) contained(it *item, id string) fhirjson.Value {
 
 // attribute decides whose a resource is. It returns ours, another, or unclear for one that names nobody.
 func (p *preparing) attribute(it *item, v fhirjson.Value, row naming, contained bool) whom {
-	found := false
+	found, verdict := false, nobody
 	for _, path := range row.about {
-		for r := range along(v, path) {
-			switch p.names(r, it) {
+		along(v, path, func(r fhirjson.Value) bool {
+			switch whose := p.names(r, it); whose {
 			case ours:
 				found = true
 			case another:
-				return another
+				verdict = another
 			default:
-				return unclear
+				verdict = unclear
 			}
+			return verdict == nobody
+		})
+		if verdict != nobody {
+			return verdict
 		}
 	}
-	for _, path := range row.among {
-		for r := range along(v, path) {
-			switch p.names(r, it) {
-			case ours:
-				found = true
-			case another:
-				return another
-			}
-		}
-	}
-	for _, path := range row.also {
-		for r := range along(v, path) {
+	for n, paths := range [...][]string{row.among, row.also} {
+		for _, path := range paths {
 			if it.typ == "Patient" && path == "link.other" {
 				continue // duplicates of a registration link to each other: the link is masked or dangles, the Patient stays
 			}
-			if p.names(r, it) == another {
-				return another
+			along(v, path, func(r fhirjson.Value) bool {
+				switch p.names(r, it) {
+				case ours:
+					found = found || n == 0
+				case another:
+					verdict = another
+				}
+				return verdict == nobody
+			})
+			if verdict != nobody {
+				return verdict
 			}
 		}
 	}
@@ -274,36 +292,34 @@ func (p *preparing) attribute(it *item, v fhirjson.Value, row naming, contained 
 	return unclear
 }
 
-// along yields what a path of the table leads to.
-func along(v fhirjson.Value, path string) iter.Seq[fhirjson.Value] {
+// along calls f with what a path of the table leads to, until f returns false.
+func along(v fhirjson.Value, path string, f func(r fhirjson.Value) bool) {
 	star := strings.IndexByte(path, '*')
 	if star < 0 {
-		return v.Each(path)
+		v.Each(path)(f)
+		return
 	}
 	name, rest := path[:star], path[star+2:]
-	return func(yield func(fhirjson.Value) bool) {
-		more := true
-		v.Visit(func(around []fhirjson.Value, x fhirjson.Value) bool {
-			if len(around) == 1 && x.KeyIs("contained") {
-				return false // each of them is looked at by its own row
-			}
-			if more && x.KeyIs(name) {
-				for m := range x.Each(rest) {
-					if more = more && yield(m); !more {
-						break
-					}
-				}
-			}
-			return more
-		})
-	}
+	more := true
+	v.Visit(func(around []fhirjson.Value, x fhirjson.Value) bool {
+		if len(around) == 1 && x.KeyIs("contained") {
+			return false // each of them is looked at by its own row
+		}
+		if more && x.KeyIs(name) {
+			x.Each(rest)(func(r fhirjson.Value) bool {
+				more = f(r)
+				return more
+			})
+		}
+		return more
+	})
 }
 
 // contents decides whether what is contained in a resource may be in this person's record: a contained Patient must carry their
 // number, other contained resources must name nobody else, and there may be no Bundles, messages or unknown types among them.
 func (p *preparing) contents(it *item) whom {
 	for c := range it.v.Get("contained").Elems() {
-		typ := c.Get("resourceType").Text()
+		typ := c.Get("resourceType").View()
 		row := subjects[typ]
 		switch {
 		case typ == "Patient" && !p.carriesNumber(c):

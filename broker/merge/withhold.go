@@ -25,7 +25,7 @@ func (p *preparing) withhold() {
 		}
 		all, any := true, false
 		for r := range it.v.Each("target") {
-			if t := p.resolve(r.Get("reference").Text(), it); t >= 0 {
+			if t := p.resolve(r.Get("reference").View(), it); t >= 0 {
 				any = any || p.items[t].fate == withheld
 				all = all && (p.items[t].hidden() || p.items[t].row.class == supporting)
 			}
@@ -56,7 +56,7 @@ func (p *preparing) labelled(it *item) bool {
 		for _, path := range [...]string{"meta.security", "securityLabel.coding"} {
 			for c := range v.Each(path) {
 				code := c.Get("code")
-				any = any || code.Text() != ""
+				any = any || code.View() != ""
 				entered = entered || p.rules.LabelsEntered && code.Is("PATAST") // v3-ObservationValue: patient asserted
 				hide = hide || code.Is("NOPAT")                                 // v3-ActCode: no disclosure to the patient
 			}
