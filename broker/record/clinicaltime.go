@@ -108,13 +108,13 @@ func ParseClinicalTime(s string) (ClinicalTime, error) {
 			precision = Fraction
 		}
 	}
-	zone := p.zone()
+	offset, zoned := p.zone()
 	if p.bad || p.rest != "" || sec > 60 || hour == 24 && (minute != 0 || sec != 0 || nano != 0) {
 		return ClinicalTime{}, ErrClinicalTime
 	}
 	wall := time.Date(year, time.Month(month), dom, hour, minute, sec, nano, time.UTC)
-	if zone != nil {
-		lo := wall.Add(-*zone)
+	if zoned {
+		lo := wall.Add(-offset)
 		return ClinicalTime{Lo: lo, Hi: lo.Add(width), Precision: precision}, nil
 	}
 	first, last := inLondon(wall)
@@ -162,18 +162,18 @@ func (p *timeText) fraction() (nano int, width time.Duration) {
 	return nano, time.Duration(unit)
 }
 
-// zone reads Z or an offset of at most 14 hours; nil if there is none.
-func (p *timeText) zone() *time.Duration {
+// zone reads Z or an offset of at most 14 hours; given is false if there is none.
+func (p *timeText) zone() (offset time.Duration, given bool) {
 	if p.bad || p.rest == "" {
-		return nil
+		return 0, false
 	}
 	if p.at('Z') {
 		p.skip('Z')
-		return new(time.Duration)
+		return 0, true
 	}
 	west := p.at('-')
 	if p.bad = !west && !p.at('+'); p.bad {
-		return nil
+		return 0, false
 	}
 	p.rest = p.rest[1:]
 	h := p.digits(2)
@@ -182,11 +182,11 @@ func (p *timeText) zone() *time.Duration {
 	if h > 14 || m > 59 || h == 14 && m > 0 {
 		p.bad = true
 	}
-	off := time.Duration(h)*time.Hour + time.Duration(m)*time.Minute
+	offset = time.Duration(h)*time.Hour + time.Duration(m)*time.Minute
 	if west {
-		off = -off
+		offset = -offset
 	}
-	return &off
+	return offset, true
 }
 
 // days returns the interval from midnight in London, so many years, months and days long.
