@@ -241,7 +241,11 @@ func (v Value) Variant(key string) bool {
 	}
 	tape, src := v.doc.tape, v.doc.src
 	for i, end := v.i+1, v.tok().next; i < end; i = tape[i].next {
-		if k := src[tape[i].keyStart:tape[i].keyEnd]; string(k) != key && bytes.EqualFold(k, []byte(key)) {
+		k := view(src[tape[i].keyStart:tape[i].keyEnd])
+		if k == "" || key == "" || k[0]|0x20 != key[0]|0x20 && k[0] < utf8.RuneSelf && key[0] < utf8.RuneSelf {
+			continue
+		}
+		if k != key && strings.EqualFold(k, key) {
 			return true
 		}
 	}
