@@ -519,6 +519,60 @@ func differs(path string, a, b any) string {
 	return ""
 }
 
+// A hundred thousand numbers, written in every way that JSON allows, come out byte for byte (H-05).
+func TestNumbersKeepTheirText(t *testing.T) {
+	total := 100_000
+	if thinned {
+		total = 5_000
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	digits := func(n int) string {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte('0' + random.IntN(10))
+		}
+		return string(b)
+	}
+	var texts []string
+	var want [][]string
+	for made := 0; made < total; {
+		var numbers []string
+		for range 100 {
+			n := "0"
+			if random.IntN(3) > 0 {
+				n = string(rune('1'+random.IntN(9))) + digits(random.IntN(25))
+			}
+			if random.IntN(2) > 0 {
+				n += "." + digits(1+random.IntN(20)) + strings.Repeat("0", random.IntN(4))
+			}
+			if random.IntN(4) == 0 {
+				n += [...]string{"e", "E", "e+", "E-", "e-"}[random.IntN(5)] + digits(1+random.IntN(3))
+			}
+			if random.IntN(4) == 0 {
+				n = "-" + n
+			}
+			numbers = append(numbers, n)
+			made++
+		}
+		texts = append(texts, fmt.Sprintf(`{"resourceType":"Observation","id":"%d",%s,"component":[{"valueQuantity":{"value":%s}}]}`, len(texts), toAda,
+			strings.Join(numbers, `}},{"valueQuantity" : { "value":`)))
+		want = append(want, numbers)
+	}
+	p := prepare(t, request(t), everything, replyOf(t, texts...))
+	for i, numbers := range want {
+		n := 0
+		for q := range parsed(t, string(find(t, p, "Observation", fmt.Sprintf("gp-%d", i)).JSON)).Each("component.valueQuantity.value") {
+			if string(q.Raw()) != numbers[n] {
+				t.Fatalf("%s became %s", numbers[n], q.Raw())
+			}
+			n++
+		}
+		if n != len(numbers) {
+			t.Fatalf("%d of %d numbers", n, len(numbers))
+		}
+	}
+}
+
 func TestTheComparisonSeesChanges(t *testing.T) {
 	for _, c := range [][2]string{{`{"a":1}`, `{"a":1.0}`}, {`{"a":1}`, `{}`}, {`{}`, `{"a":1}`}, {`{"a":[1,2]}`, `{"a":[1]}`}, {`{"a":"x"}`, `{"a":"y"}`}, {`{"a":null}`, `{}`},
 		{`{"a":{"reference":"x","display":"d"}}`, `{"a":{"reference":"y"}}`}, {`{"extension":[{"url":"a"}]}`, `{"extension":[{"url":"b"}]}`}, {`{"a":[]}`, `{"a":{}}`},
