@@ -3,7 +3,7 @@ SHELL := /bin/bash
 GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Modules of their own, for tests that need heavy dependencies.
-NESTED := $(patsubst %/go.mod,%,$(wildcard test/*/go.mod))
+NESTED := $(patsubst %/go.mod,%,$(wildcard test/*/go.mod test/*/*/go.mod))
 FUZZTIME ?= 20s
 
 .DEFAULT_GOAL := help
