@@ -155,8 +155,8 @@ func TestLaws(t *testing.T) {
 
 // The real candidates, but lura, answer about everybody with all that there is, and can be measured. It keeps the comparison from rotting.
 func TestCandidates(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds and starts the broker")
+	if testing.Short() || underRace {
+		t.Skip("builds and starts the broker and its rivals, without the race detector: make test runs this")
 	}
 	if _, err := cpuTime(1); err != nil && strings.Contains(err.Error(), "Linux") {
 		t.Skip(err)

@@ -27,6 +27,9 @@ func TestKills(t *testing.T) {
 	t.Parallel()
 	const callers = 6
 	kills := either(20, 200)
+	if underRace && !long() {
+		kills = 6
+	}
 	r := seeded(t)
 	program := neighbourhood.Program(t, "demo")
 	state := t.TempDir()
