@@ -43,7 +43,11 @@ func TestSynthea(t *testing.T) {
 	conn := n.Dial(t)
 	token := n.Token(t, "ed-doctor")
 	var sum counts
-	for i, p := range m.People {
+	people := m.People
+	if underRace {
+		people = people[:3]
+	}
+	for i, p := range people {
 		t.Run(fmt.Sprintf("person %d", i+1), func(t *testing.T) {
 			if !slices.ContainsFunc(n.People, func(x neighbourhood.Patient) bool { return x.NHSNumber == p.NHSNumber && x.Bundle == p.Bundle }) {
 				t.Error("the ready file does not name this person and the file it came from")

@@ -282,7 +282,11 @@ func reencode(t *testing.T, o object) []byte {
 }
 
 func TestSyntheaIsAFunctionOfItsInput(t *testing.T) {
-	dir := some(t, "Luigi*", "Carroll*") // enough to differ, and quick
+	patterns := []string{"Luigi*", "Carroll*"} // enough to differ, and quick
+	if raceDetector {
+		patterns = patterns[:1]
+	}
+	dir := some(t, patterns...)
 	first, m1, err := cohort.Synthea(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +295,7 @@ func TestSyntheaIsAFunctionOfItsInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(first) != 2 || !reflect.DeepEqual(first, second) || !reflect.DeepEqual(m1, m2) {
+	if len(first) != len(patterns) || !reflect.DeepEqual(first, second) || !reflect.DeepEqual(m1, m2) {
 		t.Error("two readings differ")
 	}
 }
