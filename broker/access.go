@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"strings"
@@ -466,7 +465,7 @@ func chunkDisclosure(p merge.Prepared) audit.Disclosure {
 func shown(s record.Status, p merge.Prepared) audit.Shown {
 	out := audit.Shown{Key: s.Custodian.Key, State: s.State, Reason: s.Reason, Parts: s.Parts, Sections: p.Sections, Count: len(p.Entries)}
 	for _, e := range p.Entries {
-		out.Digests = append(out.Digests, sha256.Sum256(e.JSON))
+		out.Digests = append(out.Digests, e.Digest)
 	}
 	return out
 }

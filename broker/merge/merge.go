@@ -91,7 +91,8 @@ type Entry struct {
 	Section   record.Section      // primary; of matches only
 	Others    record.Sections     // further ones
 	Time      record.ClinicalTime
-	JSON      []byte // the resource
+	JSON      []byte   // the resource
+	Digest    [32]byte // SHA-256 of JSON; of custodians' entries only
 
 	marksFrom, marksTo int32 // its marks in those of its Prepared
 }

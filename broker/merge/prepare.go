@@ -157,8 +157,9 @@ func (p *preparing) finish() (Prepared, error) {
 	}
 	sum := sha256.New()
 	for i := range out.Entries {
-		p.sum = sha256.Sum256(out.Entries[i].JSON)
-		sum.Write(p.sum[:])
+		e := &out.Entries[i]
+		e.Digest = sha256.Sum256(e.JSON)
+		sum.Write(e.Digest[:])
 	}
 	sum.Sum(out.Digest[:0])
 	out.Dangling = p.dangling
