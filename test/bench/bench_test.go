@@ -207,7 +207,7 @@ func TestCandidates(t *testing.T) {
 		t.Errorf("twice as many calls cost %s times the allocations", strconv.FormatFloat(k, 'f', 2, 64))
 	}
 	crowd, err := p.crowd(list[2], 3)
-	if err != nil || crowd.Whole != 3 || crowd.Peak < crowd.Idle {
+	if err != nil || crowd.Whole != 3 || crowd.Idle <= 0 || crowd.Later <= 0 || crowd.Peak < crowd.Bytes {
 		t.Errorf("%+v, %v", crowd, err)
 	}
 }

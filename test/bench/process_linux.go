@@ -45,5 +45,5 @@ func memory(pid int) (now, peak int64, err error) {
 	if now == 0 || peak == 0 {
 		return 0, 0, errors.New("the process's status does not tell")
 	}
-	return now, peak, nil
+	return now, max(now, peak), nil // the kernel counts both in batches, each thread its own: the peak may lag behind what is there
 }
