@@ -49,6 +49,7 @@ var arrows = map[string][]string{
 	"test/simulator":      {"proto/mycarerecord/v1"},
 	"test/cohort":         {"proto/mycarerecord/v1"},
 	"test/neighbourhood":  {"proto/mycarerecord/v1"},
+	"test/services":       {},
 	"test":                {},
 	"test/torture":        {},
 	"test/scenario":       {},
