@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,7 @@ type writer struct {
 	epoch          *epoch
 	now            time.Time // the time of every entry of the transaction
 	position       uint64    // of the next entry
+	tree           tree      // over the entries in front of it
 	wrote          int       // entries
 	opened, closed int
 	open           int   // accesses open, where the sweep has counted them; else -1
@@ -63,6 +65,7 @@ func (w *writer) append(t EntryType, p *payload, marks []Mark) (Receipt, error) 
 	if w.failed(w.tx.Append(e, marks)) {
 		return Receipt{}, w.err
 	}
+	w.tree.add(w.position, e.Leaf)
 	w.position++
 	w.wrote++
 	return w.receipt(&e), nil
@@ -218,7 +221,7 @@ func (l *Ledger) commit(batch []*op) {
 					return fmt.Errorf("%w: a refused operation had written", ErrDamaged)
 				}
 			}
-			return nil
+			return w.finish()
 		})
 	}
 	if err != nil {
@@ -253,7 +256,18 @@ func (l *Ledger) begin(tx Tx) (*writer, error) {
 		}
 		now = head.Newest
 	}
-	return &writer{tx: tx, ledger: l, keys: l.keys, epoch: l.keys.current(), now: now, position: head.Size, open: -1}, nil
+	if len(head.Frontier) != bits.OnesCount64(head.Size) {
+		return nil, errNoTree
+	}
+	return &writer{tx: tx, ledger: l, keys: l.keys, epoch: l.keys.current(), now: now, position: head.Size, tree: tree{frontier: head.Frontier}, open: -1}, nil
+}
+
+// finish ends a transaction: what was appended is in the tree.
+func (w *writer) finish() error {
+	if w.wrote > 0 {
+		w.failed(w.tx.PutTree(w.tree.frontier, w.tree.nodes))
+	}
+	return w.err
 }
 
 var errClock = errors.New("the clock is behind the newest entry: set it right")

@@ -82,6 +82,12 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if err := l.selfTest(ctx); err != nil {
 		return nil, err
 	}
+	if err := l.plant(ctx); err != nil {
+		return nil, err
+	}
+	if err := l.testTree(ctx); err != nil {
+		return nil, err
+	}
 	if err := l.start(ctx, c); err != nil {
 		return nil, err
 	}
@@ -203,7 +209,7 @@ func (l *Ledger) start(ctx context.Context, c Config) error {
 				return err
 			}
 			l.stats.Position = w.position
-			return nil
+			return w.finish()
 		})
 		if err != nil {
 			return fmt.Errorf("%w: the first writes failed: %w", ErrUnavailable, err)

@@ -159,7 +159,9 @@ func TestStartRefusals(t *testing.T) {
 			}
 		}, say: "opened anew"},
 		"a migration that was another": {spoil: func(t *testing.T, p *audittest.Place) { tamper(t, p, "UPDATE migrations SET checksum = 'x'") }, say: "not the one that the ledger file was made with"},
-		"a newer schema":               {spoil: func(t *testing.T, p *audittest.Place) { tamper(t, p, "INSERT INTO migrations VALUES (2, 'x', 'x', 0)") }, say: "run the newer program"},
+		"a newer schema": {spoil: func(t *testing.T, p *audittest.Place) {
+			tamper(t, p, "INSERT INTO migrations SELECT max(number) + 1, 'x', 'x', 0 FROM migrations")
+		}, say: "run the newer program"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := copyOf(t, whole)
@@ -191,6 +193,8 @@ func TestVerifyFindsTampering(t *testing.T) {
 		"an access is hidden from a user":     "DELETE FROM marks WHERE kind = 2 AND position = 2",
 		"an access is moved to another":       "UPDATE marks SET value = zeroblob(32) WHERE kind = 2 AND position = 2",
 		"an alert is gone":                    "DELETE FROM alerts",
+		"a node of the tree is added":         "INSERT INTO nodes VALUES (1, 0, zeroblob(32))",
+		"the frontier":                        "UPDATE head SET frontier = zeroblob(length(frontier))",
 		"an access is open again":             "INSERT INTO open_accesses VALUES (1, 0)",
 		"two entries change places":           "UPDATE entries SET position = CASE position WHEN 1 THEN 100 ELSE 1 END WHERE position IN (1); UPDATE entries SET position = 1 WHERE position = 2; UPDATE entries SET position = 2 WHERE position = 100",
 		"an old time":                         "UPDATE entries SET time = time - 1 WHERE position = 1",

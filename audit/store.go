@@ -42,14 +42,34 @@ type Store interface {
 	// never a copy that lags. It stops when ctx is done.
 	View(ctx context.Context, f func(Reader) error) error
 
+	// Purge sees to it that what transactions before it erased is in none of the files that the store writes, free space and logs included. It is
+	// called where Update might be, may take long, and changes nothing that can be read. An error means that it must be called again.
+	Purge(ctx context.Context) error
+
 	// Close ends the store. It is called once, when no Update and no View runs.
 	Close() error
 }
 
-// Head is the state of the order: where the next entry goes, and the time of the newest.
+// Head is the state of the order: where the next entry goes, the time of the newest, and the tree over all of them.
 type Head struct {
-	Size   uint64    // number of entries, and the position of the next
-	Newest time.Time // of the entry at Size-1; zero if there is none
+	Size     uint64     // number of entries, and the position of the next
+	Newest   time.Time  // of the entry at Size-1; zero if there is none
+	Frontier [][32]byte // roots of the complete subtrees that make up the tree of Size leaves, largest first: one for each 1 in Size's binary digits
+}
+
+// Node is the root of a complete subtree of the tree over the leaves: that of the 256^Level leaves from position Index*256^Level on. Level is at least 1:
+// of what lies between, nothing is kept, because it is made of at most 255 hashes that are.
+type Node struct {
+	Level uint8
+	Index uint64
+	Hash  [32]byte
+}
+
+// Checkpoint is a signed statement of the ledger's size and root (C2SP tlog-checkpoint), with what witnesses added to it.
+type Checkpoint struct {
+	Size uint64
+	At   time.Time // when it was signed, in whole microseconds
+	Note []byte    // the signed note
 }
 
 // Reader reads one consistent state. Its errors are the store's; Entry alone has one of its own, ErrNoEntry.
@@ -62,6 +82,18 @@ type Reader interface {
 
 	// Entries returns at most limit entries from a position on, in order.
 	Entries(from uint64, limit int) ([]Entry, error)
+
+	// Leaves is Entries without what is sealed: Sealed of each is nil. It costs little where Entries reads much.
+	Leaves(from uint64, limit int) ([]Entry, error)
+
+	// Nodes returns at most limit nodes of a level from an index on, in order.
+	Nodes(level uint8, from uint64, limit int) ([]Node, error)
+
+	// Checkpoints returns at most limit checkpoints from a size on, in order of size.
+	Checkpoints(from uint64, limit int) ([]Checkpoint, error)
+
+	// LastCheckpoint returns the checkpoint of the greatest size, and false if there is none.
+	LastCheckpoint() (Checkpoint, bool, error)
 
 	// OfType returns the positions of at most limit entries of a type, from a position on, in order.
 	OfType(t EntryType, from uint64, limit int) ([]uint64, error)
@@ -101,9 +133,22 @@ type Reader interface {
 type Tx interface {
 	Reader
 
-	// Append adds an entry with its marks and moves the head. e.Position MUST be the head's Size; a store refuses any other.
+	// Append adds an entry with its marks and moves the head's Size and Newest. e.Position MUST be the head's Size; a store refuses any other.
 	// A mark that is given twice counts once.
 	Append(e Entry, marks []Mark) error
+
+	// PutTree sets the head's Frontier and adds nodes. A node that is there is replaced. A store MUST refuse to commit (ErrDamaged) where entries were
+	// appended and the Frontier does not hold one hash for each 1 in the binary digits of Size: a tree that was forgotten is never kept.
+	PutTree(frontier [][32]byte, nodes []Node) error
+
+	// PutCheckpoint adds the checkpoint of a size, or replaces it (by the same, with more signatures).
+	PutCheckpoint(c Checkpoint) error
+
+	// Erase removes what is sealed of an entry, which keeps everything else, and the marks given, which are all that it has (ENTRY.md, Erasure).
+	Erase(position uint64, marks []Mark) error
+
+	// DropObjection removes the row of an objection whose entries are erased.
+	DropObjection(id string) error
 
 	// PutObjection adds or replaces the row of an objection.
 	PutObjection(r ObjectionRow) error

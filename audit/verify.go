@@ -54,7 +54,7 @@ func (r *Report) problem(position uint64, format string, args ...any) {
 //   - every Override has an alert, and stands directly before its Begin;
 //   - every Chunk and Released entry shows nothing that an objection in force at its position forbids, nothing that its decision does not permit,
 //     and names the version of the preferences that stood then (replay);
-//   - what entries are found by, the objections and the open accesses are what the entries make of them.
+//   - what entries are found by, the objections, the open accesses and the tree are what the entries make of them.
 //
 // It shares no code with package consent, on purpose. What it finds is in the report; the error is of the reading alone.
 func Verify(ctx context.Context, store Store, keys *Keys) (Report, error) {
@@ -81,6 +81,8 @@ type verifier struct {
 	alerts     []uint64
 	keyEpochs  map[uint32]bool
 	index      indexSum
+	tree       tree
+	gap        bool // an entry is missing: there is no tree to compare with
 }
 
 type opened struct {
@@ -126,9 +128,12 @@ func (v *verifier) walk(ctx context.Context, r Reader) error {
 		for i := range page {
 			if page[i].Position != v.report.Entries {
 				v.report.problem(v.report.Entries, "the entry is missing")
-				v.report.Entries = page[i].Position
+				v.report.Entries, v.gap = page[i].Position, true
 			}
 			v.entry(&page[i])
+			if !v.gap {
+				v.tree.add(v.report.Entries, page[i].Leaf)
+			}
 			v.report.Entries++
 		}
 		if len(page) < verifyPage {
@@ -137,6 +142,9 @@ func (v *verifier) walk(ctx context.Context, r Reader) error {
 	}
 	if head.Size != v.report.Entries || !head.Newest.Equal(v.newest) {
 		v.report.problem(head.Size, "the head row does not agree with the entries")
+	}
+	if err := v.sameTree(r, head); err != nil {
+		return err
 	}
 	return v.projections(r)
 }

@@ -179,6 +179,9 @@ func (f *Faulty) View(ctx context.Context, run func(audit.Reader) error) error {
 	return f.Inner.View(ctx, run)
 }
 
+// Purge implements audit.Store.
+func (f *Faulty) Purge(ctx context.Context) error { return f.Inner.Purge(ctx) }
+
 // Close implements audit.Store.
 func (f *Faulty) Close() error { return f.Inner.Close() }
 

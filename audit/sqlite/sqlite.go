@@ -55,7 +55,7 @@ const checkpointAfter = 4 << 20
 func pragmas(more ...string) url.Values {
 	v := url.Values{"_dqs": {"0"}}
 	v["_pragma"] = append([]string{"busy_timeout(5000)", "foreign_keys(1)", "journal_mode(WAL)", "synchronous(FULL)", "trusted_schema(0)", "cell_size_check(1)", "temp_store(MEMORY)",
-		"wal_autocheckpoint(0)", "journal_size_limit(67108864)"}, more...)
+		"wal_autocheckpoint(0)", "journal_size_limit(67108864)", "secure_delete(1)"}, more...)
 	return v
 }
 
@@ -174,7 +174,7 @@ func readBack(ctx context.Context, c *sql.Conn, queryOnly int64) error {
 	want := []struct {
 		pragma string
 		value  any
-	}{{"journal_mode", "wal"}, {"synchronous", int64(2)}, {"foreign_keys", int64(1)}, {"query_only", queryOnly}, {"wal_autocheckpoint", int64(0)}}
+	}{{"journal_mode", "wal"}, {"synchronous", int64(2)}, {"foreign_keys", int64(1)}, {"query_only", queryOnly}, {"wal_autocheckpoint", int64(0)}, {"secure_delete", int64(1)}}
 	for _, w := range want {
 		var got any
 		if err := c.QueryRowContext(ctx, "PRAGMA "+w.pragma).Scan(&got); err != nil {
@@ -256,6 +256,30 @@ func (s *Store) View(ctx context.Context, f func(audit.Reader) error) error {
 	}
 	defer func() { _ = t.Rollback() }() // ends the reading transaction; there is nothing to undo
 	return f(&reader{ctx: ctx, s: s, q: asWritten{t}})
+}
+
+// Purge implements audit.Store. secure_delete has overwritten what was erased where it stood, but rows that SQLite moved before may have left copies
+// in the free parts of pages: VACUUM writes the file anew, and the log, which still holds the pages as they were, is emptied after it. While it runs nothing can
+// be written; that takes about as long as reading and writing the file once.
+func (s *Store) Purge(ctx context.Context) error {
+	if s.unsound.Load() {
+		return audit.ErrUnsound
+	}
+	ctx = context.WithoutCancel(ctx)
+	for _, statement := range []string{"PRAGMA temp_store = FILE", "VACUUM", "PRAGMA temp_store = MEMORY"} { // the new file is built in a temporary one, not in memory
+		if _, err := s.conn.ExecContext(ctx, statement); err != nil {
+			return s.judge("writing the ledger file anew", err)
+		}
+	}
+	var busy, log, moved int64
+	if err := s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &moved); err != nil {
+		return s.judge("moving the log into the ledger file", err)
+	}
+	s.since = 0
+	if busy != 0 || log > 0 {
+		return errors.New("emptying the log: somebody is reading the ledger; try again")
+	}
+	return nil
 }
 
 // Close implements audit.Store.

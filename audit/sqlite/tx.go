@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/bits"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,8 +22,8 @@ type querier interface {
 
 // The statements that a release or a begin needs are prepared once.
 const (
-	readHead      = `SELECT size, newest FROM head WHERE one = 1`
-	writeHead     = `UPDATE head SET size = ?, newest = ? WHERE one = 1 AND size = ?`
+	readHead      = `SELECT size, newest, frontier FROM head WHERE one = 1`
+	writeHead     = `UPDATE head SET size = ?, newest = ?, frontier = ? WHERE one = 1 AND size = ?`
 	readEntry     = `SELECT position, version, type, time, epoch, commitment, leaf, sealed FROM entries WHERE position = ?`
 	writeEntry    = `INSERT INTO entries (position, version, type, time, epoch, commitment, leaf, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
 	writeMark     = `INSERT OR IGNORE INTO marks (kind, value, position) VALUES (?, ?, ?)`
@@ -35,6 +37,11 @@ const (
 	openDue       = `SELECT position FROM open_accesses WHERE due <= ? ORDER BY position LIMIT ?`
 	openCount     = `SELECT count(*) FROM open_accesses`
 	putAlert      = `INSERT INTO alerts (position, kind) VALUES (?, ?)`
+	putNode       = `INSERT INTO nodes (level, number, hash) VALUES (?, ?, ?) ON CONFLICT (level, number) DO UPDATE SET hash = excluded.hash`
+	putCheckpoint = `INSERT INTO checkpoints (size, at, note) VALUES (?, ?, ?) ON CONFLICT (size) DO UPDATE SET at = excluded.at, note = excluded.note`
+	readLeaves    = `SELECT position, version, type, time, epoch, commitment, leaf FROM entries WHERE position >= ? ORDER BY position LIMIT ?`
+	readNodes     = `SELECT number, hash FROM nodes WHERE level = ? AND number >= ? ORDER BY number LIMIT ?`
+	lastSigned    = `SELECT size, at, note FROM checkpoints ORDER BY size DESC LIMIT 1`
 )
 
 // statements are prepared on one connection. A query that is not among them goes there unprepared.
@@ -46,7 +53,7 @@ type statements struct {
 func prepareAll(ctx context.Context, c *sql.Conn) (statements, error) {
 	s := statements{c, map[string]*sql.Stmt{}}
 	for _, q := range []string{readHead, writeHead, readEntry, writeEntry, writeMark, newestMark, readObjection, objectionsOf, putObjection, isOpen, openAccess,
-		closeAccess, openDue, openCount, putAlert} {
+		closeAccess, openDue, openCount, putAlert, putNode, putCheckpoint, readLeaves, readNodes, lastSigned} {
 		p, err := c.PrepareContext(ctx, q)
 		if err != nil {
 			s.close()
@@ -128,7 +135,8 @@ func (r *reader) one(doing, query string, args []any, into ...any) (bool, error)
 func (r *reader) Head() (audit.Head, error) {
 	var size uint64
 	var newest int64
-	ok, err := r.one("reading the head", readHead, nil, &size, &newest)
+	var frontier []byte
+	ok, err := r.one("reading the head", readHead, nil, &size, &newest, &frontier)
 	if err != nil {
 		return audit.Head{}, err
 	}
@@ -138,6 +146,12 @@ func (r *reader) Head() (audit.Head, error) {
 	h := audit.Head{Size: size}
 	if size > 0 {
 		h.Newest = time.UnixMicro(newest).UTC()
+	}
+	if len(frontier)%32 != 0 {
+		return audit.Head{}, fmt.Errorf("%w: the head row holds a hash of the wrong length", audit.ErrDamaged)
+	}
+	for ; len(frontier) > 0; frontier = frontier[32:] {
+		h.Frontier = append(h.Frontier, [32]byte(frontier))
 	}
 	return h, nil
 }
@@ -182,6 +196,76 @@ func (r *reader) Entries(from uint64, limit int) (out []audit.Entry, err error) 
 		return err
 	})
 	return out, err
+}
+
+// Leaves implements audit.Reader.
+func (r *reader) Leaves(from uint64, limit int) (out []audit.Entry, err error) {
+	err = r.each("reading leaves", readLeaves, []any{from, limit}, func(rows *sql.Rows) error {
+		var e audit.Entry
+		var micros int64
+		var commitment, leaf sql.RawBytes
+		if err := rows.Scan(&e.Position, &e.Version, &e.Type, &micros, &e.Epoch, &commitment, &leaf); err != nil {
+			return r.s.judge("reading leaves", err)
+		}
+		e.Time = time.UnixMicro(micros).UTC()
+		if copy(e.Commitment[:], commitment) != 32 || copy(e.Leaf[:], leaf) != 32 {
+			return fmt.Errorf("%w: entry %d has a hash of the wrong length", audit.ErrDamaged, e.Position)
+		}
+		out = append(out, e)
+		return nil
+	})
+	return out, err
+}
+
+// Nodes implements audit.Reader.
+func (r *reader) Nodes(level uint8, from uint64, limit int) (out []audit.Node, err error) {
+	err = r.each("reading the tree", readNodes, []any{level, from, limit}, func(rows *sql.Rows) error {
+		n := audit.Node{Level: level}
+		var hash sql.RawBytes
+		if err := rows.Scan(&n.Index, &hash); err != nil {
+			return r.s.judge("reading the tree", err)
+		}
+		if copy(n.Hash[:], hash) != 32 {
+			return fmt.Errorf("%w: the tree holds a hash of the wrong length", audit.ErrDamaged)
+		}
+		out = append(out, n)
+		return nil
+	})
+	return out, err
+}
+
+func scanCheckpoint(row scanner) (audit.Checkpoint, error) {
+	var c audit.Checkpoint
+	var micros int64
+	err := row.Scan(&c.Size, &micros, &c.Note)
+	c.At = time.UnixMicro(micros).UTC()
+	return c, err
+}
+
+// Checkpoints implements audit.Reader.
+func (r *reader) Checkpoints(from uint64, limit int) (out []audit.Checkpoint, err error) {
+	const query = `SELECT size, at, note FROM checkpoints WHERE size >= ? ORDER BY size LIMIT ?`
+	err = r.each("reading checkpoints", query, []any{from, limit}, func(rows *sql.Rows) error {
+		c, err := scanCheckpoint(rows)
+		if err != nil {
+			return r.s.judge("reading checkpoints", err)
+		}
+		out = append(out, c)
+		return nil
+	})
+	return out, err
+}
+
+// LastCheckpoint implements audit.Reader.
+func (r *reader) LastCheckpoint() (audit.Checkpoint, bool, error) {
+	c, err := scanCheckpoint(r.q.QueryRowContext(r.ctx, lastSigned))
+	switch {
+	case err == nil:
+		return c, true, nil
+	case errors.Is(err, sql.ErrNoRows):
+		return audit.Checkpoint{}, false, nil
+	}
+	return audit.Checkpoint{}, false, r.s.judge("reading the newest checkpoint", err)
 }
 
 func (r *reader) positions(doing, query string, args []any) (out []uint64, err error) {
@@ -385,10 +469,11 @@ func (r *reader) EachAlert(f func(audit.AlertRow) error) error {
 // tx implements audit.Tx. The head is read once and written once, when the transaction commits.
 type tx struct {
 	reader
-	known bool
-	was   uint64 // the head's size when it was read
-	head  audit.Head
-	bytes int
+	known   bool
+	was     uint64 // the head's size when it was read
+	head    audit.Head
+	changed bool
+	bytes   int
 }
 
 var _ audit.Tx = (*tx)(nil)
@@ -406,10 +491,17 @@ func (t *tx) Head() (audit.Head, error) {
 }
 
 func (t *tx) flush() error {
-	if !t.known || t.was == t.head.Size {
+	if !t.changed {
 		return nil
 	}
-	result, err := t.q.ExecContext(t.ctx, writeHead, t.head.Size, t.head.Newest.UnixMicro(), t.was)
+	if len(t.head.Frontier) != bits.OnesCount64(t.head.Size) {
+		return fmt.Errorf("%w: entries were added and the tree was forgotten", audit.ErrDamaged)
+	}
+	frontier := make([]byte, 0, 32*len(t.head.Frontier))
+	for _, h := range t.head.Frontier {
+		frontier = append(frontier, h[:]...)
+	}
+	result, err := t.q.ExecContext(t.ctx, writeHead, t.head.Size, t.head.Newest.UnixMicro(), frontier, t.was)
 	if err != nil {
 		return t.s.judge("moving the head", err)
 	}
@@ -444,8 +536,41 @@ func (t *tx) Append(e audit.Entry, marks []audit.Mark) error {
 		return err
 	}
 	t.bytes += len(e.Sealed)
-	t.head = audit.Head{Size: head.Size + 1, Newest: e.Time}
+	t.head.Size, t.head.Newest, t.changed = head.Size+1, e.Time, true
 	return nil
+}
+
+// PutTree implements audit.Tx.
+func (t *tx) PutTree(frontier [][32]byte, nodes []audit.Node) error {
+	if _, err := t.Head(); err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if err := t.exec("adding to the tree", putNode, n.Level, n.Index, n.Hash[:]); err != nil {
+			return err
+		}
+	}
+	t.head.Frontier, t.changed = slices.Clone(frontier), true
+	return nil
+}
+
+// PutCheckpoint implements audit.Tx.
+func (t *tx) PutCheckpoint(c audit.Checkpoint) error {
+	return t.exec("adding a checkpoint", putCheckpoint, c.Size, c.At.UnixMicro(), c.Note)
+}
+
+// Erase implements audit.Tx. secure_delete overwrites what the row gives up; Purge does away with the copies that SQLite made while it moved rows.
+func (t *tx) Erase(position uint64, marks []audit.Mark) error {
+	err := t.exec("erasing an entry", `UPDATE entries SET sealed = NULL WHERE position = ?`, position)
+	for i := 0; err == nil && i < len(marks); i++ {
+		err = t.exec("erasing a mark", `DELETE FROM marks WHERE kind = ? AND value = ? AND position = ?`, marks[i].Kind, []byte(marks[i].Value), position)
+	}
+	return err
+}
+
+// DropObjection implements audit.Tx.
+func (t *tx) DropObjection(id string) error {
+	return t.exec("erasing an objection", `DELETE FROM objections WHERE id = ?`, id)
 }
 
 // PutObjection implements audit.Tx.
