@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,7 @@ const MaxBatch = 256
 // verdict: consent changed, access closed) it has written nothing, so that the others of the batch stand.
 type op struct {
 	by     time.Time // not begun after this
+	wanted Wanted    // what run will ask for
 	run    func(*writer) error
 	settle func(err error, left bool) // on the committer, when the outcome is known; left: nobody waits for it any more. May be nil
 	err    error                      // set before done is closed
@@ -135,7 +137,12 @@ func (l *Ledger) enqueue(o *op) error {
 // do records: it queues run and waits until it is committed, for at most the configured time, or until ctx is done. Leaving early does
 // not undo: what is queued is still recorded, and settle learns that nobody waited.
 func (l *Ledger) do(ctx context.Context, run func(*writer) error, settle func(err error, left bool)) error {
-	o := &op{by: time.Now().Add(l.deadline), run: run, settle: settle, done: make(chan struct{})}
+	return l.wanting(ctx, Wanted{}, run, settle)
+}
+
+// wanting is do for an operation that says what it will ask for.
+func (l *Ledger) wanting(ctx context.Context, w Wanted, run func(*writer) error, settle func(err error, left bool)) error {
+	o := &op{by: time.Now().Add(l.deadline), wanted: w, run: run, settle: settle, done: make(chan struct{})}
 	if err := l.enqueue(o); err != nil {
 		return err
 	}
@@ -209,6 +216,13 @@ func (l *Ledger) commit(batch []*op) {
 	if !l.unsound.Load() {
 		err = l.store.Update(context.Background(), func(tx Tx) (err error) {
 			if w, err = l.begin(tx); err != nil {
+				return err
+			}
+			var wanted Wanted
+			for _, o := range live {
+				wanted.add(o.wanted)
+			}
+			if err := tx.Expect(wanted); err != nil {
 				return err
 			}
 			for _, o := range live {
@@ -362,11 +376,11 @@ func (l *Ledger) housekeep(end bool) {
 	}
 	more := true
 	batch = append(batch, l.own(func(w *writer) (err error) {
-		due := w.now
+		find := w.overdue
 		if end {
-			due = time.Time{}
+			find = w.held
 		}
-		if more, err = w.abandon(due); err != nil {
+		if more, err = w.abandon(find()); err != nil {
 			return err
 		}
 		open, err := w.tx.OpenCount()
@@ -377,13 +391,34 @@ func (l *Ledger) housekeep(end bool) {
 	l.commit(batch)
 	for end && more && !l.unsound.Load() {
 		more = false
-		l.commit([]*op{l.own(func(w *writer) (err error) { more, err = w.abandon(time.Time{}); return err }, nil)})
+		l.commit([]*op{l.own(func(w *writer) (err error) { more, err = w.abandon(w.held()); return err }, nil)})
 	}
 }
 
-// abandon closes accesses that were due, and reports whether there may be more of them.
-func (w *writer) abandon(due time.Time) (more bool, err error) {
-	positions, err := w.tx.Open(due, MaxBatch)
+// held finds the open accesses of this replica: of its earlier life when it starts, of this one when it ends.
+func (w *writer) held() ([]uint64, error) {
+	return w.tx.OpenOf(w.ledger.replica, time.Time{}, MaxBatch)
+}
+
+// overdue finds the accesses that were due. Those of another replica were timed by another clock, which may be behind this one by as much as is
+// tolerated, and are left open for so much longer: a replica must not close what another may still release.
+func (w *writer) overdue() ([]uint64, error) {
+	if w.ledger.replica == "" {
+		return w.tx.Open(w.now, MaxBatch)
+	}
+	own, err := w.tx.OpenOf(w.ledger.replica, w.now, MaxBatch)
+	if err != nil {
+		return nil, err
+	}
+	others, err := w.tx.Open(w.now.Add(-w.ledger.tolerance), MaxBatch)
+	out := slices.Concat(own, others)
+	slices.Sort(out)
+	out = slices.Compact(out)
+	return out[:min(len(out), MaxBatch)], err
+}
+
+// abandon closes accesses that were found, and reports whether there may be more of them.
+func (w *writer) abandon(positions []uint64, err error) (more bool, _ error) {
 	if w.failed(err) {
 		return false, w.err
 	}

@@ -34,7 +34,7 @@ func (l *Ledger) Begin(ctx context.Context, p consent.Permit, a Access) (Opened,
 	a.Supersedes = slices.DeleteFunc(p.Numbers(), func(n record.NHSNumber) bool { return n == a.Subject || n.IsZero() })
 	body := accessOut(a)
 	o := Opened{ledger: l, subjects: a.subjects(), access: &a, decision: canonical(body.Decision)}
-	err := l.do(ctx, func(w *writer) error {
+	err := l.wanting(ctx, Wanted{Marks: l.keys.accessKey(a.Key)}, func(w *writer) error {
 		e, known, ok, err := w.recorded(w.keys.accessKey(a.Key))
 		if err != nil {
 			return err
@@ -58,7 +58,7 @@ func (l *Ledger) Begin(ctx context.Context, p consent.Permit, a Access) (Opened,
 		}
 		marks := append(append(w.epoch.access(&a), w.epoch.saidNo(&a, a.Reason)...), w.epoch.hash(MarkKey, "access", a.Key))
 		receipt, err := w.append(TypeBegin, out, marks)
-		if err != nil || w.failed(w.tx.OpenAccess(receipt.Position, w.now.Add(2*or(a.Budget, defaultBudget)))) {
+		if err != nil || w.failed(w.tx.OpenAccess(receipt.Position, w.now.Add(2*or(a.Budget, defaultBudget)), l.replica)) {
 			return errors.Join(err, w.err)
 		}
 		w.opened++
@@ -111,7 +111,7 @@ func (l *Ledger) Refuse(ctx context.Context, a Access) (Receipt, error) {
 	}
 	var receipt Receipt
 	body := accessOut(a)
-	err := l.do(context.WithoutCancel(ctx), func(w *writer) error {
+	err := l.wanting(context.WithoutCancel(ctx), Wanted{Marks: l.keys.accessKey(a.Key)}, func(w *writer) error {
 		e, _, ok, err := w.recorded(w.keys.accessKey(a.Key))
 		if err != nil {
 			return err
@@ -156,7 +156,8 @@ func (l *Ledger) release(ctx context.Context, t EntryType, o Opened, p consent.P
 		out.Decision = &decision
 	}
 	var receipt Receipt
-	err := l.do(ctx, func(w *writer) error {
+	wanted := Wanted{Persons: values(l.keys.persons(o.subjects)), Open: []uint64{o.position}}
+	err := l.wanting(ctx, wanted, func(w *writer) error {
 		open, err := w.tx.IsOpen(o.position)
 		if w.failed(err) {
 			return w.err
@@ -210,7 +211,7 @@ func (l *Ledger) Close(ctx context.Context, o Opened, t EntryType, reason consen
 	}
 	out := &payload{Reason: string(reason), Disclosure: disclosureOut(d)}
 	var receipt Receipt
-	err := l.do(context.WithoutCancel(ctx), func(w *writer) error {
+	err := l.wanting(context.WithoutCancel(ctx), Wanted{Open: []uint64{o.position}}, func(w *writer) error {
 		open, err := w.tx.IsOpen(o.position)
 		if w.failed(err) {
 			return w.err

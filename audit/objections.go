@@ -97,7 +97,8 @@ func (l *Ledger) RecordObjection(ctx context.Context, by Actor, about record.NHS
 	}
 	o.ID = objectionID()
 	var receipt Receipt
-	err := l.do(ctx, func(w *writer) error {
+	wanted := Wanted{Marks: l.keys.recordKey(by.Requester.User, about, key), Persons: values(l.keys.persons([]record.NHSNumber{about}))}
+	err := l.wanting(ctx, wanted, func(w *writer) error {
 		e, p, ok, err := w.recorded(w.keys.recordKey(by.Requester.User, about, key))
 		if err != nil {
 			return err

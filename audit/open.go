@@ -15,6 +15,7 @@ import (
 type Config struct {
 	Store          Store            // the ledger does not close it
 	Keys           *Keys            // see LoadKeys
+	Replica        string           // the name of this one of several processes that write one ledger, the same after a restart; "": it is the only one
 	Origin         string           // the ledger's name, in every receipt: 1 to 100 printable ASCII characters without spaces or '+', e.g. "mycarerecord.example/demo". It cannot change
 	Configuration  string           // hash of the configuration in force; a Policy entry is written where it, or Policy, differs from the last
 	Policy         string           // hash of the policy table in force
@@ -39,6 +40,7 @@ type Ledger struct {
 	store     Store
 	keys      *Keys
 	origin    string
+	replica   string
 	now       func() time.Time
 	deadline  time.Duration
 	tolerance time.Duration
@@ -61,7 +63,7 @@ var _ consent.Registry = (*Ledger)(nil)
 
 // Open starts a ledger on a store, after a self-test (L-8): the store is empty or was made under this origin and with these keys, the head agrees
 // with the entries, the newest entries and every objection are what was recorded, and the clock is not behind. Accesses that were open when the last
-// process ended are closed as Abandoned. Every refusal says in a sentence what is wrong; it wraps ErrDamaged, ErrKeys, ErrInvalid or ErrUnavailable.
+// process, or the earlier life of this replica, ended are closed as Abandoned. Every refusal says in a sentence what is wrong; it wraps ErrDamaged, ErrKeys, ErrInvalid or ErrUnavailable.
 func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if c.Store == nil || c.Keys == nil || len(c.Keys.epochs) == 0 {
 		return nil, fmt.Errorf("%w: a ledger needs a store and keys", ErrInvalid)
@@ -69,7 +71,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if !validOrigin(c.Origin) {
 		return nil, fmt.Errorf("%w: the origin must be 1 to 100 printable ASCII characters without spaces or '+'", ErrInvalid)
 	}
-	l := &Ledger{store: c.Store, keys: c.Keys, origin: c.Origin, now: c.Now, deadline: c.Deadline, tolerance: c.ClockTolerance, sweep: c.Sweep,
+	l := &Ledger{store: c.Store, keys: c.Keys, origin: c.Origin, replica: c.Replica, now: c.Now, deadline: c.Deadline, tolerance: c.ClockTolerance, sweep: c.Sweep,
 		ending: make(chan struct{}), finished: make(chan struct{})}
 	if l.now == nil {
 		l.now = time.Now
@@ -89,6 +91,10 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 		return nil, err
 	}
 	if err := l.start(ctx, c); err != nil {
+		return nil, err
+	}
+	// Another replica may have begun the ledger since the self-test found it empty: under another origin, or with other keys.
+	if err := l.view(ctx, l.testKeys); err != nil {
 		return nil, err
 	}
 	go l.commitAll()
@@ -205,7 +211,7 @@ func (l *Ledger) start(ctx context.Context, c Config) error {
 					return err
 				}
 			}
-			if more, err = w.abandon(time.Time{}); err != nil {
+			if more, err = w.abandon(w.held()); err != nil {
 				return err
 			}
 			l.stats.Position = w.position
@@ -286,9 +292,9 @@ func (l *Ledger) Shutdown(ctx context.Context) error {
 // Stats is what the metrics show.
 type Stats struct {
 	Position   uint64 // of the next entry
-	Open       int    // accesses not closed
+	Open       int    // accesses not closed; those of other replicas as of the last look, each Sweep
 	Waiting    int    // writes that wait
-	Batches    uint64 // since the start, those that wrote something
+	Batches    uint64 // of this process since its start, those that wrote something
 	Entries    uint64 // likewise
 	LastBatch  int
 	LastCommit time.Duration
@@ -311,10 +317,10 @@ func (l *Ledger) counted(w *writer, took time.Duration) {
 	if w.open >= 0 {
 		l.stats.Open = w.open
 	}
+	l.stats.Position = w.position // other replicas write too
 	if w.wrote == 0 {
 		return
 	}
-	l.stats.Position = w.position
 	l.stats.Batches++
 	l.stats.Entries += uint64(w.wrote)
 	l.stats.LastBatch, l.stats.LastCommit = w.wrote, took

@@ -195,7 +195,7 @@ func TestVerifyFindsTampering(t *testing.T) {
 		"an alert is gone":                    "DELETE FROM alerts",
 		"a node of the tree is added":         "INSERT INTO nodes VALUES (1, 0, zeroblob(32))",
 		"the frontier":                        "UPDATE head SET frontier = zeroblob(length(frontier))",
-		"an access is open again":             "INSERT INTO open_accesses VALUES (1, 0)",
+		"an access is open again":             "INSERT INTO open_accesses (position, due) VALUES (1, 0)",
 		"two entries change places":           "UPDATE entries SET position = CASE position WHEN 1 THEN 100 ELSE 1 END WHERE position IN (1); UPDATE entries SET position = 1 WHERE position = 2; UPDATE entries SET position = 2 WHERE position = 100",
 		"an old time":                         "UPDATE entries SET time = time - 1 WHERE position = 1",
 		"an entry is gone":                    "DELETE FROM entries WHERE position = 2",

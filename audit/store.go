@@ -23,7 +23,8 @@ var (
 )
 
 // Store keeps the ledger's rows: the entries, and beside them what is needed to find them. All of the second can be rebuilt from
-// the first ([Verify] compares them). It is called concurrently: Update from one goroutine at a time, View from many.
+// the first ([Verify] compares them), but for which replica holds an open access. It is called concurrently: Update from one goroutine at
+// a time, View from many. Where several processes share what is stored, each has a Store of its own, and all that is said here holds between them.
 //
 // A store knows nothing of people: it sees sealed entries, keyed hashes and ODS codes, and MUST NOT be given more.
 type Store interface {
@@ -122,6 +123,9 @@ type Reader interface {
 	// Open returns the positions of at most limit open accesses that were due at or before the time, in order; a zero time means all.
 	Open(due time.Time, limit int) ([]uint64, error)
 
+	// OpenOf is Open for those accesses alone that one replica holds.
+	OpenOf(holder string, due time.Time, limit int) ([]uint64, error)
+
 	// OpenCount returns how many accesses are open.
 	OpenCount() (int, error)
 
@@ -153,14 +157,29 @@ type Tx interface {
 	// PutObjection adds or replaces the row of an objection.
 	PutObjection(r ObjectionRow) error
 
-	// OpenAccess notes that the Begin at the position is open, and when it is due to be abandoned.
-	OpenAccess(position uint64, due time.Time) error
+	// OpenAccess notes that the Begin at the position is open, which replica holds it, and when it is due to be abandoned.
+	OpenAccess(position uint64, due time.Time, holder string) error
 
 	// CloseAccess notes that it is open no longer.
 	CloseAccess(position uint64) error
 
 	// PutAlert adds an alert, not delivered and not reviewed.
 	PutAlert(position uint64, kind AlertKind) error
+
+	// Expect says what the transaction is about to ask for, so that a store behind a network can fetch it at once. It changes no answer, and
+	// a store may do nothing.
+	Expect(w Wanted) error
+}
+
+// Wanted is what a transaction is about to ask a store for.
+type Wanted struct {
+	Marks   []Mark   // of Newest
+	Persons []string // of ObjectionsOf, and the entries that the rows point to
+	Open    []uint64 // of IsOpen
+}
+
+func (w *Wanted) add(more Wanted) {
+	w.Marks, w.Persons, w.Open = append(w.Marks, more.Marks...), append(w.Persons, more.Persons...), append(w.Open, more.Open...)
 }
 
 // MarkKind says what a mark finds an entry by. The numbers are final.

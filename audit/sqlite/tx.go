@@ -32,9 +32,10 @@ const (
 	objectionsOf  = `SELECT id, person, position FROM objections WHERE person = ?`
 	putObjection  = `INSERT INTO objections (id, person, position) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET person = excluded.person, position = excluded.position`
 	isOpen        = `SELECT count(*) FROM open_accesses WHERE position = ?`
-	openAccess    = `INSERT INTO open_accesses (position, due) VALUES (?, ?)`
+	openAccess    = `INSERT INTO open_accesses (position, due, holder) VALUES (?, ?, ?)`
 	closeAccess   = `DELETE FROM open_accesses WHERE position = ?`
 	openDue       = `SELECT position FROM open_accesses WHERE due <= ? ORDER BY position LIMIT ?`
+	openDueOf     = `SELECT position FROM open_accesses WHERE holder = ? AND due <= ? ORDER BY position LIMIT ?`
 	openCount     = `SELECT count(*) FROM open_accesses`
 	putAlert      = `INSERT INTO alerts (position, kind) VALUES (?, ?)`
 	putNode       = `INSERT INTO nodes (level, number, hash) VALUES (?, ?, ?) ON CONFLICT (level, number) DO UPDATE SET hash = excluded.hash`
@@ -53,7 +54,7 @@ type statements struct {
 func prepareAll(ctx context.Context, c *sql.Conn) (statements, error) {
 	s := statements{c, map[string]*sql.Stmt{}}
 	for _, q := range []string{readHead, writeHead, readEntry, writeEntry, writeMark, newestMark, readObjection, objectionsOf, putObjection, isOpen, openAccess,
-		closeAccess, openDue, openCount, putAlert, putNode, putCheckpoint, readLeaves, readNodes, lastSigned} {
+		closeAccess, openDue, openDueOf, openCount, putAlert, putNode, putCheckpoint, readLeaves, readNodes, lastSigned} {
 		p, err := c.PrepareContext(ctx, q)
 		if err != nil {
 			s.close()
@@ -437,11 +438,20 @@ func (r *reader) IsOpen(position uint64) (bool, error) {
 
 // Open implements audit.Reader.
 func (r *reader) Open(due time.Time, limit int) ([]uint64, error) {
-	before := int64(1<<63 - 1)
-	if !due.IsZero() {
-		before = due.UnixMicro()
+	return r.positions("reading open accesses", openDue, []any{dueMicro(due), limit})
+}
+
+// OpenOf implements audit.Reader.
+func (r *reader) OpenOf(holder string, due time.Time, limit int) ([]uint64, error) {
+	return r.positions("reading open accesses", openDueOf, []any{holder, dueMicro(due), limit})
+}
+
+// dueMicro is the time by which an access was due; the zero time is the end of all.
+func dueMicro(due time.Time) int64 {
+	if due.IsZero() {
+		return 1<<63 - 1
 	}
-	return r.positions("reading open accesses", openDue, []any{before, limit})
+	return due.UnixMicro()
 }
 
 // OpenCount implements audit.Reader.
@@ -579,9 +589,12 @@ func (t *tx) PutObjection(o audit.ObjectionRow) error {
 }
 
 // OpenAccess implements audit.Tx.
-func (t *tx) OpenAccess(position uint64, due time.Time) error {
-	return t.exec("noting an open access", openAccess, position, due.UnixMicro())
+func (t *tx) OpenAccess(position uint64, due time.Time, holder string) error {
+	return t.exec("noting an open access", openAccess, position, due.UnixMicro(), holder)
 }
+
+// Expect implements audit.Tx. The file is at hand: nothing is fetched before it is asked for.
+func (t *tx) Expect(audit.Wanted) error { return nil }
 
 // CloseAccess implements audit.Tx.
 func (t *tx) CloseAccess(position uint64) error {
