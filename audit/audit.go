@@ -54,6 +54,9 @@ const (
 	TypeLimited   EntryType = 13 // rate-limited calls of one caller in one minute
 	TypeKey       EntryType = 14 // a key epoch begins
 	TypePolicy    EntryType = 15 // configuration or policy in force changed: its hash
+	TypeImport    EntryType = 16 // a list of objections begins to be brought in; none of it stands yet
+	TypeImported  EntryType = 17 // all of that list stands from here; or it was given up, and none of it ever does
+	TypeAdopted   EntryType = 18 // a following system says that it honours all changes up to a position
 )
 
 // Access is what is recorded of a request, when it is permitted and, with equal detail, when it is refused.

@@ -81,6 +81,9 @@ func goldenPayloads(t testing.TB) []struct {
 		From: at, Until: at.Add(24 * time.Hour), AuthorUser: staff.User, AuthorName: staff.Name, AuthorRole: "front desk", AuthorODS: "X9B01",
 		Responsible: "mother, parental responsibility", Method: "form"}
 	requester := requesterOut(staff)
+	list := List{Digest: "c0ffee", Format: "csv", Rows: 6, New: 1, Present: 2, LeftOut: 3, Unconfirmed: 1}
+	listed := o
+	listed.Source = "form 12"
 	question := questionOut(Search{Subjects: []record.NHSNumber{subject}, User: staff.User, Organisation: "X9B01", From: at, Until: at.Add(time.Hour),
 		Types: []EntryType{TypeBegin, TypeReleased}, Within: "X9B01", Custodians: []record.CustodianKey{"acute"}, Limit: 100, Before: 99})
 	return []struct {
@@ -104,6 +107,14 @@ func goldenPayloads(t testing.TB) []struct {
 		{TypeRead, &payload{Actor: actorOut(by), Question: &questionBody{Kind: questionObjections, Subjects: []string{subject.Reveal()}}}},
 		{TypeCheck, &payload{Minute: stamp(at.Truncate(time.Minute)), Count: 4, Addresses: []addressBody{{"", 1}, {"192.0.2.1", 3}}}},
 		{TypeLimited, &payload{Minute: stamp(at.Truncate(time.Minute)), Count: 3, Requester: &requester}},
+		{TypeImport, &payload{Actor: actorOut(by), List: listOut(list)}},
+		{TypeObjection, &payload{Subject: subject.Reveal(), Actor: actorOut(by), Key: access.Key, Objection: objectionOut(listed), Import: 17}},
+		{TypeImported, &payload{Opens: 17, Actor: actorOut(by), List: listOut(list)}},
+		{TypeImported, &payload{Opens: 17, Reason: reasonGivenUp, Actor: actorOut(by), List: listOut(list)}},
+		{TypeAdopted, &payload{Actor: actorOut(by), Adopted: 19}},
+		{TypeRead, &payload{Actor: actorOut(by), Question: &questionBody{Kind: questionList}, List: listOut(list)}},
+		{TypeRead, &payload{Actor: actorOut(by), Question: &questionBody{Kind: questionChanges, Subjects: []string{subject.Reveal()}, Limit: 500, After: 3,
+			AfterRow: 2, Through: 19}}},
 	}
 }
 
@@ -140,7 +151,7 @@ func TestGolden(t *testing.T) {
 			t.Errorf("%s: the payload is not JSON", g.t)
 		}
 	}
-	for et := TypeBegin; et <= TypePolicy; et++ {
+	for et := TypeBegin; et <= TypeAdopted; et++ {
 		if !seen[et] {
 			t.Errorf("no golden entry of type %s", et)
 		}
@@ -312,7 +323,7 @@ func FuzzDecode(f *testing.F) {
 		if parseCanonical(text, p) != nil {
 			return
 		}
-		for et := TypeBegin; et <= TypePolicy; et++ {
+		for et := TypeBegin; et <= TypeAdopted; et++ {
 			e, err := newEntry(goldenKeys(), 1, et, time.Now(), text)
 			if err != nil {
 				return

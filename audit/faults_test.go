@@ -80,6 +80,29 @@ func TestEachWriteFails(t *testing.T) {
 				return err
 			}
 		}, nil, nil},
+		{"import", audit.TypeImport, func(t *testing.T, _ *audit.Ledger) func(*audit.Ledger) error {
+			rows := list(t, listedPeople...)
+			return func(l *audit.Ledger) error { _, err := l.BeginImport(ctx, actor(), about(l, rows)); return err }
+		}, nil, nil},
+		{"row of a list", audit.TypeObjection, func(t *testing.T, l *audit.Ledger) func(*audit.Ledger) error {
+			rows := list(t, listedPeople[0])
+			im := begin(t, l, rows)
+			return func(l *audit.Ledger) error { _, err := l.StageObjections(ctx, actor(), im, rows); return err }
+		}, nil, audit.ErrNotPermitted},
+		{"imported", audit.TypeImported, func(t *testing.T, l *audit.Ledger) func(*audit.Ledger) error {
+			rows := list(t, listedPeople[0])
+			im := begin(t, l, rows)
+			stage(t, l, im, rows, 1)
+			return func(l *audit.Ledger) error { _, err := l.ApplyImport(ctx, actor(), im, about(l, rows)); return err }
+		}, nil, audit.ErrNotPermitted},
+		{"page", audit.TypeRead, func(_ *testing.T, _ *audit.Ledger) func(*audit.Ledger) error {
+			return func(l *audit.Ledger) error { _, err := l.ExportObjections(ctx, actor(), audit.Cursor{}); return err }
+		}, nil, nil},
+		{"adopted", audit.TypeAdopted, func(t *testing.T, l *audit.Ledger) func(*audit.Ledger) error {
+			o := object(t, l, a.subject, consent.ToAll)
+			follow(t, l, audit.Cursor{}, 10, nil)
+			return func(l *audit.Ledger) error { _, err := l.Adopt(ctx, follower(), o.Position); return err }
+		}, nil, nil},
 		{"policy", audit.TypePolicy, func(_ *testing.T, _ *audit.Ledger) func(*audit.Ledger) error {
 			return func(l *audit.Ledger) error { return l.RecordPolicy(ctx, "c0ffee", "b0bb1e") }
 		}, nil, nil},

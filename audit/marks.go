@@ -125,13 +125,27 @@ func marksOf(k *Keys, e *Entry, p *payload, begin *Access) ([]Mark, error) {
 		if p.Objection.Custodian != "" {
 			out = append(out, Mark{MarkCustodian, p.Objection.Custodian})
 		}
-		if p.Replaces != 0 {
+		switch {
+		case p.Replaces != 0:
 			out = append(out, epoch.hash(MarkKey, "withdrawal", by.User, p.Objection.ID, p.Key))
-		} else {
+		case p.Import != 0:
+			out = append(out, epoch.hash(MarkKey, "imported", about.Reveal(), p.Key))
+		default:
 			out = append(out, epoch.hash(MarkKey, "objection", by.User, about.Reveal(), p.Key))
 		}
 	case p.Question != nil:
-		out = append(epoch.about(r.numbers(p.Question.Subjects)...), epoch.who(r.requester(p.Actor.Requester))...)
+		by := r.requester(p.Actor.Requester)
+		out = append(epoch.about(r.numbers(p.Question.Subjects)...), epoch.who(by)...)
+		if p.Question.Kind == questionChanges {
+			out = append(out, followerMark(MarkFollower, by.Client))
+		}
+	case e.Type == TypeImport:
+		out = append(epoch.who(r.requester(p.Actor.Requester)), Mark{Kind: MarkImport})
+	case e.Type == TypeImported:
+		out = append(epoch.who(r.requester(p.Actor.Requester)), endMark(p.Opens))
+	case e.Type == TypeAdopted:
+		by := r.requester(p.Actor.Requester)
+		out = append(epoch.who(by), followerMark(MarkAdopted, by.Client))
 	case p.Review != nil:
 		out = epoch.who(r.requester(p.Actor.Requester))
 	case p.Requester != nil:

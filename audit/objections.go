@@ -45,17 +45,24 @@ func preferences(r Reader, k *Keys, numbers []record.NHSNumber) (consent.Prefere
 		return consent.Preferences{}, err
 	}
 	var out consent.Preferences
+	imports := endings{}
 	for _, row := range rows {
-		o, about, err := objectionAt(r, k, row)
+		o, about, p, err := objectionAt(r, k, row)
 		if err != nil {
 			return consent.Preferences{}, err
 		}
 		if !slices.Contains(numbers, about) {
 			return consent.Preferences{}, fmt.Errorf("%w: entry %d is about somebody else", ErrDamaged, row.Position)
 		}
-		out.Objections = append(out.Objections, *o)
+		stands, err := imports.stands(r, k, p, o)
+		if err != nil {
+			return consent.Preferences{}, err
+		}
+		if stands {
+			out.Objections = append(out.Objections, *o)
+		}
 	}
-	slices.SortFunc(out.Objections, func(a, b consent.Objection) int { return cmp.Compare(b.Position, a.Position) })
+	newestFirst(out.Objections)
 	if len(out.Objections) > 0 {
 		out.Position = out.Objections[0].Position
 	}
@@ -63,24 +70,24 @@ func preferences(r Reader, k *Keys, numbers []record.NHSNumber) (consent.Prefere
 }
 
 // objectionAt reads the entry that a row points to.
-func objectionAt(r Reader, k *Keys, row ObjectionRow) (*consent.Objection, record.NHSNumber, error) {
+func objectionAt(r Reader, k *Keys, row ObjectionRow) (*consent.Objection, record.NHSNumber, *payload, error) {
 	e, err := entryAt(r, row.Position)
 	if err != nil {
-		return nil, record.NHSNumber{}, err
+		return nil, record.NHSNumber{}, nil, err
 	}
 	p, err := decode(k, &e)
 	if err != nil {
-		return nil, record.NHSNumber{}, err
+		return nil, record.NHSNumber{}, nil, err
 	}
 	if p.Objection == nil || p.Objection.ID != row.ID {
-		return nil, record.NHSNumber{}, fmt.Errorf("%w: entry %d is not the objection that it stands for", ErrDamaged, row.Position)
+		return nil, record.NHSNumber{}, nil, fmt.Errorf("%w: entry %d is not the objection that it stands for", ErrDamaged, row.Position)
 	}
 	in := &reading{}
 	o, about := in.objection(*p.Objection, &e), in.number(p.Subject)
 	if in.bad {
-		return nil, record.NHSNumber{}, fmt.Errorf("%w: entry %d holds a word that was never written", ErrDamaged, row.Position)
+		return nil, record.NHSNumber{}, nil, fmt.Errorf("%w: entry %d holds a word that was never written", ErrDamaged, row.Position)
 	}
-	return o, about, nil
+	return o, about, p, nil
 }
 
 // RecordObjection records a new objection about the person, in force from acknowledgement (or from o.From if later). ID, Recorded and Position
@@ -167,6 +174,13 @@ func (l *Ledger) WithdrawObjection(ctx context.Context, by Actor, numbers []reco
 		}
 		if err := restore(&o, p, &e); err != nil {
 			return err
+		}
+		stands, err := endings{}.stands(w.tx, w.keys, p, &o)
+		if err != nil {
+			return w.verdict(err)
+		}
+		if !stands {
+			return ErrNotFound // it is of a list that has not come in: as if it had never been
 		}
 		receipt = w.receipt(&e)
 		if ok || o.Status == consent.Withdrawn {
@@ -299,7 +313,7 @@ func checkObjection(o consent.Objection) error {
 	if !o.Until.IsZero() && !o.Until.After(o.From) {
 		return invalid("an objection ends after it begins")
 	}
-	for _, text := range []string{o.AuthorUser, o.AuthorName, o.AuthorRole, o.Responsible, o.Method} {
+	for _, text := range []string{o.AuthorUser, o.AuthorName, o.AuthorRole, o.Responsible, o.Method, o.Source} {
 		if record.CheckFreeText("text", text) != nil {
 			return invalid(fmt.Sprintf("texts of an objection are UTF-8, at most %d bytes, without control characters", record.MaxFreeText))
 		}

@@ -35,6 +35,9 @@ type payload struct {
 	Requester   *requesterBody  `json:"requester"`   // Limited
 	Epoch       *epochBody      `json:"epoch"`       // Key
 	Policy      *policyBody     `json:"policy"`      // Policy
+	Import      uint64          `json:"import"`      // objections: position of the Import that brings it in; it stands from that one's Imported
+	List        *listBody       `json:"list"`        // Import, Imported, Read of a list that was only checked
+	Adopted     uint64          `json:"adopted"`     // Adopted: all changes up to and with this position
 }
 
 type accessBody struct {
@@ -156,10 +159,11 @@ type objectionBody struct {
 	AuthorODS   string `json:"authorOds"`
 	Responsible string `json:"responsible"`
 	Method      string `json:"method"`
+	Source      string `json:"source"`
 }
 
 type questionBody struct {
-	Kind         string   `json:"kind"` // "ledger" or "objections"
+	Kind         string   `json:"kind"` // "ledger", "objections", "list", "export" or "changes"
 	Subjects     []string `json:"subjects"`
 	User         string   `json:"user"`
 	Organisation string   `json:"organisation"`
@@ -170,13 +174,29 @@ type questionBody struct {
 	Custodians   []string `json:"custodians"`
 	Limit        int      `json:"limit"`
 	Before       uint64   `json:"before"`
+	After        uint64   `json:"after"`    // export and changes: where the page begins
+	AfterRow     uint64   `json:"afterRow"` // changes: the last row told of the import whose Imported stands behind After
+	Through      uint64   `json:"through"`  // export and changes: everything up to here has now been told
 }
 
 // The kinds of question.
 const (
 	questionLedger     = "ledger"
 	questionObjections = "objections"
+	questionList       = "list"    // a list to be imported was held against what is recorded
+	questionExport     = "export"  // a page of all objections
+	questionChanges    = "changes" // a page of changes, for a following system
 )
+
+type listBody struct {
+	Digest      string `json:"digest"`
+	Format      string `json:"format"`
+	Rows        uint64 `json:"rows"`
+	New         uint64 `json:"new"`
+	Present     uint64 `json:"present"`
+	LeftOut     uint64 `json:"leftOut"`
+	Unconfirmed uint64 `json:"unconfirmed"`
+}
 
 type reviewBody struct {
 	Outcome string `json:"outcome"`
@@ -202,10 +222,11 @@ type policyBody struct {
 // typeNames are the names of the types, in ENTRY.md, in questions and in what people are shown.
 var typeNames = [...]string{TypeBegin: "begin", TypeChunk: "chunk", TypeReleased: "released", TypeRefused: "refused", TypeNothing: "nothing",
 	TypeCancelled: "cancelled", TypeAbandoned: "abandoned", TypeObjection: "objection", TypeOverride: "override", TypeReview: "review",
-	TypeRead: "read", TypeCheck: "check", TypeLimited: "limited", TypeKey: "key", TypePolicy: "policy"}
+	TypeRead: "read", TypeCheck: "check", TypeLimited: "limited", TypeKey: "key", TypePolicy: "policy",
+	TypeImport: "import", TypeImported: "imported", TypeAdopted: "adopted"}
 
 // Valid reports whether t is of the closed list.
-func (t EntryType) Valid() bool { return t >= TypeBegin && t <= TypePolicy }
+func (t EntryType) Valid() bool { return t >= TypeBegin && t <= TypeAdopted }
 
 // String returns the type's name, such as "released".
 func (t EntryType) String() string {
@@ -313,7 +334,7 @@ func objectionOut(o consent.Objection) *objectionBody {
 		section = o.Section.Code()
 	}
 	return &objectionBody{o.ID, string(o.Scope), string(o.Custodian), section, string(o.Status), o.Absolute, stamp(o.From), stamp(o.Until),
-		o.AuthorUser, o.AuthorName, o.AuthorRole, string(o.AuthorODS), o.Responsible, o.Method}
+		o.AuthorUser, o.AuthorName, o.AuthorRole, string(o.AuthorODS), o.Responsible, o.Method, o.Source}
 }
 
 func questionOut(q Search) *questionBody {
@@ -421,7 +442,7 @@ func (r *reading) actor(b actorBody) *Actor {
 func (r *reading) objection(b objectionBody, e *Entry) *consent.Objection {
 	o := &consent.Objection{ID: b.ID, Scope: consent.Scope(b.Scope), Custodian: record.CustodianKey(b.Custodian), Status: consent.Status(b.Status),
 		Absolute: b.Absolute, From: r.time(b.From), Until: r.time(b.Until), AuthorUser: b.AuthorUser, AuthorName: b.AuthorName, AuthorRole: b.AuthorRole,
-		AuthorODS: record.ODSCode(b.AuthorODS), Responsible: b.Responsible, Method: b.Method, Recorded: e.Time, Position: e.Position}
+		AuthorODS: record.ODSCode(b.AuthorODS), Responsible: b.Responsible, Method: b.Method, Source: b.Source, Recorded: e.Time, Position: e.Position}
 	if o.Scope == consent.ToSection {
 		o.Section = r.section(b.Section)
 	}
@@ -472,6 +493,12 @@ func (p *payload) fits(t EntryType) bool {
 		return p.Epoch != nil
 	case TypePolicy:
 		return p.Policy != nil
+	case TypeImport:
+		return p.Actor != nil && p.List != nil
+	case TypeImported:
+		return p.Opens != 0 && p.Actor != nil && p.List != nil
+	case TypeAdopted:
+		return p.Actor != nil && p.Adopted != 0
 	}
 	return false
 }
@@ -503,6 +530,15 @@ func found(k *Keys, e *Entry) (Found, error) {
 	}
 	if p.Requester != nil {
 		f.Actor = &Actor{Requester: r.requester(*p.Requester)}
+	}
+	if p.List != nil {
+		f.Count = int(p.List.Rows)
+	}
+	if e.Type == TypeImported {
+		f.Reason = p.Reason
+	}
+	if p.Adopted != 0 {
+		f.Opens = p.Adopted
 	}
 	if p.Question != nil && len(p.Question.Subjects) > 0 {
 		f.Subject = r.number(p.Question.Subjects[0])

@@ -185,16 +185,19 @@ func (w *Wanted) add(more Wanted) {
 // MarkKind says what a mark finds an entry by. The numbers are final.
 type MarkKind uint8
 
-// The kinds of mark. A Value is a keyed hash (32 bytes) but for organisations and custodians, which are not people.
+// The kinds of mark. A Value is a keyed hash (32 bytes) where it stands for a person or a user.
 const (
-	MarkPerson       MarkKind = 1 // keyed hash of an NHS number (L-3)
-	MarkUser         MarkKind = 2 // keyed hash of a requester's user id
-	MarkOrganisation MarkKind = 3 // ODS code of the requester's organisation
-	MarkCustodian    MarkKind = 4 // key of a custodian that was asked, or that an objection names
-	MarkKey          MarkKind = 5 // keyed hash of what makes a write safe to repeat
-	MarkAskedNo      MarkKind = 6 // keyed hash of person and user: the person said no when this user asked
-	MarkPolicy       MarkKind = 7 // the configuration in force: Value is empty
-	MarkEpoch        MarkKind = 8 // a key epoch: Value is its number, four bytes, big-endian
+	MarkPerson       MarkKind = 1  // keyed hash of an NHS number (L-3)
+	MarkUser         MarkKind = 2  // keyed hash of a requester's user id
+	MarkOrganisation MarkKind = 3  // ODS code of the requester's organisation
+	MarkCustodian    MarkKind = 4  // key of a custodian that was asked, or that an objection names
+	MarkKey          MarkKind = 5  // keyed hash of what makes a write safe to repeat
+	MarkAskedNo      MarkKind = 6  // keyed hash of person and user: the person said no when this user asked
+	MarkPolicy       MarkKind = 7  // the configuration in force: Value is empty
+	MarkEpoch        MarkKind = 8  // a key epoch: Value is its number, four bytes, big-endian
+	MarkImport       MarkKind = 9  // an Import: Value is empty. Its Imported: Value is the Import's position, eight bytes, big-endian
+	MarkFollower     MarkKind = 10 // what a following system was told: Value is its client id
+	MarkAdopted      MarkKind = 11 // what it adopted: Value is its client id
 )
 
 // Mark is one thing that an entry can be found by.

@@ -61,7 +61,7 @@ func Verify(ctx context.Context, store Store, keys *Keys) (Report, error) {
 	out := Report{ByType: map[EntryType]uint64{}}
 	err := store.View(ctx, func(r Reader) error {
 		v := &verifier{report: &out, keys: keys, open: map[uint64]*opened{}, objections: map[string]*stated{}, people: map[record.NHSNumber]map[string]*stated{},
-			overrides: map[uint64]bool{}, keyEpochs: map[uint32]bool{}}
+			overrides: map[uint64]bool{}, keyEpochs: map[uint32]bool{}, imports: map[uint64]*incoming{}}
 		return v.walk(ctx, r)
 	})
 	return out, err
@@ -80,6 +80,7 @@ type verifier struct {
 	overrides  map[uint64]bool // Override entries whose Begin has not come yet
 	alerts     []uint64
 	keyEpochs  map[uint32]bool
+	imports    map[uint64]*incoming
 	index      indexSum
 	tree       tree
 	gap        bool // an entry is missing: there is no tree to compare with
@@ -94,6 +95,14 @@ type stated struct {
 	row       ObjectionRow
 	about     record.NHSNumber
 	objection consent.Objection
+	list      uint64 // position of the Import that brings it in, 0 for none
+}
+
+// incoming is a list of objections: its rows stand from the entry that ended it, or never.
+type incoming struct {
+	rows  uint64
+	ended uint64
+	stood bool
 }
 
 // indexSum is a sum of hashes that does not depend on order: two indexes with the same sum hold the same marks.
@@ -199,6 +208,21 @@ func (v *verifier) entry(e *Entry) {
 		}
 	case e.Type == TypeObjection:
 		v.objection(e, p, &f)
+	case e.Type == TypeImport:
+		v.imports[e.Position] = &incoming{}
+	case e.Type == TypeImported:
+		list := v.imports[p.Opens]
+		switch {
+		case list == nil:
+			v.report.problem(e.Position, "there is no import at %d", p.Opens)
+		case list.ended != 0:
+			v.report.problem(e.Position, "the import at %d had ended already", p.Opens)
+		case p.Reason == "" && list.rows != p.List.New:
+			v.report.problem(e.Position, "it puts %d objections in force, and says %d", list.rows, p.List.New)
+			fallthrough
+		default:
+			list.ended, list.stood = e.Position, p.Reason == ""
+		}
 	case e.Type == TypeKey:
 		if epoch, ok := v.keys.epoch(p.Epoch.Number); !ok || epoch.fingerprint() != p.Epoch.Fingerprint || v.keyEpochs[p.Epoch.Number] {
 			v.report.problem(e.Position, "the key epoch is not that of the keys, or began before")
@@ -229,8 +253,22 @@ func (v *verifier) objection(e *Entry, p *payload, f *Found) {
 	case before != nil && before.about != f.Subject:
 		v.report.problem(e.Position, "it changes somebody else's objection")
 	}
+	if p.Import != 0 {
+		switch list := v.imports[p.Import]; {
+		case v.imports == nil: // the objections alone are looked at
+		case list == nil || list.ended != 0:
+			v.report.problem(e.Position, "it is of a list that is not on its way in")
+		case p.Replaces != 0:
+			v.report.problem(e.Position, "a list changes an objection")
+		default:
+			list.rows++
+		}
+	}
+	if before != nil && before.list != 0 && v.imports != nil && (v.imports[before.list] == nil || !v.imports[before.list].stood) {
+		v.report.problem(e.Position, "it changes an objection that never stood")
+	}
 	epoch, _ := v.keys.epoch(e.Epoch) // it opened, so the epoch is known
-	now := &stated{ObjectionRow{id, epoch.hash(MarkPerson, f.Subject.Reveal()).Value, e.Position}, f.Subject, *f.Objection}
+	now := &stated{ObjectionRow{id, epoch.hash(MarkPerson, f.Subject.Reveal()).Value, e.Position}, f.Subject, *f.Objection, p.Import}
 	v.objections[id] = now
 	if v.people[f.Subject] == nil {
 		v.people[f.Subject] = map[string]*stated{}
@@ -248,7 +286,15 @@ func (v *verifier) replay(e *Entry, p *payload, f *Found, begin *opened) {
 	var binding []consent.Objection
 	for _, number := range begin.access.subjects() {
 		for _, s := range v.people[number] {
-			newest = max(newest, s.row.Position)
+			at := s.row.Position
+			if s.list != 0 {
+				list := v.imports[s.list]
+				if list == nil || !list.stood {
+					continue
+				}
+				at = list.ended
+			}
+			newest = max(newest, at)
 			if s.objection.Binds(e.Time) {
 				binding = append(binding, s.objection)
 			}

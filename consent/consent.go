@@ -59,6 +59,7 @@ type Objection struct {
 	AuthorODS   record.ODSCode
 	Responsible string    // on whose behalf: "self", or free text such as "mother, parental responsibility"
 	Method      string    // form, phone, in-person, online
+	Source      string    // where the wish is on file: the reference of a form, a letter, a list's row; may be empty
 	Recorded    time.Time // UTC, when the change that made it so was recorded
 	Position    uint64    // ledger position of that change
 }
@@ -82,6 +83,9 @@ type Role struct {
 	RecordsObjections bool                               // C-10
 	SeesObjections    bool                               // C-10: IG, and those who may record
 	SearchesLedger    bool                               // IG
+	MovesObjections   bool                               // IG: brings whole lists of objections in and takes them out
+	FollowsObjections bool                               // a system that must know: reads changes, and says that it adopted them
+	Follows           []record.CustodianKey              // the custodians whose objections a follower is told of beside those to all and to sections; nil: every one
 	NoPermission      bool                               // the requester's organisation is configured for permission not-required
 }
 

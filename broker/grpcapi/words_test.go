@@ -97,7 +97,8 @@ func TestNumbersThatTheLedgerAndTheClockFix(t *testing.T) {
 	for ours, wire := range map[audit.EntryType]string{audit.TypeBegin: "begin", audit.TypeChunk: "chunk", audit.TypeReleased: "released",
 		audit.TypeRefused: "refused", audit.TypeNothing: "nothing", audit.TypeCancelled: "cancelled", audit.TypeAbandoned: "abandoned",
 		audit.TypeObjection: "objection", audit.TypeOverride: "override", audit.TypeReview: "review", audit.TypeRead: "read",
-		audit.TypeCheck: "check", audit.TypeLimited: "limited", audit.TypeKey: "key", audit.TypePolicy: "policy"} {
+		audit.TypeCheck: "check", audit.TypeLimited: "limited", audit.TypeKey: "key", audit.TypePolicy: "policy",
+		audit.TypeImport: "import", audit.TypeImported: "imported", audit.TypeAdopted: "adopted"} {
 		if got := codeOf(v1.EntryType(ours)); got != wire {
 			t.Errorf("entry type %d is %q on the wire, want %q", ours, got, wire)
 		}

@@ -58,6 +58,12 @@ const (
 	EntryType_ENTRY_TYPE_KEY EntryType = 14
 	// The configuration or policy in force changed.
 	EntryType_ENTRY_TYPE_POLICY EntryType = 15
+	// A list of objections began to be brought in; none of it counted yet.
+	EntryType_ENTRY_TYPE_IMPORT EntryType = 16
+	// All of that list counted from here; or, with the reason given-up, none of it ever does.
+	EntryType_ENTRY_TYPE_IMPORTED EntryType = 17
+	// A following system said that it honours all changes up to a position.
+	EntryType_ENTRY_TYPE_ADOPTED EntryType = 18
 )
 
 // Enum value maps for EntryType.
@@ -79,6 +85,9 @@ var (
 		13: "ENTRY_TYPE_LIMITED",
 		14: "ENTRY_TYPE_KEY",
 		15: "ENTRY_TYPE_POLICY",
+		16: "ENTRY_TYPE_IMPORT",
+		17: "ENTRY_TYPE_IMPORTED",
+		18: "ENTRY_TYPE_ADOPTED",
 	}
 	EntryType_value = map[string]int32{
 		"ENTRY_TYPE_UNSPECIFIED": 0,
@@ -97,6 +106,9 @@ var (
 		"ENTRY_TYPE_LIMITED":     13,
 		"ENTRY_TYPE_KEY":         14,
 		"ENTRY_TYPE_POLICY":      15,
+		"ENTRY_TYPE_IMPORT":      16,
+		"ENTRY_TYPE_IMPORTED":    17,
+		"ENTRY_TYPE_ADOPTED":     18,
 	}
 )
 
@@ -1039,7 +1051,7 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tR\trequestId\x12\x12\n" +
 	"\x04face\x18\x04 \x01(\tR\x04face\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason*\x88\x03\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason*\xd0\x03\n" +
 	"\tEntryType\x12\x1a\n" +
 	"\x16ENTRY_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ENTRY_TYPE_BEGIN\x10\x01\x12\x14\n" +
@@ -1057,7 +1069,10 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x10ENTRY_TYPE_CHECK\x10\f\x12\x16\n" +
 	"\x12ENTRY_TYPE_LIMITED\x10\r\x12\x12\n" +
 	"\x0eENTRY_TYPE_KEY\x10\x0e\x12\x15\n" +
-	"\x11ENTRY_TYPE_POLICY\x10\x0f2q\n" +
+	"\x11ENTRY_TYPE_POLICY\x10\x0f\x12\x15\n" +
+	"\x11ENTRY_TYPE_IMPORT\x10\x10\x12\x17\n" +
+	"\x13ENTRY_TYPE_IMPORTED\x10\x11\x12\x16\n" +
+	"\x12ENTRY_TYPE_ADOPTED\x10\x122q\n" +
 	"\fAuditService\x12a\n" +
 	"\x0eSearchAccesses\x12&.mycarerecord.v1.SearchAccessesRequest\x1a'.mycarerecord.v1.SearchAccessesResponseBKZIgithub.com/mycarerecord/mycarerecord/proto/mycarerecord/v1;mycarerecordv1b\x06proto3"
 
