@@ -52,6 +52,7 @@ var arrows = map[string][]string{
 	"test/services":       {},
 	"test":                {},
 	"test/torture":        {},
+	"test/torture/figure": {},
 	"test/scenario":       {},
 	"test/bench":          {},
 	"test/bench/baseline": {},

@@ -7,17 +7,11 @@
 package neighbourhood
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -54,12 +48,7 @@ type Neighbourhood struct {
 	State   string        // folder of the ledger
 	Ready   time.Duration // from the start of the process to the ready file
 
-	cmd    *exec.Cmd
-	ended  chan struct{} // closed when the process has ended
-	err    error         // of Wait; valid once ended is closed
-	stdout output
-	stderr output
-	http   *http.Client
+	process
 }
 
 // Start starts a demo and waits until it is ready. It is stopped when the test ends, if the test has not.
@@ -79,22 +68,8 @@ func Start(t testing.TB, o Options) *Neighbourhood {
 		"-rest", "127.0.0.1:0", "-grpc", "127.0.0.1:0", "-ops", "127.0.0.1:0", "-issuer", "127.0.0.1:0", "-sources", "127.0.0.1:0",
 		"-ready-file", readyFile, "-state", o.State,
 	}, o.Flags...)
-	n := &Neighbourhood{State: o.State, ended: make(chan struct{}), http: newHTTPClient()}
-	n.cmd = exec.Command(o.Program, flags...) //nolint:gosec // built from our own sources
-	n.cmd.Dir = t.TempDir()                   // what is written beside the process is found out
-	n.cmd.Env = append(os.Environ(), o.Env...)
-	n.cmd.Stdout, n.cmd.Stderr = &n.stdout, &n.stderr
-	n.cmd.WaitDelay = 5 * time.Second
-	n.cmd.SysProcAttr = dieWithParent()
-	started := time.Now()
-	if err := n.cmd.Start(); err != nil {
-		t.Fatal("the demo does not start")
-	}
-	go func() {
-		n.err = n.cmd.Wait()
-		close(n.ended)
-	}()
-	t.Cleanup(func() { n.end(t) })
+	n := &Neighbourhood{State: o.State}
+	started := n.run(t, "demo", o.Program, o.Env, flags...)
 	if err := n.waitReady(readyFile, started.Add(o.ReadyWithin)); err != nil {
 		t.Fatalf("the demo is not ready: %v\n%s", err, n.Tail())
 	}
@@ -132,112 +107,4 @@ func (n *Neighbourhood) waitReady(file string, deadline time.Time) error {
 		return errors.New("the ready file lacks rest, grpc, ops, issuer, sources or patients")
 	}
 	return nil
-}
-
-// PID returns the id of the demo's process.
-func (n *Neighbourhood) PID() int { return n.cmd.Process.Pid }
-
-// stopTime is how long an orderly stop may take: the broker drains for at most one budget of 8 s.
-const stopTime = 12 * time.Second
-
-// Stop asks the demo to end with SIGTERM, waits until it has, and returns how long that took. It fails the test if it ends otherwise than well, or
-// not in time.
-func (n *Neighbourhood) Stop(t testing.TB) time.Duration {
-	t.Helper()
-	begun := time.Now()
-	if n.Ended() {
-		t.Fatalf("the demo had ended before it was asked to\n%s", n.Tail())
-	}
-	_ = n.cmd.Process.Signal(syscall.SIGTERM) // it may end at this very moment; that is seen below
-	select {
-	case <-n.ended:
-	case <-time.After(stopTime):
-		n.Kill(t)
-		t.Fatalf("the demo did not end within %v of SIGTERM\n%s", stopTime, n.Tail())
-	}
-	n.http.CloseIdleConnections()
-	if n.err != nil {
-		t.Fatalf("the demo ended with code %d\n%s", n.cmd.ProcessState.ExitCode(), n.Tail())
-	}
-	return time.Since(begun)
-}
-
-// Kill ends the demo with SIGKILL, as a power cut of the process would, and waits until it has.
-func (n *Neighbourhood) Kill(t testing.TB) {
-	t.Helper()
-	_ = n.cmd.Process.Kill() // it may have ended already
-	select {
-	case <-n.ended:
-	case <-time.After(stopTime):
-		t.Fatal("the demo does not end even when killed")
-	}
-	n.http.CloseIdleConnections()
-}
-
-// Ended reports whether the process has ended.
-func (n *Neighbourhood) Ended() bool {
-	select {
-	case <-n.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-// end stops what the test left running.
-func (n *Neighbourhood) end(t testing.TB) {
-	if n.Ended() {
-		n.http.CloseIdleConnections()
-		return
-	}
-	_ = n.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-n.ended:
-	case <-time.After(stopTime):
-		t.Errorf("the demo did not end within %v of SIGTERM", stopTime)
-		n.Kill(t)
-	}
-	n.http.CloseIdleConnections()
-}
-
-// Output returns everything that the demo has written to standard output and standard error so far.
-func (n *Neighbourhood) Output() (stdout, stderr []byte) { return n.stdout.copy(), n.stderr.copy() }
-
-// numberLike finds what may be an NHS number, with or without gaps.
-var numberLike = regexp.MustCompile(`\d{3}[ -]?\d{3}[ -]?\d{4}`)
-
-// Tail returns the last lines of what the demo wrote, for failures; whatever looks like an NHS number is struck out.
-func (n *Neighbourhood) Tail() string {
-	stdout, stderr := n.Output()
-	last := func(b []byte) []byte {
-		const limit = 4 << 10
-		if len(b) > limit {
-			b = b[len(b)-limit:]
-		}
-		return numberLike.ReplaceAll(b, []byte("##########"))
-	}
-	return fmt.Sprintf("its standard output ends:\n%s\nits standard error ends:\n%s", last(stdout), last(stderr))
-}
-
-// maxOutput caps what is kept of each of the demo's outputs; what comes after is dropped.
-const maxOutput = 64 << 20
-
-// output keeps what a process writes.
-type output struct {
-	mu   sync.Mutex
-	kept bytes.Buffer
-}
-
-// Write implements io.Writer. It never fails, so that the process is never held up.
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.kept.Write(p[:min(len(p), maxOutput-o.kept.Len())])
-	return len(p), nil
-}
-
-func (o *output) copy() []byte {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return bytes.Clone(o.kept.Bytes())
 }

@@ -2,13 +2,16 @@ package neighbourhood
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -16,8 +19,8 @@ import (
 // modulePath is the module whose commands are built. Tests in modules of their own build them too.
 const modulePath = "github.com/mycarerecord/mycarerecord"
 
-// programsVariable names the folder in which one test process keeps the commands that it built. [Main] sets it.
-const programsVariable = "MCR_TEST_PROGRAMS"
+// ProgramsVariable names the folder in which one test process keeps the commands that it built. [Main] sets it.
+const ProgramsVariable = "MCR_TEST_PROGRAMS"
 
 // buildTime is how long one build may take, with a cold cache on a small machine.
 const buildTime = 9 * time.Minute
@@ -34,11 +37,18 @@ func Main(m *testing.M) int {
 		panic("no temporary folder for the commands under test")
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // nothing depends on it
-	if err := os.Setenv(programsVariable, dir); err != nil {
-		panic("cannot set " + programsVariable)
+	if err := os.Setenv(ProgramsVariable, dir); err != nil {
+		panic("cannot set " + ProgramsVariable)
 	}
 	return m.Run()
 }
+
+// building is held while a command is built: one build keeps the machine busy, and the next test may want the same command.
+var building sync.Mutex
+
+// OverlayVariable names a file for `go build -overlay`. Where it is set, every command under test is built with it: so a whole test can be run against a
+// build that was spoilt on purpose.
+const OverlayVariable = "MCR_TEST_OVERLAY"
 
 // Program returns the path of the built command cmd/NAME, and builds it if this process has not yet. It may be called concurrently.
 //
@@ -46,13 +56,27 @@ func Main(m *testing.M) int {
 // otherwise know that the test depends on a program that is built beside it.
 func Program(t testing.TB, name string) string {
 	t.Helper()
+	return ProgramWith(t, name, os.Getenv(OverlayVariable))
+}
+
+// ProgramWith is Program of sources over which others are laid: overlay is a file for `go build -overlay`, or "" for none.
+func ProgramWith(t testing.TB, name, overlay string) string {
+	t.Helper()
 	top := Root(t)
 	openSources(t, top)
-	dir := os.Getenv(programsVariable)
+	dir := os.Getenv(ProgramsVariable)
 	if dir == "" {
 		dir = t.TempDir()
 	}
 	program := filepath.Join(dir, name)
+	build := []string{"build"}
+	if overlay != "" {
+		sum := sha256.Sum256([]byte(overlay))
+		program += fmt.Sprintf("-%x", sum[:4])
+		build = append(build, "-overlay", overlay)
+	}
+	building.Lock()
+	defer building.Unlock()
 	if _, err := os.Stat(program); err == nil {
 		return program
 	}
@@ -62,13 +86,12 @@ func Program(t testing.TB, name string) string {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), buildTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(own, name), "./cmd/"+name) //nolint:gosec // one of our own commands
+	cmd := exec.CommandContext(ctx, "go", append(build, "-o", filepath.Join(own, name), "./cmd/"+name)...) //nolint:gosec // one of our own commands
 	cmd.Dir = filepath.Clean(top)
 	cmd.WaitDelay = 5 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build ./cmd/%s: %v\n%s", name, err, out)
 	}
-	// Two tests may have built at once: whoever comes second replaces one whole program by the same one.
 	if err := os.Rename(filepath.Join(own, name), program); err != nil {
 		t.Fatalf("cannot put the built %s in its place", name)
 	}

@@ -25,18 +25,24 @@ type ledger struct {
 func ledgerFile(state string) string { return filepath.Join(state, "ledger.db") }
 func keysFolder(state string) string { return filepath.Join(state, "keys") }
 
-// readLedger verifies the ledger in a state folder and reads all of it.
+// readLedger verifies the ledger in a demo's state folder and reads all of it.
 func readLedger(t *testing.T, state string) *ledger {
 	t.Helper()
-	keys, err := audit.LoadKeys(keysFolder(state))
-	if err != nil {
-		t.Fatalf("the keys cannot be read: %v", err)
-	}
 	store, err := sqlite.Open(t.Context(), sqlite.Config{Path: ledgerFile(state)})
 	if err != nil {
 		t.Fatalf("the ledger cannot be opened: %v", err)
 	}
+	return readStore(t, store, keysFolder(state))
+}
+
+// readStore verifies the ledger in a store and reads all of it. It closes the store.
+func readStore(t *testing.T, store audit.Store, folder string) *ledger {
+	t.Helper()
 	defer func() { _ = store.Close() }() // everything was read
+	keys, err := audit.LoadKeys(folder)
+	if err != nil {
+		t.Fatalf("the keys cannot be read: %v", err)
+	}
 	l := &ledger{entries: map[uint64]audit.Found{}, begins: map[string]uint64{}, under: map[uint64][]uint64{}}
 	if l.report, err = audit.Verify(t.Context(), store, keys); err != nil {
 		t.Fatalf("the ledger cannot be verified: %v", err)
@@ -84,6 +90,28 @@ func (l *ledger) add(f audit.Found) {
 	if f.Opens != 0 {
 		l.under[f.Opens] = append(l.under[f.Opens], f.Position)
 	}
+}
+
+// abandoned counts the accesses that were closed as abandoned, and finds those whose caller was given a whole answer: only what a kill cut off may be
+// closed like that.
+func (l *ledger) abandoned(answers []*answer) (n int, problems []string) {
+	of := map[string]*answer{}
+	for _, a := range answers {
+		of[a.id] = a
+	}
+	for _, f := range l.entries {
+		if f.Type != audit.TypeAbandoned {
+			continue
+		}
+		n++
+		begin := l.entries[f.Opens]
+		if begin.Access == nil {
+			problems = append(problems, fmt.Sprintf("entry %d closes an access that is not there", f.Position))
+		} else if a := of[begin.Access.RequestID]; a == nil || !a.cut {
+			problems = append(problems, fmt.Sprintf("%s: its access was closed as abandoned, and it was not cut off", begin.Access.RequestID))
+		}
+	}
+	return n, problems
 }
 
 // account is what became of holding answers against a ledger.

@@ -71,6 +71,7 @@ type answer struct {
 	id           string // X-Request-ID
 	face         face
 	by           asker
+	at           int // which broker, where there are several
 	about        person
 	began, ended time.Time
 	code         codes.Code // of a refusal over gRPC
@@ -130,15 +131,16 @@ func (l *log) await(ctx context.Context, n int, about person, began time.Time) {
 // awaitTime is how long a load is given to come about on a busy machine.
 const awaitTime = 5 * time.Second
 
-// visit is a running demo, and tokens for everybody.
+// visit is a running broker, and tokens for everybody.
 type visit struct {
-	n      *neighbourhood.Neighbourhood
-	tokens map[string]string // by persona; of a person themselves by number
+	rest, grpc string            // origin of the gateway; host:port
+	at         int               // which broker, where there are several
+	tokens     map[string]string // by persona; of a person themselves by number
 }
 
 func newVisit(t *testing.T, n *neighbourhood.Neighbourhood, who []person) *visit {
 	t.Helper()
-	v := &visit{n, map[string]string{}}
+	v := &visit{rest: n.REST, grpc: n.GRPC, tokens: map[string]string{}}
 	for _, persona := range []string{"gp", "ed-doctor", "mh-nurse", "social-worker", "pharmacist", "front-desk", "ig-officer"} {
 		v.tokens[persona] = n.Token(t, persona)
 	}
@@ -172,7 +174,7 @@ func newCaller(v *visit, l *log, name string) (*caller, error) {
 	// Without compression, so that what arrived before a cut can be read; without a second try, so that a call is one request.
 	c.http = &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 1}}
 	var err error
-	c.conn, err = grpc.NewClient("passthrough:///"+v.n.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry(),
+	c.conn, err = grpc.NewClient("passthrough:///"+v.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry(),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			var d net.Dialer
 			conn, err := d.DialContext(ctx, "tcp", address)
@@ -213,7 +215,7 @@ func (c *caller) forget() {
 // ask makes one call and keeps what it brings.
 func (c *caller) ask(ctx context.Context, f face, by asker, about person) *answer {
 	c.n++
-	a := &answer{id: c.name + "-" + strconv.Itoa(c.n), face: f, by: by, about: about}
+	a := &answer{id: c.name + "-" + strconv.Itoa(c.n), face: f, by: by, at: c.v.at, about: about}
 	ctx, cancel := context.WithTimeout(ctx, neighbourhood.CallTime)
 	defer cancel()
 	c.log.requests.Add(1)
@@ -233,10 +235,11 @@ func (c *caller) ask(ctx context.Context, f face, by asker, about person) *answe
 	return a
 }
 
-// roam asks as anybody for anybody by any way, until ctx ends or a call is cut off: then there is nobody to ask any more.
+// roam asks as anybody for anybody by any way, until ctx ends or a call is cut off: then there is nobody to ask any more. A call that has begun goes on when
+// ctx ends.
 func (c *caller) roam(ctx context.Context, r *rand.Rand, who []person) {
 	for ctx.Err() == nil {
-		if c.ask(ctx, face(r.IntN(int(faces))), askers[r.IntN(len(askers))], who[r.IntN(len(who))]).cut {
+		if c.ask(context.WithoutCancel(ctx), face(r.IntN(int(faces))), askers[r.IntN(len(askers))], who[r.IntN(len(who))]).cut {
 			return
 		}
 	}
@@ -249,7 +252,7 @@ func (c *caller) everything(ctx context.Context, a *answer) {
 	}
 	header.Set("Content-Type", "application/fhir+json")
 	header.Set("X-Request-ID", a.id)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.v.n.REST+"/fhir/Patient/$everything", strings.NewReader(parameters(a.about)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.v.rest+"/fhir/Patient/$everything", strings.NewReader(parameters(a.about)))
 	if err != nil {
 		panic("a request of the test's own cannot be made")
 	}

@@ -67,7 +67,7 @@ type desk struct {
 }
 
 func newDesk(v *visit) (*desk, error) {
-	conn, err := grpc.NewClient("passthrough:///"+v.n.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
+	conn, err := grpc.NewClient("passthrough:///"+v.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
 	if err != nil {
 		return nil, err
 	}
@@ -150,8 +150,8 @@ const (
 	maxEver    = 400
 )
 
-// step changes somebody's mind.
-func (g *register) step(ctx context.Context, d *desk) {
+// step changes somebody's mind, and reports whether that was not refused.
+func (g *register) step(ctx context.Context, d *desk) bool {
 	about := g.who[g.r.IntN(len(g.who))]
 	var inForce []*objection
 	ever := 0
@@ -165,19 +165,15 @@ func (g *register) step(ctx context.Context, d *desk) {
 	}
 	for _, o := range inForce {
 		if o.scope == v1.ObjectionScope_OBJECTION_SCOPE_ALL { // not for long: while it holds, the person's record tries nothing
-			g.withdraw(ctx, d, o)
-			return
+			return g.withdraw(ctx, d, o)
 		}
 	}
 	if len(inForce) >= maxInForce || ever >= maxEver || len(inForce) > 0 && g.r.IntN(2) == 0 {
-		if len(inForce) > 0 {
-			g.withdraw(ctx, d, inForce[g.r.IntN(len(inForce))])
-		}
-		return
+		return len(inForce) == 0 || g.withdraw(ctx, d, inForce[g.r.IntN(len(inForce))])
 	}
 	o := g.another(about)
 	g.all = append(g.all, o)
-	g.record(ctx, d, o)
+	return g.record(ctx, d, o)
 }
 
 // another makes up an objection that has not been recorded.
@@ -194,10 +190,12 @@ func (g *register) another(about person) *objection {
 	return o
 }
 
-// change changes minds until ctx ends.
-func (g *register) change(ctx context.Context, d *desk) {
+// change changes minds until ctx ends, each time at any of the desks.
+func (g *register) change(ctx context.Context, desks ...*desk) {
 	for ctx.Err() == nil {
-		g.step(ctx, d)
+		if !g.step(ctx, desks[g.r.IntN(len(desks))]) {
+			pause(ctx, 50*time.Millisecond) // its broker was killed
+		}
 		pause(ctx, time.Duration(g.r.IntN(30))*time.Millisecond)
 	}
 }

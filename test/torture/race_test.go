@@ -17,6 +17,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/audit"
 	v1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
 	"github.com/mycarerecord/mycarerecord/test/neighbourhood"
+	"github.com/mycarerecord/mycarerecord/test/torture/figure"
 )
 
 // TestObjectionsWhileRequestsRun records and withdraws objections about a person whose record is being read all the time by all three ways, while some
@@ -29,7 +30,7 @@ func TestObjectionsWhileRequestsRun(t *testing.T) {
 	t.Parallel()
 	const callers = 6
 	rounds := either(15, 600)
-	r := seeded(t)
+	r, seed := withSeed(t)
 	n := neighbourhood.Start(t, neighbourhood.Options{})
 	who := people(t)
 	v := newVisit(t, n, who)
@@ -98,8 +99,10 @@ func TestObjectionsWhileRequestsRun(t *testing.T) {
 	t.Logf("%d objections recorded and withdrawn; %d requests, %d answers that show something, %d releases with a receipt; %v", len(g.all), all.requests.Load(), given, releases, sorts(all.answers))
 	t.Logf("requests on their way when an objection was recorded: %d were then released without what it covers, %d parts of streams were, %d ended with nothing more; %d releases of theirs stand before it",
 		m.rebuilt, m.chunks, m.ended, m.before)
-	t.Logf("not honoured: %d of %d answers that began under an objection (%s) and of %d released after one; without an entry: %d; lost: %d",
-		len(h.breaches), h.bound, bound(len(h.breaches), h.bound), h.ordered, len(a.problems), lost)
+	figure.Report(t, figure.Figure{Name: "objections while requests run: not honoured", Seen: len(h.breaches), Of: h.bound, What: "answers that began under one", Seed: seed,
+		More: fmt.Sprintf("and of %d released after one", h.ordered)})
+	figure.Report(t, figure.Figure{Name: "objections while requests run: disclosures without a durable entry", Seen: len(a.problems), Of: given, What: "answers that show something", Seed: seed})
+	figure.Report(t, figure.Figure{Name: "objections while requests run: acknowledged consent writes lost", Seen: lost, Of: g.acked(), What: "acknowledged", Seed: seed})
 	report(t, h.breaches)
 	report(t, a.problems)
 	report(t, g.problem)
@@ -109,9 +112,6 @@ func TestObjectionsWhileRequestsRun(t *testing.T) {
 	}
 	if cut > 0 {
 		t.Errorf("%d answers were cut off", cut)
-	}
-	if lost > 0 {
-		t.Errorf("%d acknowledged consent changes were lost", lost)
 	}
 	if l.report.Open != 0 || l.report.ByType[audit.TypeAbandoned] != 0 {
 		t.Errorf("%d accesses open, %d abandoned, want none", l.report.Open, l.report.ByType[audit.TypeAbandoned])

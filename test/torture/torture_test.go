@@ -17,6 +17,7 @@ package torture
 import (
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -40,9 +41,22 @@ func either[T any](short, ifLong T) T {
 // seeded returns chance that can be repeated, and says how.
 func seeded(t *testing.T) *rand.Rand {
 	t.Helper()
+	r, _ := withSeed(t)
+	return r
+}
+
+// withSeed is seeded with the seed at hand. MCR_SEED is used if it is set.
+func withSeed(t *testing.T) (*rand.Rand, uint64) {
+	t.Helper()
 	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("MCR_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal("MCR_SEED is not a number")
+		}
+	}
 	t.Logf("seed %d", seed)
-	return rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // chance of a test
+	return rand.New(rand.NewPCG(seed, 0)), seed //nolint:gosec // chance of a test
 }
 
 // person is one of the invented people. It never prints.
