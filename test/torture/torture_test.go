@@ -1,6 +1,7 @@
 // Package torture holds the tests that kill, starve and watch the built demo from outside, over sockets and system calls:
 //
-//   - kill -9 under load, restart, and what the ledger then says of every answer and every consent change that anybody was given (kill_test.go)
+//   - kill -9 under load, at any moment and at named points, restart, and what the ledger then says of every answer and every consent change that
+//     anybody was given (kill_test.go)
 //   - objections recorded while requests run (race_test.go)
 //   - the order of syncs and socket writes, as strace sees them (strace_test.go)
 //   - a ledger without room, a slow one, and one that is not to be opened (ledger_test.go)
