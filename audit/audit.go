@@ -22,6 +22,8 @@ var (
 	ErrStale          = errors.New("the objection changed since it was read") // withdraw or change of what somebody else changed
 	ErrNotPermitted   = errors.New("the permit does not allow this")          // no valid permit or opened access, another person's, or a disclosure that shows more than the permit leaves: our own bug, refused
 	ErrInvalid        = errors.New("not something that can be recorded")      // the rest of the text says what to give; it never repeats a value
+	ErrNotRecorded    = errors.New("no such entry in this ledger")            // of a receipt that is not this ledger's
+	ErrNotSigned      = errors.New("there is no such checkpoint")             // or not yet: an entry is signed within a second
 	ErrDamaged        = errors.New("the ledger is damaged")                   // what is stored is not what was recorded: serve nothing, ask an operator
 )
 
@@ -57,6 +59,7 @@ const (
 	TypeImport    EntryType = 16 // a list of objections begins to be brought in; none of it stands yet
 	TypeImported  EntryType = 17 // all of that list stands from here; or it was given up, and none of it ever does
 	TypeAdopted   EntryType = 18 // a following system says that it honours all changes up to a position
+	TypeRedact    EntryType = 19 // payloads of entries were erased: which, by whom and on what legal basis
 )
 
 // Access is what is recorded of a request, when it is permitted and, with equal detail, when it is refused.

@@ -67,7 +67,7 @@ func (l *Ledger) page(ctx context.Context, by Actor, from Cursor, kind string, l
 		if from.Position >= head.Size {
 			from = Cursor{Position: max(head.Size, 1) - 1}
 		}
-		s = scan{r: r, keys: l.keys, limit: limit, left: maxScan, keep: keep, page: Page{Next: from}, size: head.Size}
+		s = scan{r: r, keys: l.keys.Load(), limit: limit, left: maxScan, keep: keep, page: Page{Next: from}, size: head.Size}
 		if err := walk(&s, &endings{}); err != nil {
 			return err
 		}
@@ -358,7 +358,7 @@ func (l *Ledger) Adoptions(ctx context.Context, position uint64, clients []strin
 				if err != nil {
 					return Entry{}, 0, err
 				}
-				p, err := decode(l.keys, &e)
+				p, err := decode(l.keys.Load(), &e)
 				if err != nil {
 					return Entry{}, 0, err
 				}
@@ -398,14 +398,14 @@ func (l *Ledger) History(ctx context.Context, numbers []record.NHSNumber) ([]con
 	defer cancel()
 	var out []consent.Objection
 	err := l.view(ctx, func(r Reader) error {
-		rows, err := r.ObjectionsOf(values(l.keys.persons(numbers)))
+		rows, err := r.ObjectionsOf(values(l.keys.Load().persons(numbers)))
 		if err != nil {
 			return err
 		}
 		m := endings{}
 		for _, row := range rows {
 			for at := row.Position; at != 0 && len(out) < maxHistory; {
-				o, about, p, err := objectionAt(r, l.keys, ObjectionRow{row.ID, row.Person, at})
+				o, about, p, err := objectionAt(r, l.keys.Load(), ObjectionRow{row.ID, row.Person, at})
 				if err != nil {
 					return err
 				}
@@ -413,7 +413,7 @@ func (l *Ledger) History(ctx context.Context, numbers []record.NHSNumber) ([]con
 					return fmt.Errorf("%w: entry %d is about somebody else, or replaces one behind it", ErrDamaged, at)
 				}
 				at = p.Replaces
-				stood, err := m.stands(r, l.keys, p, o)
+				stood, err := m.stands(r, l.keys.Load(), p, o)
 				if err != nil {
 					return err
 				}

@@ -47,6 +47,8 @@ type writer struct {
 	opened, closed int
 	open           int   // accesses open, where the sweep has counted them; else -1
 	err            error // the store failed: the transaction is lost
+	signNow        bool  // a checkpoint is signed however little it is behind
+	signed         *Checkpoint
 }
 
 // failed notes a failure of the store and reports whether there is one.
@@ -168,17 +170,26 @@ func (l *Ledger) commitAll() {
 	defer close(l.finished)
 	tick := time.NewTicker(l.sweep)
 	defer tick.Stop()
+	sign := time.NewTicker(maxUnsignedFor)
+	defer sign.Stop()
 	for {
 		select {
 		case o := <-l.queue:
 			l.commit(l.gather(append(l.debts(), o)))
 		case <-tick.C:
 			l.housekeep(false)
+		case <-sign.C:
+			if l.due() {
+				l.commit([]*op{l.sign()})
+			}
 		case <-l.ending:
 			for len(l.queue) > 0 {
 				l.commit(l.gather(l.debts()))
 			}
 			l.housekeep(true)
+			if l.due() {
+				l.commit([]*op{l.sign()})
+			}
 			return
 		}
 	}
@@ -251,6 +262,9 @@ func (l *Ledger) commit(batch []*op) {
 		return
 	}
 	l.counted(w, time.Since(start))
+	if w.signed != nil {
+		l.publish(*w.signed)
+	}
 	for _, o := range live {
 		l.settle(o, o.err)
 	}
@@ -273,14 +287,16 @@ func (l *Ledger) begin(tx Tx) (*writer, error) {
 	if len(head.Frontier) != bits.OnesCount64(head.Size) {
 		return nil, errNoTree
 	}
-	return &writer{tx: tx, ledger: l, keys: l.keys, epoch: l.keys.current(), now: now, position: head.Size, tree: tree{frontier: head.Frontier}, open: -1}, nil
+	keys := l.keys.Load()
+	return &writer{tx: tx, ledger: l, keys: keys, epoch: keys.current(), now: now, position: head.Size, tree: tree{frontier: head.Frontier}, open: -1}, nil
 }
 
-// finish ends a transaction: what was appended is in the tree.
+// finish ends a transaction: what was appended is in the tree, and a checkpoint is signed where one is due.
 func (w *writer) finish() error {
-	if w.wrote > 0 {
-		w.failed(w.tx.PutTree(w.tree.frontier, w.tree.nodes))
+	if w.wrote > 0 && w.failed(w.tx.PutTree(w.tree.frontier, w.tree.nodes)) {
+		return w.err
 	}
+	w.checkpoint()
 	return w.err
 }
 

@@ -61,7 +61,7 @@ const (
 
 // ListDigest returns a hash to write a list's rows to: keyed, because a list may be short and its rows guessed.
 func (l *Ledger) ListDigest() hash.Hash {
-	h := hmac.New(sha256.New, l.keys.current().lookup[:])
+	h := hmac.New(sha256.New, l.keys.Load().current().lookup[:])
 	_, _ = io.WriteString(h, "mycarerecord list of objections v1\x00") // hash.Hash.Write never returns an error
 	return h
 }
@@ -206,7 +206,7 @@ func (l *Ledger) CompareList(ctx context.Context, rows []Listed) ([]Standing, er
 	err := l.view(ctx, func(r Reader) error {
 		m := endings{}
 		for _, row := range rows {
-			s, err := m.standing(r, l.keys, row, 0)
+			s, err := m.standing(r, l.keys.Load(), row, 0)
 			if err != nil {
 				return err
 			}

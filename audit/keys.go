@@ -25,8 +25,18 @@ import (
 var ErrKeys = errors.New("the ledger's keys cannot be used")
 
 // Keys holds, per key epoch, one key that seals payloads and one that makes the keyed hashes by which people are found (L-3). New
-// entries use the newest epoch; older ones are kept to read and find what was written under them. It prints as a fixed word.
-type Keys struct{ epochs []epoch } // by number, ascending; at least one
+// entries use the newest epoch; older ones are kept to read and find what was written under them. Beside them are the keys that sign
+// checkpoints: each that is there signs, so that a new one can be made known before the old one is taken away. It prints as a fixed word.
+type Keys struct {
+	epochs  []epoch      // by number, ascending; at least one
+	signing []signingKey // by number, ascending
+}
+
+// signingKey is the seed of an Ed25519 key (RFC 8032).
+type signingKey struct {
+	number uint32
+	seed   [keySize]byte
+}
 
 type epoch struct {
 	number  uint32
@@ -34,10 +44,11 @@ type epoch struct {
 	lookup  [keySize]byte
 }
 
-// Key files are named payload-0001.key and lookup-0001.key, by epoch, and hold exactly 32 bytes.
+// Key files are named payload-0001.key and lookup-0001.key, by epoch, and signing-0001.key; each holds exactly 32 bytes.
 const (
 	payloadPrefix = "payload-"
 	lookupPrefix  = "lookup-"
+	signingPrefix = "signing-"
 	keySuffix     = ".key"
 )
 
@@ -45,10 +56,10 @@ func keyFile(dir, prefix string, number uint32) string {
 	return filepath.Join(dir, fmt.Sprintf("%s%04d%s", prefix, number, keySuffix))
 }
 
-// CreateKeys makes the keys of epoch 1 in dir, which it creates if it is not there, and loads them. It never overwrites: if any key file
-// is there already, it fails and changes nothing. Files are readable by their owner only (0400) and on disk when it returns.
+// CreateKeys makes the keys of epoch 1 and the first signing key in dir, which it creates if it is not there, and loads them. It never overwrites: if
+// any key file is there already, it fails and changes nothing. Files are readable by their owner only (0400) and on disk when it returns.
 //
-// Whoever loses these keys can neither read the ledger nor honour the objections in it: back them up, apart from the ledger.
+// Whoever loses the keys of an epoch can neither read the ledger nor honour the objections in it: back them up, apart from the ledger.
 func CreateKeys(dir string) (*Keys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("%w: the folder cannot be made: %s", ErrKeys, reason(err))
@@ -56,15 +67,47 @@ func CreateKeys(dir string) (*Keys, error) {
 	if found, err := filepath.Glob(filepath.Join(dir, "*"+keySuffix)); err != nil || len(found) > 0 {
 		return nil, fmt.Errorf("%w: there are keys in the folder already; load those, or name another folder", ErrKeys)
 	}
+	if err := makeKeys(keyFile(dir, payloadPrefix, 1), keyFile(dir, lookupPrefix, 1), keyFile(dir, signingPrefix, 1)); err != nil {
+		return nil, err
+	}
+	return LoadKeys(dir)
+}
+
+// AddEpoch makes the keys of the next epoch beside those that are there, and returns its number. A ledger uses them once it has loaded them; what
+// was written before stays as it is.
+func AddEpoch(dir string) (uint32, error) {
+	k, err := LoadKeys(dir)
+	if err != nil {
+		return 0, err
+	}
+	number := k.current().number + 1
+	return number, makeKeys(keyFile(dir, payloadPrefix, number), keyFile(dir, lookupPrefix, number))
+}
+
+// AddSigningKey makes the next signing key beside those that are there, and returns its number. A ledger that has loaded it signs with both, until the
+// file of the old one is taken away.
+func AddSigningKey(dir string) (uint32, error) {
+	k, err := LoadKeys(dir)
+	if err != nil {
+		return 0, err
+	}
+	number := uint32(1)
+	if n := len(k.signing); n > 0 {
+		number = k.signing[n-1].number + 1
+	}
+	return number, makeKeys(keyFile(dir, signingPrefix, number))
+}
+
+// makeKeys makes key files, all or none.
+func makeKeys(names ...string) error {
 	var made []string
-	undo := func(name string, err error) (*Keys, error) {
+	undo := func(name string, err error) error {
 		for _, m := range made {
 			_ = os.Remove(m) // made by this call and never used
 		}
-		return nil, fmt.Errorf("%w: %s cannot be written: %s", ErrKeys, filepath.Base(name), reason(err))
+		return fmt.Errorf("%w: %s cannot be written: %s", ErrKeys, filepath.Base(name), reason(err))
 	}
-	for _, prefix := range []string{payloadPrefix, lookupPrefix} {
-		name := keyFile(dir, prefix, 1)
+	for _, name := range names {
 		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 		if err != nil {
 			return undo(name, err)
@@ -77,14 +120,14 @@ func CreateKeys(dir string) (*Keys, error) {
 			return undo(name, err)
 		}
 	}
-	d, err := os.Open(dir)
+	d, err := os.Open(filepath.Dir(names[0]))
 	if err != nil {
-		return undo(dir, err)
+		return undo(names[0], err)
 	}
 	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return undo(dir, err)
+		return undo(names[0], err)
 	}
-	return LoadKeys(dir)
+	return nil
 }
 
 // LoadKeys reads the keys of every epoch in dir. It refuses files that others than their owner may touch, files of another length than
@@ -94,12 +137,15 @@ func LoadKeys(dir string) (*Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: the folder cannot be read: %s", ErrKeys, reason(err))
 	}
-	payload, lookup := map[uint32][keySize]byte{}, map[uint32][keySize]byte{}
+	payload, lookup, signing := map[uint32][keySize]byte{}, map[uint32][keySize]byte{}, map[uint32][keySize]byte{}
 	seen := map[[keySize]byte]bool{}
 	for _, f := range listed {
 		into, digits := payload, strings.TrimPrefix(f.Name(), payloadPrefix)
-		if strings.HasPrefix(f.Name(), lookupPrefix) {
+		switch {
+		case strings.HasPrefix(f.Name(), lookupPrefix):
 			into, digits = lookup, strings.TrimPrefix(f.Name(), lookupPrefix)
+		case strings.HasPrefix(f.Name(), signingPrefix):
+			into, digits = signing, strings.TrimPrefix(f.Name(), signingPrefix)
 		}
 		number, err := strconv.ParseUint(strings.TrimSuffix(digits, keySuffix), 10, 32)
 		if err != nil || !strings.HasSuffix(digits, keySuffix) || digits == f.Name() || number == 0 {
@@ -135,6 +181,10 @@ func LoadKeys(dir string) (*Keys, error) {
 		return nil, fmt.Errorf("%w: there are none in the folder", ErrKeys)
 	}
 	slices.SortFunc(k.epochs, func(a, b epoch) int { return int(int64(a.number) - int64(b.number)) })
+	for number, seed := range signing {
+		k.signing = append(k.signing, signingKey{number, seed})
+	}
+	slices.SortFunc(k.signing, func(a, b signingKey) int { return int(int64(a.number) - int64(b.number)) })
 	return k, nil
 }
 
@@ -186,6 +236,16 @@ func (k *Keys) epoch(number uint32) (*epoch, bool) {
 		return nil, false
 	}
 	return &k.epochs[i], true
+}
+
+// holds reports whether every epoch of old is among those of k, unchanged.
+func (k *Keys) holds(old *Keys) bool {
+	for _, e := range old.epochs {
+		if mine, ok := k.epoch(e.number); !ok || *mine != e {
+			return false
+		}
+	}
+	return true
 }
 
 // fingerprint tells keys apart without telling what they are.
@@ -241,6 +301,12 @@ func (k *Keys) persons(numbers []record.NHSNumber) []Mark {
 
 func epochMark(number uint32) Mark {
 	return Mark{MarkEpoch, string(binary.BigEndian.AppendUint32(nil, number))}
+}
+
+// signerMark finds the entry that made a signing key known, by its key ID text.
+func signerMark(verifier string) Mark {
+	sum := sha256.Sum256([]byte(verifier))
+	return Mark{MarkSigner, string(sum[:])}
 }
 
 const redactedKeys = "audit.Keys(redacted)"

@@ -34,7 +34,7 @@ func (l *Ledger) Begin(ctx context.Context, p consent.Permit, a Access) (Opened,
 	a.Supersedes = slices.DeleteFunc(p.Numbers(), func(n record.NHSNumber) bool { return n == a.Subject || n.IsZero() })
 	body := accessOut(a)
 	o := Opened{ledger: l, subjects: a.subjects(), access: &a, decision: canonical(body.Decision)}
-	err := l.wanting(ctx, Wanted{Marks: l.keys.accessKey(a.Key)}, func(w *writer) error {
+	err := l.wanting(ctx, Wanted{Marks: l.keys.Load().accessKey(a.Key)}, func(w *writer) error {
 		e, known, ok, err := w.recorded(w.keys.accessKey(a.Key))
 		if err != nil {
 			return err
@@ -111,7 +111,7 @@ func (l *Ledger) Refuse(ctx context.Context, a Access) (Receipt, error) {
 	}
 	var receipt Receipt
 	body := accessOut(a)
-	err := l.wanting(context.WithoutCancel(ctx), Wanted{Marks: l.keys.accessKey(a.Key)}, func(w *writer) error {
+	err := l.wanting(context.WithoutCancel(ctx), Wanted{Marks: l.keys.Load().accessKey(a.Key)}, func(w *writer) error {
 		e, _, ok, err := w.recorded(w.keys.accessKey(a.Key))
 		if err != nil {
 			return err
@@ -156,7 +156,7 @@ func (l *Ledger) release(ctx context.Context, t EntryType, o Opened, p consent.P
 		out.Decision = &decision
 	}
 	var receipt Receipt
-	wanted := Wanted{Persons: values(l.keys.persons(o.subjects)), Open: []uint64{o.position}}
+	wanted := Wanted{Persons: values(l.keys.Load().persons(o.subjects)), Open: []uint64{o.position}}
 	err := l.wanting(ctx, wanted, func(w *writer) error {
 		open, err := w.tx.IsOpen(o.position)
 		if w.failed(err) {

@@ -151,7 +151,9 @@ func marksOf(k *Keys, e *Entry, p *payload, begin *Access) ([]Mark, error) {
 	case p.Requester != nil:
 		out = epoch.who(r.requester(*p.Requester))
 	case p.Epoch != nil:
-		out = []Mark{epochMark(p.Epoch.Number)}
+		out = p.Epoch.marks()
+	case p.Redact != nil:
+		out = epoch.who(r.requester(p.Actor.Requester))
 	case p.Policy != nil:
 		out = []Mark{{Kind: MarkPolicy}}
 	}
@@ -159,4 +161,16 @@ func marksOf(k *Keys, e *Entry, p *payload, begin *Access) ([]Mark, error) {
 		return nil, fmt.Errorf("%w: entry %d holds a word that was never written", ErrDamaged, e.Position)
 	}
 	return out, nil
+}
+
+// marks are those of a Key entry: of the epoch, of the signing key, or of both.
+func (b *epochBody) marks() []Mark {
+	var out []Mark
+	if b.Number != 0 {
+		out = append(out, epochMark(b.Number))
+	}
+	if b.Signer != "" {
+		out = append(out, signerMark(b.Signer))
+	}
+	return out
 }

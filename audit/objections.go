@@ -24,7 +24,7 @@ func (l *Ledger) Preferences(ctx context.Context, numbers []record.NHSNumber) (c
 	defer cancel()
 	var out consent.Preferences
 	err := l.view(ctx, func(r Reader) (err error) {
-		out, err = preferences(r, l.keys, numbers)
+		out, err = preferences(r, l.keys.Load(), numbers)
 		return err
 	})
 	return out, err
@@ -104,7 +104,7 @@ func (l *Ledger) RecordObjection(ctx context.Context, by Actor, about record.NHS
 	}
 	o.ID = objectionID()
 	var receipt Receipt
-	wanted := Wanted{Marks: l.keys.recordKey(by.Requester.User, about, key), Persons: values(l.keys.persons([]record.NHSNumber{about}))}
+	wanted := Wanted{Marks: l.keys.Load().recordKey(by.Requester.User, about, key), Persons: values(l.keys.Load().persons([]record.NHSNumber{about}))}
 	err := l.wanting(ctx, wanted, func(w *writer) error {
 		e, p, ok, err := w.recorded(w.keys.recordKey(by.Requester.User, about, key))
 		if err != nil {

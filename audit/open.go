@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/mycarerecord/mycarerecord/consent"
 )
 
-// Config is what a ledger is made of. Store, Keys and Origin must be given; the zero value of each other field is its default.
+// Config is what a ledger is made of. Store, Keys, Origin and Sinks must be given; the zero value of each other field is its default.
 type Config struct {
 	Store          Store            // the ledger does not close it
 	Keys           *Keys            // see LoadKeys
@@ -24,6 +27,8 @@ type Config struct {
 	Deadline       time.Duration    // how long one write may take, waiting included; 2 s
 	ClockTolerance time.Duration    // how far the clock may be behind the newest entry; 1 minute
 	Sweep          time.Duration    // how often forgotten accesses are looked for; 1 s
+	Sinks          []Sink           // where checkpoints are kept beside the store; at least one. Only the ledger uses them from now on
+	Adopt          bool             // start although no sink holds a checkpoint of a ledger that has signed some: for an operator who knows why
 }
 
 // selfTestEntries is how many of the newest entries are checked at start-up. Verify checks all.
@@ -38,7 +43,7 @@ const selfTestEntries = 256
 // After a failed write or sync nothing more is recorded or read: the store is unsound, and the process must be started anew.
 type Ledger struct {
 	store     Store
-	keys      *Keys
+	keys      atomic.Pointer[Keys] // what is read is opened with all of them; what is written uses the newest epoch of those that a transaction began with
 	origin    string
 	replica   string
 	now       func() time.Time
@@ -54,6 +59,15 @@ type Ledger struct {
 	unsound  atomic.Bool
 	tally    tally
 	owed     []debt // of the committer alone
+
+	reloading sync.Mutex    // one Reload at a time
+	signers   []note.Signer // of the committer alone
+	signed    Checkpoint    // the newest one; of the committer alone
+	newest    atomic.Pointer[Checkpoint]
+	sinks     []Sink
+	wakes     []chan struct{} // one for each sink, with room for one word
+	exporting sync.WaitGroup
+	done      chan struct{} // closed when commitAll and every export have ended
 
 	statsMu sync.Mutex
 	stats   Stats
@@ -71,8 +85,16 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if !validOrigin(c.Origin) {
 		return nil, fmt.Errorf("%w: the origin must be 1 to 100 printable ASCII characters without spaces or '+'", ErrInvalid)
 	}
-	l := &Ledger{store: c.Store, keys: c.Keys, origin: c.Origin, replica: c.Replica, now: c.Now, deadline: c.Deadline, tolerance: c.ClockTolerance, sweep: c.Sweep,
-		ending: make(chan struct{}), finished: make(chan struct{})}
+	l := &Ledger{store: c.Store, origin: c.Origin, replica: c.Replica, now: c.Now, deadline: c.Deadline, tolerance: c.ClockTolerance, sweep: c.Sweep,
+		ending: make(chan struct{}), finished: make(chan struct{}), done: make(chan struct{}), sinks: c.Sinks}
+	l.keys.Store(c.Keys)
+	if len(l.sinks) == 0 {
+		return nil, fmt.Errorf("%w: a ledger needs a place outside its own store where its checkpoints are kept: name a folder, better one on another disk", ErrInvalid)
+	}
+	for _, s := range l.sinks {
+		l.wakes = append(l.wakes, make(chan struct{}, 1))
+		l.stats.Sinks = append(l.stats.Sinks, SinkStats{Name: s.Name()})
+	}
 	if l.now == nil {
 		l.now = time.Now
 	}
@@ -90,6 +112,10 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if err := l.testTree(ctx); err != nil {
 		return nil, err
 	}
+	if err := l.testCheckpoints(ctx, c); err != nil {
+		return nil, err
+	}
+	before := l.signed.Size
 	if err := l.start(ctx, c); err != nil {
 		return nil, err
 	}
@@ -97,7 +123,21 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if err := l.view(ctx, l.testKeys); err != nil {
 		return nil, err
 	}
+	if before == 0 { // those that cannot be asked what they hold are shown the first checkpoint before anything else is recorded
+		if err := l.testSinks(ctx, l.signed, false); err != nil {
+			return nil, err
+		}
+	}
+	for i := range l.sinks {
+		l.exporting.Add(1)
+		go l.export(i)
+	}
 	go l.commitAll()
+	go func() {
+		<-l.finished
+		l.exporting.Wait()
+		close(l.done)
+	}()
 	return l, nil
 }
 
@@ -153,20 +193,21 @@ func (l *Ledger) selfTest(ctx context.Context) error {
 			if newest[i].Sealed == nil {
 				continue // erased; its leaf is checked by Verify
 			}
-			if _, err := decode(l.keys, &newest[i]); err != nil {
+			if _, err := decode(l.keys.Load(), &newest[i]); err != nil {
 				return err
 			}
 		}
 		if n := len(newest); uint64(n) != min(head.Size, selfTestEntries) || !newest[n-1].Time.Equal(head.Newest) {
 			return fmt.Errorf("%w: the head row does not agree with the newest entry: restore the ledger, do not go on", ErrDamaged)
 		}
-		return verifyObjections(r, l.keys)
+		return verifyObjections(r, l.keys.Load())
 	})
 }
 
 // testKeys holds the first entry against the origin, and every Key entry against the keys at hand.
 func (l *Ledger) testKeys(r Reader) error {
-	positions, err := r.OfType(TypeKey, 0, 1000)
+	keys := l.keys.Load()
+	positions, err := r.OfType(TypeKey, 0, maxKeyEntries)
 	if err != nil {
 		return err
 	}
@@ -178,14 +219,17 @@ func (l *Ledger) testKeys(r Reader) error {
 		if err != nil {
 			return err
 		}
-		p, err := decode(l.keys, &e)
+		p, err := decode(l.keys.Load(), &e)
 		if err != nil {
 			return fmt.Errorf("%w (are these the keys of this ledger?)", err)
 		}
 		if p.Epoch.Origin != l.origin {
 			return fmt.Errorf("%w: the ledger was made under another origin; give that one, or another ledger", ErrInvalid)
 		}
-		epoch, ok := l.keys.epoch(p.Epoch.Number)
+		if p.Epoch.Number == 0 {
+			continue // of a signing key, which may have been taken away since
+		}
+		epoch, ok := keys.epoch(p.Epoch.Number)
 		if !ok || epoch.fingerprint() != p.Epoch.Fingerprint {
 			return fmt.Errorf("%w: the keys of epoch %d are not those that the ledger was written with", ErrKeys, p.Epoch.Number)
 		}
@@ -195,16 +239,20 @@ func (l *Ledger) testKeys(r Reader) error {
 
 // start writes what a start writes: new key epochs, the policy in force, the closing entries of what was left open.
 func (l *Ledger) start(ctx context.Context, c Config) error {
+	var err error
+	if l.signers, err = c.Keys.signers(l.origin); err != nil {
+		return err
+	}
 	for more := true; more; {
+		var w *writer
 		err := l.store.Update(ctx, func(tx Tx) error {
-			w, err := l.begin(tx)
+			var err error
+			w, err = l.begin(tx)
 			if err != nil {
 				return err
 			}
-			for i := range l.keys.epochs {
-				if err := w.beginEpoch(&l.keys.epochs[i]); err != nil {
-					return err
-				}
+			if err := w.beginKeys(w.keys); err != nil {
+				return err
 			}
 			if c.Configuration != "" || c.Policy != "" {
 				if err := w.policy(policyBody{c.Configuration, c.Policy}); err != nil {
@@ -215,24 +263,58 @@ func (l *Ledger) start(ctx context.Context, c Config) error {
 				return err
 			}
 			l.stats.Position = w.position
+			w.signNow = !more
 			return w.finish()
 		})
 		if err != nil {
 			return fmt.Errorf("%w: the first writes failed: %w", ErrUnavailable, err)
 		}
+		if w.signed != nil {
+			l.publish(*w.signed)
+		}
 	}
 	return nil
 }
 
-// beginEpoch records that a key epoch began, once. The first of these entries, at position 0, begins the ledger and names it.
-func (w *writer) beginEpoch(e *epoch) error {
-	m := epochMark(e.number)
-	_, known, err := w.tx.Newest([]Mark{m})
-	if w.failed(err) || known {
-		return w.err
+// beginKeys records every epoch and every signing key that the ledger does not name yet; an epoch and a key that are new together share an entry. The first of
+// these entries, at position 0, begins the ledger and names it.
+func (w *writer) beginKeys(k *Keys) error {
+	var bodies []epochBody
+	for i := range k.epochs {
+		e := &k.epochs[i]
+		_, known, err := w.tx.Newest([]Mark{epochMark(e.number)})
+		if w.failed(err) {
+			return w.err
+		}
+		if !known {
+			bodies = append(bodies, epochBody{Origin: w.ledger.origin, Number: e.number, Fingerprint: e.fingerprint()})
+		}
 	}
-	_, err = w.append(TypeKey, &payload{Epoch: &epochBody{w.ledger.origin, e.number, e.fingerprint()}}, []Mark{m})
-	return err
+	verifiers, err := k.Verifiers(w.ledger.origin)
+	if err != nil {
+		return err
+	}
+	shared := 0
+	for _, text := range verifiers {
+		_, known, err := w.tx.Newest([]Mark{signerMark(text)})
+		if w.failed(err) {
+			return w.err
+		}
+		switch {
+		case known:
+		case shared < len(bodies):
+			bodies[shared].Signer = text
+			shared++
+		default:
+			bodies = append(bodies, epochBody{Origin: w.ledger.origin, Signer: text})
+		}
+	}
+	for i := range bodies {
+		if _, err := w.append(TypeKey, &payload{Epoch: &bodies[i]}, bodies[i].marks()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // policy records the configuration and policy in force, if they are not those last recorded.
@@ -265,13 +347,15 @@ func (l *Ledger) view(ctx context.Context, f func(Reader) error) error {
 	case errors.Is(err, ErrUnsound):
 		l.unsound.Store(true)
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	case err == nil, errors.Is(err, ErrDamaged), errors.Is(err, ErrKeys), errors.Is(err, ErrInvalid), errors.Is(err, ErrUnavailable):
+	case err == nil, errors.Is(err, ErrDamaged), errors.Is(err, ErrKeys), errors.Is(err, ErrInvalid), errors.Is(err, ErrUnavailable), errors.Is(err, ErrNotRecorded),
+		errors.Is(err, ErrNotSigned):
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// Shutdown takes no more writes, records what is queued and counted, closes as Abandoned what is still open, and returns when all of it is durable.
+// Shutdown takes no more writes, records what is queued and counted, closes as Abandoned what is still open, signs and exports a last checkpoint (where its
+// sinks take it within two seconds), and returns when all of it is durable.
 // It returns ctx's error if that takes too long; the ledger then ends by itself. The store may be closed only after it has returned nil.
 func (l *Ledger) Shutdown(ctx context.Context) error {
 	l.gate.Lock()
@@ -282,7 +366,7 @@ func (l *Ledger) Shutdown(ctx context.Context) error {
 		close(l.ending)
 	}
 	select {
-	case <-l.finished:
+	case <-l.done:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -298,7 +382,10 @@ type Stats struct {
 	Entries    uint64 // likewise
 	LastBatch  int
 	LastCommit time.Duration
-	Unsound    bool // nothing more is recorded until the process is started anew
+	Unsound    bool        // nothing more is recorded until the process is started anew
+	Signed     uint64      // size of the newest checkpoint
+	SignedAt   time.Time   // when it was signed
+	Sinks      []SinkStats // where checkpoints are kept
 }
 
 // Stats returns counters. It does not wait.
@@ -306,7 +393,10 @@ func (l *Ledger) Stats() Stats {
 	l.statsMu.Lock()
 	defer l.statsMu.Unlock()
 	s := l.stats
-	s.Waiting, s.Unsound = len(l.queue), l.unsound.Load()
+	s.Waiting, s.Unsound, s.Sinks = len(l.queue), l.unsound.Load(), slices.Clone(s.Sinks)
+	if c := l.newest.Load(); c != nil {
+		s.Signed, s.SignedAt = c.Size, c.At
+	}
 	return s
 }
 

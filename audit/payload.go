@@ -38,6 +38,7 @@ type payload struct {
 	Import      uint64          `json:"import"`      // objections: position of the Import that brings it in; it stands from that one's Imported
 	List        *listBody       `json:"list"`        // Import, Imported, Read of a list that was only checked
 	Adopted     uint64          `json:"adopted"`     // Adopted: all changes up to and with this position
+	Redact      *redactBody     `json:"redact"`      // Redact
 }
 
 type accessBody struct {
@@ -212,6 +213,20 @@ type epochBody struct {
 	Origin      string `json:"origin"`
 	Number      uint32 `json:"number"`
 	Fingerprint string `json:"fingerprint"`
+	Signer      string `json:"signer"`    // a key that signs checkpoints from now on: its verifier key (C2SP signed-note); where it is alone there is no number and no fingerprint
+	Continues   string `json:"continues"` // of the first entry: the last good checkpoint of the ledger that this one continues
+}
+
+type redactBody struct {
+	Basis     string      `json:"basis"`
+	Reference string      `json:"reference"`
+	Count     uint64      `json:"count"`
+	Ranges    []rangeBody `json:"ranges"`
+}
+
+type rangeBody struct {
+	From  uint64 `json:"from"`
+	Count uint64 `json:"count"`
 }
 
 type policyBody struct {
@@ -223,10 +238,10 @@ type policyBody struct {
 var typeNames = [...]string{TypeBegin: "begin", TypeChunk: "chunk", TypeReleased: "released", TypeRefused: "refused", TypeNothing: "nothing",
 	TypeCancelled: "cancelled", TypeAbandoned: "abandoned", TypeObjection: "objection", TypeOverride: "override", TypeReview: "review",
 	TypeRead: "read", TypeCheck: "check", TypeLimited: "limited", TypeKey: "key", TypePolicy: "policy",
-	TypeImport: "import", TypeImported: "imported", TypeAdopted: "adopted"}
+	TypeImport: "import", TypeImported: "imported", TypeAdopted: "adopted", TypeRedact: "redact"}
 
 // Valid reports whether t is of the closed list.
-func (t EntryType) Valid() bool { return t >= TypeBegin && t <= TypeAdopted }
+func (t EntryType) Valid() bool { return t >= TypeBegin && t <= TypeRedact }
 
 // String returns the type's name, such as "released".
 func (t EntryType) String() string {
@@ -490,7 +505,7 @@ func (p *payload) fits(t EntryType) bool {
 	case TypeLimited:
 		return p.Minute != "" && p.Requester != nil
 	case TypeKey:
-		return p.Epoch != nil
+		return p.Epoch != nil && (p.Epoch.Number != 0 || p.Epoch.Signer != "")
 	case TypePolicy:
 		return p.Policy != nil
 	case TypeImport:
@@ -499,6 +514,8 @@ func (p *payload) fits(t EntryType) bool {
 		return p.Opens != 0 && p.Actor != nil && p.List != nil
 	case TypeAdopted:
 		return p.Actor != nil && p.Adopted != 0
+	case TypeRedact:
+		return p.Actor != nil && p.Redact != nil && len(p.Redact.Ranges) > 0
 	}
 	return false
 }
@@ -545,6 +562,9 @@ func found(k *Keys, e *Entry) (Found, error) {
 	}
 	if p.Review != nil {
 		f.Opens, f.Reason = p.Override, p.Review.Outcome
+	}
+	if p.Redact != nil {
+		f.Reason, f.Count = p.Redact.Basis, int(p.Redact.Count)
 	}
 	if r.bad {
 		return Found{}, fmt.Errorf("%w: entry %d holds a word that was never written", ErrDamaged, e.Position)

@@ -32,7 +32,7 @@ func replicas(t *testing.T, p *audittest.Place, change func(*audit.Config)) func
 	turn := &sync.Mutex{}
 	return func(name string) *audit.Ledger {
 		c := p.Config
-		c.Store, c.Replica = shared{p.Store, turn}, name
+		c.Store, c.Replica, c.Sinks = shared{p.Store, turn}, name, audittest.Sinks(t, c, p.Path)
 		if change != nil {
 			change(&c)
 		}

@@ -56,7 +56,8 @@ func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (out []Found, m
 	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
 	defer cancel()
 	err = l.view(ctx, func(reader Reader) error {
-		positions, err := reader.Search(l.query(q, r.Position))
+		keys := l.keys.Load() // not before the view begins: nothing in it is under keys that came later
+		positions, err := reader.Search(keys.query(q, r.Position))
 		if err != nil {
 			return err
 		}
@@ -72,7 +73,7 @@ func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (out []Found, m
 				more = true
 				return nil
 			}
-			f, err := found(l.keys, &e)
+			f, err := found(keys, &e)
 			if err != nil {
 				return err
 			}
@@ -108,16 +109,16 @@ func (l *Ledger) ask(ctx context.Context, by Actor, q Search) (Receipt, error) {
 const searchTime = 5 * time.Second
 
 // query says in marks what a search says in words. before is the position of the question's own entry.
-func (l *Ledger) query(q Search, before uint64) Query {
+func (k *Keys) query(q Search, before uint64) Query {
 	out := Query{Types: q.Types, From: q.From, Until: q.Until, Before: before, Limit: q.Limit + 1}
 	if q.Before != 0 {
 		out.Before = min(before, q.Before)
 	}
 	if len(q.Subjects) > 0 {
-		out.All = append(out.All, l.keys.persons(q.Subjects))
+		out.All = append(out.All, k.persons(q.Subjects))
 	}
 	if q.User != "" {
-		out.All = append(out.All, l.keys.hashes(MarkUser, q.User))
+		out.All = append(out.All, k.hashes(MarkUser, q.User))
 	}
 	if q.Within != "" {
 		within := []Mark{{MarkOrganisation, string(q.Within)}}

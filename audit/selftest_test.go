@@ -25,7 +25,7 @@ func open(t *testing.T, p *audittest.Place, change func(*audit.Config)) error {
 		return err
 	}
 	c := p.Config
-	c.Store = store
+	c.Store, c.Sinks = store, audittest.Sinks(t, c, p.Path)
 	if change != nil {
 		change(&c)
 	}
@@ -83,14 +83,8 @@ func filled(t *testing.T, c audit.Config) *audittest.Place {
 // copyOf is a closed place's file at another path.
 func copyOf(t *testing.T, p *audittest.Place) *audittest.Place {
 	t.Helper()
-	b, err := os.ReadFile(p.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	out := &audittest.Place{Path: filepath.Join(t.TempDir(), "ledger.db"), Keys: p.Keys, Config: p.Config}
-	if err := os.WriteFile(out.Path, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	audittest.CopyFiles(t, out.Path, p.Path)
 	return out
 }
 
@@ -294,7 +288,7 @@ func TestKeyFiles(t *testing.T) {
 			t.Errorf("%s: mode %v, %d bytes", filepath.Base(f), info.Mode(), len(b))
 		}
 	}
-	if _, err := audit.CreateKeys(dir); !errors.Is(err, audit.ErrKeys) || len(files) != 2 {
+	if _, err := audit.CreateKeys(dir); !errors.Is(err, audit.ErrKeys) || len(files) != 3 {
 		t.Errorf("over keys that are there: %v, %d files", err, len(files))
 	}
 	for f, want := range before {

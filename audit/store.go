@@ -198,6 +198,7 @@ const (
 	MarkImport       MarkKind = 9  // an Import: Value is empty. Its Imported: Value is the Import's position, eight bytes, big-endian
 	MarkFollower     MarkKind = 10 // what a following system was told: Value is its client id
 	MarkAdopted      MarkKind = 11 // what it adopted: Value is its client id
+	MarkSigner       MarkKind = 12 // a key that signs checkpoints: Value is the SHA-256 of its text
 )
 
 // Mark is one thing that an entry can be found by.

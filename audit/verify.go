@@ -68,7 +68,9 @@ func Verify(ctx context.Context, store Store, keys *Keys) (Report, error) {
 }
 
 // Verify checks the whole ledger while it runs; see the function of the same name.
-func (l *Ledger) Verify(ctx context.Context) (Report, error) { return Verify(ctx, l.store, l.keys) }
+func (l *Ledger) Verify(ctx context.Context) (Report, error) {
+	return Verify(ctx, l.store, l.keys.Load())
+}
 
 type verifier struct {
 	report     *Report
@@ -223,6 +225,7 @@ func (v *verifier) entry(e *Entry) {
 		default:
 			list.ended, list.stood = e.Position, p.Reason == ""
 		}
+	case e.Type == TypeKey && p.Epoch.Number == 0:
 	case e.Type == TypeKey:
 		if epoch, ok := v.keys.epoch(p.Epoch.Number); !ok || epoch.fingerprint() != p.Epoch.Fingerprint || v.keyEpochs[p.Epoch.Number] {
 			v.report.problem(e.Position, "the key epoch is not that of the keys, or began before")

@@ -99,7 +99,7 @@ func TestVerifyFindsWhatAFaultyLedgerDoes(t *testing.T) {
 			bug := c.bug
 			bug.Store = store
 			config := p.Config
-			config.Store = &bug
+			config.Store, config.Sinks = &bug, audittest.Sinks(t, config, p.Path)
 			l, err := audit.Open(ctx, config)
 			if err != nil {
 				t.Fatal(err)

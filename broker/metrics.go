@@ -67,6 +67,12 @@ func instruments(tp trace.TracerProvider, mp metric.MeterProvider, b *Broker) (t
 	keep(e)
 	commit, e := meter.Float64ObservableGauge("mcr_ledger_commit_duration", metric.WithUnit("s"), metric.WithDescription("time of the last commit"))
 	keep(e)
+	signed, e := meter.Int64ObservableGauge("mcr_ledger_signed", metric.WithDescription("entries under the newest checkpoint"))
+	keep(e)
+	failing, e := meter.Int64ObservableGauge("mcr_ledger_sinks_failing", metric.WithDescription("places of checkpoints that did not take the last one"))
+	keep(e)
+	contradicted, e := meter.Int64ObservableGauge("mcr_ledger_sinks_contradicted", metric.WithDescription("places of checkpoints that hold one which the ledger does not continue: look at once"))
+	keep(e)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -82,8 +88,20 @@ func instruments(tp trace.TracerProvider, mp metric.MeterProvider, b *Broker) (t
 		o.ObserveInt64(batches, int64(s.Batches))
 		o.ObserveInt64(batch, int64(s.LastBatch))
 		o.ObserveFloat64(commit, s.LastCommit.Seconds())
+		o.ObserveInt64(signed, int64(s.Signed))
+		var away, against int64
+		for _, sink := range s.Sinks {
+			if sink.Failing {
+				away++
+			}
+			if sink.Contradicted {
+				against++
+			}
+		}
+		o.ObserveInt64(failing, away)
+		o.ObserveInt64(contradicted, against)
 		return nil
-	}, breaker, inFlight, position, open, batches, batch, commit)
+	}, breaker, inFlight, position, open, batches, batch, commit, signed, failing, contradicted)
 	return tp.Tracer(scope), m, err
 }
 

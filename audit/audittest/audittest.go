@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/audit/sink"
 	"github.com/mycarerecord/mycarerecord/audit/sqlite"
 )
 
@@ -54,6 +55,7 @@ func at(t testing.TB, path string, keys *audit.Keys, c audit.Config) *Place {
 	}
 	c.Store, c.Keys = p.Store, keys
 	p.Config = c
+	c.Sinks = Sinks(t, c, path)
 	if p.Ledger, err = audit.Open(context.Background(), c); err != nil {
 		_ = store.Close() // the test has failed already
 		t.Fatalf("opening the ledger: %v", err)
@@ -92,12 +94,37 @@ func (p *Place) Reopen(t testing.TB) *Place {
 func (p *Place) Crash(t testing.TB) *Place {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), filepath.Base(p.Path))
+	CopyFiles(t, path, p.Path)
+	return at(t, path, p.Keys, p.Config)
+}
+
+// CopyFiles copies a ledger's files and its folder of checkpoints. The folder goes first: it is never ahead of the files.
+func CopyFiles(t testing.TB, to, from string) {
+	t.Helper()
+	if err := os.CopyFS(Checkpoints(to), os.DirFS(Checkpoints(from))); err != nil {
+		t.Fatalf("copying the folder of checkpoints: %v", err)
+	}
 	for _, suffix := range []string{"", "-wal"} { // -shm is rebuilt by whoever comes first
-		if err := copyFile(path+suffix, p.Path+suffix); err != nil {
+		if err := copyFile(to+suffix, from+suffix); err != nil && (suffix == "" || !os.IsNotExist(err)) {
 			t.Fatalf("copying the ledger's files: %v", err)
 		}
 	}
-	return at(t, path, p.Keys, p.Config)
+}
+
+// Checkpoints is the folder where the checkpoints of a ledger at a path are kept.
+func Checkpoints(path string) string { return filepath.Join(filepath.Dir(path), "checkpoints") }
+
+// Sinks are those of a configuration, or the folder beside the ledger's file.
+func Sinks(t testing.TB, c audit.Config, path string) []audit.Sink {
+	t.Helper()
+	if c.Sinks != nil {
+		return c.Sinks
+	}
+	folder, err := sink.NewFolder(Checkpoints(path))
+	if err != nil {
+		t.Fatalf("making the folder of checkpoints: %v", err)
+	}
+	return []audit.Sink{folder}
 }
 
 func copyFile(to, from string) error {

@@ -17,6 +17,7 @@ import (
 	lib "modernc.org/sqlite/lib"
 
 	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/audit/sink"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
 	"github.com/mycarerecord/mycarerecord/test/torture/figure"
@@ -53,6 +54,15 @@ type wish struct {
 
 var diskNumber atomic.Uint64
 
+// sinks is one folder of checkpoints, on the real file system.
+func sinks(dir string) []audit.Sink {
+	folder, err := sink.NewFolder(dir)
+	if err != nil {
+		panic("a temporary folder cannot be made")
+	}
+	return []audit.Sink{folder}
+}
+
 func newSession(t testing.TB) *session {
 	t.Helper()
 	d, err := newDisk(fmt.Sprintf("disk-%d", diskNumber.Add(1)))
@@ -74,7 +84,7 @@ func (s *session) open() (err error) {
 	if s.store, err = Open(ctx, Config{Path: s.path, Readers: 1, vfs: s.disk.name}); err != nil {
 		return err
 	}
-	s.ledger, err = audit.Open(ctx, audit.Config{Store: s.store, Keys: s.keys, Origin: "mycarerecord.example/crash", Sweep: time.Hour, Deadline: 10 * time.Second})
+	s.ledger, err = audit.Open(ctx, audit.Config{Store: s.store, Keys: s.keys, Sinks: sinks(filepath.Join(filepath.Dir(s.path), "checkpoints")), Origin: "mycarerecord.example/crash", Sweep: time.Hour, Deadline: 10 * time.Second})
 	if err != nil {
 		return errors.Join(err, s.store.Close())
 	}
@@ -200,7 +210,7 @@ func (s *session) check(path string, m model) error {
 		return err
 	}
 	defer func() { _ = store.Close() }()
-	l, err := audit.Open(ctx, audit.Config{Store: store, Keys: s.keys, Origin: "mycarerecord.example/crash", Sweep: time.Hour})
+	l, err := audit.Open(ctx, audit.Config{Store: store, Keys: s.keys, Sinks: sinks(filepath.Join(filepath.Dir(path), "seen")), Adopt: true, Origin: "mycarerecord.example/crash", Sweep: time.Hour})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@
 //	broker -config FILE                                        run
 //	broker check -config FILE                                  explain what is wrong with a configuration, by line and key
 //	broker keys -dir DIR                                       make the key files of a new ledger
+//	broker keys add -dir DIR -kind epoch|signing               make the next keys beside them; a running broker takes them up on SIGHUP
+//	broker keys public -config FILE                            print the keys by which others check the ledger's checkpoints
 //	broker source check -config FILE -custodian KEY -nhs-number-file FILE   ask one custodian about a test person and say what is wrong
 //	broker policy explain -config FILE -job-role R -org ODS    say what a role may see
 //
@@ -34,6 +36,8 @@ const usage = `usage:
   broker -config FILE
   broker check -config FILE
   broker keys -dir DIR
+  broker keys add -dir DIR -kind epoch|signing
+  broker keys public -config FILE
   broker source check -config FILE -custodian KEY -nhs-number-file FILE
   broker policy explain -config FILE -job-role CODE -org ODS
 `
@@ -49,6 +53,8 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	flags.Usage = func() { fmt.Fprint(errs, usage) }
 	config := flags.String("config", "", "configuration file")
 	dir := flags.String("dir", "", "folder for key files")
+	kind := flags.String("kind", "", "which keys to add: epoch or signing")
+	adopt := flags.Bool("adopt", false, "start although no checkpoint of the ledger is where they are kept: only if you know why they are gone")
 	custodian := flags.String("custodian", "", "key of one custodian")
 	numberFile := flags.String("nhs-number-file", "", "file that holds the NHS number of a test person, or - for standard input: a number on a command line would show in the list of processes")
 	jobRole := flags.String("job-role", "", "job role code")
@@ -63,12 +69,19 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		fmt.Fprintf(errs, "broker: %q is one word too many\n%s", flags.Arg(0), usage)
 		return 2
 	}
-	if command == "keys " {
+	if command == "keys " || command == "keys add " {
 		if *dir == "" {
-			fmt.Fprint(errs, "broker keys: -dir is missing: name the folder to make\n")
+			fmt.Fprint(errs, "broker keys: -dir is missing: name the folder of keys\n")
 			return 2
 		}
-		return report(errs, daemon.CreateKeys(*dir))
+		if command == "keys " {
+			return report(errs, daemon.CreateKeys(*dir))
+		}
+		if *kind != "epoch" && *kind != "signing" {
+			fmt.Fprint(errs, "broker keys add: -kind is epoch or signing\n")
+			return 2
+		}
+		return report(errs, daemon.AddKeys(*dir, *kind, out))
 	}
 	if *config == "" {
 		fmt.Fprint(errs, "broker: -config is missing: name the configuration file\n"+usage)
@@ -87,10 +100,15 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	}
 	switch command {
 	case "":
-		return report(errs, daemon.Run(ctx, cfg, daemon.Options{Log: errs}))
+		hangups := make(chan os.Signal, 1)
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+		return report(errs, daemon.Run(ctx, cfg, daemon.Options{Log: errs, Adopt: *adopt, Reload: hangups}))
 	case "check ":
 		fmt.Fprintf(out, "%s: good. %d custodians, %d issuers; configuration %.12s\n", *config, len(cfg.Custodians), len(cfg.Issuers), cfg.Hash())
 		return 0
+	case "keys public ":
+		return report(errs, daemon.PublicKeys(cfg, out))
 	case "source check ":
 		return report(errs, daemon.SourceCheck(ctx, cfg, *custodian, *numberFile, out))
 	case "policy explain ":

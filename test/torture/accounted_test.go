@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/audit/sink"
 	"github.com/mycarerecord/mycarerecord/audit/sqlite"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	v1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
@@ -50,7 +51,11 @@ func readStore(t *testing.T, store audit.Store, folder string) *ledger {
 	for _, p := range l.report.Problems {
 		t.Errorf("the ledger is not sound: entry %d: %s", p.Position, p.Text)
 	}
-	open, err := audit.Open(t.Context(), audit.Config{Store: store, Keys: keys, Origin: origin})
+	kept, err := sink.NewFolder(t.TempDir()) // the broker has held its ledger against its own at every start
+	if err != nil {
+		t.Fatalf("the folder of checkpoints: %v", err)
+	}
+	open, err := audit.Open(t.Context(), audit.Config{Store: store, Keys: keys, Origin: origin, Sinks: []audit.Sink{kept}, Adopt: true})
 	if err != nil {
 		t.Fatalf("the ledger does not start: %v", err)
 	}

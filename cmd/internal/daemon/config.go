@@ -20,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mycarerecord/mycarerecord/adapters"
+	"github.com/mycarerecord/mycarerecord/audit/sink"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
@@ -64,6 +65,15 @@ type Ledger struct {
 	Keys    string   `yaml:"keys"`    // folder of key files, readable by the broker only; `broker keys` makes it. Required
 	Origin  string   `yaml:"origin"`  // the ledger's name in receipts, e.g. record.example/ledger. Required
 	Timeout Duration `yaml:"timeout"` // longest wait for one commit; default 2s
+
+	Checkpoints string    `yaml:"checkpoints"` // folder where signed checkpoints are kept, better on another disk; default: checkpoints, beside path
+	Witnesses   []Witness `yaml:"witnesses"`   // who cosigns checkpoints: other organisations that run `verify witness`
+}
+
+// Witness is one that cosigns the ledger's checkpoints.
+type Witness struct {
+	Address string `yaml:"address"` // where it takes them: https, plain http on loopback only. Required
+	Key     string `yaml:"key"`     // its verifier key, as it prints it when it starts. Required
 }
 
 // Demographics is the service that knows NHS numbers.
@@ -329,6 +339,9 @@ func (c *Config) complete(dir string) {
 	orElse(&c.CodeBase, "https://mycarerecord.example")
 	orElse(&c.Ledger.Store, "sqlite")
 	orElse(&c.Ledger.Timeout, Duration(2*time.Second))
+	if c.Ledger.Path != "" {
+		orElse(&c.Ledger.Checkpoints, filepath.Join(filepath.Dir(c.Ledger.Path), "checkpoints"))
+	}
 	orElse(&c.Demographics.DeceasedWindow, Duration(28*24*time.Hour))
 	orElse(&c.Demographics.Timeout, Duration(2*time.Second))
 	l := &c.Limits
@@ -352,7 +365,7 @@ func (c *Config) complete(dir string) {
 		orElse(&c.Custodians[i].Timeout, l.Custodian)
 		adapters.Absolute(&c.Custodians[i].Settings, dir)
 	}
-	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.PolicyFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA}
+	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.PolicyFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA}
 	for i := range c.Clients {
 		paths = append(paths, &c.Clients[i].JWKSFile)
 	}
@@ -389,6 +402,13 @@ func (c *Config) problems() []Problem {
 	need(c.Ledger.Path != "", "ledger.path", "name the database file: there is no running without a ledger")
 	need(c.Ledger.Keys != "", "ledger.keys", "name the folder of key files; `broker keys` makes one")
 	need(c.Ledger.Origin != "", "ledger.origin", "give the ledger a name, e.g. record.example/ledger")
+	for i, x := range c.Ledger.Witnesses {
+		key := fmt.Sprintf("ledger.witnesses[%d]", i)
+		u, err := url.Parse(x.Address)
+		need(err == nil && absoluteURL(strings.TrimSuffix(x.Address, "/")) && (u.Scheme == "https" || loopback(u.Hostname())), key+".address", "give an https address; plain http on loopback only")
+		_, err = sink.NewWitness(x.Address, x.Key, nil)
+		need(err == nil, key+".key", "give the verifier key that `verify witness` prints")
+	}
 	need(c.Demographics.Kind != "", "demographics.kind", "name the demographics adapter: pds")
 	need(c.Audience != "", "audience", "give the aud that tokens for this broker carry")
 	need(len(c.Issuers) > 0, "issuers", "name at least one issuer of tokens: there is no anonymous mode")

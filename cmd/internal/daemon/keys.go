@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
@@ -47,6 +48,39 @@ func CreateKeys(dir string) error {
 		return fmt.Errorf("%s cannot be made durable", dir)
 	}
 	return nil
+}
+
+// AddKeys makes the next keys of a kind beside those that are there: epoch, for what is sealed and found from then on, or signing.
+func AddKeys(dir, kind string, w io.Writer) error {
+	add := map[string]func(string) (uint32, error){"epoch": audit.AddEpoch, "signing": audit.AddSigningKey}[kind]
+	number, err := add(dir)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%s %d is made; a running broker takes it up on SIGHUP\n", kind, number)
+	return nil
+}
+
+// PublicKeys prints the public halves of the keys that sign checkpoints, for those who check them.
+func PublicKeys(cfg Config, w io.Writer) error {
+	keys, err := audit.LoadKeys(cfg.Ledger.Keys)
+	if err != nil {
+		return fmt.Errorf("ledger.keys: %w", err)
+	}
+	verifiers, err := keys.Verifiers(cfg.Ledger.Origin)
+	for _, v := range verifiers {
+		fmt.Fprintln(w, v)
+	}
+	return err
+}
+
+// reloadKeys takes up epochs and signing keys that were added since the start. The key of ids and handles stays: changing it would change every id.
+func reloadKeys(ctx context.Context, cfg Config, ledger *audit.Ledger) error {
+	keys, err := audit.LoadKeys(cfg.Ledger.Keys)
+	if err != nil {
+		return err
+	}
+	return ledger.Reload(ctx, keys)
 }
 
 // loadKeys reads them, and refuses files that others can read.

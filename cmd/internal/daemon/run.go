@@ -38,9 +38,12 @@ type Addresses struct{ REST, GRPC, Operations string } // host:port
 
 // Options are what a caller of Run may add. The zero value is right for the product.
 type Options struct {
-	Log   io.Writer               // JSON lines; nil: standard error
-	Ready func(Addresses)         // called once, when every listener answers
-	Spans []sdktrace.SpanExporter // more exporters, for tests
+	Log   io.Writer       // JSON lines; nil: standard error
+	Ready func(Addresses) // called once, when every listener answers
+	// Reload tells to read the key files anew; nil: never.
+	Reload <-chan os.Signal
+	Adopt  bool                    // start although the folder of checkpoints of a ledger that has signed some is empty
+	Spans  []sdktrace.SpanExporter // more exporters, for tests
 	// REST listens at cfg.Listen.REST already, for whoever had to know its port before the configuration could be written. Run closes it. nil: Run
 	// listens there itself.
 	REST net.Listener
@@ -85,8 +88,12 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
+	sinks, err := checkpointSinks(cfg.Ledger)
+	if err != nil {
+		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
+	}
 	ledger, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys.ledger, Origin: cfg.Ledger.Origin, Deadline: time.Duration(cfg.Ledger.Timeout),
-		Configuration: configuration, Policy: table.Version()})
+		Configuration: configuration, Policy: table.Version(), Sinks: sinks, Adopt: o.Adopt})
 	if err != nil {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
 	}
@@ -171,10 +178,19 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 		o.Ready(addresses)
 	}
 
-	select {
-	case <-ctx.Done():
-	case <-failed: // what a listener says may hold addresses
-		err = errors.New("a listener stopped")
+	for serving := true; serving; {
+		select {
+		case <-ctx.Done():
+			serving = false
+		case <-failed: // what a listener says may hold addresses
+			err, serving = errors.New("a listener stopped"), false
+		case <-o.Reload:
+			if err := reloadKeys(ctx, cfg, ledger); err != nil {
+				log.Error("the keys were not taken up; those from before are in use", "problem", "keys")
+			} else {
+				log.Info("the keys were taken up")
+			}
+		}
 	}
 
 	// Drain: not ready, no new calls, at most one budget for those on their way, then stop. What is still open is closed in the ledger.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mycarerecord/mycarerecord/adapters"
 	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/audit/sink"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/authn"
 	"github.com/mycarerecord/mycarerecord/broker/merge"
@@ -20,6 +21,23 @@ import (
 )
 
 func plain() credentials.TransportCredentials { return insecure.NewCredentials() }
+
+// checkpointSinks are the places outside the ledger where its checkpoints are kept.
+func checkpointSinks(l Ledger) ([]audit.Sink, error) {
+	folder, err := sink.NewFolder(l.Checkpoints)
+	if err != nil {
+		return nil, err
+	}
+	out := []audit.Sink{folder}
+	for _, x := range l.Witnesses {
+		w, err := sink.NewWitness(x.Address, x.Key, nil)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, w)
+	}
+	return out, nil
+}
 
 // newBroker binds every configured custodian to its source.
 // The function that it returns closes idle connections; the broker is not asked any more then.

@@ -1,0 +1,364 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// A checkpoint is a signed note (c2sp.org/signed-note, c2sp.org/tlog-checkpoint) of three lines: the origin, the number of entries, the root. The transaction
+// that would leave more than maxUnsigned entries or maxUnsignedFor unsigned signs one itself, and while nothing is written the ticker does; so the newest
+// checkpoint is never further behind the head than that, and is never of entries that were lost.
+const (
+	maxUnsigned    = 1000
+	maxUnsignedFor = 500 * time.Millisecond // half of what is promised: the rest is for waiting in line and for the disk
+)
+
+// State is what a checkpoint states.
+type State struct {
+	Origin string
+	Size   uint64
+	Root   [32]byte
+}
+
+// text is the checkpoint's body, which is what is signed.
+func (s State) text() string {
+	return s.Origin + "\n" + strconv.FormatUint(s.Size, 10) + "\n" + base64.StdEncoding.EncodeToString(s.Root[:]) + "\n"
+}
+
+// State reads what the checkpoint states. It does not check who signed it.
+func (c Checkpoint) State() (State, error) {
+	body, _, found := bytes.Cut(c.Note, []byte("\n\n"))
+	lines := strings.Split(string(body), "\n")
+	bad := fmt.Errorf("%w: a checkpoint is not in the form of one", ErrInvalid)
+	if !found || len(lines) < 3 || !validOrigin(lines[0]) || len(c.Note) > maxNote {
+		return State{}, bad
+	}
+	size, err := strconv.ParseUint(lines[1], 10, 63)
+	if err != nil || lines[1] != strconv.FormatUint(size, 10) {
+		return State{}, bad
+	}
+	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
+	if err != nil || len(root) != sha256.Size {
+		return State{}, bad
+	}
+	return State{lines[0], size, [32]byte(root)}, nil
+}
+
+// maxNote caps a checkpoint with all its signatures.
+const maxNote = 16 << 10
+
+// verified reports whether any of the verifiers signed the checkpoint.
+func (c Checkpoint) verified(verifiers []string) bool {
+	var list []note.Verifier
+	for _, text := range verifiers {
+		if v, err := note.NewVerifier(text); err == nil {
+			list = append(list, v)
+		}
+	}
+	n, err := note.Open(c.Note, note.VerifierList(list...))
+	return err == nil && len(n.Sigs) > 0
+}
+
+// checkpoint signs one in this transaction where it is due. Before it signs, everything that was added since the last one is read back from the store
+// and hashed anew: a bit that fell over in memory or on the way must not be signed for good.
+func (w *writer) checkpoint() {
+	l := w.ledger
+	if w.position <= l.signed.Size || !w.signNow && w.position-l.signed.Size < maxUnsigned && w.now.Sub(l.signed.At) < maxUnsignedFor && !w.now.Before(l.signed.At) {
+		return
+	}
+	last, _, err := w.tx.LastCheckpoint() // another replica may have signed since
+	if w.failed(err) {
+		return
+	}
+	if last.Size >= w.position {
+		w.signed = &last
+		return
+	}
+	root := w.tree.root()
+	if w.failed(sameAsStored(w.tx, last.Size, w.position, root)) {
+		return
+	}
+	c := Checkpoint{Size: w.position, At: w.now}
+	if c.Note, err = note.Sign(&note.Note{Text: State{l.origin, w.position, root}.text()}, l.signers...); err != nil {
+		w.failed(fmt.Errorf("signing a checkpoint: %w", ErrKeys))
+		return
+	}
+	if !w.failed(w.tx.PutCheckpoint(c)) {
+		w.signed = &c
+	}
+}
+
+// sameAsStored makes the root of the first size entries a second time, from rows: each entry since from is hashed again from what stands in it, each kept node
+// that was completed since from is made again of what lies beneath it.
+func sameAsStored(r Reader, from, size uint64, want [32]byte) error {
+	const tile = 1 << tileHeight
+	differs := func(at uint64) error {
+		return fmt.Errorf("%w: %w: what is stored from entry %d on is not what was to be recorded", ErrUnsound, ErrDamaged, at)
+	}
+	for at := from; at < size; at += tile {
+		n := min(tile, size-at)
+		leaves, err := r.Leaves(at, int(n))
+		if err != nil {
+			return err
+		}
+		if uint64(len(leaves)) != n {
+			return differs(at)
+		}
+		for i := range leaves {
+			if e := &leaves[i]; e.Position != at+uint64(i) || e.leaf() != e.Leaf {
+				return differs(at)
+			}
+		}
+	}
+	for level := uint8(1); size>>(tileHeight*int(level)) > 0; level++ {
+		for n := from >> (tileHeight * int(level)); n < size>>(tileHeight*int(level)); n++ {
+			beneath, err := hashes{r}.kept(level-1, n*tile, tile)
+			if err != nil {
+				return err
+			}
+			stored, err := hashes{r}.kept(level, n, 1)
+			if err != nil {
+				return err
+			}
+			if fold(beneath) != stored[0] {
+				return differs(n << (tileHeight * int(level)))
+			}
+		}
+	}
+	root, err := rootAt(r, size)
+	if err == nil && root != want {
+		err = differs(from)
+	}
+	return err
+}
+
+// due reports whether entries wait for a checkpoint although nothing is being written.
+func (l *Ledger) due() bool {
+	return l.Stats().Position > l.signed.Size
+}
+
+// sign is an operation that does nothing but have a checkpoint signed.
+func (l *Ledger) sign() *op {
+	return l.own(func(w *writer) error { w.signNow = true; return nil }, nil)
+}
+
+// testCheckpoints holds the ledger against what was signed of it: its own newest checkpoint, and those that are kept elsewhere. A backup that was restored,
+// a copy that went on by itself and a rewritten past all fail here (L-8).
+func (l *Ledger) testCheckpoints(ctx context.Context, c Config) error {
+	var last Checkpoint
+	var known bool
+	err := l.view(ctx, func(r Reader) (err error) {
+		if last, known, err = r.LastCheckpoint(); err != nil || !known {
+			return err
+		}
+		head, err := r.Head()
+		if err != nil {
+			return err
+		}
+		s, err := last.State()
+		if err != nil || s.Origin != l.origin || s.Size != last.Size {
+			return fmt.Errorf("%w: the newest checkpoint is not one of this ledger: restore the ledger, do not go on", ErrDamaged)
+		}
+		verifiers, err := l.recordedSigners(r)
+		if err != nil {
+			return err
+		}
+		if !last.verified(verifiers) {
+			return fmt.Errorf("%w: the newest checkpoint is not signed by a key that the ledger names: restore the ledger, do not go on", ErrDamaged)
+		}
+		if s.Size > head.Size {
+			return fmt.Errorf("%w: the newest checkpoint is of %d entries and there are %d: entries were cut off. Restore the ledger, do not go on", ErrDamaged, s.Size, head.Size)
+		}
+		root, err := rootAt(r, s.Size)
+		if err == nil && root != s.Root {
+			err = fmt.Errorf("%w: the first %d entries are not those that were signed: restore the ledger, do not go on", ErrDamaged, s.Size)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := l.testSinks(ctx, last, known && !c.Adopt); err != nil {
+		return err
+	}
+	l.signed = last
+	if known {
+		l.newest.Store(&last)
+	}
+	return nil
+}
+
+// testSinks hands the newest checkpoint to every sink, which refuses it if what it holds already is not continued by it. If there must be one somewhere
+// (the ledger has signed before) and there is none anywhere, the evidence was lost or taken away.
+func (l *Ledger) testSinks(ctx context.Context, last Checkpoint, must bool) error {
+	some := false
+	for _, s := range l.sinks {
+		size, known, err := s.Holds(ctx)
+		if err != nil {
+			return fmt.Errorf("%w: the checkpoints in %s cannot be read: %w", ErrUnavailable, s.Name(), err)
+		}
+		if last.Size == 0 && size > 0 {
+			return fmt.Errorf("%w: %s holds a checkpoint of %d entries, and this ledger has none: it is an old backup, or another ledger. Do not go on with it", ErrDamaged, s.Name(), size)
+		}
+		some = some || !known || size > 0
+	}
+	if must && !some {
+		return fmt.Errorf("%w: this ledger has signed checkpoints of up to %d entries, and none of them is where they are kept (%s): put them back, or adopt the ledger as it is if you know why they are gone",
+			ErrDamaged, last.Size, l.sinks[0].Name())
+	}
+	if last.Size == 0 {
+		return nil
+	}
+	for i := range l.sinks {
+		err := l.extend(ctx, i)
+		switch {
+		case errors.Is(err, ErrContradicted):
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		case err != nil && !errors.Is(err, ErrAway):
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}
+	return nil
+}
+
+// recordedSigners returns the signing keys that the ledger's own entries name.
+func (l *Ledger) recordedSigners(r Reader) ([]string, error) {
+	positions, err := r.OfType(TypeKey, 0, maxKeyEntries)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, position := range positions {
+		e, err := entryAt(r, position)
+		if err != nil {
+			return nil, err
+		}
+		p, err := decode(l.keys.Load(), &e)
+		if err != nil {
+			return nil, err
+		}
+		if p.Epoch.Signer != "" {
+			out = append(out, p.Epoch.Signer)
+		}
+	}
+	return out, nil
+}
+
+// maxKeyEntries bounds how many Key entries are looked at: an epoch a month is 12 a year.
+const maxKeyEntries = 10_000
+
+// Inclusion is the proof that an entry stands in the tree that a checkpoint states.
+type Inclusion struct {
+	Position   uint64
+	Leaf       [32]byte
+	Checkpoint Checkpoint
+	Proof      [][32]byte // RFC 6962, section 2.1.1
+}
+
+// Inclusion proves what a receipt says, against the newest checkpoint, or against that of the given size (0: the newest). ErrNotRecorded if no entry with this
+// leaf stands at its position; ErrNotSigned if it is newer than the checkpoint: ask again in a second.
+func (l *Ledger) Inclusion(ctx context.Context, r Receipt, size uint64) (Inclusion, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.deadline)
+	defer cancel()
+	out := Inclusion{Position: r.Position, Leaf: r.Leaf}
+	if r.Origin != "" && r.Origin != l.origin {
+		return out, ErrNotRecorded
+	}
+	err := l.view(ctx, func(reader Reader) (err error) {
+		leaves, err := reader.Leaves(r.Position, 1)
+		if err != nil {
+			return err
+		}
+		if len(leaves) != 1 || leaves[0].Position != r.Position || leaves[0].Leaf != r.Leaf {
+			return ErrNotRecorded
+		}
+		if out.Checkpoint, err = signedAt(reader, size); err != nil {
+			return err
+		}
+		if out.Checkpoint.Size <= r.Position {
+			return ErrNotSigned
+		}
+		proof, err := tlog.ProveRecord(int64(out.Checkpoint.Size), int64(r.Position), hashes{reader})
+		out.Proof = plainHashes(proof)
+		return err
+	})
+	return out, err
+}
+
+// Consistency proves that the tree of the first from entries is the beginning of the tree of the first to entries (RFC 6962, section 2.1.2).
+func (l *Ledger) Consistency(ctx context.Context, from, to uint64) ([][32]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.deadline)
+	defer cancel()
+	var out [][32]byte
+	err := l.view(ctx, func(r Reader) error {
+		head, err := r.Head()
+		if err != nil {
+			return err
+		}
+		if from < 1 || from > to || to > head.Size {
+			return fmt.Errorf("%w: sizes are at least 1, at most the ledger's, and the first is not greater", ErrInvalid)
+		}
+		proof, err := tlog.ProveTree(int64(to), int64(from), hashes{r})
+		out = plainHashes(proof)
+		return err
+	})
+	return out, err
+}
+
+// Checkpoints returns at most limit signed checkpoints from a size on, in order.
+func (l *Ledger) Checkpoints(ctx context.Context, from uint64, limit int) (out []Checkpoint, err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.deadline)
+	defer cancel()
+	err = l.view(ctx, func(r Reader) (err error) {
+		out, err = r.Checkpoints(from, limit)
+		return err
+	})
+	return out, err
+}
+
+// Checkpoint returns the newest checkpoint, or that of the given size. ErrNotSigned if there is none.
+func (l *Ledger) Checkpoint(ctx context.Context, size uint64) (out Checkpoint, err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.deadline)
+	defer cancel()
+	err = l.view(ctx, func(r Reader) (err error) {
+		out, err = signedAt(r, size)
+		return err
+	})
+	return out, err
+}
+
+func signedAt(r Reader, size uint64) (Checkpoint, error) {
+	if size == 0 {
+		c, ok, err := r.LastCheckpoint()
+		if err == nil && !ok {
+			err = ErrNotSigned
+		}
+		return c, err
+	}
+	list, err := r.Checkpoints(size, 1)
+	if err == nil && (len(list) == 0 || list[0].Size != size) {
+		err = ErrNotSigned
+	}
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	return list[0], nil
+}
+
+func plainHashes[S ~[]tlog.Hash](in S) [][32]byte {
+	out := make([][32]byte, len(in))
+	for i, h := range in {
+		out[i] = h
+	}
+	return out
+}
