@@ -41,25 +41,26 @@ type EntryType uint8
 
 // The types of entry.
 const (
-	TypeBegin     EntryType = 1  // an access is opened: permitted, nobody asked yet
-	TypeChunk     EntryType = 2  // one custodian's part of a stream may be sent
-	TypeReleased  EntryType = 3  // closing: the answer may be sent
-	TypeRefused   EntryType = 4  // closing, or alone where no access was opened
-	TypeNothing   EntryType = 5  // closing: nothing was shown; with states
-	TypeCancelled EntryType = 6  // closing: the caller left
-	TypeAbandoned EntryType = 7  // closing: the process ended, or forgot, before it closed the access
-	TypeObjection EntryType = 8  // an objection was recorded or changed
-	TypeOverride  EntryType = 9  // break-glass; an alert row stands in the same transaction
-	TypeReview    EntryType = 10 // of an override
-	TypeRead      EntryType = 11 // somebody searched the ledger, or looked at objections
-	TypeCheck     EntryType = 12 // callers without a valid token, counted per address and minute
-	TypeLimited   EntryType = 13 // rate-limited calls of one caller in one minute
-	TypeKey       EntryType = 14 // a key epoch begins
-	TypePolicy    EntryType = 15 // configuration or policy in force changed: its hash
-	TypeImport    EntryType = 16 // a list of objections begins to be brought in; none of it stands yet
-	TypeImported  EntryType = 17 // all of that list stands from here; or it was given up, and none of it ever does
-	TypeAdopted   EntryType = 18 // a following system says that it honours all changes up to a position
-	TypeRedact    EntryType = 19 // payloads of entries were erased: which, by whom and on what legal basis
+	TypeBegin      EntryType = 1  // an access is opened: permitted, nobody asked yet
+	TypeChunk      EntryType = 2  // one custodian's part of a stream may be sent
+	TypeReleased   EntryType = 3  // closing: the answer may be sent
+	TypeRefused    EntryType = 4  // closing, or alone where no access was opened
+	TypeNothing    EntryType = 5  // closing: nothing was shown; with states
+	TypeCancelled  EntryType = 6  // closing: the caller left
+	TypeAbandoned  EntryType = 7  // closing: the process ended, or forgot, before it closed the access
+	TypeObjection  EntryType = 8  // an objection was recorded or changed
+	TypeOverride   EntryType = 9  // break-glass; an alert row stands in the same transaction
+	TypeReview     EntryType = 10 // of an override
+	TypeRead       EntryType = 11 // somebody searched the ledger, or looked at objections
+	TypeCheck      EntryType = 12 // callers without a valid token, counted per address and minute
+	TypeLimited    EntryType = 13 // rate-limited calls of one caller in one minute
+	TypeKey        EntryType = 14 // a key epoch begins
+	TypePolicy     EntryType = 15 // configuration or policy in force changed: its hash
+	TypeImport     EntryType = 16 // a list of objections begins to be brought in; none of it stands yet
+	TypeImported   EntryType = 17 // all of that list stands from here; or it was given up, and none of it ever does
+	TypeAdopted    EntryType = 18 // a following system says that it honours all changes up to a position
+	TypeRedact     EntryType = 19 // payloads of entries were erased: which, by whom and on what legal basis
+	TypeDelegation EntryType = 20 // a person lets a carer see their record, or no longer (C-6)
 )
 
 // Access is what is recorded of a request, when it is permitted and, with equal detail, when it is refused.
@@ -119,8 +120,9 @@ type Opened struct {
 	position uint64
 	subjects []record.NHSNumber // the person's number first, then those that it supersedes
 	access   *Access
-	decision []byte // canonical bytes of the decision that Begin recorded
-	override uint64 // position of the Override entry, 0 for none
+	decision []byte    // canonical bytes of the decision that Begin recorded
+	override uint64    // position of the Override entry, 0 for none
+	expires  time.Time // of the override
 }
 
 // Position returns where the access stands.
@@ -136,4 +138,7 @@ type Actor struct {
 	RequestID string
 	Reason    string // why, in their words; at most 500 bytes
 	Face      string
+
+	Configuration string // hash of the configuration in force
+	Policy        string // hash of the policy table in force
 }

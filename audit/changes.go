@@ -405,11 +405,15 @@ func (l *Ledger) History(ctx context.Context, numbers []record.NHSNumber) ([]con
 		m := endings{}
 		for _, row := range rows {
 			for at := row.Position; at != 0 && len(out) < maxHistory; {
-				o, about, p, err := objectionAt(r, l.keys.Load(), ObjectionRow{row.ID, row.Person, at})
+				state, err := stateAt(r, l.keys.Load(), ObjectionRow{row.ID, row.Person, at})
 				if err != nil {
 					return err
 				}
-				if !slices.Contains(numbers, about) || p.Replaces >= at {
+				o, p := state.objection, state.payload
+				if o == nil { // a delegation
+					break
+				}
+				if !slices.Contains(numbers, state.about) || p.Replaces >= at {
 					return fmt.Errorf("%w: entry %d is about somebody else, or replaces one behind it", ErrDamaged, at)
 				}
 				at = p.Replaces

@@ -94,6 +94,9 @@ func goldenPayloads(t testing.TB) []struct {
 	o := consent.Objection{ID: "abcdefghijklmnopqrstuvwxyz", Scope: consent.ToSection, Section: record.MentalHealth, Status: consent.InForce, Absolute: true,
 		From: at, Until: at.Add(24 * time.Hour), AuthorUser: staff.User, AuthorName: staff.Name, AuthorRole: "front desk", AuthorODS: "X9B01",
 		Responsible: "mother, parental responsibility", Method: "form"}
+	own := Actor{Requester: person, RoleName: "person", RequestID: "req-3", Face: "grpc", Configuration: "c0ffee", Policy: "b0bb1e"}
+	d := consent.Delegation{ID: "zyxwvutsrqponmlkjihgfedcba", Carer: old, Name: "my daughter", Sections: record.SectionsOf(record.Medications, record.Appointments),
+		Custodians: []record.CustodianKey{"acute", "gp"}, Status: consent.InForce, From: at, Until: at.Add(24 * time.Hour), AuthorUser: person.User}
 	requester := requesterOut(staff)
 	list := List{Digest: "c0ffee", Format: "csv", Rows: 6, New: 1, Present: 2, LeftOut: 3, Unconfirmed: 1}
 	listed := o
@@ -131,6 +134,11 @@ func goldenPayloads(t testing.TB) []struct {
 			AfterRow: 2, Through: 19}}},
 		{TypeKey, &payload{Epoch: &epochBody{Origin: "mycarerecord.example/golden", Signer: goldenVerifier(t)}}},
 		{TypeRedact, &payload{Actor: actorOut(by), Redact: &redactBody{"retention", "schedule 2026, line 12", 3, []rangeBody{{4, 2}, {9, 1}}}}},
+		{TypeDelegation, &payload{Subject: subject.Reveal(), Actor: actorOut(own), Key: access.Key, Replaces: 2, Delegation: delegationOut(d)}},
+		{TypeReview, &payload{Override: 3, Subject: subject.Reveal(), Supersedes: reveal([]record.NHSNumber{old}), Actor: actorOut(own), Key: access.Key,
+			Review: &reviewBody{string(NotJustified), "no reason was found"}}},
+		{TypeRead, &payload{Actor: actorOut(by), Question: &questionBody{Kind: questionDelegations, Subjects: []string{subject.Reveal()}}}},
+		{TypeRead, &payload{Actor: actorOut(by), Question: &questionBody{Kind: questionOverrides, Within: "X9B01", Custodians: []string{"acute"}, Limit: 100}}},
 	}
 }
 
@@ -167,7 +175,7 @@ func TestGolden(t *testing.T) {
 			t.Errorf("%s: the payload is not JSON", g.t)
 		}
 	}
-	for et := TypeBegin; et <= TypeRedact; et++ {
+	for et := TypeBegin; et <= TypeDelegation; et++ {
 		if !seen[et] {
 			t.Errorf("no golden entry of type %s", et)
 		}
@@ -339,7 +347,7 @@ func FuzzDecode(f *testing.F) {
 		if parseCanonical(text, p) != nil {
 			return
 		}
-		for et := TypeBegin; et <= TypeRedact; et++ {
+		for et := TypeBegin; et <= TypeDelegation; et++ {
 			e, err := newEntry(goldenKeys(), 1, et, time.Now(), text)
 			if err != nil {
 				return

@@ -68,6 +68,45 @@ func TestEachWriteFails(t *testing.T) {
 				return err
 			}
 		}, nil, nil},
+		{"decision on an objection", audit.TypeObjection, func(t *testing.T, l *audit.Ledger) func(*audit.Ledger) error {
+			wish := objection(consent.ToAll)
+			wish.Status = consent.Requested
+			o, _, err := l.RecordObjection(ctx, actor(), a.subject, wish, key())
+			if err != nil {
+				t.Fatal(err)
+			}
+			k := key()
+			return func(l *audit.Ledger) error {
+				_, _, err := l.ChangeObjection(ctx, actor(), []record.NHSNumber{a.subject}, o.ID, consent.InForce, k)
+				return err
+			}
+		}, nil, nil},
+		{"delegation", audit.TypeDelegation, func(t *testing.T, _ *audit.Ledger) func(*audit.Ledger) error {
+			d, k := delegation(t), key()
+			return func(l *audit.Ledger) error {
+				_, _, err := l.RecordDelegation(ctx, themselves(t), a.subject, d, k)
+				return err
+			}
+		}, nil, nil},
+		{"withdrawal of a delegation", audit.TypeDelegation, func(t *testing.T, l *audit.Ledger) func(*audit.Ledger) error {
+			d, k := delegate(t, l, a.subject), key()
+			return func(l *audit.Ledger) error {
+				_, _, err := l.WithdrawDelegation(ctx, themselves(t), []record.NHSNumber{a.subject}, d.ID, k)
+				return err
+			}
+		}, nil, nil},
+		{"review", audit.TypeReview, func(t *testing.T, l *audit.Ledger) func(*audit.Ledger) error {
+			ask{subject: a.subject, purpose: record.BreakGlass}.begin(t, l)
+			alerts, err := l.PendingAlerts(ctx, 0, 10)
+			if err != nil || len(alerts) != 1 {
+				t.Fatalf("%d alerts: %v", len(alerts), err)
+			}
+			k := key()
+			return func(l *audit.Ledger) error {
+				_, err := l.ReviewOverride(ctx, actor(), audit.Bounds{Organisation: "X9J01"}, alerts[0].Position, audit.Justified, "", k)
+				return err
+			}
+		}, nil, nil},
 		{"look", audit.TypeRead, func(_ *testing.T, _ *audit.Ledger) func(*audit.Ledger) error {
 			return func(l *audit.Ledger) error {
 				_, _, err := l.ReadObjections(ctx, actor(), []record.NHSNumber{a.subject})
@@ -149,7 +188,7 @@ func TestEachWriteFails(t *testing.T) {
 					t.Errorf("tried again: %v, want %v", err, want)
 				}
 				r := sound(t, p.Ledger)
-				if most := map[audit.EntryType]uint64{audit.TypeObjection: 2, audit.TypeRead: 2, audit.TypeChunk: 2}[op.entry]; r.ByType[op.entry] > max(most, 1) {
+				if most := map[audit.EntryType]uint64{audit.TypeObjection: 2, audit.TypeDelegation: 2, audit.TypeRead: 2, audit.TypeChunk: 2}[op.entry]; r.ByType[op.entry] > max(most, 1) {
 					t.Errorf("%d %s entries: recorded more than once", r.ByType[op.entry], op.entry)
 				}
 				if op.name == "objection" && r.Objections != 1 {

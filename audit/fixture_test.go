@@ -51,13 +51,17 @@ type ask struct {
 	org        record.ODSCode
 	purpose    record.Purpose
 	permission record.PermissionKind
-	person     bool // the person asks
-	overridden bool // custodians let break-glass override objections
+	person     bool             // the person asks
+	carer      record.NHSNumber // their carer asks
+	overridden bool             // custodians let break-glass override objections
 }
 
 func (a ask) requester() record.Requester {
 	if a.person {
 		return record.Requester{Kind: record.Person, User: "login-1", Issuer: "https://login.example", Client: "app", Own: a.subject}
+	}
+	if !a.carer.IsZero() {
+		return record.Requester{Kind: record.Person, User: "login-2", Issuer: "https://login.example", Client: "app", Own: a.carer}
 	}
 	user, org := a.user, a.org
 	if user == "" {
@@ -75,6 +79,8 @@ func (a ask) decide(prefs consent.Preferences, now time.Time) consent.Decision {
 	switch {
 	case a.person:
 		purpose, permission = record.PatientAccess, record.Permission{Kind: record.PatientSelf}
+	case !a.carer.IsZero():
+		purpose, permission = record.PatientAccess, record.Permission{Kind: record.Delegated}
 	case purpose == "":
 		purpose = record.Treatment
 	}
@@ -103,6 +109,8 @@ func (a ask) access(now time.Time, d consent.Decision) audit.Access {
 	switch {
 	case a.person:
 		out.Purpose, out.Permission.Kind = record.PatientAccess, record.PatientSelf
+	case !a.carer.IsZero():
+		out.Purpose, out.Permission.Kind = record.PatientAccess, record.Delegated
 	case a.purpose == "":
 		out.Purpose = record.Treatment
 	case a.purpose == record.BreakGlass:

@@ -152,11 +152,15 @@ func (m endings) standing(r Reader, k *Keys, row Listed, within uint64) (Standin
 	}
 	want := wish(row.Objection)
 	for _, has := range rows {
-		o, about, p, err := objectionAt(r, k, has)
+		state, err := stateAt(r, k, has)
 		if err != nil {
 			return 0, err
 		}
-		if about != row.About {
+		o, p := state.objection, state.payload
+		if o == nil { // a delegation
+			continue
+		}
+		if state.about != row.About {
 			return 0, fmt.Errorf("%w: entry %d is about somebody else", ErrDamaged, has.Position)
 		}
 		if wish(*o) != want {

@@ -14,9 +14,8 @@ import (
 )
 
 const (
-	defaultBudget  = 8 * time.Second  // of an access that states none
-	overrideExpiry = 60 * time.Minute // C-3: at most 60 minutes
-	afterNo        = 24 * time.Hour   // design section 3: break-glass within 24 hours of a no
+	defaultBudget = 8 * time.Second // of an access that states none
+	afterNo       = 24 * time.Hour  // design section 3: break-glass within 24 hours of a no
 )
 
 // Begin opens an access: durable before anybody is asked. For a permit that breaks the glass, the Override entry and its alert
@@ -48,11 +47,20 @@ func (l *Ledger) Begin(ctx context.Context, p consent.Permit, a Access) (Opened,
 				return ErrClosed
 			}
 			o.position, o.override = e.Position, known.Override
+			if o.override == 0 {
+				return nil
+			}
+			_, override, err := w.entry(o.override)
+			if err != nil {
+				return err
+			}
+			o.expires = (&reading{}).time(override.Expires)
 			return nil
 		}
 		out := &payload{Access: body}
 		if p.BreaksGlass() {
-			if out.Override, err = w.breakGlass(&a, body); err != nil {
+			o.expires = w.now.Add(l.override)
+			if out.Override, err = w.breakGlass(&a, body, o.expires); err != nil {
 				return err
 			}
 		}
@@ -79,7 +87,7 @@ func (l *Ledger) Begin(ctx context.Context, p consent.Permit, a Access) (Opened,
 }
 
 // breakGlass appends the Override entry and its alert, and returns its position.
-func (w *writer) breakGlass(a *Access, body *accessBody) (uint64, error) {
+func (w *writer) breakGlass(a *Access, body *accessBody, expires time.Time) (uint64, error) {
 	kind := AlertBreakGlass
 	if a.Requester.User != "" {
 		position, ok, err := w.tx.Newest(w.keys.askedNo(a.subjects(), a.Requester.User))
@@ -96,7 +104,7 @@ func (w *writer) breakGlass(a *Access, body *accessBody) (uint64, error) {
 			}
 		}
 	}
-	receipt, err := w.append(TypeOverride, &payload{Access: body, Expires: stamp(w.now.Add(overrideExpiry))}, w.epoch.access(a))
+	receipt, err := w.append(TypeOverride, &payload{Access: body, Expires: stamp(expires)}, w.epoch.access(a))
 	if err != nil || w.failed(w.tx.PutAlert(receipt.Position, kind)) {
 		return 0, errors.Join(err, w.err)
 	}
@@ -141,7 +149,7 @@ func (l *Ledger) ReleaseChunk(ctx context.Context, o Opened, p consent.Permit, d
 
 // Release records that the answer may be sent, and closes the access. Preferences are re-read in the same transaction:
 // [*ConsentChangedError] if p no longer holds, ErrClosed if the access is closed already, ErrNotPermitted if d shows a custodian
-// that was not asked, or a section that p does not allow.
+// that was not asked, or a section that p does not allow, or if the override that the access stands on has expired (C-3).
 func (l *Ledger) Release(ctx context.Context, o Opened, p consent.Permit, d Disclosure) (Receipt, error) {
 	return l.release(ctx, TypeReleased, o, p, d)
 }
@@ -164,6 +172,9 @@ func (l *Ledger) release(ctx context.Context, t EntryType, o Opened, p consent.P
 		}
 		if !open {
 			return ErrClosed
+		}
+		if o.override != 0 && !w.now.Before(o.expires) {
+			return fmt.Errorf("%w: the override has expired", ErrNotPermitted)
 		}
 		prefs, err := preferences(w.tx, w.keys, o.subjects)
 		if err != nil {

@@ -17,6 +17,25 @@ func (k *Keys) recordKey(user string, about record.NHSNumber, key string) []Mark
 	return k.hashes(MarkKey, "objection", user, about.Reveal(), key)
 }
 
+// delegationKey, delegationWithdrawKey and reviewKey are likewise those of delegations and reviews.
+func (k *Keys) delegationKey(user string, about record.NHSNumber, key string) []Mark {
+	return k.hashes(MarkKey, "delegation", user, about.Reveal(), key)
+}
+
+func (k *Keys) delegationWithdrawKey(user, id, key string) []Mark {
+	return k.hashes(MarkKey, "delegation-withdrawal", user, id, key)
+}
+
+func (k *Keys) reviewKey(user, key string) []Mark { return k.hashes(MarkKey, "review", user, key) }
+
+// change is the mark of a new thing (replaces is 0), or of a change to one that is there.
+func (e *epoch) change(made, changed, user string, about record.NHSNumber, id, key string, replaces uint64) Mark {
+	if replaces != 0 {
+		return e.hash(MarkKey, changed, user, id, key)
+	}
+	return e.hash(MarkKey, made, user, about.Reveal(), key)
+}
+
 func (k *Keys) withdrawKey(user, id, key string) []Mark {
 	return k.hashes(MarkKey, "withdrawal", user, id, key)
 }
@@ -125,13 +144,10 @@ func marksOf(k *Keys, e *Entry, p *payload, begin *Access) ([]Mark, error) {
 		if p.Objection.Custodian != "" {
 			out = append(out, Mark{MarkCustodian, p.Objection.Custodian})
 		}
-		switch {
-		case p.Replaces != 0:
-			out = append(out, epoch.hash(MarkKey, "withdrawal", by.User, p.Objection.ID, p.Key))
-		case p.Import != 0:
+		if p.Import != 0 && p.Replaces == 0 {
 			out = append(out, epoch.hash(MarkKey, "imported", about.Reveal(), p.Key))
-		default:
-			out = append(out, epoch.hash(MarkKey, "objection", by.User, about.Reveal(), p.Key))
+		} else {
+			out = append(out, epoch.change("objection", "withdrawal", by.User, about, p.Objection.ID, p.Key, p.Replaces))
 		}
 	case p.Question != nil:
 		by := r.requester(p.Actor.Requester)
@@ -146,8 +162,18 @@ func marksOf(k *Keys, e *Entry, p *payload, begin *Access) ([]Mark, error) {
 	case e.Type == TypeAdopted:
 		by := r.requester(p.Actor.Requester)
 		out = append(epoch.who(by), followerMark(MarkAdopted, by.Client))
-	case p.Review != nil:
-		out = epoch.who(r.requester(p.Actor.Requester))
+	case p.Delegation != nil:
+		by, about := r.requester(p.Actor.Requester), r.number(p.Subject)
+		out = append(append(epoch.about(about), epoch.who(by)...), epoch.change("delegation", "delegation-withdrawal", by.User, about, p.Delegation.ID, p.Key, p.Replaces))
+		for _, k := range p.Delegation.Custodians {
+			out = append(out, Mark{MarkCustodian, k})
+		}
+	case p.Review != nil: // found by the person too: what was done over their head is theirs to see
+		by := r.requester(p.Actor.Requester)
+		out = append(epoch.about(append([]record.NHSNumber{r.number(p.Subject)}, r.numbers(p.Supersedes)...)...), epoch.who(by)...)
+		if p.Key != "" {
+			out = append(out, epoch.hash(MarkKey, "review", by.User, p.Key))
+		}
 	case p.Requester != nil:
 		out = epoch.who(r.requester(*p.Requester))
 	case p.Epoch != nil:

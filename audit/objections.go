@@ -15,7 +15,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/consent"
 )
 
-// maxObjections bounds how many objections one number may have, withdrawn ones included: each release reads all of them.
+// maxObjections bounds how many objections and delegations one number may have, withdrawn ones included: each release reads all of them.
 const maxObjections = 500
 
 // Preferences implements consent.Registry from the ledger's own state: every acknowledged change is in it.
@@ -30,8 +30,8 @@ func (l *Ledger) Preferences(ctx context.Context, numbers []record.NHSNumber) (c
 	return out, err
 }
 
-// preferences reads the newest state of every objection under the numbers, newest first. What each says is taken from its entry, never from
-// a row, so that whoever changes a row can hide an objection but not soften it; hiding is what the self-test and Verify find.
+// preferences reads the newest state of every objection and delegation under the numbers, newest first. What each says is taken from its entry, never
+// from a row, so that whoever changes a row can hide one but not soften it; hiding is what the self-test and Verify find.
 func preferences(r Reader, k *Keys, numbers []record.NHSNumber) (consent.Preferences, error) {
 	var persons []string
 	for _, m := range k.persons(numbers) {
@@ -47,47 +47,64 @@ func preferences(r Reader, k *Keys, numbers []record.NHSNumber) (consent.Prefere
 	var out consent.Preferences
 	imports := endings{}
 	for _, row := range rows {
-		o, about, p, err := objectionAt(r, k, row)
+		has, err := stateAt(r, k, row)
 		if err != nil {
 			return consent.Preferences{}, err
 		}
-		if !slices.Contains(numbers, about) {
+		if !slices.Contains(numbers, has.about) {
 			return consent.Preferences{}, fmt.Errorf("%w: entry %d is about somebody else", ErrDamaged, row.Position)
 		}
-		stands, err := imports.stands(r, k, p, o)
+		if has.delegation != nil {
+			out.Delegations = append(out.Delegations, *has.delegation)
+			out.Position = max(out.Position, row.Position)
+			continue
+		}
+		stands, err := imports.stands(r, k, has.payload, has.objection)
 		if err != nil {
 			return consent.Preferences{}, err
 		}
 		if stands {
-			out.Objections = append(out.Objections, *o)
+			out.Objections = append(out.Objections, *has.objection)
+			out.Position = max(out.Position, has.objection.Position)
 		}
 	}
 	newestFirst(out.Objections)
-	if len(out.Objections) > 0 {
-		out.Position = out.Objections[0].Position
-	}
+	slices.SortFunc(out.Delegations, func(a, b consent.Delegation) int { return cmp.Compare(b.Position, a.Position) })
 	return out, nil
 }
 
-// objectionAt reads the entry that a row points to.
-func objectionAt(r Reader, k *Keys, row ObjectionRow) (*consent.Objection, record.NHSNumber, *payload, error) {
+// state is what a row points to: an objection, or a delegation.
+type state struct {
+	objection  *consent.Objection
+	delegation *consent.Delegation
+	about      record.NHSNumber
+	payload    *payload
+}
+
+// stateAt reads the entry that a row points to.
+func stateAt(r Reader, k *Keys, row ObjectionRow) (state, error) {
 	e, err := entryAt(r, row.Position)
 	if err != nil {
-		return nil, record.NHSNumber{}, nil, err
+		return state{}, err
 	}
 	p, err := decode(k, &e)
 	if err != nil {
-		return nil, record.NHSNumber{}, nil, err
-	}
-	if p.Objection == nil || p.Objection.ID != row.ID {
-		return nil, record.NHSNumber{}, nil, fmt.Errorf("%w: entry %d is not the objection that it stands for", ErrDamaged, row.Position)
+		return state{}, err
 	}
 	in := &reading{}
-	o, about := in.objection(*p.Objection, &e), in.number(p.Subject)
-	if in.bad {
-		return nil, record.NHSNumber{}, nil, fmt.Errorf("%w: entry %d holds a word that was never written", ErrDamaged, row.Position)
+	out := state{about: in.number(p.Subject), payload: p}
+	switch {
+	case p.Objection != nil && p.Objection.ID == row.ID:
+		out.objection = in.objection(*p.Objection, &e)
+	case p.Delegation != nil && p.Delegation.ID == row.ID:
+		out.delegation = in.delegation(*p.Delegation, &e)
+	default:
+		return state{}, fmt.Errorf("%w: entry %d is not the objection or delegation that it stands for", ErrDamaged, row.Position)
 	}
-	return o, about, p, nil
+	if in.bad {
+		return state{}, fmt.Errorf("%w: entry %d holds a word that was never written", ErrDamaged, row.Position)
+	}
+	return out, nil
 }
 
 // RecordObjection records a new objection about the person, in force from acknowledgement (or from o.From if later). ID, Recorded and Position
@@ -119,22 +136,12 @@ func (l *Ledger) RecordObjection(ctx context.Context, by Actor, about record.NHS
 			if !sameWish(o, asked) {
 				return fmt.Errorf("%w: this key was used for another objection: make a new one for each", ErrInvalid)
 			}
-			row, ok, err := w.tx.Objection(o.ID)
-			if w.failed(err) {
-				return w.err
-			}
-			if !ok || row.Position != e.Position {
-				return ErrStale // to acknowledge it again would say that it binds
-			}
-			return nil
+			return w.newest(o.ID, e.Position)
 		}
-		rows, err := w.tx.ObjectionsOf(values(w.keys.persons([]record.NHSNumber{about})))
-		switch {
-		case w.failed(err):
-			return w.err
-		case len(rows) >= maxObjections:
-			return fmt.Errorf("%w: the person has %d objections already", ErrInvalid, maxObjections)
-		case !o.Until.IsZero() && !o.Until.After(w.now):
+		if err := w.room(about); err != nil {
+			return err
+		}
+		if !o.Until.IsZero() && !o.Until.After(w.now) {
 			return fmt.Errorf("%w: the objection would have ended already", ErrInvalid)
 		}
 		receipt, err = w.objection(by, about, &o, key, 0)
@@ -146,31 +153,84 @@ func (l *Ledger) RecordObjection(ctx context.Context, by Actor, about record.NHS
 	return o, receipt, nil
 }
 
+// newest returns ErrStale if the state of an objection or delegation is no longer the one at the position: to acknowledge that again would say
+// that it binds.
+func (w *writer) newest(id string, position uint64) error {
+	row, ok, err := w.tx.Objection(id)
+	if w.failed(err) {
+		return w.err
+	}
+	if !ok || row.Position != position {
+		return ErrStale
+	}
+	return nil
+}
+
+// room returns ErrInvalid if the person has as many objections and delegations as anybody may have.
+func (w *writer) room(about record.NHSNumber) error {
+	rows, err := w.tx.ObjectionsOf(values(w.keys.persons([]record.NHSNumber{about})))
+	if w.failed(err) {
+		return w.err
+	}
+	if len(rows) >= maxObjections {
+		return fmt.Errorf("%w: the person has %d objections already", ErrInvalid, maxObjections)
+	}
+	return nil
+}
+
+// current returns the entry of a change that was recorded under any of the marks, with true; else the newest entry of the objection or delegation.
+// ErrNotFound if there is none about any of the numbers.
+func (w *writer) current(numbers []record.NHSNumber, id string, repeated []Mark) (Entry, *payload, bool, error) {
+	row, ok, err := w.tx.Objection(id)
+	if w.failed(err) {
+		return Entry{}, nil, false, w.err
+	}
+	if !ok || !slices.Contains(values(w.keys.persons(numbers)), row.Person) {
+		return Entry{}, nil, false, ErrNotFound
+	}
+	e, p, ok, err := w.recorded(repeated)
+	if err != nil || ok {
+		return e, p, ok, err
+	}
+	e, p, err = w.entry(row.Position)
+	return e, p, false, err
+}
+
+func aboutOf(p *payload, e *Entry) (record.NHSNumber, error) {
+	r := &reading{}
+	about := r.number(p.Subject)
+	if r.bad || about.IsZero() {
+		return about, fmt.Errorf("%w: entry %d is about nobody", ErrDamaged, e.Position)
+	}
+	return about, nil
+}
+
 // WithdrawObjection ends an objection. numbers are the person's number and those that it supersedes. ErrNotFound if the objection is
 // not about any of them; withdrawing one that is withdrawn already returns it as it is. The same key from the same user returns what the first
 // call recorded.
 func (l *Ledger) WithdrawObjection(ctx context.Context, by Actor, numbers []record.NHSNumber, id, key string) (consent.Objection, Receipt, error) {
+	return l.ChangeObjection(ctx, by, numbers, id, consent.Withdrawn, key)
+}
+
+// ChangeObjection gives an objection another status: one that was requested becomes in-force or declined, and any becomes withdrawn; an objection that
+// is so already is returned as it is. ErrNotFound, numbers and key are as of WithdrawObjection; ErrStale if there is no way from where it
+// stands to that status, such as from withdrawn to in-force: record a new one.
+func (l *Ledger) ChangeObjection(ctx context.Context, by Actor, numbers []record.NHSNumber, id string, to consent.Status, key string) (consent.Objection, Receipt, error) {
 	if err := errors.Join(checkKey(key), checkActor(by)); err != nil {
 		return consent.Objection{}, Receipt{}, err
+	}
+	if to != consent.InForce && to != consent.Declined && to != consent.Withdrawn {
+		return consent.Objection{}, Receipt{}, fmt.Errorf("%w: an objection becomes in-force, declined or withdrawn", ErrInvalid)
 	}
 	var o consent.Objection
 	var receipt Receipt
 	err := l.do(ctx, func(w *writer) error {
-		row, ok, err := w.tx.Objection(id)
-		if w.failed(err) {
-			return w.err
-		}
-		if !ok || !slices.Contains(values(w.keys.persons(numbers)), row.Person) {
-			return ErrNotFound
-		}
-		e, p, ok, err := w.recorded(w.keys.withdrawKey(by.Requester.User, id, key))
+		e, p, again, err := w.current(numbers, id, w.keys.withdrawKey(by.Requester.User, id, key))
 		if err != nil {
 			return err
 		}
-		if !ok {
-			if e, p, err = w.entry(row.Position); err != nil {
-				return err
-			}
+		if p.Objection == nil {
+			return ErrNotFound
 		}
 		if err := restore(&o, p, &e); err != nil {
 			return err
@@ -183,16 +243,20 @@ func (l *Ledger) WithdrawObjection(ctx context.Context, by Actor, numbers []reco
 			return ErrNotFound // it is of a list that has not come in: as if it had never been
 		}
 		receipt = w.receipt(&e)
-		if ok || o.Status == consent.Withdrawn {
+		switch {
+		case again && o.Status != to:
+			return fmt.Errorf("%w: this key was used for another change: make a new one for each", ErrInvalid)
+		case again || o.Status == to:
 			return nil
+		case to != consent.Withdrawn && o.Status != consent.Requested:
+			return ErrStale
 		}
-		r := &reading{}
-		about := r.number(p.Subject)
-		if r.bad {
-			return fmt.Errorf("%w: entry %d is about nobody", ErrDamaged, e.Position)
+		about, err := aboutOf(p, &e)
+		if err != nil {
+			return err
 		}
-		o.Status = consent.Withdrawn
-		receipt, err = w.objection(by, about, &o, key, row.Position)
+		o.Status = to
+		receipt, err = w.objection(by, about, &o, key, e.Position)
 		return err
 	}, nil)
 	if err != nil {
@@ -208,11 +272,7 @@ func (w *writer) objection(by Actor, about record.NHSNumber, o *consent.Objectio
 	if o.Custodian != "" {
 		marks = append(marks, Mark{MarkCustodian, string(o.Custodian)})
 	}
-	if replaces != 0 {
-		marks = append(marks, w.epoch.hash(MarkKey, "withdrawal", by.Requester.User, o.ID, key))
-	} else {
-		marks = append(marks, w.epoch.hash(MarkKey, "objection", by.Requester.User, about.Reveal(), key))
-	}
+	marks = append(marks, w.epoch.change("objection", "withdrawal", by.Requester.User, about, o.ID, key, replaces))
 	receipt, err := w.append(TypeObjection, p, marks)
 	if err != nil {
 		return Receipt{}, err
@@ -244,8 +304,13 @@ func restore(o *consent.Objection, p *payload, e *Entry) error {
 
 // ReadObjections records the look (C-10) and returns the objections, all statuses, newest first.
 func (l *Ledger) ReadObjections(ctx context.Context, by Actor, numbers []record.NHSNumber) ([]consent.Objection, Receipt, error) {
+	prefs, receipt, err := l.readPreferences(ctx, by, numbers, questionObjections)
+	return prefs.Objections, receipt, err
+}
+
+func (l *Ledger) readPreferences(ctx context.Context, by Actor, numbers []record.NHSNumber, kind string) (consent.Preferences, Receipt, error) {
 	if err := checkActor(by); err != nil {
-		return nil, Receipt{}, err
+		return consent.Preferences{}, Receipt{}, err
 	}
 	var prefs consent.Preferences
 	var receipt Receipt
@@ -253,14 +318,14 @@ func (l *Ledger) ReadObjections(ctx context.Context, by Actor, numbers []record.
 		if prefs, err = preferences(w.tx, w.keys, numbers); err != nil {
 			return w.verdict(err)
 		}
-		p := &payload{Actor: actorOut(by), Question: &questionBody{Kind: questionObjections, Subjects: reveal(numbers)}}
+		p := &payload{Actor: actorOut(by), Question: &questionBody{Kind: kind, Subjects: reveal(numbers)}}
 		receipt, err = w.append(TypeRead, p, append(w.epoch.about(numbers...), w.epoch.who(by.Requester)...))
 		return err
 	}, nil)
 	if err != nil {
-		return nil, Receipt{}, err
+		return consent.Preferences{}, Receipt{}, err
 	}
-	return prefs.Objections, receipt, nil
+	return prefs, receipt, nil
 }
 
 // objectionID makes 128 random bits readable. Base 32 has few digits, so that an id does not look like an NHS number.

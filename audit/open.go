@@ -29,6 +29,7 @@ type Config struct {
 	Sweep          time.Duration    // how often forgotten accesses are looked for; 1 s
 	Sinks          []Sink           // where checkpoints are kept beside the store; at least one. Only the ledger uses them from now on
 	Adopt          bool             // start although no sink holds a checkpoint of a ledger that has signed some: for an operator who knows why
+	Override       time.Duration    // how long an override lasts; MaxOverride, and not more (C-3)
 }
 
 // selfTestEntries is how many of the newest entries are checked at start-up. Verify checks all.
@@ -50,6 +51,7 @@ type Ledger struct {
 	deadline  time.Duration
 	tolerance time.Duration
 	sweep     time.Duration
+	override  time.Duration
 
 	gate     sync.RWMutex // held for reading while something is put into the queue
 	ended    bool         // nothing more is queued
@@ -85,7 +87,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if !validOrigin(c.Origin) {
 		return nil, fmt.Errorf("%w: the origin must be 1 to 100 printable ASCII characters without spaces or '+'", ErrInvalid)
 	}
-	l := &Ledger{store: c.Store, origin: c.Origin, replica: c.Replica, now: c.Now, deadline: c.Deadline, tolerance: c.ClockTolerance, sweep: c.Sweep,
+	l := &Ledger{store: c.Store, origin: c.Origin, replica: c.Replica, now: c.Now, deadline: c.Deadline, tolerance: c.ClockTolerance, sweep: c.Sweep, override: c.Override,
 		ending: make(chan struct{}), finished: make(chan struct{}), done: make(chan struct{}), sinks: c.Sinks}
 	l.keys.Store(c.Keys)
 	if len(l.sinks) == 0 {
@@ -99,8 +101,9 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 		l.now = time.Now
 	}
 	l.deadline, l.tolerance, l.sweep = or(l.deadline, 2*time.Second), or(l.tolerance, time.Minute), or(l.sweep, time.Second)
-	if l.deadline < 0 || l.tolerance < 0 || l.sweep < 0 || c.Queue < 0 {
-		return nil, fmt.Errorf("%w: times and the length of the queue must not be negative", ErrInvalid)
+	l.override = or(l.override, MaxOverride)
+	if l.deadline < 0 || l.tolerance < 0 || l.sweep < 0 || c.Queue < 0 || l.override < 0 || l.override > MaxOverride {
+		return nil, fmt.Errorf("%w: times and the length of the queue must not be negative, and an override lasts at most an hour", ErrInvalid)
 	}
 	l.queue = make(chan *op, or(c.Queue, 1024))
 	if err := l.selfTest(ctx); err != nil {

@@ -39,6 +39,7 @@ type payload struct {
 	List        *listBody       `json:"list"`        // Import, Imported, Read of a list that was only checked
 	Adopted     uint64          `json:"adopted"`     // Adopted: all changes up to and with this position
 	Redact      *redactBody     `json:"redact"`      // Redact
+	Delegation  *delegationBody `json:"delegation"`  // delegations
 }
 
 type accessBody struct {
@@ -143,6 +144,9 @@ type actorBody struct {
 	RequestID string        `json:"requestId"`
 	Reason    string        `json:"reason"`
 	Face      string        `json:"face"`
+
+	Configuration string `json:"configuration"`
+	Policy        string `json:"policy"`
 }
 
 type objectionBody struct {
@@ -163,8 +167,20 @@ type objectionBody struct {
 	Source      string `json:"source"`
 }
 
+type delegationBody struct {
+	ID         string   `json:"id"`
+	Carer      string   `json:"carer"`
+	Name       string   `json:"name"`
+	Sections   []string `json:"sections"`
+	Custodians []string `json:"custodians"`
+	Status     string   `json:"status"`
+	From       string   `json:"from"`
+	Until      string   `json:"until"`
+	AuthorUser string   `json:"authorUser"`
+}
+
 type questionBody struct {
-	Kind         string   `json:"kind"` // "ledger", "objections", "list", "export" or "changes"
+	Kind         string   `json:"kind"` // see the list below
 	Subjects     []string `json:"subjects"`
 	User         string   `json:"user"`
 	Organisation string   `json:"organisation"`
@@ -182,11 +198,13 @@ type questionBody struct {
 
 // The kinds of question.
 const (
-	questionLedger     = "ledger"
-	questionObjections = "objections"
-	questionList       = "list"    // a list to be imported was held against what is recorded
-	questionExport     = "export"  // a page of all objections
-	questionChanges    = "changes" // a page of changes, for a following system
+	questionLedger      = "ledger"
+	questionObjections  = "objections"
+	questionList        = "list"    // a list to be imported was held against what is recorded
+	questionExport      = "export"  // a page of all objections
+	questionChanges     = "changes" // a page of changes, for a following system
+	questionDelegations = "delegations"
+	questionOverrides   = "overrides" // the worklist
 )
 
 type listBody struct {
@@ -238,10 +256,10 @@ type policyBody struct {
 var typeNames = [...]string{TypeBegin: "begin", TypeChunk: "chunk", TypeReleased: "released", TypeRefused: "refused", TypeNothing: "nothing",
 	TypeCancelled: "cancelled", TypeAbandoned: "abandoned", TypeObjection: "objection", TypeOverride: "override", TypeReview: "review",
 	TypeRead: "read", TypeCheck: "check", TypeLimited: "limited", TypeKey: "key", TypePolicy: "policy",
-	TypeImport: "import", TypeImported: "imported", TypeAdopted: "adopted", TypeRedact: "redact"}
+	TypeImport: "import", TypeImported: "imported", TypeAdopted: "adopted", TypeRedact: "redact", TypeDelegation: "delegation"}
 
 // Valid reports whether t is of the closed list.
-func (t EntryType) Valid() bool { return t >= TypeBegin && t <= TypeRedact }
+func (t EntryType) Valid() bool { return t >= TypeBegin && t <= TypeDelegation }
 
 // String returns the type's name, such as "released".
 func (t EntryType) String() string {
@@ -340,7 +358,7 @@ func disclosureOut(d Disclosure) *disclosureBody {
 }
 
 func actorOut(a Actor) *actorBody {
-	return &actorBody{requesterOut(a.Requester), a.RoleName, a.RequestID, a.Reason, a.Face}
+	return &actorBody{requesterOut(a.Requester), a.RoleName, a.RequestID, a.Reason, a.Face, a.Configuration, a.Policy}
 }
 
 func objectionOut(o consent.Objection) *objectionBody {
@@ -350,6 +368,10 @@ func objectionOut(o consent.Objection) *objectionBody {
 	}
 	return &objectionBody{o.ID, string(o.Scope), string(o.Custodian), section, string(o.Status), o.Absolute, stamp(o.From), stamp(o.Until),
 		o.AuthorUser, o.AuthorName, o.AuthorRole, string(o.AuthorODS), o.Responsible, o.Method, o.Source}
+}
+
+func delegationOut(d consent.Delegation) *delegationBody {
+	return &delegationBody{d.ID, d.Carer.Reveal(), d.Name, codes(d.Sections), texts(d.Custodians), string(d.Status), stamp(d.From), stamp(d.Until), d.AuthorUser}
 }
 
 func questionOut(q Search) *questionBody {
@@ -450,7 +472,8 @@ func (r *reading) disclosure(b disclosureBody) *Disclosure {
 }
 
 func (r *reading) actor(b actorBody) *Actor {
-	return &Actor{Requester: r.requester(b.Requester), RoleName: b.RoleName, RequestID: b.RequestID, Reason: b.Reason, Face: b.Face}
+	return &Actor{Requester: r.requester(b.Requester), RoleName: b.RoleName, RequestID: b.RequestID, Reason: b.Reason, Face: b.Face,
+		Configuration: b.Configuration, Policy: b.Policy}
 }
 
 // objection reads an objection; when and where it was recorded is the entry's to say.
@@ -462,6 +485,12 @@ func (r *reading) objection(b objectionBody, e *Entry) *consent.Objection {
 		o.Section = r.section(b.Section)
 	}
 	return o
+}
+
+// delegation reads a delegation; when and where it was recorded is the entry's to say.
+func (r *reading) delegation(b delegationBody, e *Entry) *consent.Delegation {
+	return &consent.Delegation{ID: b.ID, Carer: r.number(b.Carer), Name: b.Name, Sections: r.sections(b.Sections), Custodians: words[record.CustodianKey](b.Custodians),
+		Status: consent.Status(b.Status), From: r.time(b.From), Until: r.time(b.Until), AuthorUser: b.AuthorUser, Recorded: e.Time, Position: e.Position}
 }
 
 // decode opens an entry and reads its payload. The error wraps ErrDamaged.
@@ -516,6 +545,8 @@ func (p *payload) fits(t EntryType) bool {
 		return p.Actor != nil && p.Adopted != 0
 	case TypeRedact:
 		return p.Actor != nil && p.Redact != nil && len(p.Redact.Ranges) > 0
+	case TypeDelegation:
+		return p.Subject != "" && p.Actor != nil && p.Delegation != nil
 	}
 	return false
 }
@@ -532,7 +563,7 @@ func found(k *Keys, e *Entry) (Found, error) {
 		f.Access = r.access(*p.Access)
 		f.Subject, f.Reason = f.Access.Subject, string(f.Access.Reason)
 		if e.Type == TypeOverride {
-			f.Reason = f.Access.BreakGlassReason
+			f.Reason, f.Expires = f.Access.BreakGlassReason, r.time(p.Expires)
 		}
 	}
 	if p.Disclosure != nil {
@@ -540,6 +571,9 @@ func found(k *Keys, e *Entry) (Found, error) {
 	}
 	if p.Objection != nil {
 		f.Objection = r.objection(*p.Objection, e)
+	}
+	if p.Delegation != nil {
+		f.Delegation = r.delegation(*p.Delegation, e)
 	}
 	if p.Actor != nil {
 		f.Actor = r.actor(*p.Actor)
@@ -561,7 +595,7 @@ func found(k *Keys, e *Entry) (Found, error) {
 		f.Subject = r.number(p.Question.Subjects[0])
 	}
 	if p.Review != nil {
-		f.Opens, f.Reason = p.Override, p.Review.Outcome
+		f.Opens, f.Reason, f.Note = p.Override, p.Review.Outcome, p.Review.Note
 	}
 	if p.Redact != nil {
 		f.Reason, f.Count = p.Redact.Basis, int(p.Redact.Count)

@@ -30,12 +30,15 @@ type Found struct {
 	Leaf       [32]byte
 	Opens      uint64 // position of the Begin that this closes or continues, 0 for none
 	Subject    record.NHSNumber
-	Access     *Access            // Begin, Refused alone, Override
-	Disclosure *Disclosure        // Chunk, Released, Nothing, Refused, Cancelled
-	Objection  *consent.Objection // Objection
-	Actor      *Actor             // Objection, Read, Review; of a Limited entry the requester alone
-	Reason     string
-	Count      int // Check, Limited
+	Access     *Access             // Begin, Refused alone, Override
+	Disclosure *Disclosure         // Chunk, Released, Nothing, Refused, Cancelled
+	Objection  *consent.Objection  // Objection
+	Delegation *consent.Delegation // Delegation
+	Actor      *Actor              // Objection, Delegation, Read, Review; of a Limited entry the requester alone
+	Reason     string              // of a review its outcome
+	Note       string              // of a review
+	Expires    time.Time           // of an override
+	Count      int                 // Check, Limited
 }
 
 // Bounds of a search. A page that would hold more bytes of entries is cut, and says that there is more.

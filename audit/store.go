@@ -108,7 +108,7 @@ type Reader interface {
 	// EachMark calls f with every mark, in any order.
 	EachMark(f func(position uint64, m Mark) error) error
 
-	// Objection returns the row of an objection, and false if there is none.
+	// Objection returns the row of an objection or delegation, and false if there is none.
 	Objection(id string) (ObjectionRow, bool, error)
 
 	// ObjectionsOf returns the rows of the persons, in any order.
@@ -131,6 +131,9 @@ type Reader interface {
 
 	// EachAlert calls f with every alert, in order.
 	EachAlert(f func(AlertRow) error) error
+
+	// Alerts returns at most limit alerts from a position on, in order: of those that are not delivered, or not reviewed, or of all.
+	Alerts(which AlertState, from uint64, limit int) ([]AlertRow, error)
 }
 
 // Tx is a Reader that sees what it has written, and writes.
@@ -151,10 +154,10 @@ type Tx interface {
 	// Erase removes what is sealed of an entry, which keeps everything else, and the marks given, which are all that it has (ENTRY.md, Erasure).
 	Erase(position uint64, marks []Mark) error
 
-	// DropObjection removes the row of an objection whose entries are erased.
+	// DropObjection removes the row of an objection or delegation whose entries are erased.
 	DropObjection(id string) error
 
-	// PutObjection adds or replaces the row of an objection.
+	// PutObjection adds or replaces the row of an objection or delegation.
 	PutObjection(r ObjectionRow) error
 
 	// OpenAccess notes that the Begin at the position is open, which replica holds it, and when it is due to be abandoned.
@@ -165,6 +168,12 @@ type Tx interface {
 
 	// PutAlert adds an alert, not delivered and not reviewed.
 	PutAlert(position uint64, kind AlertKind) error
+
+	// AlertDelivered notes when an alert was delivered. A second call changes nothing, and so does one for a position without an alert.
+	AlertDelivered(position uint64, at time.Time) error
+
+	// AlertReviewed notes the position of the newest Review entry of an alert.
+	AlertReviewed(position, review uint64) error
 
 	// Expect says what the transaction is about to ask for, so that a store behind a network can fetch it at once. It changes no answer, and
 	// a store may do nothing.
@@ -217,7 +226,7 @@ type Query struct {
 	Limit  int
 }
 
-// ObjectionRow is the newest state of one objection: the entry at Position says what it is.
+// ObjectionRow is the newest state of one objection, or of one delegation to a carer: the entry at Position says which, and what it is.
 type ObjectionRow struct {
 	ID       string
 	Person   string // keyed hash, under the key epoch of the entry
@@ -231,6 +240,16 @@ type AlertKind string
 const (
 	AlertBreakGlass AlertKind = "break-glass" // C-3
 	AlertAfterNo    AlertKind = "after-no"    // the same user was told no for this person within 24 hours before
+)
+
+// AlertState says which alerts are asked for.
+type AlertState string
+
+// The states of alerts.
+const (
+	AnyAlert    AlertState = ""
+	Undelivered AlertState = "undelivered"
+	Unreviewed  AlertState = "unreviewed"
 )
 
 // AlertRow is one alert. Delivery and review are noted beside the ledger; the review itself is an entry.

@@ -19,7 +19,7 @@ type Report struct {
 	Entries    uint64
 	ByType     map[EntryType]uint64
 	Open       int // Begins without a closing entry
-	Objections int // objections, in any status
+	Objections int // objections and delegations, in any status
 	Alerts     int
 	Problems   []Problem // the first 100
 	Found      int       // how many problems there are in all
@@ -51,9 +51,9 @@ func (r *Report) problem(position uint64, format string, args ...any) {
 //   - positions are contiguous from 0 and agree with the head, and times never step back;
 //   - every leaf and every commitment is that of its entry, and every payload opens and is in canonical form;
 //   - every Begin has at most one closing entry, and those without one are the accesses that are open;
-//   - every Override has an alert, and stands directly before its Begin;
-//   - every Chunk and Released entry shows nothing that an objection in force at its position forbids, nothing that its decision does not permit,
-//     and names the version of the preferences that stood then (replay);
+//   - every Override has an alert, and stands directly before its Begin; every Review is of an Override, and about the same person;
+//   - every Chunk and Released entry shows nothing that an objection in force at its position forbids, to a carer nothing but what a delegation in force
+//     lets them see, nothing that its decision does not permit, and names the version of the preferences that stood then (replay);
 //   - what entries are found by, the objections, the open accesses and the tree are what the entries make of them.
 //
 // It shares no code with package consent, on purpose. What it finds is in the report; the error is of the reading alone.
@@ -61,7 +61,7 @@ func Verify(ctx context.Context, store Store, keys *Keys) (Report, error) {
 	out := Report{ByType: map[EntryType]uint64{}}
 	err := store.View(ctx, func(r Reader) error {
 		v := &verifier{report: &out, keys: keys, open: map[uint64]*opened{}, objections: map[string]*stated{}, people: map[record.NHSNumber]map[string]*stated{},
-			overrides: map[uint64]bool{}, keyEpochs: map[uint32]bool{}, imports: map[uint64]*incoming{}}
+			overrides: map[uint64]bool{}, alerts: map[uint64]*alerted{}, keyEpochs: map[uint32]bool{}, imports: map[uint64]*incoming{}}
 		return v.walk(ctx, r)
 	})
 	return out, err
@@ -79,8 +79,8 @@ type verifier struct {
 	open       map[uint64]*opened
 	objections map[string]*stated
 	people     map[record.NHSNumber]map[string]*stated
-	overrides  map[uint64]bool // Override entries whose Begin has not come yet
-	alerts     []uint64
+	overrides  map[uint64]bool     // Override entries whose Begin has not come yet
+	alerts     map[uint64]*alerted // by position of the Override
 	keyEpochs  map[uint32]bool
 	imports    map[uint64]*incoming
 	index      indexSum
@@ -94,10 +94,18 @@ type opened struct {
 }
 
 type stated struct {
-	row       ObjectionRow
-	about     record.NHSNumber
-	objection consent.Objection
-	list      uint64 // position of the Import that brings it in, 0 for none
+	row        ObjectionRow
+	about      record.NHSNumber
+	objection  *consent.Objection // or
+	delegation *consent.Delegation
+	list       uint64 // position of the Import that brings it in, 0 for none
+}
+
+// alerted is what the entries say of an override: whose record, and the position of its newest review.
+type alerted struct {
+	access  *Access
+	expires time.Time
+	review  uint64
 }
 
 // incoming is a list of objections: its rows stand from the entry that ended it, or never.
@@ -192,7 +200,17 @@ func (v *verifier) entry(e *Entry) {
 		delete(v.overrides, p.Override)
 	case e.Type == TypeOverride:
 		v.overrides[e.Position] = true
-		v.alerts = append(v.alerts, e.Position)
+		v.alerts[e.Position] = &alerted{access: f.Access, expires: f.Expires}
+	case e.Type == TypeReview:
+		a := v.alerts[p.Override]
+		if a == nil {
+			v.report.problem(e.Position, "it reviews no Override")
+			return
+		}
+		if p.Subject != a.access.Subject.Reveal() || !slices.Equal(p.Supersedes, reveal(a.access.Supersedes)) {
+			v.report.problem(e.Position, "it is about another person than the Override at %d", p.Override)
+		}
+		a.review = e.Position
 	case e.Type == TypeRefused && f.Access != nil:
 	case e.Type.Closes() || e.Type == TypeChunk:
 		if begin = v.open[p.Opens]; begin == nil {
@@ -208,8 +226,8 @@ func (v *verifier) entry(e *Entry) {
 		if e.Type.Closes() {
 			delete(v.open, p.Opens)
 		}
-	case e.Type == TypeObjection:
-		v.objection(e, p, &f)
+	case e.Type == TypeObjection || e.Type == TypeDelegation:
+		v.preference(e, p, &f)
 	case e.Type == TypeImport:
 		v.imports[e.Position] = &incoming{}
 	case e.Type == TypeImported:
@@ -247,10 +265,18 @@ func (v *verifier) entry(e *Entry) {
 	}
 }
 
-func (v *verifier) objection(e *Entry, p *payload, f *Found) {
-	id := f.Objection.ID
+func (v *verifier) preference(e *Entry, p *payload, f *Found) {
+	now := &stated{about: f.Subject, objection: f.Objection, delegation: f.Delegation}
+	id := ""
+	if f.Objection != nil {
+		id = f.Objection.ID
+	} else {
+		id = f.Delegation.ID
+	}
 	before := v.objections[id]
 	switch {
+	case before != nil && (before.objection == nil) != (now.objection == nil):
+		v.report.problem(e.Position, "it changes a delegation to an objection, or an objection to a delegation")
 	case before == nil && p.Replaces != 0, before != nil && p.Replaces != before.row.Position:
 		v.report.problem(e.Position, "it does not change the newest state of its objection")
 	case before != nil && before.about != f.Subject:
@@ -271,7 +297,8 @@ func (v *verifier) objection(e *Entry, p *payload, f *Found) {
 		v.report.problem(e.Position, "it changes an objection that never stood")
 	}
 	epoch, _ := v.keys.epoch(e.Epoch) // it opened, so the epoch is known
-	now := &stated{ObjectionRow{id, epoch.hash(MarkPerson, f.Subject.Reveal()).Value, e.Position}, f.Subject, *f.Objection, p.Import}
+	now.list = p.Import
+	now.row = ObjectionRow{id, epoch.hash(MarkPerson, f.Subject.Reveal()).Value, e.Position}
 	v.objections[id] = now
 	if v.people[f.Subject] == nil {
 		v.people[f.Subject] = map[string]*stated{}
@@ -287,6 +314,7 @@ func (v *verifier) replay(e *Entry, p *payload, f *Found, begin *opened) {
 	}
 	newest := uint64(0)
 	var binding []consent.Objection
+	var delegated []consent.Delegation
 	for _, number := range begin.access.subjects() {
 		for _, s := range v.people[number] {
 			at := s.row.Position
@@ -298,10 +326,16 @@ func (v *verifier) replay(e *Entry, p *payload, f *Found, begin *opened) {
 				at = list.ended
 			}
 			newest = max(newest, at)
-			if s.objection.Binds(e.Time) {
-				binding = append(binding, s.objection)
+			if s.objection != nil && s.objection.Binds(e.Time) {
+				binding = append(binding, *s.objection)
+			}
+			if s.delegation != nil && s.delegation.Binds(e.Time) && s.delegation.Carer == begin.access.Requester.Own {
+				delegated = append(delegated, *s.delegation)
 			}
 		}
+	}
+	if o := v.alerts[begin.override]; o != nil && begin.override != 0 && !e.Time.Before(o.expires) {
+		v.report.problem(e.Position, "it was released after its override had expired")
 	}
 	if newest != p.Preferences {
 		v.report.problem(e.Position, "it was released under preferences of entry %d, the newest were of %d", p.Preferences, newest)
@@ -318,12 +352,32 @@ func (v *verifier) replay(e *Entry, p *payload, f *Found, begin *opened) {
 			v.report.problem(e.Position, "it shows what its decision does not permit")
 			continue
 		}
+		if byCarer(begin.access) && !lets(delegated, c) {
+			v.report.problem(e.Position, "it shows a carer what no delegation lets them see")
+		}
 		for _, o := range binding {
 			if forbids(o, c, decision.Custodians[i], begin) {
 				v.report.problem(e.Position, "it shows what the objection of entry %d forbids", o.Position)
 			}
 		}
 	}
+}
+
+// byCarer reports whether a person asked for somebody else's record.
+func byCarer(a *Access) bool {
+	return a.Requester.Kind == record.Person && a.Requester.Own != a.Subject
+}
+
+// lets reports whether delegations in force cover everything that is shown of a custodian.
+func lets(delegated []consent.Delegation, c Shown) bool {
+	left := c.Sections
+	some := false
+	for _, d := range delegated {
+		if len(d.Custodians) == 0 || slices.Contains(d.Custodians, c.Key) {
+			left, some = left.Without(d.Sections), true
+		}
+	}
+	return some && left == 0
 }
 
 // forbids reports whether an objection in force covers something of what is shown of a custodian. Three things may be shown over it: a
@@ -333,7 +387,7 @@ func forbids(o consent.Objection, c Shown, d consent.CustodianDecision, begin *o
 	if o.Scope == consent.ToCustodian && o.Custodian != c.Key {
 		return false
 	}
-	if begin.access.Purpose == record.PatientAccess && !o.Absolute {
+	if begin.access.Purpose == record.PatientAccess && !o.Absolute && !byCarer(begin.access) {
 		return false
 	}
 	covered := c.Sections
@@ -370,13 +424,19 @@ func (v *verifier) projections(r Reader) error {
 		v.report.problem(0, "the open accesses are not those that have no closing entry")
 	}
 
-	var alerts []uint64
-	if err := r.EachAlert(func(a AlertRow) error { alerts = append(alerts, a.Position); return nil }); err != nil {
+	differ := 0
+	err = r.EachAlert(func(a AlertRow) error {
+		v.report.Alerts++
+		if want := v.alerts[a.Position]; want == nil || want.review != a.Review {
+			differ++
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
-	v.report.Alerts = len(alerts)
-	if !slices.Equal(alerts, v.alerts) {
-		v.report.problem(0, "the alerts are not those of the overrides")
+	if differ > 0 || v.report.Alerts != len(v.alerts) {
+		v.report.problem(0, "the alerts are not those of the overrides, or not reviewed as the entries say")
 	}
 
 	var stored indexSum
@@ -408,8 +468,21 @@ func compareObjections(r Reader, want map[string]*stated, report *Report) error 
 func verifyObjections(r Reader, k *Keys) error {
 	report := &Report{ByType: map[EntryType]uint64{}}
 	v := &verifier{report: report, keys: k, objections: map[string]*stated{}, people: map[record.NHSNumber]map[string]*stated{}}
+	for _, t := range []EntryType{TypeObjection, TypeDelegation} {
+		if err := v.preferences(r, t); err != nil {
+			return err
+		}
+	}
+	if err := compareObjections(r, v.objections, report); err != nil {
+		return err
+	}
+	return report.Sound()
+}
+
+// preferences reads all entries of one of the two types that say what people chose.
+func (v *verifier) preferences(r Reader, t EntryType) error {
 	for from := uint64(0); ; {
-		positions, err := r.OfType(TypeObjection, from, verifyPage)
+		positions, err := r.OfType(t, from, verifyPage)
 		if err != nil {
 			return err
 		}
@@ -418,23 +491,19 @@ func verifyObjections(r Reader, k *Keys) error {
 			if err != nil {
 				return err
 			}
-			p, err := decode(k, &e)
+			p, err := decode(v.keys, &e)
 			if err != nil {
 				return err
 			}
-			f, err := found(k, &e)
+			f, err := found(v.keys, &e)
 			if err != nil {
 				return err
 			}
-			v.objection(&e, p, &f)
+			v.preference(&e, p, &f)
 			from = position + 1
 		}
 		if len(positions) < verifyPage {
-			break
+			return nil
 		}
 	}
-	if err := compareObjections(r, v.objections, report); err != nil {
-		return err
-	}
-	return report.Sound()
 }

@@ -15,7 +15,7 @@ import (
 // forgetful is a store with a bug: it hides something from the ledger that writes.
 type forgetful struct {
 	audit.Store
-	objections, closings, alerts bool
+	objections, closings, alerts, withdrawals, reviews bool
 }
 
 type forgetfulTx struct {
@@ -48,6 +48,20 @@ func (t forgetfulTx) PutAlert(position uint64, kind audit.AlertKind) error {
 	return t.Tx.PutAlert(position, kind)
 }
 
+func (t forgetfulTx) PutObjection(r audit.ObjectionRow) error {
+	if _, there, err := t.Objection(r.ID); err != nil || there && t.f.withdrawals {
+		return err
+	}
+	return t.Tx.PutObjection(r)
+}
+
+func (t forgetfulTx) AlertReviewed(position, review uint64) error {
+	if t.f.reviews {
+		return nil
+	}
+	return t.Tx.AlertReviewed(position, review)
+}
+
 // Verify does not trust the ledger that wrote: what a faulty one records, it finds by replaying the entries.
 func TestVerifyFindsWhatAFaultyLedgerDoes(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -77,6 +91,22 @@ func TestVerifyFindsWhatAFaultyLedgerDoes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "released under preferences of entry 0, the newest were of 2"},
+		"released to a carer whose delegation was withdrawn": {forgetful{withdrawals: true}, func(t *testing.T, l *audit.Ledger) {
+			d := delegate(t, l, number(t, "9990000018"))
+			o, permit := ask{subject: number(t, "9990000018"), carer: carerOf(t)}.begin(t, l)
+			if _, _, err := l.WithdrawDelegation(ctx, themselves(t), []record.NHSNumber{number(t, "9990000018")}, d.ID, key()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := l.Release(ctx, o, permit, shown(permit)); err != nil {
+				t.Fatal(err)
+			}
+		}, "it shows a carer what no delegation lets them see"},
+		"a review that is not noted": {forgetful{reviews: true}, func(t *testing.T, l *audit.Ledger) {
+			o, _ := ask{subject: number(t, "9990000018"), purpose: record.BreakGlass}.begin(t, l)
+			if _, err := l.ReviewOverride(ctx, actor(), audit.Bounds{Organisation: "X9J01"}, o.Position()-1, audit.Justified, "", key()); err != nil {
+				t.Fatal(err)
+			}
+		}, "not reviewed as the entries say"},
 		"closed twice": {forgetful{closings: true}, func(t *testing.T, l *audit.Ledger) {
 			o, permit := ask{subject: number(t, "9990000018")}.begin(t, l)
 			for range 2 {

@@ -73,10 +73,14 @@ func (b *Broker) open(ctx context.Context, req Request) (*access, *Refusal) {
 
 // takesNumber refuses no number, and one of the test range where the deployment does not take them.
 func (a *access) takesNumber(n record.NHSNumber) *Refusal {
-	if n.IsZero() || n.IsTest() && !a.b.cfg.TestNumbers {
+	if !a.b.takes(n) {
 		return a.invalid("nhs_number: give an NHS number; those from 999 000 0000 up are for testing, and this deployment does not take them")
 	}
 	return nil
+}
+
+func (b *Broker) takes(n record.NHSNumber) bool {
+	return !n.IsZero() && (b.cfg.TestNumbers || !n.IsTest())
 }
 
 func (b *Broker) start(ctx context.Context, req Request) *access {
@@ -250,7 +254,8 @@ func (a *access) begin() *Refusal {
 	}
 	a.opened = opened
 	a.merging = merge.Request{Base: a.b.cfg.Base, CodeBase: a.b.cfg.CodeBase, Subject: a.subject, Handle: a.b.handles.Seal(a.subject.Number),
-		PatientView: a.req.Purpose == record.PatientAccess, Now: time.Now().UTC(), IDKey: a.b.cfg.IDKey, Filter: a.req.Filter, RequestID: a.req.ID}
+		PatientView: a.req.Purpose == record.PatientAccess, Carer: a.req.Purpose == record.PatientAccess && a.req.Requester.Own != a.subject.Number,
+		Now: time.Now().UTC(), IDKey: a.b.cfg.IDKey, Filter: a.req.Filter, RequestID: a.req.ID}
 	return nil
 }
 

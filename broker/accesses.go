@@ -54,17 +54,13 @@ func (b *Broker) SearchAccesses(ctx context.Context, req SearchRequest) (found [
 	case req.Reason == "":
 		return nil, false, audit.Receipt{}, a.invalidly("reason: say why the question is asked")
 	default:
-		q.Within = req.Requester.Organisation
-		for _, c := range b.custodians {
-			if c.Rules.Custodian.ODS == q.Within {
-				q.Custodians = append(q.Custodians, c.Rules.Custodian.Key)
-			}
-		}
+		in := b.bounds(req.Requester.Organisation)
+		q.Within, q.Custodians = in.Organisation, in.Custodians
 	}
 	if q.Limit < 0 || q.Limit > 1000 {
 		return nil, false, audit.Receipt{}, a.invalidly("limit: 1 to 1000")
 	}
-	by := audit.Actor{Requester: req.Requester, RoleName: req.Role.Name, RequestID: req.ID, Reason: req.Reason, Face: req.Face}
+	by := b.actor(req.ID, req.Face, req.Requester, req.Role, req.Reason)
 	found, more, r, failure := b.cfg.Ledger.Search(a.ctx, by, q)
 	if failure != nil {
 		a.outcome(string(Transient))

@@ -71,8 +71,9 @@ func (o Objection) Binds(now time.Time) bool {
 
 // Preferences is all that a person has chosen.
 type Preferences struct {
-	Position   uint64 // ledger position of the newest change under any of the numbers, 0 for none: the version (C-9)
-	Objections []Objection
+	Position    uint64 // ledger position of the newest change under any of the numbers, 0 for none: the version (C-9)
+	Objections  []Objection
+	Delegations []Delegation // to carers, in any status
 }
 
 // Role is what a requester's role may do, as the policy table says. The zero Role may do nothing.

@@ -40,14 +40,14 @@ func Evaluate(q Question, p Preferences) Decision {
 	if v, hit := q.whole(p); hit {
 		return everywhere(q, p, v)
 	}
-	objections := q.binding(p)
+	objections, delegations := q.binding(p), q.delegations(p)
 	claim := q.claim()
 	d := Decision{Position: p.Position, Custodians: make([]CustodianDecision, 0, len(q.Custodians))}
 	var t tally
 	for _, c := range q.Custodians {
 		cd := CustodianDecision{Key: c.Custodian.Key}
 		for _, s := range record.AllSections.List() {
-			v := q.section(c, s, objections, claim)
+			v := q.section(c, s, objections, delegations, claim)
 			cd.add(s, v)
 			t.count(v)
 		}
@@ -95,7 +95,8 @@ func (q *Question) whole(p Preferences) (verdict, bool) {
 		if q.Purpose != record.PatientAccess {
 			return refuse(ReasonPurpose, RulePurpose), true
 		}
-		if q.Requester.Own.IsZero() || q.Requester.Own != q.Subject.Number {
+		// C-6. Somebody else's record is seen by whom that person lets see it, and by nobody else.
+		if !q.ownView() && len(q.delegations(p)) == 0 {
 			return refuse(ReasonNotOwn, RulePurpose), true
 		}
 	default:
@@ -127,15 +128,18 @@ func (q *Question) whole(p Preferences) (verdict, bool) {
 }
 
 // section takes the rules that concern one section of one custodian's record: the rest of C-2.4, then C-2.5 to C-2.10.
-func (q *Question) section(c CustodianRules, s record.Section, objections []Objection, claim verdict) verdict {
+func (q *Question) section(c CustodianRules, s record.Section, objections []Objection, delegations []Delegation, claim verdict) verdict {
 	if !q.Role.Sections[q.Purpose].Has(s) {
 		return withhold(ReasonRoleSection, RuleRole)
 	}
 	if c.Excluded.Has(s) {
 		return withhold(ReasonExcluded, RuleExcluded)
 	}
-	if c.patientEntered() && q.Purpose != record.PatientAccess {
+	if c.patientEntered() && !q.ownView() {
 		return withhold(ReasonPatientEntered, RulePatientEntered)
+	}
+	if q.carer() && !slices.ContainsFunc(delegations, func(d Delegation) bool { return d.Covers(c.Custodian.Key, s) }) {
+		return withhold(ReasonDelegation, RuleDelegation)
 	}
 	if q.Requester.Kind == record.Professional && q.Requester.Organisation != "" && q.Requester.Organisation == c.Custodian.ODS {
 		return permit(ReasonOwnRecord, RuleOwnRecord)
@@ -177,8 +181,11 @@ func (q *Question) claim() verdict {
 // permissionGiven holds the second column of the table "Requests say". A permission that lacks the detail it must have is none.
 func (q *Question) permissionGiven() bool {
 	p := q.Permission
-	if q.Purpose == record.PatientAccess {
+	switch {
+	case q.ownView():
 		return p.Kind == record.PatientSelf
+	case q.carer():
+		return p.Kind == record.Delegated
 	}
 	switch p.Kind {
 	case record.AskedYes:
@@ -209,7 +216,7 @@ func relationshipKnown(k record.RelationshipKind) bool {
 func (q *Question) binding(p Preferences) []Objection {
 	var list []Objection
 	for _, o := range p.Objections {
-		if o.Binds(q.Now) && (o.Absolute || q.Purpose != record.PatientAccess) { // C-1: only absolute ones bind the own view
+		if o.Binds(q.Now) && (o.Absolute || !q.ownView()) { // C-1: only absolute ones bind the own view
 			list = append(list, o)
 		}
 	}
@@ -218,6 +225,27 @@ func (q *Question) binding(p Preferences) []Objection {
 			cmp.Compare(a.Position, b.Position), cmp.Compare(a.ID, b.ID))
 	})
 	return list
+}
+
+// delegations returns those that let this requester see anything of the person's record now, none unless a carer asks (C-6).
+func (q *Question) delegations(p Preferences) []Delegation {
+	var list []Delegation
+	for _, d := range p.Delegations {
+		if q.carer() && d.Carer == q.Requester.Own && d.Binds(q.Now) {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// ownView reports whether the person asks for their own record.
+func (q *Question) ownView() bool {
+	return q.Requester.Kind == record.Person && !q.Requester.Own.IsZero() && q.Requester.Own == q.Subject.Number
+}
+
+// carer reports whether a person asks for somebody else's record.
+func (q *Question) carer() bool {
+	return q.Requester.Kind == record.Person && !q.Requester.Own.IsZero() && q.Requester.Own != q.Subject.Number
 }
 
 func compareBool(a, b bool) int {
@@ -255,8 +283,13 @@ func (o Objection) covers(k record.CustodianKey, s record.Section) bool {
 	return false // does not happen: such preferences are not readable
 }
 
-// readable reports whether every objection says what it must. One that does not might be any: nothing can be decided on it.
+// readable reports whether every objection and delegation says what it must. One that does not might be any: nothing can be decided on it.
 func (p Preferences) readable() bool {
+	for _, d := range p.Delegations {
+		if !d.readable() {
+			return false
+		}
+	}
 	for _, o := range p.Objections {
 		switch o.Status {
 		case Requested, InForce, Declined, Withdrawn:
@@ -387,7 +420,7 @@ func rank(r Reason) int {
 	switch r {
 	case ReasonOwnRecord, ReasonRoleSection:
 		return 1
-	case ReasonPermitted, ReasonPatientEntered:
+	case ReasonPermitted, ReasonPatientEntered, ReasonDelegation:
 		return 2
 	case ReasonBreakGlass, ReasonExcluded:
 		return 3

@@ -77,7 +77,7 @@ func runFile(t *testing.T, text string, said map[string]bool) {
 				case "custodians":
 					err = world.custodian(words)
 				case "preferences":
-					err = world.objection(words)
+					err = world.preference(words)
 				case "cases":
 					cases++
 					err = world.check(words, said)
@@ -182,14 +182,56 @@ func (w *neighbourhood) custodian(words []string) error {
 	return nil
 }
 
-// objection reads `none`, or `objection SCOPE STATUS ...`. Objections have the positions 1, 2, 3 in the order of the lines.
-func (w *neighbourhood) objection(words []string) error {
-	if len(words) == 1 && words[0] == "none" {
+// preference reads `none`, `objection SCOPE STATUS ...` or `delegation STATUS sections=... ...`. They have the positions 1, 2, 3 in the order of the lines.
+func (w *neighbourhood) preference(words []string) error {
+	switch {
+	case len(words) == 1 && words[0] == "none":
 		return nil
+	case len(words) >= 3 && words[0] == "objection":
+		return w.objection(words)
+	case len(words) >= 3 && words[0] == "delegation":
+		return w.delegation(words)
 	}
-	if len(words) < 3 || words[0] != "objection" {
-		return errors.New("write: none, or: objection all|custodian=KEY|section=CODE STATUS [absolute] [from=TIME] [until=TIME]")
+	return errors.New("write: none, or: objection all|custodian=KEY|section=CODE STATUS [absolute] [from=TIME] [until=TIME], " +
+		"or: delegation STATUS sections=CODES [custodians=KEYS] [to=another] [from=TIME] [until=TIME]")
+}
+
+// delegation reads what the person lets a carer see. Without times it holds for the whole of 2026.
+func (w *neighbourhood) delegation(words []string) error {
+	w.preferences.Position++
+	d := consent.Delegation{ID: fmt.Sprint(w.preferences.Position), Position: w.preferences.Position, Carer: somebodyElse, Status: consent.Status(words[1]),
+		From: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Until: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)}
+	for _, word := range words[2:] {
+		name, value, _ := strings.Cut(word, "=")
+		var err error
+		switch name {
+		case "sections":
+			d.Sections, err = sections(value)
+		case "custodians":
+			for _, key := range strings.Split(value, ",") {
+				d.Custodians = append(d.Custodians, record.CustodianKey(key))
+			}
+		case "to":
+			if value != "another" {
+				err = errors.New("to=another, or leave it out")
+			}
+			d.Carer = stranger
+		case "from":
+			d.From, err = instant(value)
+		case "until":
+			d.Until, err = instant(value)
+		default:
+			err = fmt.Errorf("unknown word %q", word)
+		}
+		if err != nil {
+			return err
+		}
 	}
+	w.preferences.Delegations = append(w.preferences.Delegations, d)
+	return nil
+}
+
+func (w *neighbourhood) objection(words []string) error {
 	w.preferences.Position++
 	o := consent.Objection{ID: fmt.Sprint(w.preferences.Position), Position: w.preferences.Position, Status: consent.Status(words[2])}
 	scope, value, _ := strings.Cut(words[1], "=")
@@ -234,7 +276,8 @@ func (r registry) Preferences(context.Context, []record.NHSNumber) (consent.Pref
 	return r.preferences, r.err
 }
 
-var subject, somebodyElse = number("9990000018"), number("9990000026")
+// The person, somebody else (who may be their carer), and a third who is neither.
+var subject, somebodyElse, stranger = number("9990000018"), number("9990000026"), number("9990000034")
 
 func number(s string) record.NHSNumber {
 	n, err := record.ParseNHSNumber(s)
@@ -286,6 +329,8 @@ func (w *neighbourhood) check(words []string, said map[string]bool) error {
 			switch q.Requester.Kind = record.RequesterKind(value); q.Requester.Kind {
 			case record.Person:
 				q.Requester = record.Requester{Kind: record.Person, User: "p1", Own: subject}
+			case "carer":
+				q.Requester = record.Requester{Kind: record.Person, User: "p2", Own: somebodyElse}
 			case record.System:
 				q.Requester = record.Requester{Kind: record.System, Client: "engine"}
 			}

@@ -24,6 +24,7 @@ const (
 	ReasonNoActingPerson   Reason = "no-acting-person"      // C-2.4: an engine names nobody
 	ReasonExcluded         Reason = "excluded"              // C-2.5
 	ReasonPatientEntered   Reason = "patient-entered"       // C-5
+	ReasonDelegation       Reason = "delegation"            // C-6: the carer may see the record, but not this part
 	ReasonObjection        Reason = "objection"             // C-2.7
 	ReasonAskedNo          Reason = "asked-no"              // C-2.8
 	ReasonPermission       Reason = "permission"            // C-2.8: missing
@@ -43,7 +44,7 @@ const (
 func Reasons() []Reason {
 	return []Reason{ReasonPermitted, ReasonOwnRecord, ReasonBreakGlass, ReasonOverride, ReasonCannotKnow, ReasonTraceUnavailable,
 		ReasonPurpose, ReasonUnknown, ReasonSuperseded, ReasonInvalidated, ReasonRestricted, ReasonDeceased, ReasonMismatch,
-		ReasonRole, ReasonRoleSection, ReasonNotOwn, ReasonNoActingPerson, ReasonExcluded, ReasonPatientEntered, ReasonObjection,
+		ReasonRole, ReasonRoleSection, ReasonNotOwn, ReasonNoActingPerson, ReasonExcluded, ReasonPatientEntered, ReasonDelegation, ReasonObjection,
 		ReasonAskedNo, ReasonPermission, ReasonRelationship, ReasonBreakGlassReason, ReasonChanged, ReasonTooLarge, ReasonNobody,
 		ReasonTrouble, ReasonWithheld, ReasonBudget, ReasonCancelled, ReasonUnread}
 }
@@ -76,7 +77,9 @@ func (r Reason) Text() string {
 	case ReasonRoleSection:
 		return "Your role does not include this part of the record."
 	case ReasonNotOwn:
-		return "You can see only your own record here."
+		return "You can see only your own record here, and that of a person who lets you. They can write that down under their own name."
+	case ReasonDelegation:
+		return "The person lets you see other parts of their record, not this one."
 	case ReasonNoActingPerson:
 		return "The system that asks must name the person who is acting."
 	case ReasonExcluded:

@@ -462,7 +462,22 @@ func (r *reader) OpenCount() (n int, err error) {
 
 // EachAlert implements audit.Reader.
 func (r *reader) EachAlert(f func(audit.AlertRow) error) error {
-	return r.each("reading alerts", `SELECT position, kind, delivered, review FROM alerts ORDER BY position`, nil, func(rows *sql.Rows) error {
+	return r.alerts(`SELECT position, kind, delivered, review FROM alerts ORDER BY position`, nil, f)
+}
+
+// Alerts implements audit.Reader. Those from a position on are walked in order, so that whoever remembers how far it has come reads little.
+func (r *reader) Alerts(which audit.AlertState, from uint64, limit int) (out []audit.AlertRow, err error) {
+	condition := map[audit.AlertState]string{audit.AnyAlert: "", audit.Undelivered: "AND delivered IS NULL", audit.Unreviewed: "AND review IS NULL"}[which]
+	query := `SELECT position, kind, delivered, review FROM alerts WHERE position >= ? ` + condition + ` ORDER BY position LIMIT ?`
+	err = r.alerts(query, []any{from, limit}, func(a audit.AlertRow) error {
+		out = append(out, a)
+		return nil
+	})
+	return out, err
+}
+
+func (r *reader) alerts(query string, args []any, f func(audit.AlertRow) error) error {
+	return r.each("reading alerts", query, args, func(rows *sql.Rows) error {
 		var a audit.AlertRow
 		var delivered, review sql.NullInt64
 		if err := rows.Scan(&a.Position, &a.Kind, &delivered, &review); err != nil {
@@ -604,4 +619,14 @@ func (t *tx) CloseAccess(position uint64) error {
 // PutAlert implements audit.Tx.
 func (t *tx) PutAlert(position uint64, kind audit.AlertKind) error {
 	return t.exec("noting an alert", putAlert, position, string(kind))
+}
+
+// AlertDelivered implements audit.Tx.
+func (t *tx) AlertDelivered(position uint64, at time.Time) error {
+	return t.exec("noting a delivered alert", `UPDATE alerts SET delivered = ? WHERE position = ? AND delivered IS NULL`, at.UnixMicro(), position)
+}
+
+// AlertReviewed implements audit.Tx.
+func (t *tx) AlertReviewed(position, review uint64) error {
+	return t.exec("noting a review", `UPDATE alerts SET review = ? WHERE position = ?`, review, position)
 }

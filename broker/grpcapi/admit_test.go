@@ -33,6 +33,12 @@ func every(w *world, ctx context.Context) map[string]error {
 	_, out[v1.ConsentService_RecordObjection_FullMethodName] = w.consent.RecordObjection(ctx, &v1.RecordObjectionRequest{})
 	_, out[v1.ConsentService_WithdrawObjection_FullMethodName] = w.consent.WithdrawObjection(ctx, &v1.WithdrawObjectionRequest{})
 	_, out[v1.ConsentService_ShowObjections_FullMethodName] = w.consent.ShowObjections(ctx, &v1.ShowObjectionsRequest{})
+	_, out[v1.ConsentService_DecideObjection_FullMethodName] = w.consent.DecideObjection(ctx, &v1.DecideObjectionRequest{})
+	_, out[v1.ConsentService_RecordDelegation_FullMethodName] = w.consent.RecordDelegation(ctx, &v1.RecordDelegationRequest{})
+	_, out[v1.ConsentService_WithdrawDelegation_FullMethodName] = w.consent.WithdrawDelegation(ctx, &v1.WithdrawDelegationRequest{})
+	_, out[v1.ConsentService_ShowDelegations_FullMethodName] = w.consent.ShowDelegations(ctx, &v1.ShowDelegationsRequest{})
+	_, out[v1.AuditService_ListOverrides_FullMethodName] = w.audit.ListOverrides(ctx, &v1.ListOverridesRequest{})
+	_, out[v1.AuditService_ReviewOverride_FullMethodName] = w.audit.ReviewOverride(ctx, &v1.ReviewOverrideRequest{})
 	_, out[v1.AuditService_SearchAccesses_FullMethodName] = w.audit.SearchAccesses(ctx, &v1.SearchAccessesRequest{})
 	s, err := w.record.StreamRecord(ctx, &v1.StreamRecordRequest{})
 	if err == nil {
@@ -47,9 +53,15 @@ var served = []string{
 	"/grpc.health.v1.Health/Check anybody",
 	"/grpc.health.v1.Health/List nobody",
 	"/grpc.health.v1.Health/Watch nobody",
+	"/mycarerecord.v1.AuditService/ListOverrides token",
+	"/mycarerecord.v1.AuditService/ReviewOverride token",
 	"/mycarerecord.v1.AuditService/SearchAccesses token",
+	"/mycarerecord.v1.ConsentService/DecideObjection token",
+	"/mycarerecord.v1.ConsentService/RecordDelegation token",
 	"/mycarerecord.v1.ConsentService/RecordObjection token",
+	"/mycarerecord.v1.ConsentService/ShowDelegations token",
 	"/mycarerecord.v1.ConsentService/ShowObjections token",
+	"/mycarerecord.v1.ConsentService/WithdrawDelegation token",
 	"/mycarerecord.v1.ConsentService/WithdrawObjection token",
 	"/mycarerecord.v1.RecordService/GetRecord token",
 	"/mycarerecord.v1.RecordService/ListCustodians token",
@@ -84,8 +96,8 @@ func TestNoMethodWithoutAToken(t *testing.T) {
 	w := newWorld(t)
 	for _, token := range []string{"", "made-up"} {
 		results := every(w, as(t, token))
-		if len(results) != 7 {
-			t.Fatalf("got %d methods, want 7", len(results))
+		if len(results) != 13 {
+			t.Fatalf("got %d methods, want 13", len(results))
 		}
 		for method, err := range results {
 			if s := status.Convert(err); s.Code() != codes.Unauthenticated || detail[*errdetails.ErrorInfo](s).GetReason() != "UNAUTHENTICATED" {
@@ -96,8 +108,8 @@ func TestNoMethodWithoutAToken(t *testing.T) {
 	if w.broker.calls != 0 {
 		t.Errorf("%d calls reached the broker", w.broker.calls)
 	}
-	if len(w.ledger.unauthenticated) != 14 {
-		t.Errorf("got %d counted, want 14", len(w.ledger.unauthenticated))
+	if len(w.ledger.unauthenticated) != 26 {
+		t.Errorf("got %d counted, want 26", len(w.ledger.unauthenticated))
 	}
 }
 

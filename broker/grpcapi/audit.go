@@ -104,6 +104,10 @@ func ledgerEntry(f audit.Found) *v1.LedgerEntry {
 	if f.Objection != nil {
 		out.Objection = objection(*f.Objection)
 	}
+	if f.Delegation != nil {
+		out.Delegation = delegation(*f.Delegation)
+	}
+	out.Note, out.Expires = f.Note, instant(f.Expires)
 	if x := f.Actor; x != nil {
 		out.Actor = &v1.Actor{Requester: requester(x.Requester), RoleName: x.RoleName, RequestId: x.RequestID, Face: x.Face, Reason: x.Reason}
 	}

@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -48,6 +49,9 @@ func send(t *testing.T, w *world, token, method string, body []byte) error {
 	return s.RecvMsg(&out)
 }
 
+// textless are the methods whose messages have no text in field 1: there the bytes are those of a field of another version, which is passed over.
+var textless = []string{v1.RecordService_ListCustodians_FullMethodName, v1.AuditService_ListOverrides_FullMethodName, v1.AuditService_ReviewOverride_FullMethodName}
+
 // A message that cannot be decoded is bad input: after the gate, in our words, and on record. Not a fault of ours in a library's.
 func TestUndecodableMessages(t *testing.T) {
 	w := newWorld(t)
@@ -57,8 +61,8 @@ func TestUndecodableMessages(t *testing.T) {
 			continue
 		}
 		for name, body := range bodies {
-			if name == "not UTF-8" && method == v1.RecordService_ListCustodians_FullMethodName {
-				continue // a message without fields: bytes of a field of another version, which is passed over
+			if name == "not UTF-8" && slices.Contains(textless, method) {
+				continue
 			}
 			before := w.broker.unread.Load()
 			s := wantStatus(t, send(t, w, "doctor", method, body), codes.InvalidArgument, "INVALID")

@@ -40,9 +40,7 @@ func (s *server) WithdrawObjection(ctx context.Context, in *v1.WithdrawObjection
 	var p problems
 	req := s.objectionRequest(&p, a, in)
 	req.Reason, req.Key = p.freeText("reason", in.GetReason()), p.key(in.GetKey())
-	if id := in.GetObjectionId(); len(id) < 1 || len(id) > 64 || !plain(id) {
-		p.add("objection_id", "an objection's id, as ShowObjections gives it")
-	}
+	p.id("objection_id", in.GetObjectionId(), wantObjection)
 	if err := p.err(); err != nil {
 		return nil, err
 	}
@@ -51,6 +49,39 @@ func (s *server) WithdrawObjection(ctx context.Context, in *v1.WithdrawObjection
 		return nil, refusal(err)
 	}
 	return &v1.WithdrawObjectionResponse{Objection: objection(o), Receipt: receipt(r)}, nil
+}
+
+// DecideObjection puts one that was requested in force, or declines it.
+func (s *server) DecideObjection(ctx context.Context, in *v1.DecideObjectionRequest) (*v1.DecideObjectionResponse, error) {
+	a, err := who(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var p problems
+	req := s.objectionRequest(&p, a, in)
+	req.Reason, req.Key = p.freeText("reason", in.GetReason()), p.key(in.GetKey())
+	p.id("objection_id", in.GetObjectionId(), wantObjection)
+	to, ok := objectionStatuses.toOurs(in.GetStatus())
+	if !ok || to != consent.InForce && to != consent.Declined {
+		p.add("status", "OBJECTION_STATUS_IN_FORCE or _DECLINED")
+	}
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	o, r, err := s.cfg.Broker.DecideObjection(ctx, req, in.GetObjectionId(), to)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	return &v1.DecideObjectionResponse{Objection: objection(o), Receipt: receipt(r)}, nil
+}
+
+const wantObjection = "an objection's id, as ShowObjections gives it"
+
+// id reads the id of an objection or a delegation.
+func (p *problems) id(field, id, want string) {
+	if len(id) < 1 || len(id) > 64 || !plain(id) {
+		p.add(field, want)
+	}
 }
 
 // ShowObjections lists them.
@@ -98,6 +129,13 @@ func (p *problems) objection(in *v1.RecordObjectionRequest) consent.Objection {
 		Until: p.time("until", in.GetUntil()).Hi, Responsible: p.freeText("responsible", in.GetResponsible())}
 	if o.Responsible == "" {
 		o.Responsible = "self"
+	}
+	switch in.GetStatus() {
+	case v1.ObjectionStatus_OBJECTION_STATUS_UNSPECIFIED, v1.ObjectionStatus_OBJECTION_STATUS_IN_FORCE:
+	case v1.ObjectionStatus_OBJECTION_STATUS_REQUESTED:
+		o.Status = consent.Requested
+	default:
+		p.add("status", "OBJECTION_STATUS_IN_FORCE, _REQUESTED, or nothing for in force")
 	}
 	var ok bool
 	if o.Method, ok = methods.toOurs(in.GetMethod()); !ok {

@@ -3,6 +3,7 @@ package grpcapi
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -46,6 +47,7 @@ type fakeBroker struct {
 	objections []consent.Objection
 	found      []audit.Found
 	more       bool
+	reviewed   string // what was said of an override
 	health     []broker.CustodianHealth
 	err        error // instead of an answer
 	midway     error // of a stream, after the plan
@@ -138,6 +140,38 @@ func (f *fakeBroker) WithdrawObjection(_ context.Context, req broker.ObjectionRe
 func (f *fakeBroker) ShowObjections(_ context.Context, req broker.ObjectionRequest) ([]consent.Objection, audit.Receipt, error) {
 	f.keep(req)
 	return f.objections, f.receipt, f.err
+}
+
+func (f *fakeBroker) DecideObjection(_ context.Context, req broker.ObjectionRequest, id string, to consent.Status) (consent.Objection, audit.Receipt, error) {
+	f.keep(req)
+	return consent.Objection{ID: id, Scope: consent.ToAll, Status: to}, f.receipt, f.err
+}
+
+func (f *fakeBroker) RecordDelegation(_ context.Context, req broker.ObjectionRequest, d consent.Delegation) (consent.Delegation, audit.Receipt, error) {
+	f.keep(req)
+	d.ID, d.Status, d.Position = "d1", consent.InForce, f.receipt.Position
+	return d, f.receipt, f.err
+}
+
+func (f *fakeBroker) WithdrawDelegation(_ context.Context, req broker.ObjectionRequest, id string) (consent.Delegation, audit.Receipt, error) {
+	f.keep(req)
+	return consent.Delegation{ID: id, Status: consent.Withdrawn}, f.receipt, f.err
+}
+
+func (f *fakeBroker) ShowDelegations(_ context.Context, req broker.ObjectionRequest) ([]consent.Delegation, audit.Receipt, error) {
+	f.keep(req)
+	return []consent.Delegation{{ID: "d1", Status: consent.InForce}}, f.receipt, f.err
+}
+
+func (f *fakeBroker) ListOverrides(_ context.Context, req broker.OverrideRequest, _ bool, from uint64, _ int) ([]audit.Override, uint64, audit.Receipt, error) {
+	f.keep(req)
+	return []audit.Override{{Found: audit.Found{Position: from}, Kind: audit.AlertAfterNo}}, from + 1, f.receipt, f.err
+}
+
+func (f *fakeBroker) ReviewOverride(_ context.Context, req broker.OverrideRequest, position uint64, outcome audit.ReviewOutcome, note string) (audit.Receipt, error) {
+	f.keep(req)
+	f.reviewed = fmt.Sprint(position, " ", outcome, " ", note)
+	return f.receipt, f.err
 }
 
 func (f *fakeBroker) SearchAccesses(_ context.Context, req broker.SearchRequest) ([]audit.Found, bool, audit.Receipt, error) {

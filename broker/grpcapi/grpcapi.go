@@ -77,6 +77,12 @@ type requests interface {
 	RecordObjection(ctx context.Context, req broker.ObjectionRequest, o consent.Objection) (consent.Objection, audit.Receipt, error)
 	WithdrawObjection(ctx context.Context, req broker.ObjectionRequest, id string) (consent.Objection, audit.Receipt, error)
 	ShowObjections(ctx context.Context, req broker.ObjectionRequest) ([]consent.Objection, audit.Receipt, error)
+	DecideObjection(ctx context.Context, req broker.ObjectionRequest, id string, to consent.Status) (consent.Objection, audit.Receipt, error)
+	RecordDelegation(ctx context.Context, req broker.ObjectionRequest, d consent.Delegation) (consent.Delegation, audit.Receipt, error)
+	WithdrawDelegation(ctx context.Context, req broker.ObjectionRequest, id string) (consent.Delegation, audit.Receipt, error)
+	ShowDelegations(ctx context.Context, req broker.ObjectionRequest) ([]consent.Delegation, audit.Receipt, error)
+	ListOverrides(ctx context.Context, req broker.OverrideRequest, reviewed bool, from uint64, limit int) ([]audit.Override, uint64, audit.Receipt, error)
+	ReviewOverride(ctx context.Context, req broker.OverrideRequest, position uint64, outcome audit.ReviewOutcome, note string) (audit.Receipt, error)
 	SearchAccesses(ctx context.Context, req broker.SearchRequest) ([]audit.Found, bool, audit.Receipt, error)
 }
 

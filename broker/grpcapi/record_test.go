@@ -310,7 +310,7 @@ func TestBadFieldsAreNamed(t *testing.T) {
 		{"birth date", "birth_date", func(r *v1.GetRecordRequest) { r.BirthDate = "1980-02-30" }},
 		{"no purpose", "purpose", func(r *v1.GetRecordRequest) { r.Purpose = 0 }},
 		{"unknown purpose", "purpose", func(r *v1.GetRecordRequest) { r.Purpose = 9 }},
-		{"unknown permission", "permission.kind", func(r *v1.GetRecordRequest) { r.Permission.Kind = 9 }},
+		{"unknown permission", "permission.kind", func(r *v1.GetRecordRequest) { r.Permission.Kind = 10 }},
 		{"fields without a kind", "permission.kind", func(r *v1.GetRecordRequest) { r.Permission = &v1.Permission{On: "2026-01-01"} }},
 		{"a field too many", "permission", func(r *v1.GetRecordRequest) { r.Permission.Reason = "x" }},
 		{"a field missing", "permission", func(r *v1.GetRecordRequest) { r.Permission.Kind = v1.PermissionKind_PERMISSION_KIND_CANNOT_ASK }},

@@ -24,7 +24,8 @@ var (
 		{v1.PermissionKind_PERMISSION_KIND_ASKED_YES, record.AskedYes}, {v1.PermissionKind_PERMISSION_KIND_ASKED_EARLIER, record.AskedEarlier},
 		{v1.PermissionKind_PERMISSION_KIND_IMPLIED_BY_REFERRAL, record.ImpliedByReferral}, {v1.PermissionKind_PERMISSION_KIND_CANNOT_ASK, record.CannotAsk},
 		{v1.PermissionKind_PERMISSION_KIND_BEST_INTERESTS, record.BestInterests}, {v1.PermissionKind_PERMISSION_KIND_NOT_REQUIRED, record.PermissionNotNeeded},
-		{v1.PermissionKind_PERMISSION_KIND_ASKED_NO, record.AskedNo}, {v1.PermissionKind_PERMISSION_KIND_PATIENT_SELF, record.PatientSelf}}
+		{v1.PermissionKind_PERMISSION_KIND_ASKED_NO, record.AskedNo}, {v1.PermissionKind_PERMISSION_KIND_PATIENT_SELF, record.PatientSelf},
+		{v1.PermissionKind_PERMISSION_KIND_DELEGATED, record.Delegated}}
 	relationships = pairs[v1.RelationshipKind, record.RelationshipKind]{
 		{v1.RelationshipKind_RELATIONSHIP_KIND_REGISTERED, record.Registered}, {v1.RelationshipKind_RELATIONSHIP_KIND_REFERRAL, record.Referral},
 		{v1.RelationshipKind_RELATIONSHIP_KIND_ADMISSION, record.Admission}, {v1.RelationshipKind_RELATIONSHIP_KIND_APPOINTMENT, record.Appointment},
@@ -45,6 +46,9 @@ var (
 	objectionStatuses = pairs[v1.ObjectionStatus, consent.Status]{
 		{v1.ObjectionStatus_OBJECTION_STATUS_REQUESTED, consent.Requested}, {v1.ObjectionStatus_OBJECTION_STATUS_IN_FORCE, consent.InForce},
 		{v1.ObjectionStatus_OBJECTION_STATUS_DECLINED, consent.Declined}, {v1.ObjectionStatus_OBJECTION_STATUS_WITHDRAWN, consent.Withdrawn}}
+	reviewOutcomes = pairs[v1.ReviewOutcome, audit.ReviewOutcome]{
+		{v1.ReviewOutcome_REVIEW_OUTCOME_JUSTIFIED, audit.Justified}, {v1.ReviewOutcome_REVIEW_OUTCOME_NOT_JUSTIFIED, audit.NotJustified},
+		{v1.ReviewOutcome_REVIEW_OUTCOME_REFERRED, audit.Referred}}
 	methods = pairs[v1.ObjectionMethod, string]{
 		{v1.ObjectionMethod_OBJECTION_METHOD_FORM, "form"}, {v1.ObjectionMethod_OBJECTION_METHOD_PHONE, "phone"},
 		{v1.ObjectionMethod_OBJECTION_METHOD_IN_PERSON, "in-person"}, {v1.ObjectionMethod_OBJECTION_METHOD_ONLINE, "online"}}

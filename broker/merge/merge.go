@@ -31,6 +31,7 @@ type Request struct {
 	Subject     record.Subject
 	Handle      string    // id of the Patient that we author (M-7)
 	PatientView bool      // the person's own view (C-5)
+	Carer       bool      // with PatientView: it is their carer's (C-6), and what the person entered is not shown either
 	Now         time.Time // decides future and past, once per request
 	IDKey       []byte    // key of the HMAC in ids (M-5)
 	Filter      Filter

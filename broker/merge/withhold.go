@@ -66,8 +66,11 @@ func (p *preparing) labelled(it *item) bool {
 	for c := range it.v.Get("contained").Elems() { // no labels may stand there (dom-5), but some do
 		see(c)
 	}
+	if entered && (!p.req.PatientView || p.req.Carer) {
+		return true
+	}
 	if !p.req.PatientView {
-		return entered
+		return false
 	}
 	return hide || p.rules.LabelsNoPatient && !any && it.row.class != supporting
 }

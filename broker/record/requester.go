@@ -75,6 +75,7 @@ const (
 	PermissionNotNeeded PermissionKind = "not-required"
 	AskedNo             PermissionKind = "asked-no"
 	PatientSelf         PermissionKind = "patient-self"
+	Delegated           PermissionKind = "delegated" // a carer asks, whom the person lets see their record (C-6)
 )
 
 // Permission is the permission to view, as the request states it.

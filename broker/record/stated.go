@@ -24,10 +24,10 @@ func ParsePermission(s string) (Permission, error) {
 	}
 	p := Permission{Kind: PermissionKind(kind), On: params["on"], Ref: params["ref"], Reason: params["reason"]}
 	need := map[PermissionKind]string{AskedYes: "", AskedEarlier: "on", ImpliedByReferral: "ref", CannotAsk: "reason",
-		BestInterests: "reason", PermissionNotNeeded: "", AskedNo: "", PatientSelf: ""}
+		BestInterests: "reason", PermissionNotNeeded: "", AskedNo: "", PatientSelf: "", Delegated: ""}
 	want, known := need[p.Kind]
 	if !known {
-		return Permission{}, &FieldError{field, "one of asked-yes, asked-earlier, implied-by-referral, cannot-ask, best-interests, not-required, asked-no, patient-self"}
+		return Permission{}, &FieldError{field, "one of asked-yes, asked-earlier, implied-by-referral, cannot-ask, best-interests, not-required, asked-no, patient-self, delegated"}
 	}
 	for name, value := range params {
 		if name != want || strings.TrimSpace(value) == "" {

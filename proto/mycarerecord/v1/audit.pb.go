@@ -64,6 +64,8 @@ const (
 	EntryType_ENTRY_TYPE_IMPORTED EntryType = 17
 	// A following system said that it honours all changes up to a position.
 	EntryType_ENTRY_TYPE_ADOPTED EntryType = 18
+	// A person let a carer see their record, or no longer.
+	EntryType_ENTRY_TYPE_DELEGATION EntryType = 20
 )
 
 // Enum value maps for EntryType.
@@ -88,6 +90,7 @@ var (
 		16: "ENTRY_TYPE_IMPORT",
 		17: "ENTRY_TYPE_IMPORTED",
 		18: "ENTRY_TYPE_ADOPTED",
+		20: "ENTRY_TYPE_DELEGATION",
 	}
 	EntryType_value = map[string]int32{
 		"ENTRY_TYPE_UNSPECIFIED": 0,
@@ -109,6 +112,7 @@ var (
 		"ENTRY_TYPE_IMPORT":      16,
 		"ENTRY_TYPE_IMPORTED":    17,
 		"ENTRY_TYPE_ADOPTED":     18,
+		"ENTRY_TYPE_DELEGATION":  20,
 	}
 )
 
@@ -137,6 +141,63 @@ func (x EntryType) Number() protoreflect.EnumNumber {
 // Deprecated: Use EntryType.Descriptor instead.
 func (EntryType) EnumDescriptor() ([]byte, []int) {
 	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{0}
+}
+
+// ReviewOutcome is what became of a review.
+type ReviewOutcome int32
+
+const (
+	// Not stated: refused.
+	ReviewOutcome_REVIEW_OUTCOME_UNSPECIFIED ReviewOutcome = 0
+	// There was good reason.
+	ReviewOutcome_REVIEW_OUTCOME_JUSTIFIED ReviewOutcome = 1
+	// There was none.
+	ReviewOutcome_REVIEW_OUTCOME_NOT_JUSTIFIED ReviewOutcome = 2
+	// It was passed to whoever decides.
+	ReviewOutcome_REVIEW_OUTCOME_REFERRED ReviewOutcome = 3
+)
+
+// Enum value maps for ReviewOutcome.
+var (
+	ReviewOutcome_name = map[int32]string{
+		0: "REVIEW_OUTCOME_UNSPECIFIED",
+		1: "REVIEW_OUTCOME_JUSTIFIED",
+		2: "REVIEW_OUTCOME_NOT_JUSTIFIED",
+		3: "REVIEW_OUTCOME_REFERRED",
+	}
+	ReviewOutcome_value = map[string]int32{
+		"REVIEW_OUTCOME_UNSPECIFIED":   0,
+		"REVIEW_OUTCOME_JUSTIFIED":     1,
+		"REVIEW_OUTCOME_NOT_JUSTIFIED": 2,
+		"REVIEW_OUTCOME_REFERRED":      3,
+	}
+)
+
+func (x ReviewOutcome) Enum() *ReviewOutcome {
+	p := new(ReviewOutcome)
+	*p = x
+	return p
+}
+
+func (x ReviewOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReviewOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_mycarerecord_v1_audit_proto_enumTypes[1].Descriptor()
+}
+
+func (ReviewOutcome) Type() protoreflect.EnumType {
+	return &file_mycarerecord_v1_audit_proto_enumTypes[1]
+}
+
+func (x ReviewOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReviewOutcome.Descriptor instead.
+func (ReviewOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{1}
 }
 
 // SearchAccessesRequest asks the ledger. Empty fields do not restrict.
@@ -356,7 +417,15 @@ type LedgerEntry struct {
 	// Why, of a closed list or in the actor's words.
 	Reason string `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
 	// How many, of check and limited.
-	Count         int32 `protobuf:"varint,12,opt,name=count,proto3" json:"count,omitempty"`
+	Count int32 `protobuf:"varint,12,opt,name=count,proto3" json:"count,omitempty"`
+	// The delegation, of delegation.
+	Delegation *Delegation `protobuf:"bytes,13,opt,name=delegation,proto3" json:"delegation,omitempty"`
+	// The reviewer's note, of review.
+	Note string `protobuf:"bytes,14,opt,name=note,proto3" json:"note,omitempty"`
+	// When the override ends, of override.
+	Expires *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=expires,proto3" json:"expires,omitempty"`
+	// What happened and why, in plain words for the person whose record it is.
+	Explanation   string `protobuf:"bytes,16,opt,name=explanation,proto3" json:"explanation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -473,6 +542,34 @@ func (x *LedgerEntry) GetCount() int32 {
 		return x.Count
 	}
 	return 0
+}
+
+func (x *LedgerEntry) GetDelegation() *Delegation {
+	if x != nil {
+		return x.Delegation
+	}
+	return nil
+}
+
+func (x *LedgerEntry) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *LedgerEntry) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *LedgerEntry) GetExplanation() string {
+	if x != nil {
+		return x.Explanation
+	}
+	return ""
 }
 
 // Requester is who asked, as their token said.
@@ -966,6 +1063,335 @@ func (x *Actor) GetReason() string {
 	return ""
 }
 
+// ListOverridesRequest asks for the worklist.
+type ListOverridesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Reviewed ones too.
+	Reviewed bool `protobuf:"varint,1,opt,name=reviewed,proto3" json:"reviewed,omitempty"`
+	// How many at most, 1 to 1,000; 0 counts as 100.
+	Limit int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Only those at this position or later: `next` of the page before.
+	From uint64 `protobuf:"varint,3,opt,name=from,proto3" json:"from,omitempty"`
+	// Why the question is asked; required. At most 500 bytes.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOverridesRequest) Reset() {
+	*x = ListOverridesRequest{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOverridesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOverridesRequest) ProtoMessage() {}
+
+func (x *ListOverridesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOverridesRequest.ProtoReflect.Descriptor instead.
+func (*ListOverridesRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListOverridesRequest) GetReviewed() bool {
+	if x != nil {
+		return x.Reviewed
+	}
+	return false
+}
+
+func (x *ListOverridesRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListOverridesRequest) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *ListOverridesRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ListOverridesResponse is one page.
+type ListOverridesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The oldest first.
+	Overrides []*Override `protobuf:"bytes,1,rep,name=overrides,proto3" json:"overrides,omitempty"`
+	// What to give as `from` for the next page; 0 if there is none. A page may be empty and have a next one.
+	Next uint64 `protobuf:"varint,2,opt,name=next,proto3" json:"next,omitempty"`
+	// Where this question is recorded.
+	Receipt       *Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOverridesResponse) Reset() {
+	*x = ListOverridesResponse{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOverridesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOverridesResponse) ProtoMessage() {}
+
+func (x *ListOverridesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOverridesResponse.ProtoReflect.Descriptor instead.
+func (*ListOverridesResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListOverridesResponse) GetOverrides() []*Override {
+	if x != nil {
+		return x.Overrides
+	}
+	return nil
+}
+
+func (x *ListOverridesResponse) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *ListOverridesResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+// Override is one use of break-glass.
+type Override struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its entry in the ledger.
+	Entry *LedgerEntry `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// Why somebody must look at it: break-glass, or after-no where the person had said no to the same user within 24 hours before.
+	Alert string `protobuf:"bytes,2,opt,name=alert,proto3" json:"alert,omitempty"`
+	// When the alert was acknowledged; absent if it was not.
+	Delivered *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	// The position of its newest review; 0 for none.
+	Review        uint64 `protobuf:"varint,4,opt,name=review,proto3" json:"review,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Override) Reset() {
+	*x = Override{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Override) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Override) ProtoMessage() {}
+
+func (x *Override) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Override.ProtoReflect.Descriptor instead.
+func (*Override) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Override) GetEntry() *LedgerEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *Override) GetAlert() string {
+	if x != nil {
+		return x.Alert
+	}
+	return ""
+}
+
+func (x *Override) GetDelivered() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Delivered
+	}
+	return nil
+}
+
+func (x *Override) GetReview() uint64 {
+	if x != nil {
+		return x.Review
+	}
+	return 0
+}
+
+// ReviewOverrideRequest says what became of an override.
+type ReviewOverrideRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The position of the override.
+	Position uint64 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
+	// What became of it.
+	Outcome ReviewOutcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=mycarerecord.v1.ReviewOutcome" json:"outcome,omitempty"`
+	// In the reviewer's words. At most 500 bytes.
+	Note string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	// 32 lower-case hex digits that make the call safe to repeat; empty: the broker makes one.
+	Key           string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReviewOverrideRequest) Reset() {
+	*x = ReviewOverrideRequest{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReviewOverrideRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReviewOverrideRequest) ProtoMessage() {}
+
+func (x *ReviewOverrideRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReviewOverrideRequest.ProtoReflect.Descriptor instead.
+func (*ReviewOverrideRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReviewOverrideRequest) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *ReviewOverrideRequest) GetOutcome() ReviewOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return ReviewOutcome_REVIEW_OUTCOME_UNSPECIFIED
+}
+
+func (x *ReviewOverrideRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *ReviewOverrideRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// ReviewOverrideResponse is an acknowledgement.
+type ReviewOverrideResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the review is recorded.
+	Receipt       *Receipt `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReviewOverrideResponse) Reset() {
+	*x = ReviewOverrideResponse{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReviewOverrideResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReviewOverrideResponse) ProtoMessage() {}
+
+func (x *ReviewOverrideResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReviewOverrideResponse.ProtoReflect.Descriptor instead.
+func (*ReviewOverrideResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ReviewOverrideResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
 var File_mycarerecord_v1_audit_proto protoreflect.FileDescriptor
 
 const file_mycarerecord_v1_audit_proto_rawDesc = "" +
@@ -987,7 +1413,7 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x1f\n" +
 	"\vnext_before\x18\x03 \x01(\x04R\n" +
 	"nextBefore\x122\n" +
-	"\areceipt\x18\x04 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xd2\x03\n" +
+	"\areceipt\x18\x04 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xfb\x04\n" +
 	"\vLedgerEntry\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12.\n" +
 	"\x04type\x18\x02 \x01(\x0e2\x1a.mycarerecord.v1.EntryTypeR\x04type\x12*\n" +
@@ -1004,7 +1430,13 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x05actor\x18\n" +
 	" \x01(\v2\x16.mycarerecord.v1.ActorR\x05actor\x12\x16\n" +
 	"\x06reason\x18\v \x01(\tR\x06reason\x12\x14\n" +
-	"\x05count\x18\f \x01(\x05R\x05count\"\xd9\x01\n" +
+	"\x05count\x18\f \x01(\x05R\x05count\x12;\n" +
+	"\n" +
+	"delegation\x18\r \x01(\v2\x1b.mycarerecord.v1.DelegationR\n" +
+	"delegation\x12\x12\n" +
+	"\x04note\x18\x0e \x01(\tR\x04note\x124\n" +
+	"\aexpires\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12 \n" +
+	"\vexplanation\x18\x10 \x01(\tR\vexplanation\"\xd9\x01\n" +
 	"\tRequester\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04user\x18\x02 \x01(\tR\x04user\x12\x12\n" +
@@ -1051,7 +1483,28 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tR\trequestId\x12\x12\n" +
 	"\x04face\x18\x04 \x01(\tR\x04face\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason*\xd0\x03\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"t\n" +
+	"\x14ListOverridesRequest\x12\x1a\n" +
+	"\breviewed\x18\x01 \x01(\bR\breviewed\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12\x12\n" +
+	"\x04from\x18\x03 \x01(\x04R\x04from\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x98\x01\n" +
+	"\x15ListOverridesResponse\x127\n" +
+	"\toverrides\x18\x01 \x03(\v2\x19.mycarerecord.v1.OverrideR\toverrides\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\x04R\x04next\x122\n" +
+	"\areceipt\x18\x03 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xa6\x01\n" +
+	"\bOverride\x122\n" +
+	"\x05entry\x18\x01 \x01(\v2\x1c.mycarerecord.v1.LedgerEntryR\x05entry\x12\x14\n" +
+	"\x05alert\x18\x02 \x01(\tR\x05alert\x128\n" +
+	"\tdelivered\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tdelivered\x12\x16\n" +
+	"\x06review\x18\x04 \x01(\x04R\x06review\"\x93\x01\n" +
+	"\x15ReviewOverrideRequest\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\x04R\bposition\x128\n" +
+	"\aoutcome\x18\x02 \x01(\x0e2\x1e.mycarerecord.v1.ReviewOutcomeR\aoutcome\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\"L\n" +
+	"\x16ReviewOverrideResponse\x122\n" +
+	"\areceipt\x18\x01 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt*\xeb\x03\n" +
 	"\tEntryType\x12\x1a\n" +
 	"\x16ENTRY_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ENTRY_TYPE_BEGIN\x10\x01\x12\x14\n" +
@@ -1072,9 +1525,17 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x11ENTRY_TYPE_POLICY\x10\x0f\x12\x15\n" +
 	"\x11ENTRY_TYPE_IMPORT\x10\x10\x12\x17\n" +
 	"\x13ENTRY_TYPE_IMPORTED\x10\x11\x12\x16\n" +
-	"\x12ENTRY_TYPE_ADOPTED\x10\x122q\n" +
+	"\x12ENTRY_TYPE_ADOPTED\x10\x12\x12\x19\n" +
+	"\x15ENTRY_TYPE_DELEGATION\x10\x14*\x8c\x01\n" +
+	"\rReviewOutcome\x12\x1e\n" +
+	"\x1aREVIEW_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18REVIEW_OUTCOME_JUSTIFIED\x10\x01\x12 \n" +
+	"\x1cREVIEW_OUTCOME_NOT_JUSTIFIED\x10\x02\x12\x1b\n" +
+	"\x17REVIEW_OUTCOME_REFERRED\x10\x032\xb4\x02\n" +
 	"\fAuditService\x12a\n" +
-	"\x0eSearchAccesses\x12&.mycarerecord.v1.SearchAccessesRequest\x1a'.mycarerecord.v1.SearchAccessesResponseBKZIgithub.com/mycarerecord/mycarerecord/proto/mycarerecord/v1;mycarerecordv1b\x06proto3"
+	"\x0eSearchAccesses\x12&.mycarerecord.v1.SearchAccessesRequest\x1a'.mycarerecord.v1.SearchAccessesResponse\x12^\n" +
+	"\rListOverrides\x12%.mycarerecord.v1.ListOverridesRequest\x1a&.mycarerecord.v1.ListOverridesResponse\x12a\n" +
+	"\x0eReviewOverride\x12&.mycarerecord.v1.ReviewOverrideRequest\x1a'.mycarerecord.v1.ReviewOverrideResponseBKZIgithub.com/mycarerecord/mycarerecord/proto/mycarerecord/v1;mycarerecordv1b\x06proto3"
 
 var (
 	file_mycarerecord_v1_audit_proto_rawDescOnce sync.Once
@@ -1088,54 +1549,73 @@ func file_mycarerecord_v1_audit_proto_rawDescGZIP() []byte {
 	return file_mycarerecord_v1_audit_proto_rawDescData
 }
 
-var file_mycarerecord_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_mycarerecord_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_mycarerecord_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_mycarerecord_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_mycarerecord_v1_audit_proto_goTypes = []any{
 	(EntryType)(0),                 // 0: mycarerecord.v1.EntryType
-	(*SearchAccessesRequest)(nil),  // 1: mycarerecord.v1.SearchAccessesRequest
-	(*SearchAccessesResponse)(nil), // 2: mycarerecord.v1.SearchAccessesResponse
-	(*LedgerEntry)(nil),            // 3: mycarerecord.v1.LedgerEntry
-	(*Requester)(nil),              // 4: mycarerecord.v1.Requester
-	(*Access)(nil),                 // 5: mycarerecord.v1.Access
-	(*Disclosure)(nil),             // 6: mycarerecord.v1.Disclosure
-	(*DisclosedPart)(nil),          // 7: mycarerecord.v1.DisclosedPart
-	(*Actor)(nil),                  // 8: mycarerecord.v1.Actor
-	(*Receipt)(nil),                // 9: mycarerecord.v1.Receipt
-	(*timestamppb.Timestamp)(nil),  // 10: google.protobuf.Timestamp
-	(*Objection)(nil),              // 11: mycarerecord.v1.Objection
-	(Purpose)(0),                   // 12: mycarerecord.v1.Purpose
-	(*Permission)(nil),             // 13: mycarerecord.v1.Permission
-	(*Relationship)(nil),           // 14: mycarerecord.v1.Relationship
-	(CustodianState)(0),            // 15: mycarerecord.v1.CustodianState
-	(*MissingPart)(nil),            // 16: mycarerecord.v1.MissingPart
-	(Section)(0),                   // 17: mycarerecord.v1.Section
+	(ReviewOutcome)(0),             // 1: mycarerecord.v1.ReviewOutcome
+	(*SearchAccessesRequest)(nil),  // 2: mycarerecord.v1.SearchAccessesRequest
+	(*SearchAccessesResponse)(nil), // 3: mycarerecord.v1.SearchAccessesResponse
+	(*LedgerEntry)(nil),            // 4: mycarerecord.v1.LedgerEntry
+	(*Requester)(nil),              // 5: mycarerecord.v1.Requester
+	(*Access)(nil),                 // 6: mycarerecord.v1.Access
+	(*Disclosure)(nil),             // 7: mycarerecord.v1.Disclosure
+	(*DisclosedPart)(nil),          // 8: mycarerecord.v1.DisclosedPart
+	(*Actor)(nil),                  // 9: mycarerecord.v1.Actor
+	(*ListOverridesRequest)(nil),   // 10: mycarerecord.v1.ListOverridesRequest
+	(*ListOverridesResponse)(nil),  // 11: mycarerecord.v1.ListOverridesResponse
+	(*Override)(nil),               // 12: mycarerecord.v1.Override
+	(*ReviewOverrideRequest)(nil),  // 13: mycarerecord.v1.ReviewOverrideRequest
+	(*ReviewOverrideResponse)(nil), // 14: mycarerecord.v1.ReviewOverrideResponse
+	(*Receipt)(nil),                // 15: mycarerecord.v1.Receipt
+	(*timestamppb.Timestamp)(nil),  // 16: google.protobuf.Timestamp
+	(*Objection)(nil),              // 17: mycarerecord.v1.Objection
+	(*Delegation)(nil),             // 18: mycarerecord.v1.Delegation
+	(Purpose)(0),                   // 19: mycarerecord.v1.Purpose
+	(*Permission)(nil),             // 20: mycarerecord.v1.Permission
+	(*Relationship)(nil),           // 21: mycarerecord.v1.Relationship
+	(CustodianState)(0),            // 22: mycarerecord.v1.CustodianState
+	(*MissingPart)(nil),            // 23: mycarerecord.v1.MissingPart
+	(Section)(0),                   // 24: mycarerecord.v1.Section
 }
 var file_mycarerecord_v1_audit_proto_depIdxs = []int32{
 	0,  // 0: mycarerecord.v1.SearchAccessesRequest.types:type_name -> mycarerecord.v1.EntryType
-	3,  // 1: mycarerecord.v1.SearchAccessesResponse.entries:type_name -> mycarerecord.v1.LedgerEntry
-	9,  // 2: mycarerecord.v1.SearchAccessesResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	4,  // 1: mycarerecord.v1.SearchAccessesResponse.entries:type_name -> mycarerecord.v1.LedgerEntry
+	15, // 2: mycarerecord.v1.SearchAccessesResponse.receipt:type_name -> mycarerecord.v1.Receipt
 	0,  // 3: mycarerecord.v1.LedgerEntry.type:type_name -> mycarerecord.v1.EntryType
-	10, // 4: mycarerecord.v1.LedgerEntry.at:type_name -> google.protobuf.Timestamp
-	5,  // 5: mycarerecord.v1.LedgerEntry.access:type_name -> mycarerecord.v1.Access
-	6,  // 6: mycarerecord.v1.LedgerEntry.disclosure:type_name -> mycarerecord.v1.Disclosure
-	11, // 7: mycarerecord.v1.LedgerEntry.objection:type_name -> mycarerecord.v1.Objection
-	8,  // 8: mycarerecord.v1.LedgerEntry.actor:type_name -> mycarerecord.v1.Actor
-	4,  // 9: mycarerecord.v1.Access.requester:type_name -> mycarerecord.v1.Requester
-	12, // 10: mycarerecord.v1.Access.purpose:type_name -> mycarerecord.v1.Purpose
-	13, // 11: mycarerecord.v1.Access.permission:type_name -> mycarerecord.v1.Permission
-	14, // 12: mycarerecord.v1.Access.relationship:type_name -> mycarerecord.v1.Relationship
-	7,  // 13: mycarerecord.v1.Disclosure.custodians:type_name -> mycarerecord.v1.DisclosedPart
-	15, // 14: mycarerecord.v1.DisclosedPart.state:type_name -> mycarerecord.v1.CustodianState
-	16, // 15: mycarerecord.v1.DisclosedPart.parts:type_name -> mycarerecord.v1.MissingPart
-	17, // 16: mycarerecord.v1.DisclosedPart.sections:type_name -> mycarerecord.v1.Section
-	4,  // 17: mycarerecord.v1.Actor.requester:type_name -> mycarerecord.v1.Requester
-	1,  // 18: mycarerecord.v1.AuditService.SearchAccesses:input_type -> mycarerecord.v1.SearchAccessesRequest
-	2,  // 19: mycarerecord.v1.AuditService.SearchAccesses:output_type -> mycarerecord.v1.SearchAccessesResponse
-	19, // [19:20] is the sub-list for method output_type
-	18, // [18:19] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	16, // 4: mycarerecord.v1.LedgerEntry.at:type_name -> google.protobuf.Timestamp
+	6,  // 5: mycarerecord.v1.LedgerEntry.access:type_name -> mycarerecord.v1.Access
+	7,  // 6: mycarerecord.v1.LedgerEntry.disclosure:type_name -> mycarerecord.v1.Disclosure
+	17, // 7: mycarerecord.v1.LedgerEntry.objection:type_name -> mycarerecord.v1.Objection
+	9,  // 8: mycarerecord.v1.LedgerEntry.actor:type_name -> mycarerecord.v1.Actor
+	18, // 9: mycarerecord.v1.LedgerEntry.delegation:type_name -> mycarerecord.v1.Delegation
+	16, // 10: mycarerecord.v1.LedgerEntry.expires:type_name -> google.protobuf.Timestamp
+	5,  // 11: mycarerecord.v1.Access.requester:type_name -> mycarerecord.v1.Requester
+	19, // 12: mycarerecord.v1.Access.purpose:type_name -> mycarerecord.v1.Purpose
+	20, // 13: mycarerecord.v1.Access.permission:type_name -> mycarerecord.v1.Permission
+	21, // 14: mycarerecord.v1.Access.relationship:type_name -> mycarerecord.v1.Relationship
+	8,  // 15: mycarerecord.v1.Disclosure.custodians:type_name -> mycarerecord.v1.DisclosedPart
+	22, // 16: mycarerecord.v1.DisclosedPart.state:type_name -> mycarerecord.v1.CustodianState
+	23, // 17: mycarerecord.v1.DisclosedPart.parts:type_name -> mycarerecord.v1.MissingPart
+	24, // 18: mycarerecord.v1.DisclosedPart.sections:type_name -> mycarerecord.v1.Section
+	5,  // 19: mycarerecord.v1.Actor.requester:type_name -> mycarerecord.v1.Requester
+	12, // 20: mycarerecord.v1.ListOverridesResponse.overrides:type_name -> mycarerecord.v1.Override
+	15, // 21: mycarerecord.v1.ListOverridesResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	4,  // 22: mycarerecord.v1.Override.entry:type_name -> mycarerecord.v1.LedgerEntry
+	16, // 23: mycarerecord.v1.Override.delivered:type_name -> google.protobuf.Timestamp
+	1,  // 24: mycarerecord.v1.ReviewOverrideRequest.outcome:type_name -> mycarerecord.v1.ReviewOutcome
+	15, // 25: mycarerecord.v1.ReviewOverrideResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	2,  // 26: mycarerecord.v1.AuditService.SearchAccesses:input_type -> mycarerecord.v1.SearchAccessesRequest
+	10, // 27: mycarerecord.v1.AuditService.ListOverrides:input_type -> mycarerecord.v1.ListOverridesRequest
+	13, // 28: mycarerecord.v1.AuditService.ReviewOverride:input_type -> mycarerecord.v1.ReviewOverrideRequest
+	3,  // 29: mycarerecord.v1.AuditService.SearchAccesses:output_type -> mycarerecord.v1.SearchAccessesResponse
+	11, // 30: mycarerecord.v1.AuditService.ListOverrides:output_type -> mycarerecord.v1.ListOverridesResponse
+	14, // 31: mycarerecord.v1.AuditService.ReviewOverride:output_type -> mycarerecord.v1.ReviewOverrideResponse
+	29, // [29:32] is the sub-list for method output_type
+	26, // [26:29] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_mycarerecord_v1_audit_proto_init() }
@@ -1150,8 +1630,8 @@ func file_mycarerecord_v1_audit_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mycarerecord_v1_audit_proto_rawDesc), len(file_mycarerecord_v1_audit_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   8,
+			NumEnums:      2,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,8 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	AuditService_SearchAccesses_FullMethodName = "/mycarerecord.v1.AuditService/SearchAccesses"
+	AuditService_ListOverrides_FullMethodName  = "/mycarerecord.v1.AuditService/ListOverrides"
+	AuditService_ReviewOverride_FullMethodName = "/mycarerecord.v1.AuditService/ReviewOverride"
 )
 
 // AuditServiceClient is the client API for AuditService service.
@@ -32,6 +34,12 @@ const (
 type AuditServiceClient interface {
 	// SearchAccesses returns entries newest first, a page at a time.
 	SearchAccesses(ctx context.Context, in *SearchAccessesRequest, opts ...grpc.CallOption) (*SearchAccessesResponse, error)
+	// ListOverrides returns uses of break-glass that nobody has reviewed, the oldest first, a page at a time. Information-governance officers see those by
+	// their organisation's staff and those to its records.
+	ListOverrides(ctx context.Context, in *ListOverridesRequest, opts ...grpc.CallOption) (*ListOverridesResponse, error)
+	// ReviewOverride records what became of one, which leaves the list. Nobody reviews their own. Repeating the call with the same key returns what the
+	// first call recorded.
+	ReviewOverride(ctx context.Context, in *ReviewOverrideRequest, opts ...grpc.CallOption) (*ReviewOverrideResponse, error)
 }
 
 type auditServiceClient struct {
@@ -52,6 +60,26 @@ func (c *auditServiceClient) SearchAccesses(ctx context.Context, in *SearchAcces
 	return out, nil
 }
 
+func (c *auditServiceClient) ListOverrides(ctx context.Context, in *ListOverridesRequest, opts ...grpc.CallOption) (*ListOverridesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListOverridesResponse)
+	err := c.cc.Invoke(ctx, AuditService_ListOverrides_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *auditServiceClient) ReviewOverride(ctx context.Context, in *ReviewOverrideRequest, opts ...grpc.CallOption) (*ReviewOverrideResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReviewOverrideResponse)
+	err := c.cc.Invoke(ctx, AuditService_ReviewOverride_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AuditServiceServer is the server API for AuditService service.
 // All implementations must embed UnimplementedAuditServiceServer
 // for forward compatibility.
@@ -62,6 +90,12 @@ func (c *auditServiceClient) SearchAccesses(ctx context.Context, in *SearchAcces
 type AuditServiceServer interface {
 	// SearchAccesses returns entries newest first, a page at a time.
 	SearchAccesses(context.Context, *SearchAccessesRequest) (*SearchAccessesResponse, error)
+	// ListOverrides returns uses of break-glass that nobody has reviewed, the oldest first, a page at a time. Information-governance officers see those by
+	// their organisation's staff and those to its records.
+	ListOverrides(context.Context, *ListOverridesRequest) (*ListOverridesResponse, error)
+	// ReviewOverride records what became of one, which leaves the list. Nobody reviews their own. Repeating the call with the same key returns what the
+	// first call recorded.
+	ReviewOverride(context.Context, *ReviewOverrideRequest) (*ReviewOverrideResponse, error)
 	mustEmbedUnimplementedAuditServiceServer()
 }
 
@@ -74,6 +108,12 @@ type UnimplementedAuditServiceServer struct{}
 
 func (UnimplementedAuditServiceServer) SearchAccesses(context.Context, *SearchAccessesRequest) (*SearchAccessesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SearchAccesses not implemented")
+}
+func (UnimplementedAuditServiceServer) ListOverrides(context.Context, *ListOverridesRequest) (*ListOverridesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListOverrides not implemented")
+}
+func (UnimplementedAuditServiceServer) ReviewOverride(context.Context, *ReviewOverrideRequest) (*ReviewOverrideResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReviewOverride not implemented")
 }
 func (UnimplementedAuditServiceServer) mustEmbedUnimplementedAuditServiceServer() {}
 func (UnimplementedAuditServiceServer) testEmbeddedByValue()                      {}
@@ -114,6 +154,42 @@ func _AuditService_SearchAccesses_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuditService_ListOverrides_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListOverridesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuditServiceServer).ListOverrides(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuditService_ListOverrides_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuditServiceServer).ListOverrides(ctx, req.(*ListOverridesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuditService_ReviewOverride_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReviewOverrideRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuditServiceServer).ReviewOverride(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuditService_ReviewOverride_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuditServiceServer).ReviewOverride(ctx, req.(*ReviewOverrideRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AuditService_ServiceDesc is the grpc.ServiceDesc for AuditService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -124,6 +200,14 @@ var AuditService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SearchAccesses",
 			Handler:    _AuditService_SearchAccesses_Handler,
+		},
+		{
+			MethodName: "ListOverrides",
+			Handler:    _AuditService_ListOverrides_Handler,
+		},
+		{
+			MethodName: "ReviewOverride",
+			Handler:    _AuditService_ReviewOverride_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

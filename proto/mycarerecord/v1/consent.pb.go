@@ -408,7 +408,9 @@ type RecordObjectionRequest struct {
 	// The author's own note. At most 500 bytes.
 	Reason string `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
 	// 32 lower-case hex digits that make the call safe to repeat; empty: the broker makes one.
-	Key           string `protobuf:"bytes,12,opt,name=key,proto3" json:"key,omitempty"`
+	Key string `protobuf:"bytes,12,opt,name=key,proto3" json:"key,omitempty"`
+	// Where it stands from the first: in force, which unspecified counts as, or requested, which withholds nothing until it is decided on.
+	Status        ObjectionStatus `protobuf:"varint,13,opt,name=status,proto3,enum=mycarerecord.v1.ObjectionStatus" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -525,6 +527,13 @@ func (x *RecordObjectionRequest) GetKey() string {
 		return x.Key
 	}
 	return ""
+}
+
+func (x *RecordObjectionRequest) GetStatus() ObjectionStatus {
+	if x != nil {
+		return x.Status
+	}
+	return ObjectionStatus_OBJECTION_STATUS_UNSPECIFIED
 }
 
 // RecordObjectionResponse is an acknowledgement: from now on the objection binds.
@@ -838,6 +847,691 @@ func (x *ShowObjectionsResponse) GetReceipt() *Receipt {
 	return nil
 }
 
+// DecideObjectionRequest decides on an objection that was requested.
+type DecideObjectionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The person: ten digits.
+	NhsNumber string `protobuf:"bytes,1,opt,name=nhs_number,json=nhsNumber,proto3" json:"nhs_number,omitempty"`
+	// The person's date of birth, YYYY-MM-DD; must be right.
+	BirthDate string `protobuf:"bytes,2,opt,name=birth_date,json=birthDate,proto3" json:"birth_date,omitempty"`
+	// The objection's id.
+	ObjectionId string `protobuf:"bytes,3,opt,name=objection_id,json=objectionId,proto3" json:"objection_id,omitempty"`
+	// In force or declined.
+	Status ObjectionStatus `protobuf:"varint,4,opt,name=status,proto3,enum=mycarerecord.v1.ObjectionStatus" json:"status,omitempty"`
+	// The author's own note. At most 500 bytes.
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// 32 lower-case hex digits that make the call safe to repeat; empty: the broker makes one.
+	Key           string `protobuf:"bytes,6,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideObjectionRequest) Reset() {
+	*x = DecideObjectionRequest{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideObjectionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideObjectionRequest) ProtoMessage() {}
+
+func (x *DecideObjectionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideObjectionRequest.ProtoReflect.Descriptor instead.
+func (*DecideObjectionRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *DecideObjectionRequest) GetNhsNumber() string {
+	if x != nil {
+		return x.NhsNumber
+	}
+	return ""
+}
+
+func (x *DecideObjectionRequest) GetBirthDate() string {
+	if x != nil {
+		return x.BirthDate
+	}
+	return ""
+}
+
+func (x *DecideObjectionRequest) GetObjectionId() string {
+	if x != nil {
+		return x.ObjectionId
+	}
+	return ""
+}
+
+func (x *DecideObjectionRequest) GetStatus() ObjectionStatus {
+	if x != nil {
+		return x.Status
+	}
+	return ObjectionStatus_OBJECTION_STATUS_UNSPECIFIED
+}
+
+func (x *DecideObjectionRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DecideObjectionRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// DecideObjectionResponse is an acknowledgement.
+type DecideObjectionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it now stands.
+	Objection *Objection `protobuf:"bytes,1,opt,name=objection,proto3" json:"objection,omitempty"`
+	// Where that is recorded.
+	Receipt       *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideObjectionResponse) Reset() {
+	*x = DecideObjectionResponse{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideObjectionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideObjectionResponse) ProtoMessage() {}
+
+func (x *DecideObjectionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideObjectionResponse.ProtoReflect.Descriptor instead.
+func (*DecideObjectionResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DecideObjectionResponse) GetObjection() *Objection {
+	if x != nil {
+		return x.Objection
+	}
+	return nil
+}
+
+func (x *DecideObjectionResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+// Delegation lets a carer see what the person would see of their own record, within a scope and for a time. Objections bind the carer's view, absolute
+// or not; what the person entered themselves stays out of it; what the carer does is recorded as theirs.
+type Delegation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Given by the ledger; opaque.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The carer, by the NHS number of their own token: ten digits.
+	CarerNhsNumber string `protobuf:"bytes,2,opt,name=carer_nhs_number,json=carerNhsNumber,proto3" json:"carer_nhs_number,omitempty"`
+	// What the person calls the carer.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// What may be seen.
+	Sections []Section `protobuf:"varint,4,rep,packed,name=sections,proto3,enum=mycarerecord.v1.Section" json:"sections,omitempty"`
+	// Whose record may be seen, by key; none: everybody's.
+	Custodians []string `protobuf:"bytes,5,rep,name=custodians,proto3" json:"custodians,omitempty"`
+	// In force or withdrawn.
+	Status ObjectionStatus `protobuf:"varint,6,opt,name=status,proto3,enum=mycarerecord.v1.ObjectionStatus" json:"status,omitempty"`
+	// From when it holds.
+	From *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=from,proto3" json:"from,omitempty"`
+	// Until when it holds, exclusive.
+	Until *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=until,proto3" json:"until,omitempty"`
+	// When the change that made it so was recorded.
+	Recorded *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=recorded,proto3" json:"recorded,omitempty"`
+	// Where that change stands in the ledger.
+	Position      uint64 `protobuf:"varint,10,opt,name=position,proto3" json:"position,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Delegation) Reset() {
+	*x = Delegation{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Delegation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Delegation) ProtoMessage() {}
+
+func (x *Delegation) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delegation.ProtoReflect.Descriptor instead.
+func (*Delegation) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Delegation) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Delegation) GetCarerNhsNumber() string {
+	if x != nil {
+		return x.CarerNhsNumber
+	}
+	return ""
+}
+
+func (x *Delegation) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Delegation) GetSections() []Section {
+	if x != nil {
+		return x.Sections
+	}
+	return nil
+}
+
+func (x *Delegation) GetCustodians() []string {
+	if x != nil {
+		return x.Custodians
+	}
+	return nil
+}
+
+func (x *Delegation) GetStatus() ObjectionStatus {
+	if x != nil {
+		return x.Status
+	}
+	return ObjectionStatus_OBJECTION_STATUS_UNSPECIFIED
+}
+
+func (x *Delegation) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Delegation) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Delegation) GetRecorded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Recorded
+	}
+	return nil
+}
+
+func (x *Delegation) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+// RecordDelegationRequest lets a carer see the caller's own record.
+type RecordDelegationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The carer, by their NHS number: ten digits. It must be another person's than the caller's.
+	CarerNhsNumber string `protobuf:"bytes,1,opt,name=carer_nhs_number,json=carerNhsNumber,proto3" json:"carer_nhs_number,omitempty"`
+	// What the person calls the carer. At most 500 bytes.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What may be seen; at least one.
+	Sections []Section `protobuf:"varint,3,rep,packed,name=sections,proto3,enum=mycarerecord.v1.Section" json:"sections,omitempty"`
+	// Whose record may be seen, by the keys that ListCustodians gives; none: everybody's.
+	Custodians []string `protobuf:"bytes,4,rep,name=custodians,proto3" json:"custodians,omitempty"`
+	// From when, as a FHIR date or time; empty: from now.
+	From string `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"`
+	// Until when, as a FHIR date or time; a partial date counts whole. Required; at most 366 days after the start.
+	Until string `protobuf:"bytes,6,opt,name=until,proto3" json:"until,omitempty"`
+	// 32 lower-case hex digits that make the call safe to repeat; empty: the broker makes one.
+	Key           string `protobuf:"bytes,7,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordDelegationRequest) Reset() {
+	*x = RecordDelegationRequest{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordDelegationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordDelegationRequest) ProtoMessage() {}
+
+func (x *RecordDelegationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordDelegationRequest.ProtoReflect.Descriptor instead.
+func (*RecordDelegationRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RecordDelegationRequest) GetCarerNhsNumber() string {
+	if x != nil {
+		return x.CarerNhsNumber
+	}
+	return ""
+}
+
+func (x *RecordDelegationRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RecordDelegationRequest) GetSections() []Section {
+	if x != nil {
+		return x.Sections
+	}
+	return nil
+}
+
+func (x *RecordDelegationRequest) GetCustodians() []string {
+	if x != nil {
+		return x.Custodians
+	}
+	return nil
+}
+
+func (x *RecordDelegationRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *RecordDelegationRequest) GetUntil() string {
+	if x != nil {
+		return x.Until
+	}
+	return ""
+}
+
+func (x *RecordDelegationRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// RecordDelegationResponse is an acknowledgement: from now on the carer may ask.
+type RecordDelegationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As recorded.
+	Delegation *Delegation `protobuf:"bytes,1,opt,name=delegation,proto3" json:"delegation,omitempty"`
+	// Where it is recorded.
+	Receipt       *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordDelegationResponse) Reset() {
+	*x = RecordDelegationResponse{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordDelegationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordDelegationResponse) ProtoMessage() {}
+
+func (x *RecordDelegationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordDelegationResponse.ProtoReflect.Descriptor instead.
+func (*RecordDelegationResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RecordDelegationResponse) GetDelegation() *Delegation {
+	if x != nil {
+		return x.Delegation
+	}
+	return nil
+}
+
+func (x *RecordDelegationResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+// WithdrawDelegationRequest ends a delegation.
+type WithdrawDelegationRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The person: ten digits. The person themselves may leave it out.
+	NhsNumber string `protobuf:"bytes,1,opt,name=nhs_number,json=nhsNumber,proto3" json:"nhs_number,omitempty"`
+	// The person's date of birth, YYYY-MM-DD; required of staff, and must be right.
+	BirthDate string `protobuf:"bytes,2,opt,name=birth_date,json=birthDate,proto3" json:"birth_date,omitempty"`
+	// The delegation's id.
+	DelegationId string `protobuf:"bytes,3,opt,name=delegation_id,json=delegationId,proto3" json:"delegation_id,omitempty"`
+	// The author's own note. At most 500 bytes.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// 32 lower-case hex digits that make the call safe to repeat; empty: the broker makes one.
+	Key           string `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawDelegationRequest) Reset() {
+	*x = WithdrawDelegationRequest{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawDelegationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawDelegationRequest) ProtoMessage() {}
+
+func (x *WithdrawDelegationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawDelegationRequest.ProtoReflect.Descriptor instead.
+func (*WithdrawDelegationRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *WithdrawDelegationRequest) GetNhsNumber() string {
+	if x != nil {
+		return x.NhsNumber
+	}
+	return ""
+}
+
+func (x *WithdrawDelegationRequest) GetBirthDate() string {
+	if x != nil {
+		return x.BirthDate
+	}
+	return ""
+}
+
+func (x *WithdrawDelegationRequest) GetDelegationId() string {
+	if x != nil {
+		return x.DelegationId
+	}
+	return ""
+}
+
+func (x *WithdrawDelegationRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *WithdrawDelegationRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// WithdrawDelegationResponse is an acknowledgement: the carer sees nothing more.
+type WithdrawDelegationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it now stands.
+	Delegation *Delegation `protobuf:"bytes,1,opt,name=delegation,proto3" json:"delegation,omitempty"`
+	// Where that is recorded.
+	Receipt       *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WithdrawDelegationResponse) Reset() {
+	*x = WithdrawDelegationResponse{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WithdrawDelegationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WithdrawDelegationResponse) ProtoMessage() {}
+
+func (x *WithdrawDelegationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WithdrawDelegationResponse.ProtoReflect.Descriptor instead.
+func (*WithdrawDelegationResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *WithdrawDelegationResponse) GetDelegation() *Delegation {
+	if x != nil {
+		return x.Delegation
+	}
+	return nil
+}
+
+func (x *WithdrawDelegationResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+// ShowDelegationsRequest asks whom a person lets see their record.
+type ShowDelegationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The person: ten digits. The person themselves may leave it out.
+	NhsNumber string `protobuf:"bytes,1,opt,name=nhs_number,json=nhsNumber,proto3" json:"nhs_number,omitempty"`
+	// The person's date of birth, YYYY-MM-DD; required of staff, and must be right.
+	BirthDate string `protobuf:"bytes,2,opt,name=birth_date,json=birthDate,proto3" json:"birth_date,omitempty"`
+	// Why they are looked at. At most 500 bytes.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowDelegationsRequest) Reset() {
+	*x = ShowDelegationsRequest{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowDelegationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowDelegationsRequest) ProtoMessage() {}
+
+func (x *ShowDelegationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowDelegationsRequest.ProtoReflect.Descriptor instead.
+func (*ShowDelegationsRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ShowDelegationsRequest) GetNhsNumber() string {
+	if x != nil {
+		return x.NhsNumber
+	}
+	return ""
+}
+
+func (x *ShowDelegationsRequest) GetBirthDate() string {
+	if x != nil {
+		return x.BirthDate
+	}
+	return ""
+}
+
+func (x *ShowDelegationsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ShowDelegationsResponse lists delegations.
+type ShowDelegationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first.
+	Delegations []*Delegation `protobuf:"bytes,1,rep,name=delegations,proto3" json:"delegations,omitempty"`
+	// Where the look is recorded.
+	Receipt       *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowDelegationsResponse) Reset() {
+	*x = ShowDelegationsResponse{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowDelegationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowDelegationsResponse) ProtoMessage() {}
+
+func (x *ShowDelegationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowDelegationsResponse.ProtoReflect.Descriptor instead.
+func (*ShowDelegationsResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ShowDelegationsResponse) GetDelegations() []*Delegation {
+	if x != nil {
+		return x.Delegations
+	}
+	return nil
+}
+
+func (x *ShowDelegationsResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
 var File_mycarerecord_v1_consent_proto protoreflect.FileDescriptor
 
 const file_mycarerecord_v1_consent_proto_rawDesc = "" +
@@ -863,7 +1557,7 @@ const file_mycarerecord_v1_consent_proto_rawDesc = "" +
 	"\vresponsible\x18\r \x01(\tR\vresponsible\x128\n" +
 	"\x06method\x18\x0e \x01(\x0e2 .mycarerecord.v1.ObjectionMethodR\x06method\x126\n" +
 	"\brecorded\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\brecorded\x12\x1a\n" +
-	"\bposition\x18\x10 \x01(\x04R\bposition\"\xab\x03\n" +
+	"\bposition\x18\x10 \x01(\x04R\bposition\"\xe5\x03\n" +
 	"\x16RecordObjectionRequest\x12\x1d\n" +
 	"\n" +
 	"nhs_number\x18\x01 \x01(\tR\tnhsNumber\x12\x1d\n" +
@@ -879,7 +1573,8 @@ const file_mycarerecord_v1_consent_proto_rawDesc = "" +
 	"\x06method\x18\n" +
 	" \x01(\x0e2 .mycarerecord.v1.ObjectionMethodR\x06method\x12\x16\n" +
 	"\x06reason\x18\v \x01(\tR\x06reason\x12\x10\n" +
-	"\x03key\x18\f \x01(\tR\x03key\"\x87\x01\n" +
+	"\x03key\x18\f \x01(\tR\x03key\x128\n" +
+	"\x06status\x18\r \x01(\x0e2 .mycarerecord.v1.ObjectionStatusR\x06status\"\x87\x01\n" +
 	"\x17RecordObjectionResponse\x128\n" +
 	"\tobjection\x18\x01 \x01(\v2\x1a.mycarerecord.v1.ObjectionR\tobjection\x122\n" +
 	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xa5\x01\n" +
@@ -904,6 +1599,70 @@ const file_mycarerecord_v1_consent_proto_rawDesc = "" +
 	"\n" +
 	"objections\x18\x01 \x03(\v2\x1a.mycarerecord.v1.ObjectionR\n" +
 	"objections\x122\n" +
+	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xdd\x01\n" +
+	"\x16DecideObjectionRequest\x12\x1d\n" +
+	"\n" +
+	"nhs_number\x18\x01 \x01(\tR\tnhsNumber\x12\x1d\n" +
+	"\n" +
+	"birth_date\x18\x02 \x01(\tR\tbirthDate\x12!\n" +
+	"\fobjection_id\x18\x03 \x01(\tR\vobjectionId\x128\n" +
+	"\x06status\x18\x04 \x01(\x0e2 .mycarerecord.v1.ObjectionStatusR\x06status\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x10\n" +
+	"\x03key\x18\x06 \x01(\tR\x03key\"\x87\x01\n" +
+	"\x17DecideObjectionResponse\x128\n" +
+	"\tobjection\x18\x01 \x01(\v2\x1a.mycarerecord.v1.ObjectionR\tobjection\x122\n" +
+	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xa0\x03\n" +
+	"\n" +
+	"Delegation\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12(\n" +
+	"\x10carer_nhs_number\x18\x02 \x01(\tR\x0ecarerNhsNumber\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x124\n" +
+	"\bsections\x18\x04 \x03(\x0e2\x18.mycarerecord.v1.SectionR\bsections\x12\x1e\n" +
+	"\n" +
+	"custodians\x18\x05 \x03(\tR\n" +
+	"custodians\x128\n" +
+	"\x06status\x18\x06 \x01(\x0e2 .mycarerecord.v1.ObjectionStatusR\x06status\x12.\n" +
+	"\x04from\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x120\n" +
+	"\x05until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x126\n" +
+	"\brecorded\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\brecorded\x12\x1a\n" +
+	"\bposition\x18\n" +
+	" \x01(\x04R\bposition\"\xe9\x01\n" +
+	"\x17RecordDelegationRequest\x12(\n" +
+	"\x10carer_nhs_number\x18\x01 \x01(\tR\x0ecarerNhsNumber\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x124\n" +
+	"\bsections\x18\x03 \x03(\x0e2\x18.mycarerecord.v1.SectionR\bsections\x12\x1e\n" +
+	"\n" +
+	"custodians\x18\x04 \x03(\tR\n" +
+	"custodians\x12\x12\n" +
+	"\x04from\x18\x05 \x01(\tR\x04from\x12\x14\n" +
+	"\x05until\x18\x06 \x01(\tR\x05until\x12\x10\n" +
+	"\x03key\x18\a \x01(\tR\x03key\"\x8b\x01\n" +
+	"\x18RecordDelegationResponse\x12;\n" +
+	"\n" +
+	"delegation\x18\x01 \x01(\v2\x1b.mycarerecord.v1.DelegationR\n" +
+	"delegation\x122\n" +
+	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xa8\x01\n" +
+	"\x19WithdrawDelegationRequest\x12\x1d\n" +
+	"\n" +
+	"nhs_number\x18\x01 \x01(\tR\tnhsNumber\x12\x1d\n" +
+	"\n" +
+	"birth_date\x18\x02 \x01(\tR\tbirthDate\x12#\n" +
+	"\rdelegation_id\x18\x03 \x01(\tR\fdelegationId\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\tR\x03key\"\x8d\x01\n" +
+	"\x1aWithdrawDelegationResponse\x12;\n" +
+	"\n" +
+	"delegation\x18\x01 \x01(\v2\x1b.mycarerecord.v1.DelegationR\n" +
+	"delegation\x122\n" +
+	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"n\n" +
+	"\x16ShowDelegationsRequest\x12\x1d\n" +
+	"\n" +
+	"nhs_number\x18\x01 \x01(\tR\tnhsNumber\x12\x1d\n" +
+	"\n" +
+	"birth_date\x18\x02 \x01(\tR\tbirthDate\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x8c\x01\n" +
+	"\x17ShowDelegationsResponse\x12=\n" +
+	"\vdelegations\x18\x01 \x03(\v2\x1b.mycarerecord.v1.DelegationR\vdelegations\x122\n" +
 	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt*\x86\x01\n" +
 	"\x0eObjectionScope\x12\x1f\n" +
 	"\x1bOBJECTION_SCOPE_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -921,11 +1680,15 @@ const file_mycarerecord_v1_consent_proto_rawDesc = "" +
 	"\x15OBJECTION_METHOD_FORM\x10\x01\x12\x1a\n" +
 	"\x16OBJECTION_METHOD_PHONE\x10\x02\x12\x1e\n" +
 	"\x1aOBJECTION_METHOD_IN_PERSON\x10\x03\x12\x1b\n" +
-	"\x17OBJECTION_METHOD_ONLINE\x10\x042\xc5\x02\n" +
+	"\x17OBJECTION_METHOD_ONLINE\x10\x042\xe9\x05\n" +
 	"\x0eConsentService\x12d\n" +
 	"\x0fRecordObjection\x12'.mycarerecord.v1.RecordObjectionRequest\x1a(.mycarerecord.v1.RecordObjectionResponse\x12j\n" +
 	"\x11WithdrawObjection\x12).mycarerecord.v1.WithdrawObjectionRequest\x1a*.mycarerecord.v1.WithdrawObjectionResponse\x12a\n" +
-	"\x0eShowObjections\x12&.mycarerecord.v1.ShowObjectionsRequest\x1a'.mycarerecord.v1.ShowObjectionsResponseBKZIgithub.com/mycarerecord/mycarerecord/proto/mycarerecord/v1;mycarerecordv1b\x06proto3"
+	"\x0eShowObjections\x12&.mycarerecord.v1.ShowObjectionsRequest\x1a'.mycarerecord.v1.ShowObjectionsResponse\x12d\n" +
+	"\x0fDecideObjection\x12'.mycarerecord.v1.DecideObjectionRequest\x1a(.mycarerecord.v1.DecideObjectionResponse\x12g\n" +
+	"\x10RecordDelegation\x12(.mycarerecord.v1.RecordDelegationRequest\x1a).mycarerecord.v1.RecordDelegationResponse\x12m\n" +
+	"\x12WithdrawDelegation\x12*.mycarerecord.v1.WithdrawDelegationRequest\x1a+.mycarerecord.v1.WithdrawDelegationResponse\x12d\n" +
+	"\x0fShowDelegations\x12'.mycarerecord.v1.ShowDelegationsRequest\x1a(.mycarerecord.v1.ShowDelegationsResponseBKZIgithub.com/mycarerecord/mycarerecord/proto/mycarerecord/v1;mycarerecordv1b\x06proto3"
 
 var (
 	file_mycarerecord_v1_consent_proto_rawDescOnce sync.Once
@@ -940,50 +1703,83 @@ func file_mycarerecord_v1_consent_proto_rawDescGZIP() []byte {
 }
 
 var file_mycarerecord_v1_consent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_mycarerecord_v1_consent_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_mycarerecord_v1_consent_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_mycarerecord_v1_consent_proto_goTypes = []any{
-	(ObjectionScope)(0),               // 0: mycarerecord.v1.ObjectionScope
-	(ObjectionStatus)(0),              // 1: mycarerecord.v1.ObjectionStatus
-	(ObjectionMethod)(0),              // 2: mycarerecord.v1.ObjectionMethod
-	(*Objection)(nil),                 // 3: mycarerecord.v1.Objection
-	(*RecordObjectionRequest)(nil),    // 4: mycarerecord.v1.RecordObjectionRequest
-	(*RecordObjectionResponse)(nil),   // 5: mycarerecord.v1.RecordObjectionResponse
-	(*WithdrawObjectionRequest)(nil),  // 6: mycarerecord.v1.WithdrawObjectionRequest
-	(*WithdrawObjectionResponse)(nil), // 7: mycarerecord.v1.WithdrawObjectionResponse
-	(*ShowObjectionsRequest)(nil),     // 8: mycarerecord.v1.ShowObjectionsRequest
-	(*ShowObjectionsResponse)(nil),    // 9: mycarerecord.v1.ShowObjectionsResponse
-	(Section)(0),                      // 10: mycarerecord.v1.Section
-	(*timestamppb.Timestamp)(nil),     // 11: google.protobuf.Timestamp
-	(*Receipt)(nil),                   // 12: mycarerecord.v1.Receipt
+	(ObjectionScope)(0),                // 0: mycarerecord.v1.ObjectionScope
+	(ObjectionStatus)(0),               // 1: mycarerecord.v1.ObjectionStatus
+	(ObjectionMethod)(0),               // 2: mycarerecord.v1.ObjectionMethod
+	(*Objection)(nil),                  // 3: mycarerecord.v1.Objection
+	(*RecordObjectionRequest)(nil),     // 4: mycarerecord.v1.RecordObjectionRequest
+	(*RecordObjectionResponse)(nil),    // 5: mycarerecord.v1.RecordObjectionResponse
+	(*WithdrawObjectionRequest)(nil),   // 6: mycarerecord.v1.WithdrawObjectionRequest
+	(*WithdrawObjectionResponse)(nil),  // 7: mycarerecord.v1.WithdrawObjectionResponse
+	(*ShowObjectionsRequest)(nil),      // 8: mycarerecord.v1.ShowObjectionsRequest
+	(*ShowObjectionsResponse)(nil),     // 9: mycarerecord.v1.ShowObjectionsResponse
+	(*DecideObjectionRequest)(nil),     // 10: mycarerecord.v1.DecideObjectionRequest
+	(*DecideObjectionResponse)(nil),    // 11: mycarerecord.v1.DecideObjectionResponse
+	(*Delegation)(nil),                 // 12: mycarerecord.v1.Delegation
+	(*RecordDelegationRequest)(nil),    // 13: mycarerecord.v1.RecordDelegationRequest
+	(*RecordDelegationResponse)(nil),   // 14: mycarerecord.v1.RecordDelegationResponse
+	(*WithdrawDelegationRequest)(nil),  // 15: mycarerecord.v1.WithdrawDelegationRequest
+	(*WithdrawDelegationResponse)(nil), // 16: mycarerecord.v1.WithdrawDelegationResponse
+	(*ShowDelegationsRequest)(nil),     // 17: mycarerecord.v1.ShowDelegationsRequest
+	(*ShowDelegationsResponse)(nil),    // 18: mycarerecord.v1.ShowDelegationsResponse
+	(Section)(0),                       // 19: mycarerecord.v1.Section
+	(*timestamppb.Timestamp)(nil),      // 20: google.protobuf.Timestamp
+	(*Receipt)(nil),                    // 21: mycarerecord.v1.Receipt
 }
 var file_mycarerecord_v1_consent_proto_depIdxs = []int32{
 	0,  // 0: mycarerecord.v1.Objection.scope:type_name -> mycarerecord.v1.ObjectionScope
-	10, // 1: mycarerecord.v1.Objection.section:type_name -> mycarerecord.v1.Section
+	19, // 1: mycarerecord.v1.Objection.section:type_name -> mycarerecord.v1.Section
 	1,  // 2: mycarerecord.v1.Objection.status:type_name -> mycarerecord.v1.ObjectionStatus
-	11, // 3: mycarerecord.v1.Objection.from:type_name -> google.protobuf.Timestamp
-	11, // 4: mycarerecord.v1.Objection.until:type_name -> google.protobuf.Timestamp
+	20, // 3: mycarerecord.v1.Objection.from:type_name -> google.protobuf.Timestamp
+	20, // 4: mycarerecord.v1.Objection.until:type_name -> google.protobuf.Timestamp
 	2,  // 5: mycarerecord.v1.Objection.method:type_name -> mycarerecord.v1.ObjectionMethod
-	11, // 6: mycarerecord.v1.Objection.recorded:type_name -> google.protobuf.Timestamp
+	20, // 6: mycarerecord.v1.Objection.recorded:type_name -> google.protobuf.Timestamp
 	0,  // 7: mycarerecord.v1.RecordObjectionRequest.scope:type_name -> mycarerecord.v1.ObjectionScope
-	10, // 8: mycarerecord.v1.RecordObjectionRequest.section:type_name -> mycarerecord.v1.Section
+	19, // 8: mycarerecord.v1.RecordObjectionRequest.section:type_name -> mycarerecord.v1.Section
 	2,  // 9: mycarerecord.v1.RecordObjectionRequest.method:type_name -> mycarerecord.v1.ObjectionMethod
-	3,  // 10: mycarerecord.v1.RecordObjectionResponse.objection:type_name -> mycarerecord.v1.Objection
-	12, // 11: mycarerecord.v1.RecordObjectionResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	3,  // 12: mycarerecord.v1.WithdrawObjectionResponse.objection:type_name -> mycarerecord.v1.Objection
-	12, // 13: mycarerecord.v1.WithdrawObjectionResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	3,  // 14: mycarerecord.v1.ShowObjectionsResponse.objections:type_name -> mycarerecord.v1.Objection
-	12, // 15: mycarerecord.v1.ShowObjectionsResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	4,  // 16: mycarerecord.v1.ConsentService.RecordObjection:input_type -> mycarerecord.v1.RecordObjectionRequest
-	6,  // 17: mycarerecord.v1.ConsentService.WithdrawObjection:input_type -> mycarerecord.v1.WithdrawObjectionRequest
-	8,  // 18: mycarerecord.v1.ConsentService.ShowObjections:input_type -> mycarerecord.v1.ShowObjectionsRequest
-	5,  // 19: mycarerecord.v1.ConsentService.RecordObjection:output_type -> mycarerecord.v1.RecordObjectionResponse
-	7,  // 20: mycarerecord.v1.ConsentService.WithdrawObjection:output_type -> mycarerecord.v1.WithdrawObjectionResponse
-	9,  // 21: mycarerecord.v1.ConsentService.ShowObjections:output_type -> mycarerecord.v1.ShowObjectionsResponse
-	19, // [19:22] is the sub-list for method output_type
-	16, // [16:19] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	1,  // 10: mycarerecord.v1.RecordObjectionRequest.status:type_name -> mycarerecord.v1.ObjectionStatus
+	3,  // 11: mycarerecord.v1.RecordObjectionResponse.objection:type_name -> mycarerecord.v1.Objection
+	21, // 12: mycarerecord.v1.RecordObjectionResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	3,  // 13: mycarerecord.v1.WithdrawObjectionResponse.objection:type_name -> mycarerecord.v1.Objection
+	21, // 14: mycarerecord.v1.WithdrawObjectionResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	3,  // 15: mycarerecord.v1.ShowObjectionsResponse.objections:type_name -> mycarerecord.v1.Objection
+	21, // 16: mycarerecord.v1.ShowObjectionsResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	1,  // 17: mycarerecord.v1.DecideObjectionRequest.status:type_name -> mycarerecord.v1.ObjectionStatus
+	3,  // 18: mycarerecord.v1.DecideObjectionResponse.objection:type_name -> mycarerecord.v1.Objection
+	21, // 19: mycarerecord.v1.DecideObjectionResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	19, // 20: mycarerecord.v1.Delegation.sections:type_name -> mycarerecord.v1.Section
+	1,  // 21: mycarerecord.v1.Delegation.status:type_name -> mycarerecord.v1.ObjectionStatus
+	20, // 22: mycarerecord.v1.Delegation.from:type_name -> google.protobuf.Timestamp
+	20, // 23: mycarerecord.v1.Delegation.until:type_name -> google.protobuf.Timestamp
+	20, // 24: mycarerecord.v1.Delegation.recorded:type_name -> google.protobuf.Timestamp
+	19, // 25: mycarerecord.v1.RecordDelegationRequest.sections:type_name -> mycarerecord.v1.Section
+	12, // 26: mycarerecord.v1.RecordDelegationResponse.delegation:type_name -> mycarerecord.v1.Delegation
+	21, // 27: mycarerecord.v1.RecordDelegationResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	12, // 28: mycarerecord.v1.WithdrawDelegationResponse.delegation:type_name -> mycarerecord.v1.Delegation
+	21, // 29: mycarerecord.v1.WithdrawDelegationResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	12, // 30: mycarerecord.v1.ShowDelegationsResponse.delegations:type_name -> mycarerecord.v1.Delegation
+	21, // 31: mycarerecord.v1.ShowDelegationsResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	4,  // 32: mycarerecord.v1.ConsentService.RecordObjection:input_type -> mycarerecord.v1.RecordObjectionRequest
+	6,  // 33: mycarerecord.v1.ConsentService.WithdrawObjection:input_type -> mycarerecord.v1.WithdrawObjectionRequest
+	8,  // 34: mycarerecord.v1.ConsentService.ShowObjections:input_type -> mycarerecord.v1.ShowObjectionsRequest
+	10, // 35: mycarerecord.v1.ConsentService.DecideObjection:input_type -> mycarerecord.v1.DecideObjectionRequest
+	13, // 36: mycarerecord.v1.ConsentService.RecordDelegation:input_type -> mycarerecord.v1.RecordDelegationRequest
+	15, // 37: mycarerecord.v1.ConsentService.WithdrawDelegation:input_type -> mycarerecord.v1.WithdrawDelegationRequest
+	17, // 38: mycarerecord.v1.ConsentService.ShowDelegations:input_type -> mycarerecord.v1.ShowDelegationsRequest
+	5,  // 39: mycarerecord.v1.ConsentService.RecordObjection:output_type -> mycarerecord.v1.RecordObjectionResponse
+	7,  // 40: mycarerecord.v1.ConsentService.WithdrawObjection:output_type -> mycarerecord.v1.WithdrawObjectionResponse
+	9,  // 41: mycarerecord.v1.ConsentService.ShowObjections:output_type -> mycarerecord.v1.ShowObjectionsResponse
+	11, // 42: mycarerecord.v1.ConsentService.DecideObjection:output_type -> mycarerecord.v1.DecideObjectionResponse
+	14, // 43: mycarerecord.v1.ConsentService.RecordDelegation:output_type -> mycarerecord.v1.RecordDelegationResponse
+	16, // 44: mycarerecord.v1.ConsentService.WithdrawDelegation:output_type -> mycarerecord.v1.WithdrawDelegationResponse
+	18, // 45: mycarerecord.v1.ConsentService.ShowDelegations:output_type -> mycarerecord.v1.ShowDelegationsResponse
+	39, // [39:46] is the sub-list for method output_type
+	32, // [32:39] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_mycarerecord_v1_consent_proto_init() }
@@ -998,7 +1794,7 @@ func file_mycarerecord_v1_consent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mycarerecord_v1_consent_proto_rawDesc), len(file_mycarerecord_v1_consent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   7,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

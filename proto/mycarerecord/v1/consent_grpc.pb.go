@@ -19,9 +19,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ConsentService_RecordObjection_FullMethodName   = "/mycarerecord.v1.ConsentService/RecordObjection"
-	ConsentService_WithdrawObjection_FullMethodName = "/mycarerecord.v1.ConsentService/WithdrawObjection"
-	ConsentService_ShowObjections_FullMethodName    = "/mycarerecord.v1.ConsentService/ShowObjections"
+	ConsentService_RecordObjection_FullMethodName    = "/mycarerecord.v1.ConsentService/RecordObjection"
+	ConsentService_WithdrawObjection_FullMethodName  = "/mycarerecord.v1.ConsentService/WithdrawObjection"
+	ConsentService_ShowObjections_FullMethodName     = "/mycarerecord.v1.ConsentService/ShowObjections"
+	ConsentService_DecideObjection_FullMethodName    = "/mycarerecord.v1.ConsentService/DecideObjection"
+	ConsentService_RecordDelegation_FullMethodName   = "/mycarerecord.v1.ConsentService/RecordDelegation"
+	ConsentService_WithdrawDelegation_FullMethodName = "/mycarerecord.v1.ConsentService/WithdrawDelegation"
+	ConsentService_ShowDelegations_FullMethodName    = "/mycarerecord.v1.ConsentService/ShowDelegations"
 )
 
 // ConsentServiceClient is the client API for ConsentService service.
@@ -39,6 +43,15 @@ type ConsentServiceClient interface {
 	WithdrawObjection(ctx context.Context, in *WithdrawObjectionRequest, opts ...grpc.CallOption) (*WithdrawObjectionResponse, error)
 	// ShowObjections lists a person's objections, newest first, whatever their status. The look is recorded.
 	ShowObjections(ctx context.Context, in *ShowObjectionsRequest, opts ...grpc.CallOption) (*ShowObjectionsResponse, error)
+	// DecideObjection puts an objection that was requested in force, or declines it. Staff only: nobody decides on their own request.
+	DecideObjection(ctx context.Context, in *DecideObjectionRequest, opts ...grpc.CallOption) (*DecideObjectionResponse, error)
+	// RecordDelegation lets a carer see the person's record. Only the person can, with their own token. Repeating the call with the same key returns
+	// what the first call recorded.
+	RecordDelegation(ctx context.Context, in *RecordDelegationRequest, opts ...grpc.CallOption) (*RecordDelegationResponse, error)
+	// WithdrawDelegation ends a delegation: for the person, and for staff who may record objections.
+	WithdrawDelegation(ctx context.Context, in *WithdrawDelegationRequest, opts ...grpc.CallOption) (*WithdrawDelegationResponse, error)
+	// ShowDelegations lists whom a person lets see their record, newest first, ended ones too. The look is recorded.
+	ShowDelegations(ctx context.Context, in *ShowDelegationsRequest, opts ...grpc.CallOption) (*ShowDelegationsResponse, error)
 }
 
 type consentServiceClient struct {
@@ -79,6 +92,46 @@ func (c *consentServiceClient) ShowObjections(ctx context.Context, in *ShowObjec
 	return out, nil
 }
 
+func (c *consentServiceClient) DecideObjection(ctx context.Context, in *DecideObjectionRequest, opts ...grpc.CallOption) (*DecideObjectionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DecideObjectionResponse)
+	err := c.cc.Invoke(ctx, ConsentService_DecideObjection_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *consentServiceClient) RecordDelegation(ctx context.Context, in *RecordDelegationRequest, opts ...grpc.CallOption) (*RecordDelegationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecordDelegationResponse)
+	err := c.cc.Invoke(ctx, ConsentService_RecordDelegation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *consentServiceClient) WithdrawDelegation(ctx context.Context, in *WithdrawDelegationRequest, opts ...grpc.CallOption) (*WithdrawDelegationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(WithdrawDelegationResponse)
+	err := c.cc.Invoke(ctx, ConsentService_WithdrawDelegation_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *consentServiceClient) ShowDelegations(ctx context.Context, in *ShowDelegationsRequest, opts ...grpc.CallOption) (*ShowDelegationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShowDelegationsResponse)
+	err := c.cc.Invoke(ctx, ConsentService_ShowDelegations_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ConsentServiceServer is the server API for ConsentService service.
 // All implementations must embed UnimplementedConsentServiceServer
 // for forward compatibility.
@@ -94,6 +147,15 @@ type ConsentServiceServer interface {
 	WithdrawObjection(context.Context, *WithdrawObjectionRequest) (*WithdrawObjectionResponse, error)
 	// ShowObjections lists a person's objections, newest first, whatever their status. The look is recorded.
 	ShowObjections(context.Context, *ShowObjectionsRequest) (*ShowObjectionsResponse, error)
+	// DecideObjection puts an objection that was requested in force, or declines it. Staff only: nobody decides on their own request.
+	DecideObjection(context.Context, *DecideObjectionRequest) (*DecideObjectionResponse, error)
+	// RecordDelegation lets a carer see the person's record. Only the person can, with their own token. Repeating the call with the same key returns
+	// what the first call recorded.
+	RecordDelegation(context.Context, *RecordDelegationRequest) (*RecordDelegationResponse, error)
+	// WithdrawDelegation ends a delegation: for the person, and for staff who may record objections.
+	WithdrawDelegation(context.Context, *WithdrawDelegationRequest) (*WithdrawDelegationResponse, error)
+	// ShowDelegations lists whom a person lets see their record, newest first, ended ones too. The look is recorded.
+	ShowDelegations(context.Context, *ShowDelegationsRequest) (*ShowDelegationsResponse, error)
 	mustEmbedUnimplementedConsentServiceServer()
 }
 
@@ -112,6 +174,18 @@ func (UnimplementedConsentServiceServer) WithdrawObjection(context.Context, *Wit
 }
 func (UnimplementedConsentServiceServer) ShowObjections(context.Context, *ShowObjectionsRequest) (*ShowObjectionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ShowObjections not implemented")
+}
+func (UnimplementedConsentServiceServer) DecideObjection(context.Context, *DecideObjectionRequest) (*DecideObjectionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DecideObjection not implemented")
+}
+func (UnimplementedConsentServiceServer) RecordDelegation(context.Context, *RecordDelegationRequest) (*RecordDelegationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecordDelegation not implemented")
+}
+func (UnimplementedConsentServiceServer) WithdrawDelegation(context.Context, *WithdrawDelegationRequest) (*WithdrawDelegationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method WithdrawDelegation not implemented")
+}
+func (UnimplementedConsentServiceServer) ShowDelegations(context.Context, *ShowDelegationsRequest) (*ShowDelegationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShowDelegations not implemented")
 }
 func (UnimplementedConsentServiceServer) mustEmbedUnimplementedConsentServiceServer() {}
 func (UnimplementedConsentServiceServer) testEmbeddedByValue()                        {}
@@ -188,6 +262,78 @@ func _ConsentService_ShowObjections_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConsentService_DecideObjection_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DecideObjectionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConsentServiceServer).DecideObjection(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConsentService_DecideObjection_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConsentServiceServer).DecideObjection(ctx, req.(*DecideObjectionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConsentService_RecordDelegation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecordDelegationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConsentServiceServer).RecordDelegation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConsentService_RecordDelegation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConsentServiceServer).RecordDelegation(ctx, req.(*RecordDelegationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConsentService_WithdrawDelegation_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(WithdrawDelegationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConsentServiceServer).WithdrawDelegation(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConsentService_WithdrawDelegation_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConsentServiceServer).WithdrawDelegation(ctx, req.(*WithdrawDelegationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConsentService_ShowDelegations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShowDelegationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConsentServiceServer).ShowDelegations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConsentService_ShowDelegations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConsentServiceServer).ShowDelegations(ctx, req.(*ShowDelegationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ConsentService_ServiceDesc is the grpc.ServiceDesc for ConsentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -206,6 +352,22 @@ var ConsentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ShowObjections",
 			Handler:    _ConsentService_ShowObjections_Handler,
+		},
+		{
+			MethodName: "DecideObjection",
+			Handler:    _ConsentService_DecideObjection_Handler,
+		},
+		{
+			MethodName: "RecordDelegation",
+			Handler:    _ConsentService_RecordDelegation_Handler,
+		},
+		{
+			MethodName: "WithdrawDelegation",
+			Handler:    _ConsentService_WithdrawDelegation_Handler,
+		},
+		{
+			MethodName: "ShowDelegations",
+			Handler:    _ConsentService_ShowDelegations_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

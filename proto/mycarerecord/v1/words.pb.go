@@ -111,6 +111,8 @@ const (
 	PermissionKind_PERMISSION_KIND_ASKED_NO PermissionKind = 7
 	// The person asks for their own record, with their own token.
 	PermissionKind_PERMISSION_KIND_PATIENT_SELF PermissionKind = 8
+	// A carer asks, whom the person lets see their record, with the carer's own token.
+	PermissionKind_PERMISSION_KIND_DELEGATED PermissionKind = 9
 )
 
 // Enum value maps for PermissionKind.
@@ -125,6 +127,7 @@ var (
 		6: "PERMISSION_KIND_NOT_REQUIRED",
 		7: "PERMISSION_KIND_ASKED_NO",
 		8: "PERMISSION_KIND_PATIENT_SELF",
+		9: "PERMISSION_KIND_DELEGATED",
 	}
 	PermissionKind_value = map[string]int32{
 		"PERMISSION_KIND_UNSPECIFIED":         0,
@@ -136,6 +139,7 @@ var (
 		"PERMISSION_KIND_NOT_REQUIRED":        6,
 		"PERMISSION_KIND_ASKED_NO":            7,
 		"PERMISSION_KIND_PATIENT_SELF":        8,
+		"PERMISSION_KIND_DELEGATED":           9,
 	}
 )
 
@@ -721,9 +725,15 @@ type CustodianStatus struct {
 	// The adapter and its version, such as fhirr4/1.
 	Adapter string `protobuf:"bytes,8,opt,name=adapter,proto3" json:"adapter,omitempty"`
 	// How many of its resources are in the answer.
-	Shown         int32 `protobuf:"varint,9,opt,name=shown,proto3" json:"shown,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Shown int32 `protobuf:"varint,9,opt,name=shown,proto3" json:"shown,omitempty"`
+	// Where it is withheld or not asked: why, in plain words for whoever asked. It does not say what is withheld, nor whether there is anything.
+	Explanation string `protobuf:"bytes,10,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	// The position in the ledger of the person's choice that decided; 0 if none did.
+	Preference uint64 `protobuf:"varint,11,opt,name=preference,proto3" json:"preference,omitempty"`
+	// When that choice was recorded; absent if none decided.
+	PreferenceRecorded *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=preference_recorded,json=preferenceRecorded,proto3" json:"preference_recorded,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *CustodianStatus) Reset() {
@@ -817,6 +827,27 @@ func (x *CustodianStatus) GetShown() int32 {
 		return x.Shown
 	}
 	return 0
+}
+
+func (x *CustodianStatus) GetExplanation() string {
+	if x != nil {
+		return x.Explanation
+	}
+	return ""
+}
+
+func (x *CustodianStatus) GetPreference() uint64 {
+	if x != nil {
+		return x.Preference
+	}
+	return 0
+}
+
+func (x *CustodianStatus) GetPreferenceRecorded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PreferenceRecorded
+	}
+	return nil
 }
 
 // Receipt proves that an entry stands in the ledger. Keep it to check later what was recorded.
@@ -962,7 +993,7 @@ const file_mycarerecord_v1_words_proto_rawDesc = "" +
 	"\asection\x18\x01 \x01(\x0e2\x18.mycarerecord.v1.SectionR\asection\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05count\x18\x04 \x01(\x05R\x05count\"\xf3\x02\n" +
+	"\x05count\x18\x04 \x01(\x05R\x05count\"\x82\x04\n" +
 	"\x0fCustodianStatus\x128\n" +
 	"\tcustodian\x18\x01 \x01(\v2\x1a.mycarerecord.v1.CustodianR\tcustodian\x125\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1f.mycarerecord.v1.CustodianStateR\x05state\x12\x16\n" +
@@ -972,7 +1003,13 @@ const file_mycarerecord_v1_words_proto_rawDesc = "" +
 	"\x05asked\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05asked\x12-\n" +
 	"\x04took\x18\a \x01(\v2\x19.google.protobuf.DurationR\x04took\x12\x18\n" +
 	"\aadapter\x18\b \x01(\tR\aadapter\x12\x14\n" +
-	"\x05shown\x18\t \x01(\x05R\x05shown\"Q\n" +
+	"\x05shown\x18\t \x01(\x05R\x05shown\x12 \n" +
+	"\vexplanation\x18\n" +
+	" \x01(\tR\vexplanation\x12\x1e\n" +
+	"\n" +
+	"preference\x18\v \x01(\x04R\n" +
+	"preference\x12K\n" +
+	"\x13preference_recorded\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x12preferenceRecorded\"Q\n" +
 	"\aReceipt\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x12\n" +
@@ -987,7 +1024,7 @@ const file_mycarerecord_v1_words_proto_rawDesc = "" +
 	"\rPURPOSE_TREAT\x10\x01\x12\x12\n" +
 	"\x0ePURPOSE_ETREAT\x10\x02\x12\x0f\n" +
 	"\vPURPOSE_BTG\x10\x03\x12\x12\n" +
-	"\x0ePURPOSE_PATRQT\x10\x04*\xc2\x02\n" +
+	"\x0ePURPOSE_PATRQT\x10\x04*\xe1\x02\n" +
 	"\x0ePermissionKind\x12\x1f\n" +
 	"\x1bPERMISSION_KIND_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19PERMISSION_KIND_ASKED_YES\x10\x01\x12!\n" +
@@ -997,7 +1034,8 @@ const file_mycarerecord_v1_words_proto_rawDesc = "" +
 	"\x1ePERMISSION_KIND_BEST_INTERESTS\x10\x05\x12 \n" +
 	"\x1cPERMISSION_KIND_NOT_REQUIRED\x10\x06\x12\x1c\n" +
 	"\x18PERMISSION_KIND_ASKED_NO\x10\a\x12 \n" +
-	"\x1cPERMISSION_KIND_PATIENT_SELF\x10\b*\xa1\x02\n" +
+	"\x1cPERMISSION_KIND_PATIENT_SELF\x10\b\x12\x1d\n" +
+	"\x19PERMISSION_KIND_DELEGATED\x10\t*\xa1\x02\n" +
 	"\x10RelationshipKind\x12!\n" +
 	"\x1dRELATIONSHIP_KIND_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cRELATIONSHIP_KIND_REGISTERED\x10\x01\x12\x1e\n" +
@@ -1074,12 +1112,13 @@ var file_mycarerecord_v1_words_proto_depIdxs = []int32{
 	8,  // 5: mycarerecord.v1.CustodianStatus.parts:type_name -> mycarerecord.v1.MissingPart
 	12, // 6: mycarerecord.v1.CustodianStatus.asked:type_name -> google.protobuf.Timestamp
 	13, // 7: mycarerecord.v1.CustodianStatus.took:type_name -> google.protobuf.Duration
-	9,  // 8: mycarerecord.v1.CustodianStatuses.custodians:type_name -> mycarerecord.v1.CustodianStatus
-	9,  // [9:9] is the sub-list for method output_type
-	9,  // [9:9] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	12, // 8: mycarerecord.v1.CustodianStatus.preference_recorded:type_name -> google.protobuf.Timestamp
+	9,  // 9: mycarerecord.v1.CustodianStatuses.custodians:type_name -> mycarerecord.v1.CustodianStatus
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_mycarerecord_v1_words_proto_init() }

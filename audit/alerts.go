@@ -1,0 +1,180 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// MaxOverride is the longest that an override may last, and how long it does where nothing shorter is configured (C-3).
+const MaxOverride = 60 * time.Minute
+
+// ReviewOutcome is what became of the review of an override. The list is closed; each ends the work on it.
+type ReviewOutcome string
+
+// The outcomes.
+const (
+	Justified    ReviewOutcome = "justified"
+	NotJustified ReviewOutcome = "not-justified"
+	Referred     ReviewOutcome = "referred" // to whoever decides: Caldicott guardian, human resources, police
+)
+
+// Valid reports whether o is of the closed list.
+func (o ReviewOutcome) Valid() bool { return o == Justified || o == NotJustified || o == Referred }
+
+// Bounds are what an officer may see of other people's accesses: those by their organisation's staff, and those to its records.
+type Bounds struct {
+	Organisation record.ODSCode
+	Custodians   []record.CustodianKey // those that Organisation holds
+}
+
+func (b Bounds) hold(a *Access) bool {
+	return a.Requester.Organisation == b.Organisation && b.Organisation != "" ||
+		slices.ContainsFunc(a.Asked, func(k record.CustodianKey) bool { return slices.Contains(b.Custodians, k) })
+}
+
+// Override is one use of break-glass, as the worklist shows it.
+type Override struct {
+	Found               // of the Override entry
+	Kind      AlertKind // why somebody must look at it
+	Delivered time.Time // when the alert was acknowledged; zero: not yet
+	Review    uint64    // position of its newest review, 0 for none
+}
+
+// PendingAlerts returns at most limit alerts that have not been delivered, from a position on, in order.
+func (l *Ledger) PendingAlerts(ctx context.Context, from uint64, limit int) (out []AlertRow, err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.deadline)
+	defer cancel()
+	err = l.view(ctx, func(r Reader) error {
+		out, err = r.Alerts(Undelivered, from, limit)
+		return err
+	})
+	return out, err
+}
+
+// AlertDelivered notes durably that the alert of the override at the position was delivered. It is safe to repeat.
+func (l *Ledger) AlertDelivered(ctx context.Context, position uint64) error {
+	return l.do(ctx, func(w *writer) error {
+		w.failed(w.tx.AlertDelivered(position, w.now))
+		return w.err
+	}, nil)
+}
+
+// maxLooked is how many overrides one call of Overrides looks at.
+const maxLooked = 1000
+
+// Overrides records the question and returns overrides within the bounds, the oldest first: those that nobody has reviewed, or all. next is where to
+// go on, 0 if there is nothing more.
+func (l *Ledger) Overrides(ctx context.Context, by Actor, in Bounds, which AlertState, from uint64, limit int) (out []Override, next uint64, receipt Receipt, err error) {
+	if err := checkActor(by); err != nil {
+		return nil, 0, Receipt{}, err
+	}
+	if limit < 0 || limit > maxFound {
+		return nil, 0, Receipt{}, fmt.Errorf("%w: 1 to 1,000 overrides", ErrInvalid)
+	}
+	limit = or(limit, defaultFound)
+	var recorded Receipt // not a result: the committer may still write it when the caller has left
+	err = l.do(ctx, func(w *writer) (err error) {
+		q := &questionBody{Kind: questionOverrides, Within: string(in.Organisation), Custodians: texts(in.Custodians), Limit: limit}
+		recorded, err = w.append(TypeRead, &payload{Actor: actorOut(by), Question: q}, w.epoch.who(by.Requester))
+		return err
+	}, nil)
+	if err != nil {
+		return nil, 0, Receipt{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
+	defer cancel()
+	err = l.view(ctx, func(r Reader) error {
+		rows, err := r.Alerts(which, from, maxLooked)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if len(out) == limit {
+				next = row.Position
+				return nil
+			}
+			e, err := entryAt(r, row.Position)
+			if err != nil {
+				return err
+			}
+			f, err := found(l.keys.Load(), &e)
+			if err != nil {
+				return err
+			}
+			if f.Access != nil && in.hold(f.Access) {
+				out = append(out, Override{f, row.Kind, row.Delivered, row.Review})
+			}
+		}
+		if len(rows) == maxLooked {
+			next = rows[maxLooked-1].Position + 1
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, recorded, err
+	}
+	return out, next, recorded, nil
+}
+
+// ReviewOverride records what became of an override, which leaves the worklist. A later review replaces what the list says, never the entry. ErrNotFound
+// if there is no override at the position within the bounds; ErrNotPermitted for the user's own: nobody judges themselves. key is as of RecordObjection.
+func (l *Ledger) ReviewOverride(ctx context.Context, by Actor, in Bounds, position uint64, outcome ReviewOutcome, note, key string) (Receipt, error) {
+	if err := errors.Join(checkKey(key), checkActor(by)); err != nil {
+		return Receipt{}, err
+	}
+	if !outcome.Valid() || record.CheckFreeText("note", note) != nil {
+		return Receipt{}, fmt.Errorf("%w: a review has an outcome of the list, and a note of at most %d bytes", ErrInvalid, record.MaxFreeText)
+	}
+	var receipt Receipt
+	err := l.do(ctx, func(w *writer) error {
+		e, p, ok, err := w.recorded(w.keys.reviewKey(by.Requester.User, key))
+		if err != nil {
+			return err
+		}
+		if ok {
+			if p.Review == nil || p.Override != position || p.Review.Outcome != string(outcome) {
+				return fmt.Errorf("%w: this key was used for another review: make a new one for each", ErrInvalid)
+			}
+			receipt = w.receipt(&e)
+			return nil
+		}
+		rows, err := w.tx.Alerts(AnyAlert, position, 1)
+		if w.failed(err) {
+			return w.err
+		}
+		if len(rows) == 0 || rows[0].Position != position {
+			return ErrNotFound
+		}
+		_, p, err = w.entry(position)
+		if err != nil {
+			return err
+		}
+		r := &reading{}
+		a := r.access(*p.Access) // an Override has one: decode saw to it
+		switch {
+		case r.bad:
+			return fmt.Errorf("%w: entry %d holds a word that was never written", ErrDamaged, position)
+		case !in.hold(a):
+			return ErrNotFound
+		case a.Requester.User == by.Requester.User:
+			return ErrNotPermitted
+		}
+		out := &payload{Override: position, Subject: a.Subject.Reveal(), Supersedes: reveal(a.Supersedes), Actor: actorOut(by), Key: key,
+			Review: &reviewBody{string(outcome), note}}
+		marks := append(append(w.epoch.about(a.subjects()...), w.epoch.who(by.Requester)...), w.epoch.hash(MarkKey, "review", by.Requester.User, key))
+		if receipt, err = w.append(TypeReview, out, marks); err != nil {
+			return err
+		}
+		w.failed(w.tx.AlertReviewed(position, receipt.Position))
+		return w.err
+	}, nil)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipt, nil
+}
