@@ -523,8 +523,14 @@ func TestBreaker(t *testing.T) {
 			t.Fatalf("breaker %s after five failures", state())
 		}
 		before := acute.asked.Load()
-		if _, err := h.Retrieve(t.Context(), question(n)); err != nil || acute.asked.Load() != before {
-			t.Errorf("an open breaker let a call through, or the answer failed: %v", err)
+		res, err := h.Retrieve(t.Context(), question(n))
+		if err != nil || acute.asked.Load() != before {
+			t.Fatalf("an open breaker let a call through, or the answer failed: %v", err)
+		}
+		for _, s := range res.Answer.Statuses { // an answer without it does not look whole (P6)
+			if s.Custodian.Key == "acute" && (s.State != record.Unavailable || s.Reason != "breaker-open") {
+				t.Errorf("a custodian whose breaker is open is %s (%s), want unavailable (breaker-open)", s.State, s.Reason)
+			}
 		}
 
 		// Half open: exactly one of many goes through.

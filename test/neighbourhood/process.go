@@ -118,6 +118,9 @@ func (n *process) Output() (stdout, stderr []byte) { return n.stdout.copy(), n.s
 // numberLike finds what may be an NHS number, with or without gaps.
 var numberLike = regexp.MustCompile(`\d{3}[ -]?\d{3}[ -]?\d{4}`)
 
+// Struck returns a text in which whatever looks like an NHS number is struck out.
+func Struck(b []byte) []byte { return numberLike.ReplaceAll(b, []byte("##########")) }
+
 // Tail returns the last lines of what the process wrote, for failures; whatever looks like an NHS number is struck out.
 func (n *process) Tail() string {
 	stdout, stderr := n.Output()
@@ -126,7 +129,7 @@ func (n *process) Tail() string {
 		if len(b) > limit {
 			b = b[len(b)-limit:]
 		}
-		return numberLike.ReplaceAll(b, []byte("##########"))
+		return Struck(b)
 	}
 	return fmt.Sprintf("its standard output ends:\n%s\nits standard error ends:\n%s", last(stdout), last(stderr))
 }

@@ -31,7 +31,12 @@ const buildTime = 9 * time.Minute
 //	func TestMain(m *testing.M) { os.Exit(neighbourhood.Main(m)) }
 //
 // Without it everything works too, but each test builds for itself.
+//
+// Tests that tests start use the folder of those.
 func Main(m *testing.M) int {
+	if os.Getenv(ProgramsVariable) != "" {
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "mcr-programs-")
 	if err != nil {
 		panic("no temporary folder for the commands under test")

@@ -64,6 +64,7 @@ func (p patch) apply(f txtar.File, source []byte) ([]byte, error) {
 		before, after, begun := bytes.Cut(rest, []byte(editOld))
 		was, after, halved := bytes.Cut(after, []byte(editNew))
 		is, after, ended := bytes.Cut(after, []byte(editEnd))
+		was, is = bytes.TrimSuffix(was, []byte("\n")), bytes.TrimSuffix(is, []byte("\n")) // so that a part of a line can be named
 		if !begun || !halved || !ended || len(bytes.TrimSpace(before)) > 0 || len(was) == 0 {
 			return nil, fmt.Errorf("%s: edit %d of %s is not written as one", p.name, n, f.Name)
 		}
@@ -128,6 +129,7 @@ func TestPatch(t *testing.T) {
 	}{
 		"an edit":              {edit("one\n", "1\n"), source, "1\ntwo\ntwo\n", false},
 		"two edits":            {edit("one\n", "1\n") + "\n" + edit("1\ntwo\n", "12\n"), source, "12\ntwo\n", false},
+		"part of a line":       {edit("on\n", "ON\n"), source, "ONe\ntwo\ntwo\n", false},
 		"not there":            {edit("three\n", "3\n"), source, "", true},
 		"there twice":          {edit("two\n", "2\n"), source, "", true},
 		"old text is missing":  {edit("", "2\n"), source, "", true},
@@ -146,4 +148,5 @@ func TestPatch(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
+	readPatch(t, "testdata/kill-points.txtar").overlay(t) // so that it does not rot
 }

@@ -25,7 +25,7 @@ type Figure struct {
 }
 
 // Bound is what a rate is at most, with 95 % confidence, when nothing was seen in so many tries: 3/N (the rule of three).
-func Bound(of int) float64 { return 3 / float64(of) }
+func Bound(of int) float64 { return min(1, 3/float64(of)) }
 
 // String returns the line.
 func (f Figure) String() string {
