@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/google/fhir/go v0.7.4
 	github.com/mycarerecord/mycarerecord v0.0.0
+	google.golang.org/protobuf v1.36.12
 )
 
 require (
@@ -20,7 +21,6 @@ require (
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260928230214-8a89bd6388cc // indirect
 	google.golang.org/grpc v1.85.0 // indirect
-	google.golang.org/protobuf v1.36.12 // indirect
 )
 
 // What google/fhir v0.7.4 requires and no package of it needs: vitess brings in the module graph of a database, and the old genproto holds

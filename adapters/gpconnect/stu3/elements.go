@@ -1,7 +1,7 @@
 package stu3
 
 import (
-	_ "embed"
+	_ "embed" // elements.txt
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"

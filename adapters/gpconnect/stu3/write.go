@@ -102,6 +102,9 @@ func (c *conv) hold(f *frame, from int) {
 // room asks for the memory that was written into, and sees to the cap.
 func (c *conv) room() {
 	n := len(c.out) + len(c.pend)
+	if c.over {
+		return
+	}
 	if int64(n) > c.lim.Bytes {
 		c.over = true
 		return
@@ -245,7 +248,7 @@ func (c *conv) element(f *frame, r *rule, m fhirjson.Value) {
 // that this was given for it.
 func (c *conv) misfit(f *frame, r *rule, m fhirjson.Value) {
 	switch {
-	case r.many || r.kind == complex || f.v.Get("_"+r.name).Exists():
+	case r.many || r.kind == complex:
 		c.unknown(f, r.name, m)
 	case r.system != "" && m.Kind() == fhirjson.String:
 		c.key(f, r.to)
@@ -253,7 +256,7 @@ func (c *conv) misfit(f *frame, r *rule, m fhirjson.Value) {
 		c.raw(in, "text", m)
 		c.unknown(in, r.name, m)
 		c.close(in)
-	case r.system != "":
+	case r.system != "" || f.v.Get("_"+r.name).Exists():
 		c.unknown(f, r.name, m)
 	default:
 		c.key(f, "_"+r.to)
@@ -345,8 +348,8 @@ func (c *conv) fits(r *rule, m fhirjson.Value) bool {
 	switch r.kind {
 	case text:
 		if r.codes != nil {
-			_, known := r.codes[m.View()]
-			return known && m.Kind() == fhirjson.String
+			to := r.codes[m.View()]
+			return to != "" && to != "?" && m.Kind() == fhirjson.String
 		}
 		return m.Kind() == fhirjson.String || m.Kind() == fhirjson.Number && r.value == "String"
 	case number:
