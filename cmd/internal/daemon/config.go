@@ -20,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mycarerecord/mycarerecord/adapters"
+	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/audit/sink"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
@@ -37,6 +38,7 @@ type Config struct {
 	Clients      []Client     `yaml:"clients"`    // engines that may name an acting person
 	PolicyFile   string       `yaml:"policyFile"` // role table; default: the one built in
 	Custodians   []Custodian  `yaml:"custodians"` // at least one, in the order in which people are shown them
+	Alerts       Alerts       `yaml:"alerts"`
 	Limits       Limits       `yaml:"limits"`
 	Telemetry    Telemetry    `yaml:"telemetry"`
 	Reflection   bool         `yaml:"reflection"`       // gRPC reflection; default false, and meant for trying out only
@@ -125,6 +127,16 @@ type Custodian struct {
 	TraceContext      bool                 `yaml:"traceContext"`      // sends traceparent on
 }
 
+// Alerts says who is told of every use of break-glass. Without a webhook alerts wait on the worklist, and nobody is told.
+type Alerts struct {
+	Webhook        string   `yaml:"webhook"`        // https address; it gets {"kind":"break-glass","position":N} or the kind after-no, again and again until it answers 2xx
+	TokenFile      string   `yaml:"tokenFile"`      // file with a bearer token for it; default none
+	CA             string   `yaml:"ca"`             // PEM of the authorities that vouch for it; default the system's
+	AllowPlainHTTP bool     `yaml:"allowPlainHTTP"` // only for loopback; default false
+	Timeout        Duration `yaml:"timeout"`        // of one try; default 5s
+	Pause          Duration `yaml:"pause"`          // longest pause between tries; default 1m
+}
+
 // Limits are budgets and caps.
 type Limits struct {
 	Request          Duration `yaml:"request"`          // whole request; default 8s
@@ -141,6 +153,7 @@ type Limits struct {
 	PerUserBurst     int      `yaml:"perUserBurst"`     // default 20
 	BreakerFailures  int      `yaml:"breakerFailures"`  // consecutive failures that open a breaker; default 5
 	BreakerOpen      Duration `yaml:"breakerOpen"`      // how long it stays open; default 15s
+	Override         Duration `yaml:"override"`         // how long a break-glass override lasts; default 60m, and not more
 }
 
 // Telemetry says what leaves the process for operators.
@@ -359,13 +372,16 @@ func (c *Config) complete(dir string) {
 	orElse(&l.PerUserBurst, 20)
 	orElse(&l.BreakerFailures, 5)
 	orElse(&l.BreakerOpen, Duration(15*time.Second))
+	orElse(&l.Override, Duration(audit.MaxOverride))
+	orElse(&c.Alerts.Timeout, Duration(5*time.Second))
+	orElse(&c.Alerts.Pause, Duration(time.Minute))
 	orElse(&c.Telemetry.LogLevel, "info")
 	adapters.Absolute(&c.Demographics.Settings, dir)
 	for i := range c.Custodians {
 		orElse(&c.Custodians[i].Timeout, l.Custodian)
 		adapters.Absolute(&c.Custodians[i].Settings, dir)
 	}
-	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.PolicyFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA}
+	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.PolicyFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA}
 	for i := range c.Clients {
 		paths = append(paths, &c.Clients[i].JWKSFile)
 	}
@@ -461,7 +477,16 @@ func (c *Config) problems() []Problem {
 			need(ok && system != "" && code != "", key+".excludedCodes", "give system|code")
 		}
 	}
+	if c.Alerts.Webhook != "" {
+		u, err := url.Parse(c.Alerts.Webhook)
+		ok := err == nil && u.Host != "" && u.User == nil && u.Fragment == "" && (u.Scheme == "https" || u.Scheme == "http")
+		need(ok, "alerts.webhook", "give an absolute https address without a user or a fragment")
+		need(!ok || u.Scheme == "https" || c.Alerts.AllowPlainHTTP && loopback(u.Hostname()), "alerts.webhook", "use https; plain http only on loopback with allowPlainHTTP: true")
+	}
+	need(c.Alerts.Webhook != "" || c.Alerts.TokenFile == "" && c.Alerts.CA == "", "alerts.webhook", "name the webhook that tokenFile and ca are for")
+	need(time.Duration(c.Alerts.Pause) >= alertPoll, "alerts.pause", "at least 1s")
 	l := c.Limits
+	need(time.Duration(l.Override) <= audit.MaxOverride, "limits.override", "not more than 60m")
 	need(l.Reserve < l.Request, "limits.reserve", "must be less than limits.request")
 	need(l.Minimum < l.Request, "limits.minimum", "must be less than limits.request")
 	need(l.NeutralWait <= l.Request, "limits.neutralWait", "must not be more than limits.request")

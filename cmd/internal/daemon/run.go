@@ -93,7 +93,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
 	}
 	ledger, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys.ledger, Origin: cfg.Ledger.Origin, Deadline: time.Duration(cfg.Ledger.Timeout),
-		Configuration: configuration, Policy: table.Version(), Sinks: sinks, Adopt: o.Adopt})
+		Configuration: configuration, Policy: table.Version(), Override: time.Duration(cfg.Limits.Override), Sinks: sinks, Adopt: o.Adopt})
 	if err != nil {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
 	}
@@ -108,6 +108,26 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 			log.Error("the ledger did not close cleanly", "problem", "ledger")
 		}
 	}()
+
+	// Who is told of break-glass. No request waits for this, and it ends before the ledger does.
+	if cfg.Alerts.Webhook == "" {
+		log.Warn("nobody is told of break-glass: alerts.webhook names no one; the worklist has it", "problem", "alerts")
+	} else {
+		sender, err := newAlertSender(cfg.Alerts, ledger, telemetry.meters, log)
+		if err != nil {
+			return err
+		}
+		sending, stop := context.WithCancel(context.Background())
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			sender.run(sending)
+		}()
+		defer func() {
+			stop()
+			<-sent
+		}()
+	}
 
 	// The broker over its custodians.
 	core, closeSources, err := newBroker(cfg, configuration, ledger, keys, log, telemetry)

@@ -142,6 +142,11 @@ func Check(cfg Config) error {
 			return fmt.Errorf("custodians[%d] %s: settings: %w", i, cfg.Custodians[i].Key, err)
 		}
 	}
+	if cfg.Alerts.Webhook != "" {
+		if _, err := newAlertSender(cfg.Alerts, nil, nil, slog.New(quiet{})); err != nil {
+			return err
+		}
+	}
 	verifier, err := newVerifier(cfg, noKeys{})
 	if err != nil {
 		return err
