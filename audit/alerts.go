@@ -102,6 +102,9 @@ func (l *Ledger) Overrides(ctx context.Context, by Actor, in Bounds, which Alert
 			if err != nil {
 				return err
 			}
+			if e.Sealed == nil {
+				continue // erased
+			}
 			f, err := found(l.keys.Load(), &e)
 			if err != nil {
 				return err
@@ -149,6 +152,9 @@ func (l *Ledger) ReviewOverride(ctx context.Context, by Actor, in Bounds, positi
 		}
 		if len(rows) == 0 || rows[0].Position != position {
 			return ErrNotFound
+		}
+		if override, err := entryAt(w.tx, position); err == nil && override.Sealed == nil {
+			return ErrNotFound // erased
 		}
 		_, p, err = w.entry(position)
 		if err != nil {

@@ -117,11 +117,11 @@ type scan struct {
 
 func (s *scan) full() bool { return len(s.page.Changes) >= s.limit || s.left <= 0 }
 
-// objection reads the objection entry at a position.
+// objection reads the objection entry at a position. The payload is nil where it was erased: it counts no more.
 func (s *scan) objection(position uint64) (Listed, *payload, error) {
 	s.left--
 	e, err := entryAt(s.r, position)
-	if err != nil {
+	if err != nil || e.Sealed == nil {
 		return Listed{}, nil, err
 	}
 	p, err := decode(s.keys, &e)
@@ -163,6 +163,9 @@ func (s *scan) export(m *endings) error {
 				return err
 			}
 			s.page.Next.Position = position
+			if p == nil {
+				continue
+			}
 			row, ok, err := s.r.Objection(c.Objection.ID)
 			if err != nil {
 				return err
@@ -235,7 +238,7 @@ func (s *scan) changes(m *endings) error {
 				return err
 			}
 			s.page.Next = Cursor{Position: position}
-			if p.Import == 0 {
+			if p != nil && p.Import == 0 {
 				s.add(c)
 			}
 		}
@@ -279,7 +282,7 @@ func (s *scan) rows(end uint64) (bool, error) {
 				return false, err
 			}
 			row = position
-			if of.Import == p.Opens {
+			if of != nil && of.Import == p.Opens {
 				c.Objection.Position, c.Objection.Recorded = e.Position, e.Time
 				s.add(c)
 			}

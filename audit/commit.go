@@ -182,6 +182,8 @@ func (l *Ledger) commitAll() {
 			if l.due() {
 				l.commit([]*op{l.sign()})
 			}
+		case f := <-l.between:
+			f()
 		case <-l.ending:
 			for len(l.queue) > 0 {
 				l.commit(l.gather(l.debts()))

@@ -56,6 +56,7 @@ type Ledger struct {
 	gate     sync.RWMutex // held for reading while something is put into the queue
 	ended    bool         // nothing more is queued
 	queue    chan *op
+	between  chan func()   // what the committer does between two transactions
 	ending   chan struct{} // closed by Shutdown
 	finished chan struct{} // closed by commitAll
 	unsound  atomic.Bool
@@ -88,7 +89,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 		return nil, fmt.Errorf("%w: the origin must be 1 to 100 printable ASCII characters without spaces or '+'", ErrInvalid)
 	}
 	l := &Ledger{store: c.Store, origin: c.Origin, replica: c.Replica, now: c.Now, deadline: c.Deadline, tolerance: c.ClockTolerance, sweep: c.Sweep, override: c.Override,
-		ending: make(chan struct{}), finished: make(chan struct{}), done: make(chan struct{}), sinks: c.Sinks}
+		between: make(chan func()), ending: make(chan struct{}), finished: make(chan struct{}), done: make(chan struct{}), sinks: c.Sinks}
 	l.keys.Store(c.Keys)
 	if len(l.sinks) == 0 {
 		return nil, fmt.Errorf("%w: a ledger needs a place outside its own store where its checkpoints are kept: name a folder, better one on another disk", ErrInvalid)

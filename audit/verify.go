@@ -21,6 +21,7 @@ type Report struct {
 	Open       int // Begins without a closing entry
 	Objections int // objections and delegations, in any status
 	Alerts     int
+	Erased     int       // entries whose payload was erased, and named by a Redact entry
 	Problems   []Problem // the first 100
 	Found      int       // how many problems there are in all
 }
@@ -61,7 +62,7 @@ func Verify(ctx context.Context, store Store, keys *Keys) (Report, error) {
 	out := Report{ByType: map[EntryType]uint64{}}
 	err := store.View(ctx, func(r Reader) error {
 		v := &verifier{report: &out, keys: keys, open: map[uint64]*opened{}, objections: map[string]*stated{}, people: map[record.NHSNumber]map[string]*stated{},
-			overrides: map[uint64]bool{}, alerts: map[uint64]*alerted{}, keyEpochs: map[uint32]bool{}, imports: map[uint64]*incoming{}}
+			overrides: map[uint64]bool{}, alerts: map[uint64]*alerted{}, keyEpochs: map[uint32]bool{}, erased: map[uint64]EntryType{}, redacted: map[uint64]uint64{}, imports: map[uint64]*incoming{}}
 		return v.walk(ctx, r)
 	})
 	return out, err
@@ -85,7 +86,9 @@ type verifier struct {
 	imports    map[uint64]*incoming
 	index      indexSum
 	tree       tree
-	gap        bool // an entry is missing: there is no tree to compare with
+	erased     map[uint64]EntryType
+	redacted   map[uint64]uint64 // by the position of an erased entry: the Redact entry that names it
+	gap        bool              // an entry is missing: there is no tree to compare with
 }
 
 type opened struct {
@@ -106,6 +109,7 @@ type alerted struct {
 	access  *Access
 	expires time.Time
 	review  uint64
+	gone    bool // erased, and its reviews with it
 }
 
 // incoming is a list of objections: its rows stand from the entry that ended it, or never.
@@ -162,6 +166,7 @@ func (v *verifier) walk(ctx context.Context, r Reader) error {
 	if head.Size != v.report.Entries || !head.Newest.Equal(v.newest) {
 		v.report.problem(head.Size, "the head row does not agree with the entries")
 	}
+	v.redactions()
 	if err := v.sameTree(r, head); err != nil {
 		return err
 	}
@@ -174,6 +179,10 @@ func (v *verifier) entry(e *Entry) {
 		v.report.problem(e.Position, "its time is before that of the entry in front")
 	}
 	v.newest = e.Time
+	if e.Sealed == nil {
+		v.gone(e)
+		return
+	}
 	p, err := decode(v.keys, e)
 	if err != nil {
 		v.report.problem(e.Position, "%s", err)
@@ -243,6 +252,10 @@ func (v *verifier) entry(e *Entry) {
 		default:
 			list.ended, list.stood = e.Position, p.Reason == ""
 		}
+	case e.Type == TypeRedact:
+		if !p.Redact.positions(func(position uint64) { v.redacted[position] = e.Position }) {
+			v.report.problem(e.Position, "it does not name as many entries as it says")
+		}
 	case e.Type == TypeKey && p.Epoch.Number == 0:
 	case e.Type == TypeKey:
 		if epoch, ok := v.keys.epoch(p.Epoch.Number); !ok || epoch.fingerprint() != p.Epoch.Fingerprint || v.keyEpochs[p.Epoch.Number] {
@@ -306,6 +319,34 @@ func (v *verifier) preference(e *Entry, p *payload, f *Found) {
 	v.people[f.Subject][id] = now
 }
 
+// gone looks at what is left of an erased entry: its leaf must still be its own.
+func (v *verifier) gone(e *Entry) {
+	if v.erased[e.Position] = e.Type; e.Version != EntryVersion || e.leaf() != e.Leaf {
+		v.report.problem(e.Position, "version, type, position, time or commitment differ from the leaf hash")
+	}
+	if !e.Type.erasable() {
+		v.report.problem(e.Position, "an entry of type %s was erased", e.Type)
+	}
+	if e.Type == TypeOverride {
+		v.alerts[e.Position] = &alerted{gone: true}
+	}
+}
+
+// redactions holds what is erased against what was said to be.
+func (v *verifier) redactions() {
+	for _, position := range slices.Sorted(maps.Keys(v.erased)) {
+		if v.redacted[position] <= position {
+			v.report.problem(position, "its payload is gone, and no entry says that it was erased")
+		}
+	}
+	for _, position := range slices.Sorted(maps.Keys(v.redacted)) {
+		if _, ok := v.erased[position]; !ok {
+			v.report.problem(position, "entry %d says that it was erased, and it was not", v.redacted[position])
+		}
+	}
+	v.report.Erased = len(v.erased)
+}
+
 // replay holds a release against the state that stood at its position.
 func (v *verifier) replay(e *Entry, p *payload, f *Found, begin *opened) {
 	decision := begin.access.Decision
@@ -337,7 +378,8 @@ func (v *verifier) replay(e *Entry, p *payload, f *Found, begin *opened) {
 	if o := v.alerts[begin.override]; o != nil && begin.override != 0 && !e.Time.Before(o.expires) {
 		v.report.problem(e.Position, "it was released after its override had expired")
 	}
-	if newest != p.Preferences {
+	known := v.erased[p.Preferences]
+	if erased := (known == TypeObjection || known == TypeDelegation) && p.Preferences < e.Position && p.Preferences > newest; newest != p.Preferences && !erased {
 		v.report.problem(e.Position, "it was released under preferences of entry %d, the newest were of %d", p.Preferences, newest)
 	}
 	for _, c := range f.Disclosure.Custodians {
@@ -427,7 +469,7 @@ func (v *verifier) projections(r Reader) error {
 	differ := 0
 	err = r.EachAlert(func(a AlertRow) error {
 		v.report.Alerts++
-		if want := v.alerts[a.Position]; want == nil || want.review != a.Review {
+		if want := v.alerts[a.Position]; want == nil || want.review != a.Review && !want.gone {
 			differ++
 		}
 		return nil
@@ -491,6 +533,10 @@ func (v *verifier) preferences(r Reader, t EntryType) error {
 			if err != nil {
 				return err
 			}
+			from = position + 1
+			if e.Sealed == nil {
+				continue // erased, and its row with it; whether it was rightly is for Verify
+			}
 			p, err := decode(v.keys, &e)
 			if err != nil {
 				return err
@@ -500,7 +546,6 @@ func (v *verifier) preferences(r Reader, t EntryType) error {
 				return err
 			}
 			v.preference(&e, p, &f)
-			from = position + 1
 		}
 		if len(positions) < verifyPage {
 			return nil
