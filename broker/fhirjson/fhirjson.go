@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
 	"unicode/utf16"
@@ -65,17 +66,22 @@ const (
 
 // token is one value of the text: its bytes, and the index just past all that it contains.
 type token struct {
-	start, end       int32
-	keyStart, keyEnd int32 // the member's key without quotes; equal in arrays and at the root
-	next             int32
-	kind             Kind
-	escaped          bool // a string with a backslash
+	start, end int32
+	keyStart   int32 // the member's key without quotes; empty in arrays and at the root
+	next       int32
+	mask       uint32 // of an object: the hints of its keys, so that most keys that it has not are known without looking at those that it has; all if one is not ASCII
+	keyLen     uint16
+	kind       Kind
+	escaped    bool // a string with a backslash
 }
+
+func (t *token) key(src []byte) []byte { return src[t.keyStart : t.keyStart+int32(t.keyLen)] }
 
 // Doc is an indexed text. It is immutable and safe for concurrent reading. It keeps the text alive.
 type Doc struct {
-	src  []byte
-	tape []token
+	src       []byte
+	tape      []token
+	addresses []int32 // see Value.Addresses
 }
 
 // Parse indexes src, which MUST NOT change afterwards. The error is always an [*Error].
@@ -84,15 +90,10 @@ func Parse(src []byte, lim Limits) (*Doc, error) {
 		return nil, &Error{"text too long", 0}
 	}
 	s := scanner{src: src, lim: lim.orDefault(), tape: make([]token, 0, guess(src))}
-	s.space()
-	if err := s.value(0, 0, 0); err != nil {
+	if err := s.scan(); err != nil {
 		return nil, err
 	}
-	s.space()
-	if s.pos != len(src) {
-		return nil, s.fail("trailing data")
-	}
-	return &Doc{src, s.tape}, nil
+	return &Doc{src, s.tape, s.addresses}, nil
 }
 
 // guess says how many values a text may have, by what begins or parts them in a few places of it. It is for the tape's first size only, so
@@ -154,7 +155,7 @@ func (v Value) Key() string {
 		return ""
 	}
 	t := v.tok()
-	return string(v.doc.src[t.keyStart:t.keyEnd])
+	return string(t.key(v.doc.src))
 }
 
 // KeyIs reports whether v is a member with that key. It makes no string.
@@ -163,7 +164,7 @@ func (v Value) KeyIs(key string) bool {
 		return false
 	}
 	t := v.tok()
-	return string(v.doc.src[t.keyStart:t.keyEnd]) == key
+	return string(t.key(v.doc.src)) == key
 }
 
 // Raw returns v's bytes as they stand in the text. They MUST NOT be changed.
@@ -221,27 +222,36 @@ func (v Value) True() bool { return v.Kind() == Bool && v.doc.src[v.tok().start]
 
 // Get returns the member with that key, the zero Value if v is no object or has none.
 func (v Value) Get(key string) Value {
-	if v.Kind() != Object {
+	if !v.may(key) {
 		return Value{}
 	}
 	tape, src := v.doc.tape, v.doc.src
-	for i, end := v.i+1, v.tok().next; i < end; i = tape[i].next {
-		if string(src[tape[i].keyStart:tape[i].keyEnd]) == key {
+	for i, end := v.i+1, tape[v.i].next; i < end; i = tape[i].next {
+		if t := &tape[i]; int(t.keyLen) == len(key) && string(src[t.keyStart:int(t.keyStart)+len(key)]) == key {
 			return Value{v.doc, i}
 		}
 	}
 	return Value{}
 }
 
+// may reports whether v is an object that may have a member with that key, or one that is equal but for case.
+func (v Value) may(key string) bool {
+	if v.doc == nil {
+		return false
+	}
+	t := v.tok()
+	return t.kind == Object && t.mask&maskOf(hint(key)) != 0
+}
+
 // Variant reports whether v has a member whose key differs from key only in case. FHIR's names are case-sensitive, but not every
 // reader's are: whoever adds a member to an object must look that there is no variant of it.
 func (v Value) Variant(key string) bool {
-	if v.Kind() != Object {
+	if !v.may(key) || v.Get(key).Exists() { // an object that has the key has no variant of it: Parse refuses that
 		return false
 	}
 	tape, src := v.doc.tape, v.doc.src
 	for i, end := v.i+1, v.tok().next; i < end; i = tape[i].next {
-		k := view(src[tape[i].keyStart:tape[i].keyEnd])
+		k := view(tape[i].key(src))
 		if k == "" || key == "" || k[0]|0x20 != key[0]|0x20 && k[0] < utf8.RuneSelf && key[0] < utf8.RuneSelf {
 			continue
 		}
@@ -279,7 +289,7 @@ func (v Value) Members() iter.Seq2[string, Value] {
 		}
 		tape, src := v.doc.tape, v.doc.src
 		for i, end := v.i+1, v.tok().next; i < end; i = tape[i].next {
-			if !yield(view(src[tape[i].keyStart:tape[i].keyEnd]), Value{v.doc, i}) {
+			if !yield(view(tape[i].key(src)), Value{v.doc, i}) {
 				return
 			}
 		}
@@ -341,8 +351,12 @@ func reach(e Value, path string, yield func(Value) bool) bool {
 	if path == "" {
 		return yield(e)
 	}
-	key, rest, _ := strings.Cut(path, ".")
-	return each(e.Get(key), rest, yield)
+	key, rest := path, ""
+	if i := strings.IndexByte(path, '.'); i >= 0 {
+		key, rest = path[:i], path[i+1:]
+	}
+	m := e.Get(key)
+	return m.doc == nil || each(m, rest, yield)
 }
 
 // Walk calls f for v and everything in it, in the order of the text, with the key of the member (that of the array for
@@ -395,6 +409,39 @@ func (v Value) VisitOn(around []Value, f func(around []Value, x Value) bool) []V
 	return around
 }
 
+// What Addresses finds: every Reference of FHIR R4 has its address in the first, every Attachment in the second.
+const (
+	refKey = "reference"
+	urlKey = "url"
+)
+
+// Addresses calls f for every string in v that is a member `reference` or `url`, in the order of the text, with the containers around it, v
+// outermost. The slice is valid until f returns. around is memory for it, and returned, which may have grown, for the next call. The work is in the
+// number of such strings, not in the size of v.
+func (v Value) Addresses(around []Value, f func(around []Value, x Value)) []Value {
+	if v.doc == nil {
+		return around
+	}
+	tape, list := v.doc.tape, v.doc.addresses
+	from, _ := slices.BinarySearch(list, v.i)
+	for _, to := range list[from:] {
+		if to >= tape[v.i].next {
+			break
+		}
+		around = around[:0]
+		for at := v.i; at != to; {
+			around = append(around, Value{v.doc, at})
+			for at++; tape[at].next <= to; {
+				at = tape[at].next
+			}
+		}
+		if len(around) > 0 { // else v is the string itself, and nothing is around it
+			f(around, Value{v.doc, to})
+		}
+	}
+	return around
+}
+
 // An Edit replaces the bytes [Start, End) of a text by New. Start == End inserts.
 type Edit struct {
 	Start, End int
@@ -418,7 +465,9 @@ func (v Value) RewriteSize(edits []Edit) int {
 
 // AppendRewrite appends to out what Rewrite returns.
 func (v Value) AppendRewrite(out []byte, edits []Edit) []byte {
-	slices.SortStableFunc(edits, func(a, b Edit) int { return a.Start - b.Start })
+	if byStart := func(a, b Edit) int { return a.Start - b.Start }; !slices.IsSortedFunc(edits, byStart) {
+		slices.SortStableFunc(edits, byStart)
+	}
 	at := v.Start()
 	for _, e := range edits {
 		if e.Start < at || e.End < e.Start || e.End > v.End() {
@@ -430,6 +479,12 @@ func (v Value) AppendRewrite(out []byte, edits []Edit) []byte {
 	return append(out, v.doc.src[at:v.End()]...)
 }
 
+// word is the first eight bytes of s, lowest first.
+func word(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
 // Quote returns s as a JSON string with quotation marks. Invalid UTF-8 in s becomes U+FFFD.
 func Quote(s string) []byte { return AppendQuote(make([]byte, 0, len(s)+2), s) }
 
@@ -437,17 +492,37 @@ func Quote(s string) []byte { return AppendQuote(make([]byte, 0, len(s)+2), s) }
 func AppendQuote(out []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	out = append(out, '"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			out = append(out, '\\', byte(r))
-		case r < ' ':
-			out = append(out, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
+	from := 0 // what is in front of it has been written
+	for i := 0; i < len(s); {
+		if i+8 <= len(s) {
+			m := special(word(s[i:]))
+			if m == 0 {
+				i += 8
+				continue
+			}
+			i += bits.TrailingZeros64(m) >> 3
+		}
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			out = append(append(out, s[from:i]...), '\\', c)
+			i++
+			from = i
+		case c < ' ':
+			out = append(append(out, s[from:i]...), '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+			i++
+			from = i
+		case c < utf8.RuneSelf:
+			i++
 		default:
-			out = utf8.AppendRune(out, r)
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				out = utf8.AppendRune(append(out, s[from:i]...), r)
+				from = i + 1
+			}
+			i += n
 		}
 	}
-	return append(out, '"')
+	return append(append(out, s[from:]...), '"')
 }
 
 func unescape(raw []byte) string {

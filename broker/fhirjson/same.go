@@ -32,7 +32,7 @@ func sameMembers(a, b Value, aside string) bool {
 	i, j := a.i+1, b.i+1
 	for ; i < a.tok().next && j < b.tok().next; i, j = s[i].next, t[j].next { // most often they stand in the same order
 		x, y := Value{a.doc, i}, Value{b.doc, j}
-		if !bytes.Equal(a.doc.src[s[i].keyStart:s[i].keyEnd], b.doc.src[t[j].keyStart:t[j].keyEnd]) {
+		if !bytes.Equal(s[i].key(a.doc.src), t[j].key(b.doc.src)) {
 			break
 		}
 		if !x.KeyIs(aside) && !Same(x, y, aside) {
@@ -48,7 +48,7 @@ func sameMembers(a, b Value, aside string) bool {
 	find := b.Finder()
 	for ; i < a.tok().next; i = s[i].next {
 		x := Value{a.doc, i}
-		y := find(view(a.doc.src[s[i].keyStart:s[i].keyEnd]))
+		y := find(view(s[i].key(a.doc.src)))
 		if !y.Exists() || !x.KeyIs(aside) && !Same(x, y, aside) {
 			return false
 		}

@@ -82,8 +82,9 @@ var dates = map[string]dating{
 }
 
 // clinicalTime returns when a resource happened, undated if its table has nothing that can be read.
-func clinicalTime(typ string, v fhirjson.Value) record.ClinicalTime {
-	table := dates[typ]
+func clinicalTime(typ string, v fhirjson.Value) record.ClinicalTime { return kindOf(typ).dating.of(v) }
+
+func (table *dating) of(v fhirjson.Value) record.ClinicalTime {
 	for n, path := range table.paths {
 		t := timeAt(v, path)
 		if !t.Dated() {

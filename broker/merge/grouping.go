@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"hash/maphash"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,11 +93,14 @@ type Group struct {
 	Differs []string // paths of the elements that differ, sorted; never their values
 }
 
-// mark is one thing by which an entry can be recognised at another custodian, as a digest.
+// mark is one thing by which an entry can be recognised at another custodian, as a digest under keys that this process has made for itself: nobody
+// outside can make two things look alike, and what is compared is never kept or sent.
 type mark struct {
-	sum     [16]byte
+	sum     [2]uint64
 	certain bool
 }
+
+var markKeys = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
 // marks appends those of a match to list.
 func (p *preparing) marks(list []mark, it *item) []mark {
@@ -107,12 +111,11 @@ func (p *preparing) marks(list []mark, it *item) []mark {
 		}
 		if !certain {
 			var told bool
-			if p.scratch, told = appendGrained(p.scratch, it.time, groupings[it.typ].time); !told {
+			if p.scratch, told = appendGrained(p.scratch, it.time, it.kind.alike.time); !told {
 				return
 			}
 		}
-		p.sum = sha256.Sum256(p.scratch)
-		list = append(list, mark{[16]byte(p.sum[:16]), certain})
+		list = append(list, mark{[2]uint64{maphash.Bytes(markKeys[0], p.scratch), maphash.Bytes(markKeys[1], p.scratch)}, certain})
 	}
 	for _, path := range identifying {
 		for id := range it.v.Get(path).Elems() {
@@ -128,8 +131,8 @@ func (p *preparing) marks(list []mark, it *item) []mark {
 			}
 		}
 	}
-	rule, has := groupings[it.typ]
-	if !has {
+	rule := it.kind.alike
+	if rule == nil {
 		return list
 	}
 	coded := func(c fhirjson.Value) {
@@ -216,7 +219,7 @@ func groups(prepared []Prepared) []Group {
 			}
 			return 1
 		}
-		return cmp.Or(slices.Compare(a.sum[:], b.sum[:]), a.n-b.n)
+		return cmp.Or(cmp.Compare(a.sum[0], b.sum[0]), cmp.Compare(a.sum[1], b.sum[1]), a.n-b.n)
 	})
 	with := joined(make([]int32, len(entries)))
 	for i := range with {

@@ -77,7 +77,7 @@ func (p *preparing) settleCopies() {
 		}
 		keeper := slices.MaxFunc(living, func(a, b int32) int {
 			x, y := &p.items[a], &p.items[b]
-			if c := x.updated.Lo.Compare(y.updated.Lo); c != 0 {
+			if c := x.updated().Lo.Compare(y.updated().Lo); c != 0 {
 				return c
 			}
 			return bytes.Compare(x.v.Raw(), y.v.Raw())

@@ -15,11 +15,11 @@ func (p *preparing) choose() {
 		if it.fate != undecided {
 			continue
 		}
-		switch it.row.class {
+		switch it.kind.row.class {
 		case money:
 			it.fate = financial
 		case person, either:
-			if it.row.class == either && !it.v.Get("patient").Exists() {
+			if it.kind.row.class == either && !it.v.Get("patient").Exists() {
 				continue // supporting, below
 			}
 			all = append(all, int32(i))
@@ -33,14 +33,14 @@ func (p *preparing) choose() {
 	}
 	for i := range p.items { // a custodian's Provenance is shown with what it is about
 		it := &p.items[i]
-		if it.fate != undecided || it.row.class != provenance {
+		if it.fate != undecided || it.kind.row.class != provenance {
 			continue
 		}
 		target := it.v.Get("target")
 		for _, r := range p.refsOf(it) {
 			if target.Exists() && r.target >= 0 && r.whole.Start() >= target.Start() && r.whole.End() <= target.End() {
 				t := &p.items[r.target]
-				if t.fate == shown && t.row.class != supporting || types["Provenance"] && t.fate == filtered {
+				if t.fate == shown && t.kind.row.class != supporting || types["Provenance"] && t.fate == filtered {
 					it.fate = shown
 					roots = append(roots, int32(i))
 					break
@@ -70,7 +70,7 @@ func (p *preparing) reach(from []int32, types map[string]bool) {
 				continue
 			}
 			t := &p.items[r.target]
-			if c := t.row.class; t.fate == undecided && (c == supporting || c == either && !t.v.Get("patient").Exists()) {
+			if c := t.kind.row.class; t.fate == undecided && (c == supporting || c == either && !t.v.Get("patient").Exists()) {
 				seen[r.target] = true
 				if types == nil || types[t.typ] {
 					t.fate = shown
@@ -94,11 +94,12 @@ func (p *preparing) filteredOut(it *item, types map[string]bool) bool {
 		return true
 	}
 	if !f.Since.IsZero() {
-		if !it.updated.Dated() {
+		updated := it.updated()
+		if !updated.Dated() {
 			it.lateUnknown = true // kept and marked: whether it changed since cannot be told
 			return false
 		}
-		return !it.updated.Hi.After(f.Since)
+		return !updated.Hi.After(f.Since)
 	}
 	return false
 }

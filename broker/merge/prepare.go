@@ -54,7 +54,7 @@ func (p *preparing) drop() {
 			continue
 		}
 		whose := unclear
-		switch it.row.class {
+		switch it.kind.row.class {
 		case money:
 			it.fate = financial
 			continue
@@ -64,7 +64,7 @@ func (p *preparing) drop() {
 			case it.typ == "Patient" && !it.isSubject:
 				whose = another
 			default:
-				if whose = p.attribute(it, it.v, it.row, false); whose == ours {
+				if whose = p.attribute(it, it.v, it.kind.row, false); whose == ours {
 					whose = p.contents(it)
 				}
 			}
@@ -92,8 +92,8 @@ func (p *preparing) describe() {
 		if !it.placed() {
 			continue
 		}
-		it.primary, it.sections = p.place(it.typ, it.v)
-		it.time = clinicalTime(it.typ, it.v)
+		it.primary, it.sections = p.place(it.kind, it.v)
+		it.time = it.kind.dating.of(it.v)
 		if it.typ == "Observation" && !it.time.Dated() {
 			it.time = p.specimenTime(it)
 		}

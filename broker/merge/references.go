@@ -35,27 +35,21 @@ type ref struct {
 	document   bool           // an Attachment
 }
 
-// scan finds the references of it. Where something is withheld (suspicious), it also finds identifiers of withheld resources, and
-// reports every other string that is the address of a resource of the reply: see spread.
-func (p *preparing) scan(it *item, suspicious bool, cites func(target int32)) {
+// scan finds the references of it.
+func (p *preparing) scan(it *item) {
+	it.refs[0] = int32(len(p.refs))
+	p.around = it.v.Addresses(p.around, func(around []fhirjson.Value, x fhirjson.Value) { p.address(it, around, x) })
+	it.refs[1] = int32(len(p.refs))
+}
+
+// scanAll does what scan does, for a reply of which something is withheld. It also finds identifiers of withheld resources, and reports every other
+// string that is the address of a resource of the reply: see spread.
+func (p *preparing) scanAll(it *item, cites func(target int32)) {
 	it.refs[0] = int32(len(p.refs))
 	p.around = it.v.VisitOn(p.around, func(around []fhirjson.Value, x fhirjson.Value) bool {
 		switch x.Kind() {
 		case fhirjson.String:
-			switch {
-			case x.KeyIs("reference") && isReference(around, it.typ):
-				address := x.View()
-				if strings.HasPrefix(address, "#") || address == "" {
-					return false
-				}
-				r := ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it)}
-				r.line, r.holder = p.lineOf(around, it.typ)
-				p.refs = append(p.refs, r)
-			case x.KeyIs("url") && isAttachment(around, it.typ):
-				if address := x.View(); p.own(address, it) || p.leadsHere(address) {
-					p.refs = append(p.refs, ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it), document: true})
-				}
-			case suspicious && !x.KeyIs("div") && x.End()-x.Start() < 1024:
+			if !p.address(it, around, x) && !x.KeyIs("div") && x.End()-x.Start() < 1024 {
 				if s := x.View(); strings.IndexByte(s, '/') >= 0 || strings.HasPrefix(s, "urn:") {
 					if t := p.resolve(s, it); t >= 0 {
 						cites(t)
@@ -63,7 +57,7 @@ func (p *preparing) scan(it *item, suspicious bool, cites func(target int32)) {
 				}
 			}
 		case fhirjson.Object:
-			if suspicious && x.KeyIs("identifier") && len(around) > 1 {
+			if x.KeyIs("identifier") && len(around) > 1 {
 				whole := around[len(around)-1]
 				if !whole.Get("reference").Exists() && !whole.Get("resourceType").Exists() && p.cited[businessKey(x)] != nil {
 					r := ref{whole: whole, identifier: businessKey(x), target: -1}
@@ -75,6 +69,25 @@ func (p *preparing) scan(it *item, suspicious bool, cites func(target int32)) {
 		return true
 	})
 	it.refs[1] = int32(len(p.refs))
+}
+
+// address notes a string if it is the address of a Reference or of an Attachment on the custodian's own server, and reports whether it is of either.
+func (p *preparing) address(it *item, around []fhirjson.Value, x fhirjson.Value) bool {
+	switch {
+	case x.KeyIs("reference") && isReference(around, it.typ):
+		if address := x.View(); !strings.HasPrefix(address, "#") && address != "" {
+			r := ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it)}
+			r.line, r.holder = p.lineOf(around, it.typ)
+			p.refs = append(p.refs, r)
+		}
+	case x.KeyIs("url") && isAttachment(around, it.typ):
+		if address := x.View(); p.own(address, it) || p.leadsHere(address) {
+			p.refs = append(p.refs, ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it), document: true})
+		}
+	default:
+		return false
+	}
+	return true
 }
 
 // refsOf are the references of it.

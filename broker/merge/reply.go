@@ -30,7 +30,7 @@ type item struct {
 	v           fhirjson.Value
 	typ, id     string
 	root        string // canonical root of the server that its relative references are about
-	row         naming
+	kind        *kind
 	fate        fate
 	isSubject   bool            // the Patient that the reply is about
 	conflicting bool            // another resource has the same type and id
@@ -39,11 +39,10 @@ type item struct {
 	primary     record.Section  // one of them
 	unnamed     bool            // withheld for a reason that is no section: a label, an excluded code
 	time        record.ClinicalTime
-	updated     record.ClinicalTime // meta.lastUpdated
-	lateUnknown bool                // kept although _since was given and it has no lastUpdated
-	url         string              // our fullUrl, and at its end
-	newID       string              // our id
-	refs        [2]int32            // from and to in preparing.refs
+	lateUnknown bool     // kept although _since was given and it has no lastUpdated
+	url         string   // our fullUrl, and at its end
+	newID       string   // our id
+	refs        [2]int32 // from and to in preparing.refs
 }
 
 // typeID is what an id is unique for.
@@ -91,7 +90,6 @@ type preparing struct {
 	edits   []fhirjson.Edit
 	scratch []byte
 	key     []byte
-	sum     [sha256.Size]byte
 	words   text
 	out     memory
 	source  []byte // our meta.source, quoted
@@ -103,6 +101,7 @@ func (p *preparing) index() error {
 	p.items = make([]item, 0, len(p.reply.Entries))
 	p.addresses = make(map[string]int32, 2*len(p.reply.Entries))
 	p.firsts = make(map[typeID]int32, len(p.reply.Entries))
+	p.refs = make([]ref, 0, 4*len(p.reply.Entries)) // most have fewer; where there are more it grows
 	p.base = canonical(p.reply.Base)
 	roots := map[string]bool{}
 	urls := make([]string, 0, len(p.reply.Entries))
@@ -111,7 +110,7 @@ func (p *preparing) index() error {
 		if err != nil {
 			return err
 		}
-		if it.row.class == outcome {
+		if it.kind.row.class == outcome {
 			p.warnings(it.v)
 			continue
 		}
@@ -159,24 +158,21 @@ func (p *preparing) index() error {
 	return nil
 }
 
+// updated is meta.lastUpdated. What cannot be read is none.
+func (it *item) updated() record.ClinicalTime {
+	t, _ := record.ParseClinicalTime(it.v.Get("meta").Get("lastUpdated").View())
+	return t
+}
+
 // read takes a resource's own fields, strictly.
 func read(v fhirjson.Value) (item, error) {
 	bad := func(v fhirjson.Value, kind fhirjson.Kind) bool { return v.Exists() && v.Kind() != kind }
-	it := item{v: v, typ: typeName(v.Get("resourceType").View()), id: v.Get("id").View()}
-	meta := v.Get("meta")
-	if v.Kind() != fhirjson.Object || it.typ == "" || bad(v.Get("id"), fhirjson.String) || bad(meta, fhirjson.Object) ||
-		bad(v.Get("contained"), fhirjson.Array) {
+	typ, id, meta := v.Get("resourceType").View(), v.Get("id"), v.Get("meta")
+	if v.Kind() != fhirjson.Object || typ == "" || bad(id, fhirjson.String) || bad(meta, fhirjson.Object) || bad(v.Get("contained"), fhirjson.Array) {
 		return item{}, ErrMalformed
 	}
-	for _, key := range [...]string{"resourceType", "id", "meta", "contained"} {
-		if v.Variant(key) {
-			return item{}, ErrMalformed
-		}
-	}
-	for _, key := range [...]string{"source", "tag", "extension", "security", "lastUpdated", "versionId"} {
-		if meta.Variant(key) {
-			return item{}, ErrMalformed // with what we add, two readers could read two things
-		}
+	if variant(v, "resourceType", "id", "meta", "contained") || variant(meta, "source", "tag", "extension", "security", "lastUpdated", "versionId") {
+		return item{}, ErrMalformed // with what we add, two readers could read two things
 	}
 	for k, m := range meta.Members() {
 		switch k {
@@ -190,9 +186,18 @@ func read(v fhirjson.Value) (item, error) {
 			}
 		}
 	}
-	it.updated, _ = record.ParseClinicalTime(meta.Get("lastUpdated").View()) // what cannot be read is none
-	it.row = subjects[it.typ]
-	return it, nil
+	k := kindOf(typ)
+	return item{v: v, kind: k, typ: k.name, id: id.View()}, nil
+}
+
+// variant reports whether an object has a member whose name is one of the names but for case.
+func variant(v fhirjson.Value, names ...string) bool {
+	for _, name := range names {
+		if v.Variant(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // rootOf is the root of a canonical RESTful address of a resource: what stands before /Type/id.
@@ -310,8 +315,14 @@ func isHTTP(url string) bool {
 // splitAddress cuts a version, a fragment or a query off an address: rest begins with "/_history/", "#" or "?", or is empty.
 func splitAddress(address string) (head, rest string) {
 	end := len(address)
-	for _, mark := range [...]string{"#", "?", "/_history/"} {
-		if i := strings.Index(address[:end], mark); i >= 0 {
+	if i := strings.IndexByte(address, '#'); i >= 0 {
+		end = i
+	}
+	if i := strings.IndexByte(address[:end], '?'); i >= 0 {
+		end = i
+	}
+	if strings.IndexByte(address[:end], '_') >= 0 {
+		if i := strings.Index(address[:end], "/_history/"); i >= 0 {
 			end = i
 		}
 	}

@@ -220,7 +220,7 @@ func (p *preparing) tags(it *item) []byte {
 
 // placed reports whether it stands in a section: the Patient and what is about them.
 func (it *item) placed() bool {
-	return it.row.class == person || it.row.class == either && it.v.Get("patient").Exists()
+	return it.kind.row.class == person || it.kind.row.class == either && it.v.Get("patient").Exists()
 }
 
 // matches reports whether it is a match; the Patient, what supports, and Provenance are includes.

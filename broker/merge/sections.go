@@ -82,12 +82,7 @@ var headings = map[string]record.Section{
 }
 
 // byCode replaces a type's heading where one of the codings at the paths has one of the codes.
-var byCode = []struct {
-	types   map[string]bool
-	paths   []string
-	codes   map[string]bool
-	section record.Section
-}{
+var byCode = []codeRule{
 	// http://terminology.hl7.org/CodeSystem/observation-category
 	{words("Observation"), []string{"category.coding"}, words("laboratory imaging exam procedure"), record.Results},
 	// SNOMED CT laboratory procedure, imaging, diagnostic procedure; HL7 table 0074 as some still send it
@@ -114,12 +109,7 @@ var ofKind = map[record.CustodianKind]record.Section{
 }
 
 // additions are the further sections of a resource, by what it is and says.
-var additions = []struct {
-	types   map[string]bool // nil for all
-	holds   func(v fhirjson.Value) bool
-	section record.Section
-	leads   bool
-}{
+var additions = []addition{
 	{words("Condition Flag CarePlan"), mentalHealthCoded, record.MentalHealth, true},
 	{words("Condition Flag CarePlan"), mentalHealthNamed, record.MentalHealth, true},
 	{words("Encounter EpisodeOfCare CareTeam Goal ClinicalImpression RiskAssessment DocumentReference Composition ServiceRequest Appointment Procedure"),
@@ -161,6 +151,22 @@ var mentalHealthTerms = []string{"depressive", "major depression", "postnatal de
 	"obsessive compulsive", "obsessive-compulsive", "post-traumatic stress", "post traumatic stress", "posttraumatic stress", "attention deficit",
 	"panic disorder", "panic attack", "mental health", "mental illness", "mental disorder", "alcoholism", "alcohol dependence", "drug dependence",
 	"opioid dependence", "opioid abuse"}
+
+// codeRule says that a resource with one of the codes at one of the paths is in a section.
+type codeRule struct {
+	types   map[string]bool
+	paths   []string
+	codes   map[string]bool
+	section record.Section
+}
+
+// addition says that a resource of which something holds is in a further section.
+type addition struct {
+	types   map[string]bool // nil for all
+	holds   func(v fhirjson.Value) bool
+	section record.Section
+	leads   bool
+}
 
 func words(s string) map[string]bool {
 	m := map[string]bool{}
@@ -209,19 +215,16 @@ func sensitive(v fhirjson.Value) bool {
 }
 
 // place gives a resource of a custodian its sections by rules 1, 2 and 4.
-func (p *preparing) place(typ string, v fhirjson.Value) (record.Section, record.Sections) {
-	primary, known := headings[typ]
-	if !known {
-		primary = record.Other
-	}
-	for _, r := range byCode {
-		if r.types[typ] && anyCode(v, r.codes, r.paths...) {
+func (p *preparing) place(k *kind, v fhirjson.Value) (record.Section, record.Sections) {
+	primary := k.heading
+	for _, r := range k.byCode {
+		if anyCode(v, r.codes, r.paths...) {
 			primary = r.section
 			break
 		}
 	}
 	all := record.SectionsOf(primary)
-	moves := !stays.Has(primary) || typ == "Composition" || typ == "DocumentReference"
+	moves := !stays.Has(primary) || k.name == "Composition" || k.name == "DocumentReference"
 	add := func(s record.Section, leads bool) {
 		all = all.With(s)
 		if leads && moves {
@@ -231,8 +234,8 @@ func (p *preparing) place(typ string, v fhirjson.Value) (record.Section, record.
 	if s, has := ofKind[p.reply.Custodian.Kind]; has {
 		add(s, !stays.Has(primary))
 	}
-	for _, a := range additions {
-		if (a.types == nil || a.types[typ]) && a.holds(v) {
+	for _, a := range k.more {
+		if a.holds(v) {
 			add(a.section, a.leads)
 		}
 	}
@@ -246,8 +249,8 @@ func (p *preparing) place(typ string, v fhirjson.Value) (record.Section, record.
 		}
 	}
 	for c := range v.Get("contained").Elems() {
-		if t := c.Get("resourceType").View(); subjects[t].class == person {
-			_, inner := p.place(t, c)
+		if k := kindOf(c.Get("resourceType").View()); k.row.class == person {
+			_, inner := p.place(k, c)
 			all |= inner
 		}
 	}
@@ -282,7 +285,7 @@ func (p *preparing) follow() {
 	}
 	for i := range p.items {
 		it := &p.items[i]
-		if it.fate != undecided || it.row.class == supporting {
+		if it.fate != undecided || it.kind.row.class == supporting {
 			continue
 		}
 		if it.typ == "Encounter" {

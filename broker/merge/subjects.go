@@ -147,22 +147,6 @@ var subjects = map[string]naming{
 	"VerificationResult": {class: foreign},
 }
 
-// typeNames gives a name's own string, so that a view of a reply is not kept and nothing is copied.
-var typeNames = func() map[string]string {
-	m := make(map[string]string, len(subjects))
-	for typ := range subjects {
-		m[typ] = typ
-	}
-	return m
-}()
-
-func typeName(seen string) string {
-	if name, known := typeNames[seen]; known {
-		return name
-	}
-	return strings.Clone(seen)
-}
-
 // IsType reports whether name is a resource type of FHIR R4 (4.0.1).
 func IsType(name string) bool { return subjects[name].class != unknownClass }
 
@@ -248,7 +232,7 @@ func (p *preparing) contained(it *item, id string) fhirjson.Value {
 }
 
 // attribute decides whose a resource is. It returns ours, another, or unclear for one that names nobody.
-func (p *preparing) attribute(it *item, v fhirjson.Value, row naming, contained bool) whom {
+func (p *preparing) attribute(it *item, v fhirjson.Value, row *naming, contained bool) whom {
 	found, verdict := false, nobody
 	for _, path := range row.about {
 		along(v, path, func(r fhirjson.Value) bool {
@@ -320,7 +304,7 @@ func along(v fhirjson.Value, path string, f func(r fhirjson.Value) bool) {
 func (p *preparing) contents(it *item) whom {
 	for c := range it.v.Get("contained").Elems() {
 		typ := c.Get("resourceType").View()
-		row := subjects[typ]
+		row := kindOf(typ).row
 		switch {
 		case typ == "Patient" && !p.carriesNumber(c):
 			return another

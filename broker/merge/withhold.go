@@ -13,21 +13,21 @@ func (p *preparing) withhold() {
 		if it.fate != undecided {
 			continue
 		}
-		if it.unnamed || it.row.class != supporting && it.row.class != provenance && it.sections.Without(p.rules.Permitted) != 0 {
+		if it.unnamed || it.kind.row.class != supporting && it.kind.row.class != provenance && it.sections.Without(p.rules.Permitted) != 0 {
 			it.fate = withheld
 		}
 	}
 	// A Provenance says that there is something: it goes where all that it is about goes.
 	for i := range p.items {
 		it := &p.items[i]
-		if it.fate != undecided || it.row.class != provenance {
+		if it.fate != undecided || it.kind.row.class != provenance {
 			continue
 		}
 		all, any := true, false
 		for r := range it.v.Each("target") {
 			if t := p.resolve(r.Get("reference").View(), it); t >= 0 {
 				any = any || p.items[t].fate == withheld
-				all = all && (p.items[t].hidden() || p.items[t].row.class == supporting)
+				all = all && (p.items[t].hidden() || p.items[t].kind.row.class == supporting)
 			}
 		}
 		if any && all {
@@ -72,7 +72,7 @@ func (p *preparing) labelled(it *item) bool {
 	if !p.req.PatientView {
 		return false
 	}
-	return hide || p.rules.LabelsNoPatient && !any && it.row.class != supporting
+	return hide || p.rules.LabelsNoPatient && !any && it.kind.row.class != supporting
 }
 
 // excluded reports whether any coding of a resource is on the custodian's list of what it never shares.
@@ -123,7 +123,11 @@ func (p *preparing) spread() {
 		if it.fate != undecided {
 			continue
 		}
-		p.scan(it, suspicious, func(target int32) {
+		if !suspicious {
+			p.scan(it)
+			continue
+		}
+		p.scanAll(it, func(target int32) {
 			if p.items[target].hidden() {
 				work = append(work, int32(i))
 			} else {

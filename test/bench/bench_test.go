@@ -22,8 +22,8 @@ func TestRecords(t *testing.T) {
 	tenDigits := regexp.MustCompile(`[0-9]{10}`)
 	for _, z := range sizes {
 		for _, c := range custodianKeys {
-			text := record(people[1], c, z)
-			if !bytes.Equal(text, record(people[1], c, z)) {
+			text := bundleOf(people[1], c, z)
+			if !bytes.Equal(text, bundleOf(people[1], c, z)) {
 				t.Fatalf("%s at %s differs from one time to the next", z.Name, c.Key)
 			}
 			if off := math.Abs(float64(len(text))/float64(want[z.Name]) - 1); off > 0.1 {

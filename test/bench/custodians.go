@@ -86,7 +86,7 @@ func (s *surroundings) hold(z size) (total int) {
 	answers := map[string][]byte{}
 	for _, p := range people {
 		for _, c := range custodianKeys {
-			answers[c.Key+p.ID] = record(p, c, z)
+			answers[c.Key+p.ID] = bundleOf(p, c, z)
 			answers["find"+c.Key+p.Number] = found(p, c)
 		}
 	}

@@ -38,10 +38,10 @@ var people = []person{
 	{"person-c", "9990000034", "Llewellyn-Hart", "Cerys", "female", "1990-07-29"},
 }
 
-// record returns what a custodian holds about a person: a searchset Bundle in the manner of a FHIR R4 server of today, compact, with references
+// bundleOf returns what a custodian holds about a person: a searchset Bundle in the manner of a FHIR R4 server of today, compact, with references
 // among its resources, narrative with escaped mark-up, business identifiers and decimals whose digits matter. The same arguments give the
 // same bytes.
-func record(p person, at custodianKey, s size) []byte {
+func bundleOf(p person, at custodianKey, s size) []byte {
 	var seed uint64
 	for _, c := range []byte(p.ID + at.Key + s.Name) {
 		seed = seed*1099511628211 + uint64(c)
