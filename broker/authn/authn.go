@@ -122,6 +122,7 @@ type issuer struct {
 	Issuer
 	algorithms []jose.SignatureAlgorithm
 	keys       *keyCache
+	believed   believed
 }
 
 type client struct {

@@ -20,55 +20,67 @@ func parseObject(raw []byte) (map[string]any, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
-	v, err := parseValue(d, 0)
-	if err != nil {
-		return nil, err
+	var v any
+	if d.Decode(&v) != nil {
+		return nil, errOutsideText
 	}
 	object, ok := v.(map[string]any)
 	if !ok {
 		return nil, errOutsideText
 	}
+	members, err := count(v, 0)
+	if err != nil {
+		return nil, err
+	}
+	if members != names(raw) { // the decoder kept the last of two members with one name
+		return nil, errAmbiguousMembers
+	}
 	return object, nil
 }
 
-func parseValue(d *json.Decoder, depth int) (any, error) {
+// count returns how many members a value has, those within it included, and refuses names that differ only in letter case, and deep nesting.
+func count(v any, depth int) (members int, err error) {
 	if depth > maxDepth {
-		return nil, errOutsideText
+		return 0, errOutsideText
 	}
-	t, err := d.Token()
-	if err != nil {
-		return nil, errOutsideText
-	}
-	switch t {
-	case json.Delim('{'):
-		object, folded := map[string]any{}, map[string]bool{}
-		for d.More() {
-			name, err := d.Token()
-			key, isText := name.(string)
-			if err != nil || !isText {
-				return nil, errOutsideText
-			}
-			if folded[strings.ToLower(key)] {
-				return nil, errAmbiguousMembers
-			}
-			folded[strings.ToLower(key)] = true
-			if object[key], err = parseValue(d, depth+1); err != nil {
-				return nil, err
-			}
-		}
-		_, err := d.Token()
-		return object, err
-	case json.Delim('['):
-		list := []any{}
-		for d.More() {
-			v, err := parseValue(d, depth+1)
+	switch v := v.(type) {
+	case map[string]any:
+		folded := make(map[string]struct{}, len(v))
+		for name, inner := range v {
+			folded[strings.ToLower(name)] = struct{}{}
+			n, err := count(inner, depth+1)
 			if err != nil {
-				return nil, err
+				return 0, err
 			}
-			list = append(list, v)
+			members += 1 + n
 		}
-		_, err := d.Token()
-		return list, err
+		if len(folded) != len(v) {
+			return 0, errAmbiguousMembers
+		}
+	case []any:
+		for _, inner := range v {
+			n, err := count(inner, depth+1)
+			if err != nil {
+				return 0, err
+			}
+			members += n
+		}
 	}
-	return t, nil
+	return members, nil
+}
+
+// names returns how many members a valid text has: a colon outside a string stands behind each name, and nowhere else.
+func names(valid []byte) (n int) {
+	inside := false
+	for i := 0; i < len(valid); i++ {
+		switch c := valid[i]; {
+		case c == '"':
+			inside = !inside
+		case c == '\\':
+			i++ // what it escapes ends no string
+		case c == ':' && !inside:
+			n++
+		}
+	}
+	return n
 }

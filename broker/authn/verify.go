@@ -43,8 +43,11 @@ func (v *Verifier) Verify(ctx context.Context, authorization, acting []string, n
 	case err != nil:
 		return Caller{}, err
 	}
-	if !s.verifiedBy(is.algorithms, keys) {
-		return refuse("signature")
+	if !is.believed.has(token, keys, now) {
+		if !s.verifiedBy(is.algorithms, keys) {
+			return refuse("signature")
+		}
+		is.believed.add(token, keys, now)
 	}
 	// From here on the issuer says it; what is left is whether it says it to us, now, and clearly.
 	if !s.claims.namesAudience(v.audience) {

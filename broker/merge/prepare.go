@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
@@ -21,7 +22,8 @@ var (
 // It does not change reply, so that the same reply can be prepared again under another permit. Its work is linear in the size of the reply,
 // but for sorting.
 func Prepare(req Request, rules Rules, reply Reply) (Prepared, error) {
-	p := preparing{req: req, rules: rules, reply: reply, number: req.Subject.Number.Reveal(), sectionSystem: req.CodeBase + record.SectionSystemPath}
+	p := preparing{req: req, rules: rules, reply: reply, number: req.Subject.Number.Reveal(), sectionSystem: req.CodeBase + record.SectionSystemPath,
+		scratch: make([]byte, 0, 2<<10), key: make([]byte, 0, 256), edits: make([]fhirjson.Edit, 0, 32), around: make([]fhirjson.Value, 0, 16)}
 	if p.number == "" {
 		return Prepared{}, fmt.Errorf("%w: no NHS number was asked for", ErrWrongSubject)
 	}

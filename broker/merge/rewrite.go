@@ -185,9 +185,9 @@ func (p *preparing) tags(it *item) []byte {
 	if have, is := p.tagged[kind]; is {
 		return have
 	}
-	var out []byte
+	out := make([]byte, 0, 512)
 	add := func(path, code string) {
-		if out != nil {
+		if len(out) > 0 {
 			out = append(out, ',')
 		}
 		out = append(out, `{"system":`...)
