@@ -50,9 +50,10 @@ func (b *Broker) open(ctx context.Context, req Request) (*access, *Refusal) {
 		if time.Until(a.deadline) < b.cfg.Minimum {
 			return a.refuse(OutOfTime, consent.ReasonBudget, "R-5")
 		}
-		if a.bytes = openAccount(b.room, b.cfg.RequestBytes, len(b.custodians)); a.bytes == nil {
+		// Waiting for room takes from the time that custodians have: nothing counts after arrival + NeutralWait.
+		if a.bytes = openAccount(a.ctx, b.room, b.cfg.NeutralWait/4, b.cfg.RequestBytes, len(b.custodians)); a.bytes == nil {
 			r := a.refuse(Overloaded, consent.ReasonBudget, "R-7")
-			r.RetryAfter = time.Second
+			r.RetryAfter = b.room.comeBack()
 			return r
 		}
 		if refusal := a.trace(); refusal != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -48,7 +49,7 @@ type Config struct {
 	DeceasedWindow   time.Duration        // 28 days
 	Limits           Limits               // per custodian
 	RequestBytes     int64                // decoded bytes of one request; 64 MiB
-	MaxInFlightBytes int64                // decoded bytes of all requests at once; 1 GiB
+	MaxInFlightBytes int64                // memory that all requests may take at once, four bytes for one decoded; 1 GiB
 	BreakerFailures  int                  // consecutive failures that open a breaker; 5
 	BreakerOpen      time.Duration        // how long it stays open; 15 s
 	Log              *slog.Logger         // made by NewLogger; nil: none
@@ -62,6 +63,7 @@ type Broker struct {
 	custodians []*custodian
 	handles    *Handles
 	room       *room
+	making     chan struct{} // full while as many parts are made as there are cores
 	log        *slog.Logger
 	spans      trace.Tracer
 	metrics    *metrics
@@ -79,7 +81,7 @@ func New(cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{cfg: cfg, handles: handles, room: newRoom(cfg.MaxInFlightBytes), log: cfg.Log}
+	b := &Broker{cfg: cfg, handles: handles, room: newRoom(cfg.MaxInFlightBytes), making: make(chan struct{}, runtime.GOMAXPROCS(0)), log: cfg.Log}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
@@ -142,6 +144,11 @@ func (b *Broker) Retrieve(ctx context.Context, req Request) (*Result, error) {
 	var held []held
 	for h := range a.gather(a.permit, a.opened) {
 		held = append(held, h)
+	}
+	a.bytes.settle()
+	if a.bytes.gaveUp() {
+		_, statuses := a.prepared(held)
+		return nil, a.close(audit.TypeRefused, consent.ReasonBudget, statuses, &Refusal{Kind: Overloaded, RetryAfter: b.room.comeBack()})
 	}
 	for rebuilt := false; ; rebuilt = true {
 		// From here on the whole answer is in memory, and nothing of it may leave before Release says so.

@@ -73,6 +73,9 @@ func (a *access) gather(p consent.Permit, o audit.Opened) iter.Seq[held] {
 	}
 }
 
+// late is how long after a deadline a process with time to spare notices it at the latest.
+const late = 100 * time.Millisecond
+
 // ask gets one custodian's part. It returns by the custodian's deadline whatever the source does.
 func (a *access) ask(c *custodian, p consent.Permit) held {
 	now := time.Now()
@@ -109,7 +112,10 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 	if err == nil {
 		h.reply = merge.Reply{Custodian: c.Rules.Custodian, Base: reply.Base, Entries: reply.Entries, Parts: reply.Parts, Adapter: reply.Adapter,
 			Conversions: reply.Conversions, Asked: now.UTC(), Took: time.Since(now)}
+		// No more parts are made at once than there are cores: in a crowd replies are read in time, and answers leave one after the other, not all late.
+		a.b.making <- struct{}{}
 		err = a.build(&h, c.may(p))
+		<-a.b.making
 	}
 	full := false
 	if err != nil {
@@ -118,8 +124,10 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 		h.failed = true
 	}
 	callerLeft := err != nil && a.caller.Err() != nil
+	// A deadline that is noticed late was missed by this process, which had too much to do: that says nothing about the custodian.
+	starved := err != nil && time.Since(now) > min(left, c.Timeout)+late
 	// A call that had much less time than the custodian normally gets says nothing about it; what the trace took does not count as much.
-	v := judge(err, callerLeft, errors.Is(ctx.Err(), context.DeadlineExceeded), left < c.Timeout*3/4)
+	v := judge(err, callerLeft, errors.Is(ctx.Err(), context.DeadlineExceeded), left < c.Timeout*3/4 || starved)
 	if full && errors.Is(err, ErrTooMuch) {
 		v = verdict{record.Failed, reasonRequestFull, errNothingLearnt, false} // the others had taken the room: that is not its illness
 	}

@@ -1,63 +1,175 @@
 package broker
 
 import (
+	"context"
+	"slices"
 	"sync"
-	"sync/atomic"
+	"time"
 )
 
-// room is the memory that all requests may hold at once. It is reserved before anybody is asked.
-type room struct {
-	size int64
-	free atomic.Int64
-}
+// What a decoded byte of a reply costs: itself, its index, what is rewritten of it for the answer, and what of that the collector has not found
+// yet. TestLargeRequestsAtOnce in test holds the process to it.
+const weight = 4
 
-func newRoom(size int64) *room {
-	r := &room{size: size}
-	r.free.Store(size)
-	return r
-}
-
-// take reserves n bytes, or reports that there is no room.
-func (r *room) take(n int64) bool {
-	if r.free.Add(-n) >= 0 {
-		return true
-	}
-	r.free.Add(n)
-	return false
-}
-
-func (r *room) giveBack(n int64) { r.free.Add(n) }
-
-func (r *room) used() int64 { return r.size - r.free.Load() }
-
-// firstBytes is what a request reserves of the room before anybody is asked, and stepBytes what it reserves more at a time as replies arrive. To
-// reserve at once all that a request may hold would let sixteen requests fill a room of 1 GiB while they only wait.
+// firstBytes is what a request reserves of the room before anybody is asked, if nothing is known of what requests take, and stepBytes what it
+// reserves more at a time as replies arrive. To reserve at once all that a request may take would let a few requests fill the room while they
+// only wait.
 const (
 	firstBytes = 4 << 20
 	stepBytes  = 1 << 20
 )
+
+// room is the memory that all requests may take at once. A request reserves of it before anybody is asked as much as requests took of late, and
+// more as replies arrive. Where there is none left, new requests wait in turn. Of those under way the oldest waits for what it still needs, and any
+// other gives up what it has, so that they never wait for each other; whoever asked for it is told to come back.
+type room struct {
+	size int64
+
+	mu      sync.Mutex
+	free    int64
+	usual   int64 // what a request takes, of late: rises at once, falls slowly
+	next    uint64
+	under   map[uint64]struct{} // those that may still need more, by age
+	waiting []*waiter           // in turn, the first at the front
+}
+
+// waiter waits until there is room for it.
+type waiter struct {
+	n     int64
+	ready chan struct{} // closed when n has been taken for it
+}
+
+func newRoom(size int64) *room {
+	return &room{size: size, free: size, usual: firstBytes, under: map[uint64]struct{}{}}
+}
+
+// take reserves n bytes when its turn comes, or reports that ctx ended before.
+func (r *room) take(ctx context.Context, n int64) bool { return r.wait(ctx, n, false) }
+
+// grow reserves n bytes more for a request under way. The oldest waits for them, in front of all others. Any other gets them now or not at all.
+func (r *room) grow(ctx context.Context, age uint64, n int64) bool {
+	r.mu.Lock()
+	if r.free >= n {
+		r.free -= n
+		r.mu.Unlock()
+		return true
+	}
+	for other := range r.under {
+		if other < age {
+			r.mu.Unlock()
+			return false
+		}
+	}
+	r.mu.Unlock()
+	return r.wait(ctx, n, true)
+}
+
+func (r *room) wait(ctx context.Context, n int64, first bool) bool {
+	r.mu.Lock()
+	if r.free >= n && (first || len(r.waiting) == 0) {
+		r.free -= n
+		r.mu.Unlock()
+		return true
+	}
+	w := &waiter{n, make(chan struct{})}
+	if first {
+		r.waiting = slices.Insert(r.waiting, 0, w)
+	} else {
+		r.waiting = append(r.waiting, w)
+	}
+	r.mu.Unlock()
+	select {
+	case <-w.ready:
+		return true
+	case <-ctx.Done():
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i := slices.Index(r.waiting, w); i >= 0 {
+		r.waiting = slices.Delete(r.waiting, i, i+1)
+	} else {
+		r.free += n // it came just now, and nobody waits for it any more
+	}
+	r.serve()
+	return false
+}
+
+// comeBack is when somebody who found no room may ask again: later, the more wait already.
+func (r *room) comeBack() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var waiting int64
+	for _, w := range r.waiting {
+		waiting += w.n
+	}
+	return time.Duration(1+waiting/r.size) * time.Second
+}
+
+// serve gives what is free to those who wait, in turn. r.mu is held.
+func (r *room) serve() {
+	for len(r.waiting) > 0 && r.free >= r.waiting[0].n {
+		r.free -= r.waiting[0].n
+		close(r.waiting[0].ready)
+		r.waiting = r.waiting[1:]
+	}
+}
+
+func (r *room) giveBack(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.free += n
+	r.serve()
+}
+
+func (r *room) used() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.size - r.free
+}
+
+// Memory returns how many bytes requests have reserved at this moment, and how many requests have found room since the start.
+func (b *Broker) Memory() (bytes int64, requests uint64) {
+	b.room.mu.Lock()
+	defer b.room.mu.Unlock()
+	return b.room.size - b.room.free, b.room.next
+}
 
 // account is what the replies of one request hold. Half of what it may hold is shared out beforehand, so that no custodian can take what the
 // others need (P8); the other half is for whoever comes first. What it holds is reserved of the room, and stays so until the answer has been
 // written.
 type account struct {
 	room  *room
-	share int64 // each custodian's own
+	age   uint64
+	ctx   context.Context // the request's: nobody waits longer
+	share int64           // each custodian's own
 
 	mu       sync.Mutex
 	common   int64 // left of the half for all
-	held     int64
-	reserved int64 // of the room
+	held     int64 // decoded bytes
+	reserved int64 // of the room, in bytes of memory
 	closed   bool
+	crowded  bool // it gave up for want of room
 }
 
-// openAccount reserves a request's first bytes, and returns nil if there is no room.
-func openAccount(r *room, limit int64, custodians int) *account {
-	first := min(limit, firstBytes)
-	if !r.take(first) {
+// openAccount reserves what a request takes at first, waiting for it at most so long, and returns nil if there is no room. limit is how many
+// decoded bytes the request may hold, ctx the request's context.
+func openAccount(ctx context.Context, r *room, atMost time.Duration, limit int64, custodians int) *account {
+	r.mu.Lock()
+	limit = min(limit, r.size/weight) // a request alone must find room
+	first := min(limit*weight, r.usual)
+	r.mu.Unlock()
+	soon, cancel := context.WithTimeout(ctx, atMost)
+	defer cancel()
+	if !r.take(soon, first) {
 		return nil
 	}
-	return &account{room: r, share: limit / 2 / int64(max(1, custodians)), common: limit / 2, reserved: first}
+	a := &account{room: r, ctx: ctx, share: limit / 2 / int64(max(1, custodians)), common: limit / 2, reserved: first}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.next++
+	a.age = r.next
+	r.under[a.age] = struct{}{}
+	return a
 }
 
 // close gives the room back. It may be called more than once, and on nil.
@@ -66,11 +178,46 @@ func (a *account) close() {
 		return
 	}
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if !a.closed {
-		a.closed = true
-		a.room.giveBack(a.reserved)
+	if a.closed {
+		a.mu.Unlock()
+		return
 	}
+	a.closed = true
+	took, reserved := a.held*weight, a.reserved
+	a.mu.Unlock()
+	r := a.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.under, a.age)
+	if took > 0 { // a refusal says nothing of what requests take
+		if took > r.usual {
+			r.usual = took
+		} else {
+			r.usual = max(firstBytes, r.usual-(r.usual-took)/8)
+		}
+	}
+	r.free += reserved
+	r.serve()
+}
+
+// settle says that the request needs no more than it has: others may wait for it. It may be called on nil.
+func (a *account) settle() {
+	if a == nil {
+		return
+	}
+	a.room.mu.Lock()
+	defer a.room.mu.Unlock()
+	delete(a.room.under, a.age)
+}
+
+// gaveUp reports whether the request must be answered with the advice to come back, because there was no room for it.
+func (a *account) gaveUp() bool {
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.crowded
 }
 
 // part is what one reply holds of its request's account.
@@ -84,32 +231,40 @@ type part struct {
 
 func (a *account) part() *part { return &part{of: a} }
 
-// take reports whether n more decoded bytes may be held, and counts them if so.
+// take reports whether n more decoded bytes may be held, and counts them if so. It may wait for room, as long as the request lasts.
 func (p *part) take(n int64) bool {
 	a := p.of
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if p.over || a.closed {
-		return false
-	}
-	more := max(0, max(0, p.held+n-a.share)-p.common) // what must come from the half for all
-	if more > a.common {
-		p.denied = true
-		return false
-	}
-	if lacking := a.held + n - a.reserved; lacking > 0 {
-		lacking = (lacking + stepBytes - 1) / stepBytes * stepBytes
-		if !a.room.take(lacking) {
+	for !p.over && !a.closed && !a.crowded {
+		more := max(0, max(0, p.held+n-a.share)-p.common) // what must come from the half for all
+		if more > a.common {
 			p.denied = true
 			return false
 		}
-		a.reserved += lacking
+		lacking := (a.held+n)*weight - a.reserved
+		if lacking <= 0 {
+			a.common -= more
+			a.held += n
+			p.held += n
+			p.common += more
+			return true
+		}
+		lacking = (lacking + stepBytes - 1) / stepBytes * stepBytes
+		a.mu.Unlock() // nobody waits for a lock while this waits for room
+		got := a.room.grow(a.ctx, a.age, lacking)
+		a.mu.Lock()
+		switch {
+		case got && a.closed:
+			a.room.giveBack(lacking)
+		case got:
+			a.reserved += lacking
+		default:
+			a.crowded = true
+		}
 	}
-	a.common -= more
-	a.held += n
-	p.held += n
-	p.common += more
-	return true
+	p.denied = p.denied || a.crowded
+	return false
 }
 
 // fail gives back what the reply held, and reports whether it failed for want of room. Nothing can be taken afterwards.

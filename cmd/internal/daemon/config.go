@@ -146,7 +146,7 @@ type Limits struct {
 	NeutralWait      Duration `yaml:"neutralWait"`      // neutral answers leave this long after arrival; default custodian + reserve
 	CustodianBytes   Bytes    `yaml:"custodianBytes"`   // decoded, per custodian; default 32MiB
 	RequestBytes     Bytes    `yaml:"requestBytes"`     // decoded, per request; default 64MiB
-	MaxInFlightBytes Bytes    `yaml:"maxInFlightBytes"` // decoded, all requests at once; default 1GiB
+	MaxInFlightBytes Bytes    `yaml:"maxInFlightBytes"` // memory of all requests at once, four bytes for one decoded; default 1GiB, for a container of 2 GiB
 	Resources        int      `yaml:"resources"`        // per custodian; default 20000
 	Pages            int      `yaml:"pages"`            // per custodian; default 400
 	PerUser          float64  `yaml:"perUser"`          // calls a second of one user; default 5
@@ -492,7 +492,7 @@ func (c *Config) problems() []Problem {
 	need(l.NeutralWait <= l.Request, "limits.neutralWait", "must not be more than limits.request")
 	need(l.NeutralWait >= l.Custodian+l.Reserve, "limits.neutralWait", "must be at least limits.custodian + limits.reserve, or the six neutral classes could be told apart by time")
 	need(l.CustodianBytes <= l.RequestBytes, "limits.custodianBytes", "must not be more than limits.requestBytes")
-	need(l.RequestBytes <= l.MaxInFlightBytes, "limits.requestBytes", "must not be more than limits.maxInFlightBytes")
+	need(l.RequestBytes <= l.MaxInFlightBytes/4, "limits.requestBytes", "must not be more than a quarter of limits.maxInFlightBytes")
 	need(l.Resources > 0 && l.Pages > 0 && l.PerUserBurst > 0 && l.PerUser > 0 && l.BreakerFailures > 0, "limits", "counts must be greater than nothing")
 	need(slices.Contains([]string{"debug", "info", "warn", "error"}, c.Telemetry.LogLevel), "telemetry.logLevel", "one of debug, info, warn, error")
 	if c.Telemetry.OTLP != "" {

@@ -135,6 +135,8 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 		return err
 	}
 	defer closeSources()
+	limitMemory(int64(cfg.Limits.MaxInFlightBytes))
+	go giveBackMemory(ctx, core.Memory) // it ends with ctx
 
 	// Who may call.
 	keySets := authn.NewHTTPKeys(nil)

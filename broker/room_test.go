@@ -1,0 +1,159 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func openUp(t *testing.T, r *room, limit int64) *account {
+	t.Helper()
+	a := openAccount(t.Context(), r, time.Second, limit, 1)
+	if a == nil {
+		t.Fatal("no room")
+	}
+	return a
+}
+
+// TestRoomOldestWaits holds that of requests that need more than there is the oldest waits until others end, any younger one gives up at once, and
+// one that has all that it needs is waited for.
+func TestRoomOldestWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(3 * firstBytes)
+		old, young, settled := openUp(t, r, 64<<20), openUp(t, r, 64<<20), openUp(t, r, 64<<20)
+		settled.settle()
+		if r.used() != 3*firstBytes {
+			t.Fatalf("used %d", r.used())
+		}
+		begun := time.Now()
+		if p := young.part(); p.take(firstBytes/weight+1) || !young.gaveUp() || !p.fail() {
+			t.Error("a younger request did not give up")
+		}
+		if time.Since(begun) != 0 {
+			t.Error("a younger request waited")
+		}
+		var got atomic.Bool
+		go func() { got.Store(old.part().take(firstBytes/weight + 1)) }()
+		synctest.Wait()
+		if got.Load() {
+			t.Error("the oldest got what there is not")
+		}
+		young.close()
+		synctest.Wait()
+		if !got.Load() || old.gaveUp() {
+			t.Error("the oldest did not get what a younger one gave back")
+		}
+		old.close()
+		old.close()
+		// What is settled is not older: who comes now waits for it.
+		last := openUp(t, r, 64<<20)
+		got.Store(false)
+		go func() { got.Store(last.part().take(2*firstBytes/weight + 1)) }()
+		synctest.Wait()
+		settled.close()
+		synctest.Wait()
+		if !got.Load() {
+			t.Error("one that may wait for a settled request did not")
+		}
+		last.close()
+		if r.used() != 0 || len(r.under) != 0 || len(r.waiting) != 0 {
+			t.Errorf("%d bytes, %d requests, %d waiting are left", r.used(), len(r.under), len(r.waiting))
+		}
+	})
+}
+
+// TestRoomInTurn holds that new requests wait in turn, no longer than they may, and that who leaves the queue lets the next one in.
+func TestRoomInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(firstBytes)
+		first := openUp(t, r, 64<<20)
+		begun := time.Now()
+		if a := openAccount(t.Context(), r, 300*time.Millisecond, 64<<20, 1); a != nil || time.Since(begun) != 300*time.Millisecond {
+			t.Errorf("waited %v", time.Since(begun))
+		}
+		left, leave := context.WithCancel(t.Context())
+		var turns []int
+		var mu sync.Mutex
+		for i := range 3 {
+			ctx := t.Context()
+			if i == 0 {
+				ctx = left
+			}
+			go func() {
+				if a := openAccount(ctx, r, time.Minute, 64<<20, 1); a != nil {
+					mu.Lock()
+					turns = append(turns, i)
+					mu.Unlock()
+					a.close()
+				}
+			}()
+			synctest.Wait()
+		}
+		if r.comeBack() < 3*time.Second {
+			t.Errorf("with three waiting, come back after %v", r.comeBack())
+		}
+		leave()
+		synctest.Wait()
+		first.close()
+		synctest.Wait()
+		if len(turns) != 2 || turns[0] != 1 || turns[1] != 2 {
+			t.Errorf("turns %v, want 1, 2", turns)
+		}
+	})
+}
+
+// TestRoomLearns holds that what requests take of late is what the next one reserves, so that a crowd is not let in on too little.
+func TestRoomLearns(t *testing.T) {
+	r := newRoom(1 << 30)
+	a := openUp(t, r, 64<<20)
+	if !a.part().take(10 << 20) {
+		t.Fatal("no room")
+	}
+	a.close()
+	if b := openUp(t, r, 64<<20); b.reserved != 40<<20 {
+		t.Errorf("the next one reserves %d", b.reserved)
+	} else {
+		b.close()
+	}
+	for range 100 {
+		a := openUp(t, r, 64<<20)
+		a.part().take(1)
+		a.close()
+	}
+	if r.usual > 2*firstBytes {
+		t.Errorf("after a hundred small ones it is still %d", r.usual)
+	}
+	// A crowd in a small room: nobody waits for ever, and all is given back.
+	r = newRoom(64 << 20)
+	var all sync.WaitGroup
+	var through atomic.Int32
+	for range 50 {
+		all.Go(func() {
+			for {
+				a := openAccount(t.Context(), r, time.Second, 64<<20, 1)
+				if a == nil {
+					continue
+				}
+				p := a.part()
+				for range 8 {
+					if !p.take(1 << 20) {
+						break
+					}
+				}
+				crowded := a.gaveUp()
+				a.close()
+				if !crowded {
+					through.Add(1)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if through.Load() != 50 || r.used() != 0 {
+		t.Errorf("%d of 50 came through, %d bytes are left", through.Load(), r.used())
+	}
+}

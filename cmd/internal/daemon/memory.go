@@ -1,0 +1,56 @@
+package daemon
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+	"time"
+)
+
+// beyond is what the process may take besides the requests under way: code, the ledger's store, connections, what the collector leaves for later.
+const beyond = 160 << 20
+
+// collectLater is how far the heap may grow beyond what is in use before the collector looks (GOGC). A request leaves some megabytes of garbage,
+// and with Go's 100 a small process would collect after each; the limit on memory holds it down where much is in use.
+const collectLater = 400
+
+// Memory is given back to the system when no request has been under way for so long.
+const (
+	quietFor  = 5 * time.Second
+	lookEvery = time.Second
+)
+
+// limitMemory tells the collector how much memory the process may take. Whoever sets GOGC or GOMEMLIMIT knows better.
+func limitMemory(inFlight int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(inFlight + beyond)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectLater)
+	}
+}
+
+// giveBackMemory returns memory to the system after a busy time, so that nothing of a record stays in pages that nobody uses, and the process is as
+// small again as it was. used says how much requests hold now, and asked how many there have been.
+func giveBackMemory(ctx context.Context, used func() (bytes int64, asked uint64)) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var seen, returned uint64 // how many requests there had been
+	var quiet time.Time       // since when nothing is under way and nobody has asked
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			bytes, asked := used()
+			if bytes > 0 || asked != seen || quiet.IsZero() {
+				seen, quiet = asked, now
+				continue
+			}
+			if asked != returned && now.Sub(quiet) >= quietFor {
+				debug.FreeOSMemory()
+				returned = asked
+			}
+		}
+	}
+}
