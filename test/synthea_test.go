@@ -609,6 +609,7 @@ func getRecord(t *testing.T, conn grpc.ClientConnInterface, token, number string
 type streamed struct {
 	entries map[string]*mycarerecordv1.StreamEntry // by full URL, their parts joined
 	order   []string
+	groups  int // of likely duplicates, in the summary
 	summary *mycarerecordv1.StreamSummary
 }
 
@@ -686,6 +687,7 @@ func readStream(t *testing.T, s grpc.ServerStreamingClient[mycarerecordv1.Stream
 			closed[key] = true
 		case summary != nil:
 			out.order = append(out.order, summary.GetOrder()...)
+			out.groups += len(summary.GetGroups())
 			out.summary = summary
 		}
 	}
@@ -694,6 +696,15 @@ func readStream(t *testing.T, s grpc.ServerStreamingClient[mycarerecordv1.Stream
 	}
 	if len(out.summary.GetReceipt().GetLeaf()) != 32 {
 		t.Error("the stream has no receipt")
+	}
+	linkages := 0
+	for _, e := range out.entries {
+		if e.GetType() == "Linkage" {
+			linkages++
+		}
+	}
+	if linkages != out.groups {
+		t.Errorf("the summary says %d groups, and there are %d Linkages", out.groups, linkages)
 	}
 	return out, nil
 }

@@ -583,3 +583,51 @@ func TestCallerWhoDoesNotReadIsGivenUp(t *testing.T) {
 		t.Errorf("got %v, want CANCELLED", status.Code(err))
 	}
 }
+
+// TestGroupsInTheSummary holds that a stream's summary says which entries are likely duplicates, all of them and in order, however many messages it takes.
+func TestGroupsInTheSummary(t *testing.T) {
+	var list []merge.Group
+	for i := range 9000 {
+		list = append(list, merge.Group{Number: i + 1, Certain: i%2 == 0, Differs: []string{"Observation.valueQuantity.value"},
+			Members: []string{fmt.Sprintf("https://x.example/fhir/Observation/gp-%032d", i), fmt.Sprintf("https://x.example/fhir/Observation/acute-%032d", i)}})
+	}
+	pieces := cutGroups(list)
+	if len(pieces) < 2 {
+		t.Fatalf("%d pieces", len(pieces))
+	}
+	for _, p := range pieces {
+		if size := proto.Size(&v1.StreamSummary{Groups: p}); size > maxOrder+maxOrder/8 || size == 0 {
+			t.Errorf("a piece has %d bytes", size)
+		}
+	}
+	w := newWorld(t)
+	w.broker.answer, w.broker.chunks = answer(), [][]merge.Entry{nil, nil}
+	w.broker.answer.Groups = list
+	s, err := w.record.StreamRecord(as(t, "doctor"), &v1.StreamRecordRequest{NhsNumber: number, Purpose: v1.Purpose_PURPOSE_TREAT})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []*v1.EntryGroup
+	var last *v1.StreamSummary
+	for {
+		m, err := s.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x := m.GetSummary(); x != nil {
+			last = x
+			got = append(got, x.GetGroups()...)
+		}
+	}
+	if len(got) != len(list) || last.GetPart() != last.GetParts() || last.GetReceipt() == nil {
+		t.Fatalf("%d groups of %d", len(got), len(list))
+	}
+	for i, g := range got {
+		if w := list[i]; int(g.GetNumber()) != w.Number || g.GetCertain() != w.Certain || !slices.Equal(g.GetMembers(), w.Members) || !slices.Equal(g.GetDiffers(), w.Differs) {
+			t.Fatalf("group %d is another", i)
+		}
+	}
+}

@@ -63,9 +63,17 @@ func (k *sink) Summary(authored merge.Answer, order []string, r audit.Receipt) e
 		return err
 	}
 	pieces := cutOrder(order)
-	for i, piece := range pieces {
-		m := &v1.StreamSummary{Order: piece, Part: count(i + 1), Parts: count(len(pieces))}
-		if i == len(pieces)-1 {
+	groups := cutGroups(authored.Groups)
+	parts := max(len(pieces), len(groups))
+	for i := range parts {
+		m := &v1.StreamSummary{Part: count(i + 1), Parts: count(parts)}
+		if i < len(pieces) {
+			m.Order = pieces[i]
+		}
+		if i < len(groups) {
+			m.Groups = groups[i]
+		}
+		if i == parts-1 {
 			m.Total, m.Custodians, m.Receipt = count(authored.Total), custodianStatuses(authored.Statuses), receipt(r)
 		}
 		if err := k.send(&v1.StreamRecordResponse{Message: &v1.StreamRecordResponse_Summary{Summary: m}}); err != nil {
@@ -73,6 +81,28 @@ func (k *sink) Summary(authored merge.Answer, order []string, r audit.Receipt) e
 		}
 	}
 	return nil
+}
+
+// cutGroups puts groups into pieces of about maxOrder bytes. A group is never cut: it holds the address of an entry once, and there are not so many
+// entries that one group of all would not fit into a message.
+func cutGroups(list []merge.Group) [][]*v1.EntryGroup {
+	var pieces [][]*v1.EntryGroup
+	size := maxOrder
+	for _, g := range list {
+		n := 16
+		for _, s := range g.Members {
+			n += len(s) + 4
+		}
+		for _, s := range g.Differs {
+			n += len(s) + 4
+		}
+		if size += n; size > maxOrder {
+			pieces, size = append(pieces, nil), n
+		}
+		last := &pieces[len(pieces)-1]
+		*last = append(*last, &v1.EntryGroup{Number: count(g.Number), Members: g.Members, Certain: g.Certain, Differs: g.Differs})
+	}
+	return pieces
 }
 
 // cutOrder cuts a list into pieces of at most maxOrder bytes. There is always one piece.

@@ -980,8 +980,8 @@ func (x *StreamCustodian) GetReceipt() *Receipt {
 	return nil
 }
 
-// StreamSummary closes the stream. Where `order` is long it comes in several messages that follow each other; the fields other than
-// `order`, `part` and `parts` are in the last of them. Numbers 7 to 9 are kept for groups of likely duplicates.
+// StreamSummary closes the stream. Where `order` or `groups` are long it comes in several messages that follow each other; the fields other than
+// `order`, `groups`, `part` and `parts` are in the last of them.
 type StreamSummary struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The full URLs of all entries, newest first: the order of the Bundle that GetRecord would return.
@@ -995,7 +995,9 @@ type StreamSummary struct {
 	// Which part this is, from 1.
 	Part int32 `protobuf:"varint,5,opt,name=part,proto3" json:"part,omitempty"`
 	// How many parts there are.
-	Parts         int32 `protobuf:"varint,6,opt,name=parts,proto3" json:"parts,omitempty"`
+	Parts int32 `protobuf:"varint,6,opt,name=parts,proto3" json:"parts,omitempty"`
+	// What looks like the same thing at several custodians, in the order of their first members. Each is an entry of type Linkage too.
+	Groups        []*EntryGroup `protobuf:"bytes,7,rep,name=groups,proto3" json:"groups,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1072,6 +1074,87 @@ func (x *StreamSummary) GetParts() int32 {
 	return 0
 }
 
+func (x *StreamSummary) GetGroups() []*EntryGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// EntryGroup is some entries of several custodians that are likely to be the same event or item. All of them are in the answer, as their
+// custodians gave them.
+type EntryGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From 1; the Linkage carries the same number in its `meta.tag`.
+	Number int32 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// The full URLs of its members, in the order of the answer. At least two, of at least two custodians.
+	Members []string `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	// Whether all carry the same business identifier. If not, they have a code and a time in common.
+	Certain bool `protobuf:"varint,3,opt,name=certain,proto3" json:"certain,omitempty"`
+	// Paths of the elements in which they differ, such as "Observation.valueQuantity.value"; never what stands there.
+	Differs       []string `protobuf:"bytes,4,rep,name=differs,proto3" json:"differs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EntryGroup) Reset() {
+	*x = EntryGroup{}
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EntryGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EntryGroup) ProtoMessage() {}
+
+func (x *EntryGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EntryGroup.ProtoReflect.Descriptor instead.
+func (*EntryGroup) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *EntryGroup) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *EntryGroup) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *EntryGroup) GetCertain() bool {
+	if x != nil {
+		return x.Certain
+	}
+	return false
+}
+
+func (x *EntryGroup) GetDiffers() []string {
+	if x != nil {
+		return x.Differs
+	}
+	return nil
+}
+
 // ListCustodiansRequest asks for nothing in particular.
 type ListCustodiansRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1081,7 +1164,7 @@ type ListCustodiansRequest struct {
 
 func (x *ListCustodiansRequest) Reset() {
 	*x = ListCustodiansRequest{}
-	mi := &file_mycarerecord_v1_record_proto_msgTypes[9]
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1176,7 @@ func (x *ListCustodiansRequest) String() string {
 func (*ListCustodiansRequest) ProtoMessage() {}
 
 func (x *ListCustodiansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_record_proto_msgTypes[9]
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1189,7 @@ func (x *ListCustodiansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCustodiansRequest.ProtoReflect.Descriptor instead.
 func (*ListCustodiansRequest) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{9}
+	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{10}
 }
 
 // ListCustodiansResponse lists the configured custodians.
@@ -1120,7 +1203,7 @@ type ListCustodiansResponse struct {
 
 func (x *ListCustodiansResponse) Reset() {
 	*x = ListCustodiansResponse{}
-	mi := &file_mycarerecord_v1_record_proto_msgTypes[10]
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1215,7 @@ func (x *ListCustodiansResponse) String() string {
 func (*ListCustodiansResponse) ProtoMessage() {}
 
 func (x *ListCustodiansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_record_proto_msgTypes[10]
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1228,7 @@ func (x *ListCustodiansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCustodiansResponse.ProtoReflect.Descriptor instead.
 func (*ListCustodiansResponse) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{10}
+	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListCustodiansResponse) GetCustodians() []*CustodianHealth {
@@ -1176,7 +1259,7 @@ type CustodianHealth struct {
 
 func (x *CustodianHealth) Reset() {
 	*x = CustodianHealth{}
-	mi := &file_mycarerecord_v1_record_proto_msgTypes[11]
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1188,7 +1271,7 @@ func (x *CustodianHealth) String() string {
 func (*CustodianHealth) ProtoMessage() {}
 
 func (x *CustodianHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_record_proto_msgTypes[11]
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1201,7 +1284,7 @@ func (x *CustodianHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CustodianHealth.ProtoReflect.Descriptor instead.
 func (*CustodianHealth) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{11}
+	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CustodianHealth) GetCustodian() *Custodian {
@@ -1315,7 +1398,7 @@ const file_mycarerecord_v1_record_proto_rawDesc = "" +
 	"\x05parts\x18\v \x01(\x05R\x05parts\"\x7f\n" +
 	"\x0fStreamCustodian\x128\n" +
 	"\x06status\x18\x01 \x01(\v2 .mycarerecord.v1.CustodianStatusR\x06status\x122\n" +
-	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xdb\x01\n" +
+	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\x90\x02\n" +
 	"\rStreamSummary\x12\x14\n" +
 	"\x05order\x18\x01 \x03(\tR\x05order\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x05R\x05total\x12@\n" +
@@ -1324,7 +1407,14 @@ const file_mycarerecord_v1_record_proto_rawDesc = "" +
 	"custodians\x122\n" +
 	"\areceipt\x18\x04 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\x12\x12\n" +
 	"\x04part\x18\x05 \x01(\x05R\x04part\x12\x14\n" +
-	"\x05parts\x18\x06 \x01(\x05R\x05parts\"\x17\n" +
+	"\x05parts\x18\x06 \x01(\x05R\x05parts\x123\n" +
+	"\x06groups\x18\a \x03(\v2\x1b.mycarerecord.v1.EntryGroupR\x06groups\"r\n" +
+	"\n" +
+	"EntryGroup\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
+	"\amembers\x18\x02 \x03(\tR\amembers\x12\x18\n" +
+	"\acertain\x18\x03 \x01(\bR\acertain\x12\x18\n" +
+	"\adiffers\x18\x04 \x03(\tR\adiffers\"\x17\n" +
 	"\x15ListCustodiansRequest\"Z\n" +
 	"\x16ListCustodiansResponse\x12@\n" +
 	"\n" +
@@ -1376,7 +1466,7 @@ func file_mycarerecord_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_mycarerecord_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_mycarerecord_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_mycarerecord_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_mycarerecord_v1_record_proto_goTypes = []any{
 	(SearchMode)(0),                // 0: mycarerecord.v1.SearchMode
 	(Precision)(0),                 // 1: mycarerecord.v1.Precision
@@ -1390,60 +1480,62 @@ var file_mycarerecord_v1_record_proto_goTypes = []any{
 	(*StreamEntry)(nil),            // 9: mycarerecord.v1.StreamEntry
 	(*StreamCustodian)(nil),        // 10: mycarerecord.v1.StreamCustodian
 	(*StreamSummary)(nil),          // 11: mycarerecord.v1.StreamSummary
-	(*ListCustodiansRequest)(nil),  // 12: mycarerecord.v1.ListCustodiansRequest
-	(*ListCustodiansResponse)(nil), // 13: mycarerecord.v1.ListCustodiansResponse
-	(*CustodianHealth)(nil),        // 14: mycarerecord.v1.CustodianHealth
-	(Purpose)(0),                   // 15: mycarerecord.v1.Purpose
-	(*Permission)(nil),             // 16: mycarerecord.v1.Permission
-	(*Relationship)(nil),           // 17: mycarerecord.v1.Relationship
-	(*CustodianStatus)(nil),        // 18: mycarerecord.v1.CustodianStatus
-	(*Receipt)(nil),                // 19: mycarerecord.v1.Receipt
-	(*timestamppb.Timestamp)(nil),  // 20: google.protobuf.Timestamp
-	(Section)(0),                   // 21: mycarerecord.v1.Section
-	(*Custodian)(nil),              // 22: mycarerecord.v1.Custodian
-	(CustodianState)(0),            // 23: mycarerecord.v1.CustodianState
+	(*EntryGroup)(nil),             // 12: mycarerecord.v1.EntryGroup
+	(*ListCustodiansRequest)(nil),  // 13: mycarerecord.v1.ListCustodiansRequest
+	(*ListCustodiansResponse)(nil), // 14: mycarerecord.v1.ListCustodiansResponse
+	(*CustodianHealth)(nil),        // 15: mycarerecord.v1.CustodianHealth
+	(Purpose)(0),                   // 16: mycarerecord.v1.Purpose
+	(*Permission)(nil),             // 17: mycarerecord.v1.Permission
+	(*Relationship)(nil),           // 18: mycarerecord.v1.Relationship
+	(*CustodianStatus)(nil),        // 19: mycarerecord.v1.CustodianStatus
+	(*Receipt)(nil),                // 20: mycarerecord.v1.Receipt
+	(*timestamppb.Timestamp)(nil),  // 21: google.protobuf.Timestamp
+	(Section)(0),                   // 22: mycarerecord.v1.Section
+	(*Custodian)(nil),              // 23: mycarerecord.v1.Custodian
+	(CustodianState)(0),            // 24: mycarerecord.v1.CustodianState
 }
 var file_mycarerecord_v1_record_proto_depIdxs = []int32{
-	15, // 0: mycarerecord.v1.GetRecordRequest.purpose:type_name -> mycarerecord.v1.Purpose
-	16, // 1: mycarerecord.v1.GetRecordRequest.permission:type_name -> mycarerecord.v1.Permission
-	17, // 2: mycarerecord.v1.GetRecordRequest.relationship:type_name -> mycarerecord.v1.Relationship
-	18, // 3: mycarerecord.v1.GetRecordResponse.custodians:type_name -> mycarerecord.v1.CustodianStatus
-	19, // 4: mycarerecord.v1.GetRecordResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	15, // 5: mycarerecord.v1.StreamRecordRequest.purpose:type_name -> mycarerecord.v1.Purpose
-	16, // 6: mycarerecord.v1.StreamRecordRequest.permission:type_name -> mycarerecord.v1.Permission
-	17, // 7: mycarerecord.v1.StreamRecordRequest.relationship:type_name -> mycarerecord.v1.Relationship
+	16, // 0: mycarerecord.v1.GetRecordRequest.purpose:type_name -> mycarerecord.v1.Purpose
+	17, // 1: mycarerecord.v1.GetRecordRequest.permission:type_name -> mycarerecord.v1.Permission
+	18, // 2: mycarerecord.v1.GetRecordRequest.relationship:type_name -> mycarerecord.v1.Relationship
+	19, // 3: mycarerecord.v1.GetRecordResponse.custodians:type_name -> mycarerecord.v1.CustodianStatus
+	20, // 4: mycarerecord.v1.GetRecordResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	16, // 5: mycarerecord.v1.StreamRecordRequest.purpose:type_name -> mycarerecord.v1.Purpose
+	17, // 6: mycarerecord.v1.StreamRecordRequest.permission:type_name -> mycarerecord.v1.Permission
+	18, // 7: mycarerecord.v1.StreamRecordRequest.relationship:type_name -> mycarerecord.v1.Relationship
 	7,  // 8: mycarerecord.v1.StreamRecordResponse.plan:type_name -> mycarerecord.v1.StreamPlan
 	9,  // 9: mycarerecord.v1.StreamRecordResponse.entry:type_name -> mycarerecord.v1.StreamEntry
 	10, // 10: mycarerecord.v1.StreamRecordResponse.custodian:type_name -> mycarerecord.v1.StreamCustodian
 	11, // 11: mycarerecord.v1.StreamRecordResponse.summary:type_name -> mycarerecord.v1.StreamSummary
-	18, // 12: mycarerecord.v1.StreamPlan.custodians:type_name -> mycarerecord.v1.CustodianStatus
-	20, // 13: mycarerecord.v1.ClinicalTime.lo:type_name -> google.protobuf.Timestamp
-	20, // 14: mycarerecord.v1.ClinicalTime.hi:type_name -> google.protobuf.Timestamp
+	19, // 12: mycarerecord.v1.StreamPlan.custodians:type_name -> mycarerecord.v1.CustodianStatus
+	21, // 13: mycarerecord.v1.ClinicalTime.lo:type_name -> google.protobuf.Timestamp
+	21, // 14: mycarerecord.v1.ClinicalTime.hi:type_name -> google.protobuf.Timestamp
 	1,  // 15: mycarerecord.v1.ClinicalTime.precision:type_name -> mycarerecord.v1.Precision
 	0,  // 16: mycarerecord.v1.StreamEntry.mode:type_name -> mycarerecord.v1.SearchMode
-	21, // 17: mycarerecord.v1.StreamEntry.section:type_name -> mycarerecord.v1.Section
-	21, // 18: mycarerecord.v1.StreamEntry.other_sections:type_name -> mycarerecord.v1.Section
+	22, // 17: mycarerecord.v1.StreamEntry.section:type_name -> mycarerecord.v1.Section
+	22, // 18: mycarerecord.v1.StreamEntry.other_sections:type_name -> mycarerecord.v1.Section
 	8,  // 19: mycarerecord.v1.StreamEntry.time:type_name -> mycarerecord.v1.ClinicalTime
-	18, // 20: mycarerecord.v1.StreamCustodian.status:type_name -> mycarerecord.v1.CustodianStatus
-	19, // 21: mycarerecord.v1.StreamCustodian.receipt:type_name -> mycarerecord.v1.Receipt
-	18, // 22: mycarerecord.v1.StreamSummary.custodians:type_name -> mycarerecord.v1.CustodianStatus
-	19, // 23: mycarerecord.v1.StreamSummary.receipt:type_name -> mycarerecord.v1.Receipt
-	14, // 24: mycarerecord.v1.ListCustodiansResponse.custodians:type_name -> mycarerecord.v1.CustodianHealth
-	22, // 25: mycarerecord.v1.CustodianHealth.custodian:type_name -> mycarerecord.v1.Custodian
-	2,  // 26: mycarerecord.v1.CustodianHealth.breaker:type_name -> mycarerecord.v1.BreakerState
-	23, // 27: mycarerecord.v1.CustodianHealth.last_state:type_name -> mycarerecord.v1.CustodianState
-	20, // 28: mycarerecord.v1.CustodianHealth.last_answer:type_name -> google.protobuf.Timestamp
-	3,  // 29: mycarerecord.v1.RecordService.GetRecord:input_type -> mycarerecord.v1.GetRecordRequest
-	5,  // 30: mycarerecord.v1.RecordService.StreamRecord:input_type -> mycarerecord.v1.StreamRecordRequest
-	12, // 31: mycarerecord.v1.RecordService.ListCustodians:input_type -> mycarerecord.v1.ListCustodiansRequest
-	4,  // 32: mycarerecord.v1.RecordService.GetRecord:output_type -> mycarerecord.v1.GetRecordResponse
-	6,  // 33: mycarerecord.v1.RecordService.StreamRecord:output_type -> mycarerecord.v1.StreamRecordResponse
-	13, // 34: mycarerecord.v1.RecordService.ListCustodians:output_type -> mycarerecord.v1.ListCustodiansResponse
-	32, // [32:35] is the sub-list for method output_type
-	29, // [29:32] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	19, // 20: mycarerecord.v1.StreamCustodian.status:type_name -> mycarerecord.v1.CustodianStatus
+	20, // 21: mycarerecord.v1.StreamCustodian.receipt:type_name -> mycarerecord.v1.Receipt
+	19, // 22: mycarerecord.v1.StreamSummary.custodians:type_name -> mycarerecord.v1.CustodianStatus
+	20, // 23: mycarerecord.v1.StreamSummary.receipt:type_name -> mycarerecord.v1.Receipt
+	12, // 24: mycarerecord.v1.StreamSummary.groups:type_name -> mycarerecord.v1.EntryGroup
+	15, // 25: mycarerecord.v1.ListCustodiansResponse.custodians:type_name -> mycarerecord.v1.CustodianHealth
+	23, // 26: mycarerecord.v1.CustodianHealth.custodian:type_name -> mycarerecord.v1.Custodian
+	2,  // 27: mycarerecord.v1.CustodianHealth.breaker:type_name -> mycarerecord.v1.BreakerState
+	24, // 28: mycarerecord.v1.CustodianHealth.last_state:type_name -> mycarerecord.v1.CustodianState
+	21, // 29: mycarerecord.v1.CustodianHealth.last_answer:type_name -> google.protobuf.Timestamp
+	3,  // 30: mycarerecord.v1.RecordService.GetRecord:input_type -> mycarerecord.v1.GetRecordRequest
+	5,  // 31: mycarerecord.v1.RecordService.StreamRecord:input_type -> mycarerecord.v1.StreamRecordRequest
+	13, // 32: mycarerecord.v1.RecordService.ListCustodians:input_type -> mycarerecord.v1.ListCustodiansRequest
+	4,  // 33: mycarerecord.v1.RecordService.GetRecord:output_type -> mycarerecord.v1.GetRecordResponse
+	6,  // 34: mycarerecord.v1.RecordService.StreamRecord:output_type -> mycarerecord.v1.StreamRecordResponse
+	14, // 35: mycarerecord.v1.RecordService.ListCustodians:output_type -> mycarerecord.v1.ListCustodiansResponse
+	33, // [33:36] is the sub-list for method output_type
+	30, // [30:33] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_mycarerecord_v1_record_proto_init() }
@@ -1464,7 +1556,7 @@ func file_mycarerecord_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mycarerecord_v1_record_proto_rawDesc), len(file_mycarerecord_v1_record_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
