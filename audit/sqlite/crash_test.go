@@ -43,6 +43,7 @@ type session struct {
 type model struct {
 	entries map[uint64][32]byte // acknowledged: position -> leaf
 	wishes  map[string]wish     // objections acknowledged, by id
+	kept    map[string][]byte   // checkpoints that were given out, by the name of their file
 }
 
 // wish is an objection as it was last acknowledged.
@@ -70,7 +71,7 @@ func newSession(t testing.TB) *session {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	s := &session{disk: d, path: filepath.Join(dir, "ledger.db"), model: model{map[uint64][32]byte{}, map[string]wish{}}}
+	s := &session{disk: d, path: filepath.Join(dir, "ledger.db"), model: model{entries: map[uint64][32]byte{}, wishes: map[string]wish{}}}
 	if s.keys, err = audit.CreateKeys(filepath.Join(dir, "keys")); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +85,7 @@ func (s *session) open() (err error) {
 	if s.store, err = Open(ctx, Config{Path: s.path, Readers: 1, vfs: s.disk.name}); err != nil {
 		return err
 	}
-	s.ledger, err = audit.Open(ctx, audit.Config{Store: s.store, Keys: s.keys, Sinks: sinks(filepath.Join(filepath.Dir(s.path), "checkpoints")), Origin: "mycarerecord.example/crash", Sweep: time.Hour, Deadline: 10 * time.Second})
+	s.ledger, err = audit.Open(ctx, audit.Config{Store: s.store, Keys: s.keys, Sinks: sinks(s.checkpoints()), Origin: "mycarerecord.example/crash", Sweep: time.Hour, Deadline: 10 * time.Second})
 	if err != nil {
 		return errors.Join(err, s.store.Close())
 	}
@@ -113,8 +114,20 @@ func (s *session) ack(r audit.Receipt) {
 func (s *session) now() model {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return model{maps.Clone(s.entries), maps.Clone(s.wishes)}
+	m := model{maps.Clone(s.entries), maps.Clone(s.wishes), map[string][]byte{}}
+	names, _ := filepath.Glob(filepath.Join(s.checkpoints(), "*")) // the pattern is good
+	for _, name := range names {
+		text, err := os.ReadFile(name) //nolint:gosec // of the test's own
+		if err != nil {
+			panic("a file of checkpoints cannot be read")
+		}
+		m.kept[filepath.Base(name)] = text
+	}
+	return m
 }
+
+// checkpoints is the folder where they are kept, on a disk that loses nothing.
+func (s *session) checkpoints() string { return filepath.Join(filepath.Dir(s.path), "checkpoints") }
 
 func (s *session) by() audit.Actor {
 	return audit.Actor{Requester: record.Requester{Kind: record.Professional, User: "u", Organisation: "X9A01"}}
@@ -203,14 +216,23 @@ func (s *session) access() error {
 }
 
 // check opens what is at path on the real file system and holds it against a model: the ledger is sound (Verify replays consent too), every entry that was
-// acknowledged is there as it was, every objection stands as it was last acknowledged, and no access is open.
+// acknowledged is there as it was, every checkpoint that was given out is continued, every objection stands as it was last acknowledged, and no access is open.
 func (s *session) check(path string, m model) error {
 	store, err := Open(ctx, Config{Path: path, Readers: 1})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = store.Close() }()
-	l, err := audit.Open(ctx, audit.Config{Store: store, Keys: s.keys, Sinks: sinks(filepath.Join(filepath.Dir(path), "seen")), Adopt: true, Origin: "mycarerecord.example/crash", Sweep: time.Hour})
+	seen := filepath.Join(filepath.Dir(path), "seen") // what was given out must be continued by what is left
+	if err := os.Mkdir(seen, 0o700); err != nil {
+		return errors.New("no folder for checkpoints")
+	}
+	for name, text := range m.kept {
+		if err := os.WriteFile(filepath.Join(seen, name), text, 0o600); err != nil {
+			return errors.New("checkpoints cannot be written")
+		}
+	}
+	l, err := audit.Open(ctx, audit.Config{Store: store, Keys: s.keys, Sinks: sinks(seen), Origin: "mycarerecord.example/crash", Sweep: time.Hour})
 	if err != nil {
 		return err
 	}
@@ -265,8 +287,10 @@ func powerCuts(t *testing.T, seed uint64, cuts int, lying bool) (lost int, err e
 	s.disk.after = func(string) {
 		mu.Lock()
 		defer mu.Unlock()
-		m := s.now()
-		if n := len(images); n < cuts && (n < cuts/8 || len(m.entries) > 0) && r.IntN(8) == 0 { // a few while it opens
+		if r.IntN(8) > 0 || len(images) >= cuts {
+			return
+		}
+		if m := s.now(); len(images) < cuts/8 || len(m.entries) > 0 { // a few while it opens
 			// what is acknowledged by now must be on the disk by now
 			images = append(images, image{s.disk.cut(r), m})
 		}

@@ -159,10 +159,10 @@ func (m *torment) round(t *testing.T, victim int, point string) {
 const pointTime = 20 * time.Second
 
 // passes is how often a broker may pass a point, at most, before it dies there.
-var passes = map[string]int{"after-gather": 12, "in-transaction": 30, "after-commit": 12, "mid-body": 20, "consent-ack": 3}
+var passes = map[string]int{"after-gather": 12, "in-transaction": 30, "after-commit": 12, "mid-body": 20, "while-signing": 2, "consent-ack": 3}
 
 // points are those of test/torture/testdata/kill-points.txtar, in the order in which a request comes to them.
-var points = []string{"after-gather", "in-transaction", "after-commit", "mid-body", "consent-ack"}
+var points = []string{"after-gather", "in-transaction", "after-commit", "mid-body", "while-signing", "consent-ack"}
 
 // end stops everything and holds all answers against the ledger and against what was objected to: no answer without its entry, no acknowledged
 // consent change lost or not honoured, and every access closed (P1, P2, P3, R-3).

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/audit/audittest"
+	"github.com/mycarerecord/mycarerecord/audit/sink"
 	"github.com/mycarerecord/mycarerecord/audit/sqlite"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/brokertest"
@@ -102,11 +103,15 @@ func TestObjectionsAreLinearizable(t *testing.T) {
 	}
 	var mu sync.Mutex
 	l := &linearity{r: r}
+	kept, err := sink.NewFolder(filepath.Join(dir, "checkpoints"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	var stores []*audittest.Faulty
 	var ledgers []*audit.Ledger
 	for range 2 {
 		store := &audittest.Faulty{Inner: oneWriter{file, &mu}}
-		opened, err := audit.Open(t.Context(), audit.Config{Store: store, Keys: keys, Origin: "mycarerecord.example/linear"})
+		opened, err := audit.Open(t.Context(), audit.Config{Store: store, Keys: keys, Sinks: []audit.Sink{kept}, Origin: "mycarerecord.example/linear"})
 		if err != nil {
 			t.Fatal(err)
 		}
