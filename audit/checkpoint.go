@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -271,7 +272,7 @@ func (l *Ledger) Inclusion(ctx context.Context, r Receipt, size uint64) (Inclusi
 	ctx, cancel := context.WithTimeout(ctx, l.deadline)
 	defer cancel()
 	out := Inclusion{Position: r.Position, Leaf: r.Leaf}
-	if r.Origin != "" && r.Origin != l.origin {
+	if r.Origin != "" && r.Origin != l.origin || r.Position > math.MaxInt64 || size > math.MaxInt64 {
 		return out, ErrNotRecorded
 	}
 	err := l.view(ctx, func(reader Reader) (err error) {
@@ -317,6 +318,9 @@ func (l *Ledger) Consistency(ctx context.Context, from, to uint64) ([][32]byte, 
 
 // Checkpoints returns at most limit signed checkpoints from a size on, in order.
 func (l *Ledger) Checkpoints(ctx context.Context, from uint64, limit int) (out []Checkpoint, err error) {
+	if from > math.MaxInt64 || limit < 1 || limit > maxFound {
+		return nil, fmt.Errorf("%w: 1 to 1,000 checkpoints", ErrInvalid)
+	}
 	ctx, cancel := context.WithTimeout(ctx, l.deadline)
 	defer cancel()
 	err = l.view(ctx, func(r Reader) (err error) {
@@ -328,6 +332,9 @@ func (l *Ledger) Checkpoints(ctx context.Context, from uint64, limit int) (out [
 
 // Checkpoint returns the newest checkpoint, or that of the given size. ErrNotSigned if there is none.
 func (l *Ledger) Checkpoint(ctx context.Context, size uint64) (out Checkpoint, err error) {
+	if size > math.MaxInt64 {
+		return out, ErrNotSigned
+	}
 	ctx, cancel := context.WithTimeout(ctx, l.deadline)
 	defer cancel()
 	err = l.view(ctx, func(r Reader) (err error) {

@@ -202,6 +202,7 @@ const (
 	questionObjections  = "objections"
 	questionList        = "list"    // a list to be imported was held against what is recorded
 	questionExport      = "export"  // a page of all objections
+	questionEntries     = "entries" // every entry, sealed
 	questionChanges     = "changes" // a page of changes, for a following system
 	questionDelegations = "delegations"
 	questionOverrides   = "overrides" // the worklist

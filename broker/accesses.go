@@ -75,6 +75,34 @@ func (b *Broker) SearchAccesses(ctx context.Context, req SearchRequest) (found [
 	return found, more, r, nil
 }
 
+// ExportEntries writes every entry and checkpoint of the ledger, sealed, for whoever may search it: an IG officer can have it checked, and reads nothing in it. The
+// question is itself an entry. The error is always a [*Refusal].
+func (b *Broker) ExportEntries(ctx context.Context, req SearchRequest, write func(lines []byte) error) error {
+	a := b.start(ctx, Request{ID: req.ID, Face: req.Face, Operation: "ExportEntries", Requester: req.Requester, Role: req.Role, Arrived: req.Arrived})
+	defer a.end()
+	reason := consent.Reason("")
+	switch {
+	case req.TokenProblem != "":
+		reason = req.TokenProblem
+	case !req.Role.SearchesLedger || req.Requester.Kind != record.Professional || !req.Requester.Organisation.Valid():
+		reason = consent.ReasonRole
+	case req.Reason == "":
+		return a.invalidly("reason: say why the ledger is exported")
+	}
+	if reason != "" {
+		refusal := a.refuse(Forbidden, reason, "L-6")
+		a.outcome(string(refusal.Kind))
+		return refusal
+	}
+	by := b.actor(req.ID, req.Face, req.Requester, req.Role, req.Reason)
+	if _, err := b.cfg.Ledger.Export(ctx, by, false, write); err != nil {
+		a.outcome(string(Transient))
+		return &Refusal{Kind: Transient, RetryAfter: time.Second}
+	}
+	a.outcome("answered")
+	return nil
+}
+
 // ownPart leaves of an access by another organisation's staff what concerns the officer's own organisation's records: whom else was asked, what the
 // decision said of others and what they showed is not theirs to know.
 func ownPart(f audit.Found, within record.ODSCode, own []record.CustodianKey) audit.Found {

@@ -40,6 +40,15 @@ func every(w *world, ctx context.Context) map[string]error {
 	_, out[v1.AuditService_ListOverrides_FullMethodName] = w.audit.ListOverrides(ctx, &v1.ListOverridesRequest{})
 	_, out[v1.AuditService_ReviewOverride_FullMethodName] = w.audit.ReviewOverride(ctx, &v1.ReviewOverrideRequest{})
 	_, out[v1.AuditService_SearchAccesses_FullMethodName] = w.audit.SearchAccesses(ctx, &v1.SearchAccessesRequest{})
+	_, out[v1.AuditService_GetCheckpoint_FullMethodName] = w.audit.GetCheckpoint(ctx, &v1.GetCheckpointRequest{})
+	_, out[v1.AuditService_ListCheckpoints_FullMethodName] = w.audit.ListCheckpoints(ctx, &v1.ListCheckpointsRequest{})
+	_, out[v1.AuditService_ProveInclusion_FullMethodName] = w.audit.ProveInclusion(ctx, &v1.ProveInclusionRequest{})
+	_, out[v1.AuditService_ProveConsistency_FullMethodName] = w.audit.ProveConsistency(ctx, &v1.ProveConsistencyRequest{})
+	x, err := w.audit.ExportEntries(ctx, &v1.ExportEntriesRequest{})
+	if err == nil {
+		_, err = x.Recv()
+	}
+	out[v1.AuditService_ExportEntries_FullMethodName] = err
 	s, err := w.record.StreamRecord(ctx, &v1.StreamRecordRequest{})
 	if err == nil {
 		_, err = s.Recv()
@@ -53,7 +62,12 @@ var served = []string{
 	"/grpc.health.v1.Health/Check anybody",
 	"/grpc.health.v1.Health/List nobody",
 	"/grpc.health.v1.Health/Watch nobody",
+	"/mycarerecord.v1.AuditService/ExportEntries token",
+	"/mycarerecord.v1.AuditService/GetCheckpoint token",
+	"/mycarerecord.v1.AuditService/ListCheckpoints token",
 	"/mycarerecord.v1.AuditService/ListOverrides token",
+	"/mycarerecord.v1.AuditService/ProveConsistency token",
+	"/mycarerecord.v1.AuditService/ProveInclusion token",
 	"/mycarerecord.v1.AuditService/ReviewOverride token",
 	"/mycarerecord.v1.AuditService/SearchAccesses token",
 	"/mycarerecord.v1.ConsentService/DecideObjection token",
@@ -96,8 +110,8 @@ func TestNoMethodWithoutAToken(t *testing.T) {
 	w := newWorld(t)
 	for _, token := range []string{"", "made-up"} {
 		results := every(w, as(t, token))
-		if len(results) != 13 {
-			t.Fatalf("got %d methods, want 13", len(results))
+		if len(results) != 18 {
+			t.Fatalf("got %d methods, want 18", len(results))
 		}
 		for method, err := range results {
 			if s := status.Convert(err); s.Code() != codes.Unauthenticated || detail[*errdetails.ErrorInfo](s).GetReason() != "UNAUTHENTICATED" {
@@ -108,7 +122,7 @@ func TestNoMethodWithoutAToken(t *testing.T) {
 	if w.broker.calls != 0 {
 		t.Errorf("%d calls reached the broker", w.broker.calls)
 	}
-	if len(w.ledger.unauthenticated) != 26 {
+	if len(w.ledger.unauthenticated) != 36 {
 		t.Errorf("got %d counted, want 26", len(w.ledger.unauthenticated))
 	}
 }

@@ -179,6 +179,14 @@ func (f *fakeBroker) SearchAccesses(_ context.Context, req broker.SearchRequest)
 	return f.found, f.more, f.receipt, f.err
 }
 
+func (f *fakeBroker) ExportEntries(_ context.Context, req broker.SearchRequest, write func([]byte) error) error {
+	f.keep(req)
+	if f.err != nil {
+		return f.err
+	}
+	return write(bytes.Repeat([]byte("line\n"), maxPiece/4))
+}
+
 // fakeVerifier knows callers by their token.
 type fakeVerifier map[string]authn.Caller
 
@@ -220,6 +228,35 @@ func (l *fakeLedger) CountUnauthenticated(from netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.unauthenticated = append(l.unauthenticated, from)
+}
+
+func (l *fakeLedger) Checkpoint(_ context.Context, size uint64) (audit.Checkpoint, error) {
+	if size > 3 {
+		return audit.Checkpoint{}, audit.ErrNotSigned
+	}
+	return audit.Checkpoint{Size: 3, At: time.UnixMicro(5).UTC(), Note: []byte("a note")}, nil
+}
+
+func (l *fakeLedger) Checkpoints(_ context.Context, from uint64, limit int) ([]audit.Checkpoint, error) {
+	if limit < 0 {
+		return nil, audit.ErrInvalid
+	}
+	return []audit.Checkpoint{{Size: from}, {Size: from + 2}}[:min(limit, 2)], nil
+}
+
+func (l *fakeLedger) Inclusion(_ context.Context, r audit.Receipt, size uint64) (audit.Inclusion, error) {
+	if r.Position != 2 || r.Leaf != [32]byte{7} {
+		return audit.Inclusion{}, audit.ErrNotRecorded
+	}
+	c, err := l.Checkpoint(context.Background(), size)
+	return audit.Inclusion{Position: r.Position, Leaf: r.Leaf, Checkpoint: c, Proof: [][32]byte{{1}, {2}}}, err
+}
+
+func (l *fakeLedger) Consistency(_ context.Context, from, to uint64) ([][32]byte, error) {
+	if from == 0 || from > to {
+		return nil, audit.ErrInvalid
+	}
+	return [][32]byte{{9}}, nil
 }
 
 func (l *fakeLedger) CountLimited(record.Requester) {

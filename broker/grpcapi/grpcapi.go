@@ -52,7 +52,7 @@ type Config struct {
 	Broker     requests            // a *broker.Broker
 	Verifier   verifier            // an *authn.Verifier
 	Policy     roles               // a *policy.Table
-	Ledger     counter             // an *audit.Ledger: counts callers without a token and those over a limit (L-6)
+	Ledger     ledger              // an *audit.Ledger: counts callers without a token and those over a limit (L-6), and proves what it holds
 	Limiter    Limiter             // nil: no rate limit
 	CodeBase   string              // base of our own code systems, as in merge.Request
 	Health     *health.Server      // answers grpc.health.v1; nil: one that says SERVING. Whoever drains the process sets it to NOT_SERVING
@@ -84,6 +84,7 @@ type requests interface {
 	ListOverrides(ctx context.Context, req broker.OverrideRequest, reviewed bool, from uint64, limit int) ([]audit.Override, uint64, audit.Receipt, error)
 	ReviewOverride(ctx context.Context, req broker.OverrideRequest, position uint64, outcome audit.ReviewOutcome, note string) (audit.Receipt, error)
 	SearchAccesses(ctx context.Context, req broker.SearchRequest) ([]audit.Found, bool, audit.Receipt, error)
+	ExportEntries(ctx context.Context, req broker.SearchRequest, write func([]byte) error) error
 }
 
 var _ requests = (*broker.Broker)(nil)
@@ -105,6 +106,12 @@ type counter interface {
 }
 
 var _ counter = (*audit.Ledger)(nil)
+
+// ledger is both.
+type ledger interface {
+	counter
+	prover
+}
 
 // server implements the three services.
 type server struct {

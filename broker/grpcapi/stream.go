@@ -139,9 +139,14 @@ func (k *sink) entries(entries []merge.Entry) error {
 // send sends one message, and gives up on a caller who takes too long to accept it. What is still being sent then ends with the stream,
 // which ends when the handler returns.
 func (k *sink) send(m *v1.StreamRecordResponse) error {
+	return inTime(min(k.stall, time.Until(k.until)), func() error { return k.out.Send(m) })
+}
+
+// inTime sends, and gives up when the time is over.
+func inTime(limit time.Duration, send func() error) error {
 	done := make(chan error, 1)
-	go func() { done <- k.out.Send(m) }()
-	t := time.NewTimer(min(k.stall, time.Until(k.until)))
+	go func() { done <- send() }()
+	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {
 	case err := <-done:

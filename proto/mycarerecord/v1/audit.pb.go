@@ -64,6 +64,8 @@ const (
 	EntryType_ENTRY_TYPE_IMPORTED EntryType = 17
 	// A following system said that it honours all changes up to a position.
 	EntryType_ENTRY_TYPE_ADOPTED EntryType = 18
+	// Payloads of entries were erased on a legal basis.
+	EntryType_ENTRY_TYPE_REDACT EntryType = 19
 	// A person let a carer see their record, or no longer.
 	EntryType_ENTRY_TYPE_DELEGATION EntryType = 20
 )
@@ -90,6 +92,7 @@ var (
 		16: "ENTRY_TYPE_IMPORT",
 		17: "ENTRY_TYPE_IMPORTED",
 		18: "ENTRY_TYPE_ADOPTED",
+		19: "ENTRY_TYPE_REDACT",
 		20: "ENTRY_TYPE_DELEGATION",
 	}
 	EntryType_value = map[string]int32{
@@ -112,6 +115,7 @@ var (
 		"ENTRY_TYPE_IMPORT":      16,
 		"ENTRY_TYPE_IMPORTED":    17,
 		"ENTRY_TYPE_ADOPTED":     18,
+		"ENTRY_TYPE_REDACT":      19,
 		"ENTRY_TYPE_DELEGATION":  20,
 	}
 )
@@ -200,6 +204,584 @@ func (ReviewOutcome) EnumDescriptor() ([]byte, []int) {
 	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{1}
 }
 
+// Checkpoint is a signed statement of the ledger's size and root.
+type Checkpoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many entries it is about.
+	Size uint64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	// When it was signed.
+	At *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	// The signed note (c2sp.org/tlog-checkpoint), with the cosignatures of witnesses.
+	Note          []byte `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Checkpoint) Reset() {
+	*x = Checkpoint{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Checkpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Checkpoint) ProtoMessage() {}
+
+func (x *Checkpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
+func (*Checkpoint) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Checkpoint) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Checkpoint) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Checkpoint) GetNote() []byte {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+// GetCheckpointRequest asks for one checkpoint.
+type GetCheckpointRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// That of exactly this size; 0: the newest.
+	Size          uint64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCheckpointRequest) Reset() {
+	*x = GetCheckpointRequest{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCheckpointRequest) ProtoMessage() {}
+
+func (x *GetCheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCheckpointRequest.ProtoReflect.Descriptor instead.
+func (*GetCheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GetCheckpointRequest) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// GetCheckpointResponse is that checkpoint.
+type GetCheckpointResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The checkpoint.
+	Checkpoint    *Checkpoint `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCheckpointResponse) Reset() {
+	*x = GetCheckpointResponse{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCheckpointResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCheckpointResponse) ProtoMessage() {}
+
+func (x *GetCheckpointResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCheckpointResponse.ProtoReflect.Descriptor instead.
+func (*GetCheckpointResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetCheckpointResponse) GetCheckpoint() *Checkpoint {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+// ListCheckpointsRequest asks for checkpoints in order.
+type ListCheckpointsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those of at least this size.
+	FromSize uint64 `protobuf:"varint,1,opt,name=from_size,json=fromSize,proto3" json:"from_size,omitempty"`
+	// How many at most, 1 to 1,000; 0 counts as 100.
+	Limit         int32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCheckpointsRequest) Reset() {
+	*x = ListCheckpointsRequest{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCheckpointsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCheckpointsRequest) ProtoMessage() {}
+
+func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
+func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ListCheckpointsRequest) GetFromSize() uint64 {
+	if x != nil {
+		return x.FromSize
+	}
+	return 0
+}
+
+func (x *ListCheckpointsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// ListCheckpointsResponse is one page.
+type ListCheckpointsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In order of size.
+	Checkpoints []*Checkpoint `protobuf:"bytes,1,rep,name=checkpoints,proto3" json:"checkpoints,omitempty"`
+	// What to give as `from_size` for the next page; 0 if there is none yet.
+	NextFromSize  uint64 `protobuf:"varint,2,opt,name=next_from_size,json=nextFromSize,proto3" json:"next_from_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCheckpointsResponse) Reset() {
+	*x = ListCheckpointsResponse{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCheckpointsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCheckpointsResponse) ProtoMessage() {}
+
+func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
+func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListCheckpointsResponse) GetCheckpoints() []*Checkpoint {
+	if x != nil {
+		return x.Checkpoints
+	}
+	return nil
+}
+
+func (x *ListCheckpointsResponse) GetNextFromSize() uint64 {
+	if x != nil {
+		return x.NextFromSize
+	}
+	return 0
+}
+
+// ProveInclusionRequest asks for the proof of a receipt.
+type ProveInclusionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The receipt, as it was given: a proof is made only for the leaf that stands at its position.
+	Receipt *Receipt `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// Against the checkpoint of exactly this size; 0: the newest.
+	Size          uint64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveInclusionRequest) Reset() {
+	*x = ProveInclusionRequest{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveInclusionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveInclusionRequest) ProtoMessage() {}
+
+func (x *ProveInclusionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveInclusionRequest.ProtoReflect.Descriptor instead.
+func (*ProveInclusionRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ProveInclusionRequest) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+func (x *ProveInclusionRequest) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// ProveInclusionResponse is the proof.
+type ProveInclusionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The checkpoint that states the root.
+	Checkpoint *Checkpoint `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// The hashes of the proof (RFC 6962, section 2.1.1), 32 bytes each.
+	Proof         [][]byte `protobuf:"bytes,2,rep,name=proof,proto3" json:"proof,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveInclusionResponse) Reset() {
+	*x = ProveInclusionResponse{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveInclusionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveInclusionResponse) ProtoMessage() {}
+
+func (x *ProveInclusionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveInclusionResponse.ProtoReflect.Descriptor instead.
+func (*ProveInclusionResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ProveInclusionResponse) GetCheckpoint() *Checkpoint {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+func (x *ProveInclusionResponse) GetProof() [][]byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+// ProveConsistencyRequest asks for a proof between two sizes.
+type ProveConsistencyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The smaller size, at least 1.
+	FromSize uint64 `protobuf:"varint,1,opt,name=from_size,json=fromSize,proto3" json:"from_size,omitempty"`
+	// The larger size; 0: that of the newest checkpoint.
+	ToSize        uint64 `protobuf:"varint,2,opt,name=to_size,json=toSize,proto3" json:"to_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveConsistencyRequest) Reset() {
+	*x = ProveConsistencyRequest{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveConsistencyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveConsistencyRequest) ProtoMessage() {}
+
+func (x *ProveConsistencyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveConsistencyRequest.ProtoReflect.Descriptor instead.
+func (*ProveConsistencyRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ProveConsistencyRequest) GetFromSize() uint64 {
+	if x != nil {
+		return x.FromSize
+	}
+	return 0
+}
+
+func (x *ProveConsistencyRequest) GetToSize() uint64 {
+	if x != nil {
+		return x.ToSize
+	}
+	return 0
+}
+
+// ProveConsistencyResponse is the proof.
+type ProveConsistencyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The larger size.
+	ToSize uint64 `protobuf:"varint,1,opt,name=to_size,json=toSize,proto3" json:"to_size,omitempty"`
+	// The hashes of the proof (RFC 6962, section 2.1.2), 32 bytes each.
+	Proof         [][]byte `protobuf:"bytes,2,rep,name=proof,proto3" json:"proof,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveConsistencyResponse) Reset() {
+	*x = ProveConsistencyResponse{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveConsistencyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveConsistencyResponse) ProtoMessage() {}
+
+func (x *ProveConsistencyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveConsistencyResponse.ProtoReflect.Descriptor instead.
+func (*ProveConsistencyResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ProveConsistencyResponse) GetToSize() uint64 {
+	if x != nil {
+		return x.ToSize
+	}
+	return 0
+}
+
+func (x *ProveConsistencyResponse) GetProof() [][]byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+// ExportEntriesRequest asks for every entry.
+type ExportEntriesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why; required. At most 500 bytes.
+	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportEntriesRequest) Reset() {
+	*x = ExportEntriesRequest{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportEntriesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportEntriesRequest) ProtoMessage() {}
+
+func (x *ExportEntriesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportEntriesRequest.ProtoReflect.Descriptor instead.
+func (*ExportEntriesRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ExportEntriesRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ExportEntriesResponse is a piece of the file.
+type ExportEntriesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The next bytes.
+	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportEntriesResponse) Reset() {
+	*x = ExportEntriesResponse{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportEntriesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportEntriesResponse) ProtoMessage() {}
+
+func (x *ExportEntriesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportEntriesResponse.ProtoReflect.Descriptor instead.
+func (*ExportEntriesResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ExportEntriesResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // SearchAccessesRequest asks the ledger. Empty fields do not restrict.
 type SearchAccessesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -227,7 +809,7 @@ type SearchAccessesRequest struct {
 
 func (x *SearchAccessesRequest) Reset() {
 	*x = SearchAccessesRequest{}
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[0]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -239,7 +821,7 @@ func (x *SearchAccessesRequest) String() string {
 func (*SearchAccessesRequest) ProtoMessage() {}
 
 func (x *SearchAccessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[0]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -252,7 +834,7 @@ func (x *SearchAccessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchAccessesRequest.ProtoReflect.Descriptor instead.
 func (*SearchAccessesRequest) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{0}
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SearchAccessesRequest) GetNhsNumber() string {
@@ -335,7 +917,7 @@ type SearchAccessesResponse struct {
 
 func (x *SearchAccessesResponse) Reset() {
 	*x = SearchAccessesResponse{}
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[1]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -347,7 +929,7 @@ func (x *SearchAccessesResponse) String() string {
 func (*SearchAccessesResponse) ProtoMessage() {}
 
 func (x *SearchAccessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[1]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -360,7 +942,7 @@ func (x *SearchAccessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchAccessesResponse.ProtoReflect.Descriptor instead.
 func (*SearchAccessesResponse) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{1}
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SearchAccessesResponse) GetEntries() []*LedgerEntry {
@@ -432,7 +1014,7 @@ type LedgerEntry struct {
 
 func (x *LedgerEntry) Reset() {
 	*x = LedgerEntry{}
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[2]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -444,7 +1026,7 @@ func (x *LedgerEntry) String() string {
 func (*LedgerEntry) ProtoMessage() {}
 
 func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[2]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -457,7 +1039,7 @@ func (x *LedgerEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LedgerEntry.ProtoReflect.Descriptor instead.
 func (*LedgerEntry) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{2}
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *LedgerEntry) GetPosition() uint64 {
@@ -597,7 +1179,7 @@ type Requester struct {
 
 func (x *Requester) Reset() {
 	*x = Requester{}
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[3]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -609,7 +1191,7 @@ func (x *Requester) String() string {
 func (*Requester) ProtoMessage() {}
 
 func (x *Requester) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[3]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -622,7 +1204,7 @@ func (x *Requester) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requester.ProtoReflect.Descriptor instead.
 func (*Requester) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{3}
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Requester) GetKind() string {
@@ -716,7 +1298,7 @@ type Access struct {
 
 func (x *Access) Reset() {
 	*x = Access{}
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[4]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -728,7 +1310,7 @@ func (x *Access) String() string {
 func (*Access) ProtoMessage() {}
 
 func (x *Access) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[4]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -741,7 +1323,7 @@ func (x *Access) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Access.ProtoReflect.Descriptor instead.
 func (*Access) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{4}
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Access) GetRequestId() string {
@@ -848,7 +1430,7 @@ type Disclosure struct {
 
 func (x *Disclosure) Reset() {
 	*x = Disclosure{}
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[5]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +1442,7 @@ func (x *Disclosure) String() string {
 func (*Disclosure) ProtoMessage() {}
 
 func (x *Disclosure) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[5]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +1455,7 @@ func (x *Disclosure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disclosure.ProtoReflect.Descriptor instead.
 func (*Disclosure) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{5}
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Disclosure) GetCustodians() []*DisclosedPart {
@@ -911,7 +1493,7 @@ type DisclosedPart struct {
 
 func (x *DisclosedPart) Reset() {
 	*x = DisclosedPart{}
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[6]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1505,7 @@ func (x *DisclosedPart) String() string {
 func (*DisclosedPart) ProtoMessage() {}
 
 func (x *DisclosedPart) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[6]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1518,7 @@ func (x *DisclosedPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisclosedPart.ProtoReflect.Descriptor instead.
 func (*DisclosedPart) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{6}
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DisclosedPart) GetCustodian() string {
@@ -1000,7 +1582,7 @@ type Actor struct {
 
 func (x *Actor) Reset() {
 	*x = Actor{}
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[7]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1594,7 @@ func (x *Actor) String() string {
 func (*Actor) ProtoMessage() {}
 
 func (x *Actor) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[7]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1607,7 @@ func (x *Actor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Actor.ProtoReflect.Descriptor instead.
 func (*Actor) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{7}
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Actor) GetRequester() *Requester {
@@ -1080,7 +1662,7 @@ type ListOverridesRequest struct {
 
 func (x *ListOverridesRequest) Reset() {
 	*x = ListOverridesRequest{}
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[8]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1674,7 @@ func (x *ListOverridesRequest) String() string {
 func (*ListOverridesRequest) ProtoMessage() {}
 
 func (x *ListOverridesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[8]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1687,7 @@ func (x *ListOverridesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOverridesRequest.ProtoReflect.Descriptor instead.
 func (*ListOverridesRequest) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{8}
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListOverridesRequest) GetReviewed() bool {
@@ -1151,7 +1733,7 @@ type ListOverridesResponse struct {
 
 func (x *ListOverridesResponse) Reset() {
 	*x = ListOverridesResponse{}
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[9]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1745,7 @@ func (x *ListOverridesResponse) String() string {
 func (*ListOverridesResponse) ProtoMessage() {}
 
 func (x *ListOverridesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[9]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1758,7 @@ func (x *ListOverridesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOverridesResponse.ProtoReflect.Descriptor instead.
 func (*ListOverridesResponse) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{9}
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListOverridesResponse) GetOverrides() []*Override {
@@ -1217,7 +1799,7 @@ type Override struct {
 
 func (x *Override) Reset() {
 	*x = Override{}
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[10]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1811,7 @@ func (x *Override) String() string {
 func (*Override) ProtoMessage() {}
 
 func (x *Override) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[10]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1824,7 @@ func (x *Override) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Override.ProtoReflect.Descriptor instead.
 func (*Override) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{10}
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Override) GetEntry() *LedgerEntry {
@@ -1290,7 +1872,7 @@ type ReviewOverrideRequest struct {
 
 func (x *ReviewOverrideRequest) Reset() {
 	*x = ReviewOverrideRequest{}
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[11]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1302,7 +1884,7 @@ func (x *ReviewOverrideRequest) String() string {
 func (*ReviewOverrideRequest) ProtoMessage() {}
 
 func (x *ReviewOverrideRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[11]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1315,7 +1897,7 @@ func (x *ReviewOverrideRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReviewOverrideRequest.ProtoReflect.Descriptor instead.
 func (*ReviewOverrideRequest) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{11}
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReviewOverrideRequest) GetPosition() uint64 {
@@ -1357,7 +1939,7 @@ type ReviewOverrideResponse struct {
 
 func (x *ReviewOverrideResponse) Reset() {
 	*x = ReviewOverrideResponse{}
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[12]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1951,7 @@ func (x *ReviewOverrideResponse) String() string {
 func (*ReviewOverrideResponse) ProtoMessage() {}
 
 func (x *ReviewOverrideResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_audit_proto_msgTypes[12]
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1964,7 @@ func (x *ReviewOverrideResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReviewOverrideResponse.ProtoReflect.Descriptor instead.
 func (*ReviewOverrideResponse) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{12}
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReviewOverrideResponse) GetReceipt() *Receipt {
@@ -1396,7 +1978,42 @@ var File_mycarerecord_v1_audit_proto protoreflect.FileDescriptor
 
 const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\x1bmycarerecord/v1/audit.proto\x12\x0fmycarerecord.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmycarerecord/v1/consent.proto\x1a\x1bmycarerecord/v1/words.proto\"\x90\x02\n" +
+	"\x1bmycarerecord/v1/audit.proto\x12\x0fmycarerecord.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmycarerecord/v1/consent.proto\x1a\x1bmycarerecord/v1/words.proto\"`\n" +
+	"\n" +
+	"Checkpoint\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\fR\x04note\"*\n" +
+	"\x14GetCheckpointRequest\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\"T\n" +
+	"\x15GetCheckpointResponse\x12;\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\v2\x1b.mycarerecord.v1.CheckpointR\n" +
+	"checkpoint\"K\n" +
+	"\x16ListCheckpointsRequest\x12\x1b\n" +
+	"\tfrom_size\x18\x01 \x01(\x04R\bfromSize\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\"~\n" +
+	"\x17ListCheckpointsResponse\x12=\n" +
+	"\vcheckpoints\x18\x01 \x03(\v2\x1b.mycarerecord.v1.CheckpointR\vcheckpoints\x12$\n" +
+	"\x0enext_from_size\x18\x02 \x01(\x04R\fnextFromSize\"_\n" +
+	"\x15ProveInclusionRequest\x122\n" +
+	"\areceipt\x18\x01 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\"k\n" +
+	"\x16ProveInclusionResponse\x12;\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\v2\x1b.mycarerecord.v1.CheckpointR\n" +
+	"checkpoint\x12\x14\n" +
+	"\x05proof\x18\x02 \x03(\fR\x05proof\"O\n" +
+	"\x17ProveConsistencyRequest\x12\x1b\n" +
+	"\tfrom_size\x18\x01 \x01(\x04R\bfromSize\x12\x17\n" +
+	"\ato_size\x18\x02 \x01(\x04R\x06toSize\"I\n" +
+	"\x18ProveConsistencyResponse\x12\x17\n" +
+	"\ato_size\x18\x01 \x01(\x04R\x06toSize\x12\x14\n" +
+	"\x05proof\x18\x02 \x03(\fR\x05proof\".\n" +
+	"\x14ExportEntriesRequest\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"+\n" +
+	"\x15ExportEntriesResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x90\x02\n" +
 	"\x15SearchAccessesRequest\x12\x1d\n" +
 	"\n" +
 	"nhs_number\x18\x01 \x01(\tR\tnhsNumber\x12\x12\n" +
@@ -1504,7 +2121,7 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x04note\x18\x03 \x01(\tR\x04note\x12\x10\n" +
 	"\x03key\x18\x04 \x01(\tR\x03key\"L\n" +
 	"\x16ReviewOverrideResponse\x122\n" +
-	"\areceipt\x18\x01 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt*\xeb\x03\n" +
+	"\areceipt\x18\x01 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt*\x82\x04\n" +
 	"\tEntryType\x12\x1a\n" +
 	"\x16ENTRY_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ENTRY_TYPE_BEGIN\x10\x01\x12\x14\n" +
@@ -1525,17 +2142,23 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x11ENTRY_TYPE_POLICY\x10\x0f\x12\x15\n" +
 	"\x11ENTRY_TYPE_IMPORT\x10\x10\x12\x17\n" +
 	"\x13ENTRY_TYPE_IMPORTED\x10\x11\x12\x16\n" +
-	"\x12ENTRY_TYPE_ADOPTED\x10\x12\x12\x19\n" +
+	"\x12ENTRY_TYPE_ADOPTED\x10\x12\x12\x15\n" +
+	"\x11ENTRY_TYPE_REDACT\x10\x13\x12\x19\n" +
 	"\x15ENTRY_TYPE_DELEGATION\x10\x14*\x8c\x01\n" +
 	"\rReviewOutcome\x12\x1e\n" +
 	"\x1aREVIEW_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18REVIEW_OUTCOME_JUSTIFIED\x10\x01\x12 \n" +
 	"\x1cREVIEW_OUTCOME_NOT_JUSTIFIED\x10\x02\x12\x1b\n" +
-	"\x17REVIEW_OUTCOME_REFERRED\x10\x032\xb4\x02\n" +
+	"\x17REVIEW_OUTCOME_REFERRED\x10\x032\xa8\x06\n" +
 	"\fAuditService\x12a\n" +
 	"\x0eSearchAccesses\x12&.mycarerecord.v1.SearchAccessesRequest\x1a'.mycarerecord.v1.SearchAccessesResponse\x12^\n" +
 	"\rListOverrides\x12%.mycarerecord.v1.ListOverridesRequest\x1a&.mycarerecord.v1.ListOverridesResponse\x12a\n" +
-	"\x0eReviewOverride\x12&.mycarerecord.v1.ReviewOverrideRequest\x1a'.mycarerecord.v1.ReviewOverrideResponseBKZIgithub.com/mycarerecord/mycarerecord/proto/mycarerecord/v1;mycarerecordv1b\x06proto3"
+	"\x0eReviewOverride\x12&.mycarerecord.v1.ReviewOverrideRequest\x1a'.mycarerecord.v1.ReviewOverrideResponse\x12^\n" +
+	"\rGetCheckpoint\x12%.mycarerecord.v1.GetCheckpointRequest\x1a&.mycarerecord.v1.GetCheckpointResponse\x12d\n" +
+	"\x0fListCheckpoints\x12'.mycarerecord.v1.ListCheckpointsRequest\x1a(.mycarerecord.v1.ListCheckpointsResponse\x12a\n" +
+	"\x0eProveInclusion\x12&.mycarerecord.v1.ProveInclusionRequest\x1a'.mycarerecord.v1.ProveInclusionResponse\x12g\n" +
+	"\x10ProveConsistency\x12(.mycarerecord.v1.ProveConsistencyRequest\x1a).mycarerecord.v1.ProveConsistencyResponse\x12`\n" +
+	"\rExportEntries\x12%.mycarerecord.v1.ExportEntriesRequest\x1a&.mycarerecord.v1.ExportEntriesResponse0\x01BKZIgithub.com/mycarerecord/mycarerecord/proto/mycarerecord/v1;mycarerecordv1b\x06proto3"
 
 var (
 	file_mycarerecord_v1_audit_proto_rawDescOnce sync.Once
@@ -1550,72 +2173,98 @@ func file_mycarerecord_v1_audit_proto_rawDescGZIP() []byte {
 }
 
 var file_mycarerecord_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mycarerecord_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_mycarerecord_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_mycarerecord_v1_audit_proto_goTypes = []any{
-	(EntryType)(0),                 // 0: mycarerecord.v1.EntryType
-	(ReviewOutcome)(0),             // 1: mycarerecord.v1.ReviewOutcome
-	(*SearchAccessesRequest)(nil),  // 2: mycarerecord.v1.SearchAccessesRequest
-	(*SearchAccessesResponse)(nil), // 3: mycarerecord.v1.SearchAccessesResponse
-	(*LedgerEntry)(nil),            // 4: mycarerecord.v1.LedgerEntry
-	(*Requester)(nil),              // 5: mycarerecord.v1.Requester
-	(*Access)(nil),                 // 6: mycarerecord.v1.Access
-	(*Disclosure)(nil),             // 7: mycarerecord.v1.Disclosure
-	(*DisclosedPart)(nil),          // 8: mycarerecord.v1.DisclosedPart
-	(*Actor)(nil),                  // 9: mycarerecord.v1.Actor
-	(*ListOverridesRequest)(nil),   // 10: mycarerecord.v1.ListOverridesRequest
-	(*ListOverridesResponse)(nil),  // 11: mycarerecord.v1.ListOverridesResponse
-	(*Override)(nil),               // 12: mycarerecord.v1.Override
-	(*ReviewOverrideRequest)(nil),  // 13: mycarerecord.v1.ReviewOverrideRequest
-	(*ReviewOverrideResponse)(nil), // 14: mycarerecord.v1.ReviewOverrideResponse
-	(*Receipt)(nil),                // 15: mycarerecord.v1.Receipt
-	(*timestamppb.Timestamp)(nil),  // 16: google.protobuf.Timestamp
-	(*Objection)(nil),              // 17: mycarerecord.v1.Objection
-	(*Delegation)(nil),             // 18: mycarerecord.v1.Delegation
-	(Purpose)(0),                   // 19: mycarerecord.v1.Purpose
-	(*Permission)(nil),             // 20: mycarerecord.v1.Permission
-	(*Relationship)(nil),           // 21: mycarerecord.v1.Relationship
-	(CustodianState)(0),            // 22: mycarerecord.v1.CustodianState
-	(*MissingPart)(nil),            // 23: mycarerecord.v1.MissingPart
-	(Section)(0),                   // 24: mycarerecord.v1.Section
+	(EntryType)(0),                   // 0: mycarerecord.v1.EntryType
+	(ReviewOutcome)(0),               // 1: mycarerecord.v1.ReviewOutcome
+	(*Checkpoint)(nil),               // 2: mycarerecord.v1.Checkpoint
+	(*GetCheckpointRequest)(nil),     // 3: mycarerecord.v1.GetCheckpointRequest
+	(*GetCheckpointResponse)(nil),    // 4: mycarerecord.v1.GetCheckpointResponse
+	(*ListCheckpointsRequest)(nil),   // 5: mycarerecord.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),  // 6: mycarerecord.v1.ListCheckpointsResponse
+	(*ProveInclusionRequest)(nil),    // 7: mycarerecord.v1.ProveInclusionRequest
+	(*ProveInclusionResponse)(nil),   // 8: mycarerecord.v1.ProveInclusionResponse
+	(*ProveConsistencyRequest)(nil),  // 9: mycarerecord.v1.ProveConsistencyRequest
+	(*ProveConsistencyResponse)(nil), // 10: mycarerecord.v1.ProveConsistencyResponse
+	(*ExportEntriesRequest)(nil),     // 11: mycarerecord.v1.ExportEntriesRequest
+	(*ExportEntriesResponse)(nil),    // 12: mycarerecord.v1.ExportEntriesResponse
+	(*SearchAccessesRequest)(nil),    // 13: mycarerecord.v1.SearchAccessesRequest
+	(*SearchAccessesResponse)(nil),   // 14: mycarerecord.v1.SearchAccessesResponse
+	(*LedgerEntry)(nil),              // 15: mycarerecord.v1.LedgerEntry
+	(*Requester)(nil),                // 16: mycarerecord.v1.Requester
+	(*Access)(nil),                   // 17: mycarerecord.v1.Access
+	(*Disclosure)(nil),               // 18: mycarerecord.v1.Disclosure
+	(*DisclosedPart)(nil),            // 19: mycarerecord.v1.DisclosedPart
+	(*Actor)(nil),                    // 20: mycarerecord.v1.Actor
+	(*ListOverridesRequest)(nil),     // 21: mycarerecord.v1.ListOverridesRequest
+	(*ListOverridesResponse)(nil),    // 22: mycarerecord.v1.ListOverridesResponse
+	(*Override)(nil),                 // 23: mycarerecord.v1.Override
+	(*ReviewOverrideRequest)(nil),    // 24: mycarerecord.v1.ReviewOverrideRequest
+	(*ReviewOverrideResponse)(nil),   // 25: mycarerecord.v1.ReviewOverrideResponse
+	(*timestamppb.Timestamp)(nil),    // 26: google.protobuf.Timestamp
+	(*Receipt)(nil),                  // 27: mycarerecord.v1.Receipt
+	(*Objection)(nil),                // 28: mycarerecord.v1.Objection
+	(*Delegation)(nil),               // 29: mycarerecord.v1.Delegation
+	(Purpose)(0),                     // 30: mycarerecord.v1.Purpose
+	(*Permission)(nil),               // 31: mycarerecord.v1.Permission
+	(*Relationship)(nil),             // 32: mycarerecord.v1.Relationship
+	(CustodianState)(0),              // 33: mycarerecord.v1.CustodianState
+	(*MissingPart)(nil),              // 34: mycarerecord.v1.MissingPart
+	(Section)(0),                     // 35: mycarerecord.v1.Section
 }
 var file_mycarerecord_v1_audit_proto_depIdxs = []int32{
-	0,  // 0: mycarerecord.v1.SearchAccessesRequest.types:type_name -> mycarerecord.v1.EntryType
-	4,  // 1: mycarerecord.v1.SearchAccessesResponse.entries:type_name -> mycarerecord.v1.LedgerEntry
-	15, // 2: mycarerecord.v1.SearchAccessesResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	0,  // 3: mycarerecord.v1.LedgerEntry.type:type_name -> mycarerecord.v1.EntryType
-	16, // 4: mycarerecord.v1.LedgerEntry.at:type_name -> google.protobuf.Timestamp
-	6,  // 5: mycarerecord.v1.LedgerEntry.access:type_name -> mycarerecord.v1.Access
-	7,  // 6: mycarerecord.v1.LedgerEntry.disclosure:type_name -> mycarerecord.v1.Disclosure
-	17, // 7: mycarerecord.v1.LedgerEntry.objection:type_name -> mycarerecord.v1.Objection
-	9,  // 8: mycarerecord.v1.LedgerEntry.actor:type_name -> mycarerecord.v1.Actor
-	18, // 9: mycarerecord.v1.LedgerEntry.delegation:type_name -> mycarerecord.v1.Delegation
-	16, // 10: mycarerecord.v1.LedgerEntry.expires:type_name -> google.protobuf.Timestamp
-	5,  // 11: mycarerecord.v1.Access.requester:type_name -> mycarerecord.v1.Requester
-	19, // 12: mycarerecord.v1.Access.purpose:type_name -> mycarerecord.v1.Purpose
-	20, // 13: mycarerecord.v1.Access.permission:type_name -> mycarerecord.v1.Permission
-	21, // 14: mycarerecord.v1.Access.relationship:type_name -> mycarerecord.v1.Relationship
-	8,  // 15: mycarerecord.v1.Disclosure.custodians:type_name -> mycarerecord.v1.DisclosedPart
-	22, // 16: mycarerecord.v1.DisclosedPart.state:type_name -> mycarerecord.v1.CustodianState
-	23, // 17: mycarerecord.v1.DisclosedPart.parts:type_name -> mycarerecord.v1.MissingPart
-	24, // 18: mycarerecord.v1.DisclosedPart.sections:type_name -> mycarerecord.v1.Section
-	5,  // 19: mycarerecord.v1.Actor.requester:type_name -> mycarerecord.v1.Requester
-	12, // 20: mycarerecord.v1.ListOverridesResponse.overrides:type_name -> mycarerecord.v1.Override
-	15, // 21: mycarerecord.v1.ListOverridesResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	4,  // 22: mycarerecord.v1.Override.entry:type_name -> mycarerecord.v1.LedgerEntry
-	16, // 23: mycarerecord.v1.Override.delivered:type_name -> google.protobuf.Timestamp
-	1,  // 24: mycarerecord.v1.ReviewOverrideRequest.outcome:type_name -> mycarerecord.v1.ReviewOutcome
-	15, // 25: mycarerecord.v1.ReviewOverrideResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	2,  // 26: mycarerecord.v1.AuditService.SearchAccesses:input_type -> mycarerecord.v1.SearchAccessesRequest
-	10, // 27: mycarerecord.v1.AuditService.ListOverrides:input_type -> mycarerecord.v1.ListOverridesRequest
-	13, // 28: mycarerecord.v1.AuditService.ReviewOverride:input_type -> mycarerecord.v1.ReviewOverrideRequest
-	3,  // 29: mycarerecord.v1.AuditService.SearchAccesses:output_type -> mycarerecord.v1.SearchAccessesResponse
-	11, // 30: mycarerecord.v1.AuditService.ListOverrides:output_type -> mycarerecord.v1.ListOverridesResponse
-	14, // 31: mycarerecord.v1.AuditService.ReviewOverride:output_type -> mycarerecord.v1.ReviewOverrideResponse
-	29, // [29:32] is the sub-list for method output_type
-	26, // [26:29] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	26, // 0: mycarerecord.v1.Checkpoint.at:type_name -> google.protobuf.Timestamp
+	2,  // 1: mycarerecord.v1.GetCheckpointResponse.checkpoint:type_name -> mycarerecord.v1.Checkpoint
+	2,  // 2: mycarerecord.v1.ListCheckpointsResponse.checkpoints:type_name -> mycarerecord.v1.Checkpoint
+	27, // 3: mycarerecord.v1.ProveInclusionRequest.receipt:type_name -> mycarerecord.v1.Receipt
+	2,  // 4: mycarerecord.v1.ProveInclusionResponse.checkpoint:type_name -> mycarerecord.v1.Checkpoint
+	0,  // 5: mycarerecord.v1.SearchAccessesRequest.types:type_name -> mycarerecord.v1.EntryType
+	15, // 6: mycarerecord.v1.SearchAccessesResponse.entries:type_name -> mycarerecord.v1.LedgerEntry
+	27, // 7: mycarerecord.v1.SearchAccessesResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	0,  // 8: mycarerecord.v1.LedgerEntry.type:type_name -> mycarerecord.v1.EntryType
+	26, // 9: mycarerecord.v1.LedgerEntry.at:type_name -> google.protobuf.Timestamp
+	17, // 10: mycarerecord.v1.LedgerEntry.access:type_name -> mycarerecord.v1.Access
+	18, // 11: mycarerecord.v1.LedgerEntry.disclosure:type_name -> mycarerecord.v1.Disclosure
+	28, // 12: mycarerecord.v1.LedgerEntry.objection:type_name -> mycarerecord.v1.Objection
+	20, // 13: mycarerecord.v1.LedgerEntry.actor:type_name -> mycarerecord.v1.Actor
+	29, // 14: mycarerecord.v1.LedgerEntry.delegation:type_name -> mycarerecord.v1.Delegation
+	26, // 15: mycarerecord.v1.LedgerEntry.expires:type_name -> google.protobuf.Timestamp
+	16, // 16: mycarerecord.v1.Access.requester:type_name -> mycarerecord.v1.Requester
+	30, // 17: mycarerecord.v1.Access.purpose:type_name -> mycarerecord.v1.Purpose
+	31, // 18: mycarerecord.v1.Access.permission:type_name -> mycarerecord.v1.Permission
+	32, // 19: mycarerecord.v1.Access.relationship:type_name -> mycarerecord.v1.Relationship
+	19, // 20: mycarerecord.v1.Disclosure.custodians:type_name -> mycarerecord.v1.DisclosedPart
+	33, // 21: mycarerecord.v1.DisclosedPart.state:type_name -> mycarerecord.v1.CustodianState
+	34, // 22: mycarerecord.v1.DisclosedPart.parts:type_name -> mycarerecord.v1.MissingPart
+	35, // 23: mycarerecord.v1.DisclosedPart.sections:type_name -> mycarerecord.v1.Section
+	16, // 24: mycarerecord.v1.Actor.requester:type_name -> mycarerecord.v1.Requester
+	23, // 25: mycarerecord.v1.ListOverridesResponse.overrides:type_name -> mycarerecord.v1.Override
+	27, // 26: mycarerecord.v1.ListOverridesResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	15, // 27: mycarerecord.v1.Override.entry:type_name -> mycarerecord.v1.LedgerEntry
+	26, // 28: mycarerecord.v1.Override.delivered:type_name -> google.protobuf.Timestamp
+	1,  // 29: mycarerecord.v1.ReviewOverrideRequest.outcome:type_name -> mycarerecord.v1.ReviewOutcome
+	27, // 30: mycarerecord.v1.ReviewOverrideResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	13, // 31: mycarerecord.v1.AuditService.SearchAccesses:input_type -> mycarerecord.v1.SearchAccessesRequest
+	21, // 32: mycarerecord.v1.AuditService.ListOverrides:input_type -> mycarerecord.v1.ListOverridesRequest
+	24, // 33: mycarerecord.v1.AuditService.ReviewOverride:input_type -> mycarerecord.v1.ReviewOverrideRequest
+	3,  // 34: mycarerecord.v1.AuditService.GetCheckpoint:input_type -> mycarerecord.v1.GetCheckpointRequest
+	5,  // 35: mycarerecord.v1.AuditService.ListCheckpoints:input_type -> mycarerecord.v1.ListCheckpointsRequest
+	7,  // 36: mycarerecord.v1.AuditService.ProveInclusion:input_type -> mycarerecord.v1.ProveInclusionRequest
+	9,  // 37: mycarerecord.v1.AuditService.ProveConsistency:input_type -> mycarerecord.v1.ProveConsistencyRequest
+	11, // 38: mycarerecord.v1.AuditService.ExportEntries:input_type -> mycarerecord.v1.ExportEntriesRequest
+	14, // 39: mycarerecord.v1.AuditService.SearchAccesses:output_type -> mycarerecord.v1.SearchAccessesResponse
+	22, // 40: mycarerecord.v1.AuditService.ListOverrides:output_type -> mycarerecord.v1.ListOverridesResponse
+	25, // 41: mycarerecord.v1.AuditService.ReviewOverride:output_type -> mycarerecord.v1.ReviewOverrideResponse
+	4,  // 42: mycarerecord.v1.AuditService.GetCheckpoint:output_type -> mycarerecord.v1.GetCheckpointResponse
+	6,  // 43: mycarerecord.v1.AuditService.ListCheckpoints:output_type -> mycarerecord.v1.ListCheckpointsResponse
+	8,  // 44: mycarerecord.v1.AuditService.ProveInclusion:output_type -> mycarerecord.v1.ProveInclusionResponse
+	10, // 45: mycarerecord.v1.AuditService.ProveConsistency:output_type -> mycarerecord.v1.ProveConsistencyResponse
+	12, // 46: mycarerecord.v1.AuditService.ExportEntries:output_type -> mycarerecord.v1.ExportEntriesResponse
+	39, // [39:47] is the sub-list for method output_type
+	31, // [31:39] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_mycarerecord_v1_audit_proto_init() }
@@ -1631,7 +2280,7 @@ func file_mycarerecord_v1_audit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mycarerecord_v1_audit_proto_rawDesc), len(file_mycarerecord_v1_audit_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   13,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
