@@ -4,6 +4,9 @@
 //     anybody was given (kill_test.go)
 //   - objections recorded while requests run (race_test.go)
 //   - the order of syncs and socket writes, as strace sees them (strace_test.go)
+//   - each system call of the ledger's writes failing, and being the last (syscalls_test.go)
+//   - whether objections are linearizable (linear_test.go)
+//   - bugs made on purpose, which the suite must find (bugs_test.go)
 //   - a ledger without room, a slow one, and one that is not to be opened (ledger_test.go)
 //
 // What is right is said here in the tests' own words: which answer needs which entry (accounted_test.go), and what an objection covers
@@ -26,7 +29,12 @@ import (
 	"github.com/mycarerecord/mycarerecord/test/neighbourhood"
 )
 
-func TestMain(m *testing.M) { os.Exit(neighbourhood.Main(m)) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(scriptVariable); dir != "" {
+		os.Exit(script(dir))
+	}
+	os.Exit(neighbourhood.Main(m))
+}
 
 // long reports whether there is time.
 func long() bool { return os.Getenv("MCR_TORTURE") == "long" }
