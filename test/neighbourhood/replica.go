@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ type ReplicaOptions struct {
 	Folder  string         // for its configuration; "" is a fresh temporary one
 	Ledger  map[string]any // the setting `ledger`, with whole paths
 	More    map[string]any // further settings at the top level, such as "redis"
+	Only    []string       // the custodians that it knows; nil: all
 	Env     []string       // further environment, NAME=value
 }
 
@@ -63,6 +65,12 @@ func (n *Neighbourhood) Replica(t testing.TB, o ReplicaOptions) *Replica {
 		if client, is := x.(map[string]any); is {
 			client["jwksFile"] = filepath.Join(n.State, fmt.Sprint(client["jwksFile"]))
 		}
+	}
+	if custodians, is := settings["custodians"].([]any); is && o.Only != nil {
+		settings["custodians"] = slices.DeleteFunc(custodians, func(x any) bool {
+			c, _ := x.(map[string]any) // what is none is not among those wanted
+			return !slices.Contains(o.Only, fmt.Sprint(c["key"]))
+		})
 	}
 	for key, value := range o.More {
 		settings[key] = value

@@ -156,7 +156,7 @@ func (l *linearity) wave(ctx context.Context, people []*subject) {
 					}
 					mu.Unlock()
 					if !known {
-						pause(ctx, 5*time.Millisecond)
+						pause(ctx, 50*time.Millisecond)
 					}
 				}
 			})
