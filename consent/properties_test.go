@@ -504,3 +504,52 @@ func BenchmarkEvaluate(b *testing.B) {
 		consent.Evaluate(q, p)
 	}
 }
+
+// TestGarbledPreferences: an objection or a delegation that does not say what it must might be any, so nothing is permitted on it, whoever asks.
+func TestGarbledPreferences(t *testing.T) {
+	good := consent.Delegation{Carer: somebodyElse, Sections: record.AllSections, Status: consent.InForce, From: noon, Until: noon.Add(time.Hour)}
+	garbled := map[string]consent.Preferences{}
+	for name, o := range map[string]consent.Objection{
+		"no scope":                 {Status: consent.InForce},
+		"a scope of tomorrow":      {Scope: "person", Status: consent.InForce},
+		"no status":                {Scope: consent.ToAll},
+		"a status of tomorrow":     {Scope: consent.ToAll, Status: "pending"},
+		"no custodian":             {Scope: consent.ToCustodian, Status: consent.Withdrawn},
+		"a custodian that is none": {Scope: consent.ToCustodian, Custodian: "G P", Status: consent.InForce},
+		"a section of tomorrow":    {Scope: consent.ToSection, Section: 14, Status: consent.InForce},
+	} {
+		garbled[name] = consent.Preferences{Objections: []consent.Objection{o}}
+	}
+	for name, change := range map[string]func(*consent.Delegation){
+		"to nobody":                   func(d *consent.Delegation) { d.Carer = record.NHSNumber{} },
+		"of nothing":                  func(d *consent.Delegation) { d.Sections = 0 },
+		"of a section of tomorrow":    func(d *consent.Delegation) { d.Sections = record.AllSections | 1<<14 },
+		"delegated without a status":  func(d *consent.Delegation) { d.Status = "" },
+		"only requested":              func(d *consent.Delegation) { d.Status = consent.Requested },
+		"without a start":             func(d *consent.Delegation) { d.From = time.Time{} },
+		"without an end":              func(d *consent.Delegation) { d.Until = time.Time{} },
+		"over before it begins":       func(d *consent.Delegation) { d.Until = d.From },
+		"of a custodian that is none": func(d *consent.Delegation) { d.Custodians = []record.CustodianKey{"gp", "G P"} },
+	} {
+		d := good
+		change(&d)
+		garbled["delegation "+name] = consent.Preferences{Delegations: []consent.Delegation{good, d}}
+	}
+	for name, prefs := range garbled {
+		for _, s := range plainSituations() {
+			q, _ := build(s)
+			if d := consent.Evaluate(q, prefs); d.Outcome != consent.Refused || d.Reason != consent.ReasonCannotKnow || d.Rule != consent.RuleCannotKnow {
+				t.Errorf("%s, %s: got %s %s", name, s.asker, d.Outcome, d.Reason)
+			}
+		}
+	}
+	ended := good
+	ended.Status = consent.Withdrawn
+	for _, s := range plainSituations() { // what is well written, and ended, is no fault
+		q, r := build(s)
+		r.preferences.Delegations = append(r.preferences.Delegations, ended)
+		if d := consent.Evaluate(q, r.preferences); d.Reason == consent.ReasonCannotKnow {
+			t.Errorf("%s: an ended delegation: got %s", s.asker, d.Reason)
+		}
+	}
+}

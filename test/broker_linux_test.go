@@ -105,6 +105,7 @@ ledger: {path: state/ledger.db, keys: state/keys, origin: mycarerecord.example/t
 demographics: {kind: pds, settings: {baseURL: %q, allowPlainHTTP: true}}
 issuers: [{url: %q, algorithms: [ES256], vouchesFor: [staff], allowPlainHTTP: true}]
 allowTestNumbers: true
+exclusions: none
 limits: {perUser: 1000, perUserBurst: 1000}
 custodians:
 %s`, s.rest, s.grpc, s.ops, s.rest, simulator.Audience, pds, s.issuer, custodians.String()))

@@ -81,7 +81,8 @@ type preparing struct {
 	withinType string
 	inside     map[string]fhirjson.Value // see contained
 	insideOf   *item
-	cited      map[string][]int32 // business identifier -> items, made only where something is withheld
+	cited      map[string][]int32  // business identifier -> items, made only where something is withheld
+	systems    map[string][]string // see excludedCodes
 
 	// Memory that is used again from resource to resource of this one reply, so that a large reply costs few allocations. What a resource
 	// keeps of it is never written again.

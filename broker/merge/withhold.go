@@ -86,9 +86,8 @@ func (p *preparing) excluded(v fhirjson.Value) bool {
 			return false
 		}
 		if x.Kind() == fhirjson.String && x.KeyIs("code") {
-			system := around[len(around)-1].Get("system")
-			for _, c := range p.rules.Excluded {
-				if x.Is(c.Code) && (c.System == "" || system.Is(c.System)) {
+			for _, system := range p.excludedCodes()[x.View()] {
+				if system == "" || around[len(around)-1].Get("system").Is(system) {
 					found = true
 				}
 			}
@@ -96,6 +95,17 @@ func (p *preparing) excluded(v fhirjson.Value) bool {
 		return true
 	})
 	return found
+}
+
+// excludedCodes are the systems of the codes on the list, by code: it may be long, and is held against every code of a reply.
+func (p *preparing) excludedCodes() map[string][]string {
+	if p.systems == nil {
+		p.systems = make(map[string][]string, len(p.rules.Excluded))
+		for _, c := range p.rules.Excluded {
+			p.systems[c.Code] = append(p.systems[c.Code], c.System)
+		}
+	}
+	return p.systems
 }
 
 // spread scans what may be shown for references, and withholds what names a withheld resource where it cannot be masked: a string

@@ -37,6 +37,7 @@ type Config struct {
 	Issuers      []Issuer     `yaml:"issuers"`    // at least one
 	Clients      []Client     `yaml:"clients"`    // engines that may name an acting person
 	PolicyFile   string       `yaml:"policyFile"` // role table; default: the one built in
+	Exclusions   string       `yaml:"exclusions"` // codes that nobody shares here: builtin (default), none, or a file; to be confirmed by the region
 	Custodians   []Custodian  `yaml:"custodians"` // at least one, in the order in which people are shown them
 	Alerts       Alerts       `yaml:"alerts"`
 	Limits       Limits       `yaml:"limits"`
@@ -351,6 +352,7 @@ func orElse[T comparable](v *T, d T) {
 func (c *Config) complete(dir string) {
 	orElse(&c.CodeBase, "https://mycarerecord.example")
 	orElse(&c.Ledger.Store, "sqlite")
+	orElse(&c.Exclusions, exclusionsBuiltIn)
 	orElse(&c.Ledger.Timeout, Duration(2*time.Second))
 	if c.Ledger.Path != "" {
 		orElse(&c.Ledger.Checkpoints, filepath.Join(filepath.Dir(c.Ledger.Path), "checkpoints"))
@@ -385,12 +387,21 @@ func (c *Config) complete(dir string) {
 	for i := range c.Clients {
 		paths = append(paths, &c.Clients[i].JWKSFile)
 	}
+	if c.Exclusions != exclusionsBuiltIn && c.Exclusions != exclusionsNone {
+		paths = append(paths, &c.Exclusions)
+	}
 	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
 	}
 }
+
+// Words that stand for an exclusion list.
+const (
+	exclusionsBuiltIn = "builtin"
+	exclusionsNone    = "none"
+)
 
 // algorithms that an issuer may be configured for: asymmetric ones only.
 var algorithms = []string{"ES256", "ES384", "RS256", "RS384", "RS512", "PS256"}
@@ -517,10 +528,16 @@ func (c Config) text() []byte {
 	return text
 }
 
-// hash names the configuration in force, for the ledger: that of Hash, and the engines' public keys, which decide who may name an acting person.
+// hash names the configuration in force, for the ledger: that of Hash, the exclusion list, and the engines' public keys, which decide who may name an
+// acting person. So every entry says by which custodians' rules it was decided.
 func (c Config) hash() (string, error) {
 	h := sha256.New()
 	h.Write(c.text())
+	list, err := exclusions(c)
+	if err != nil {
+		return "", err
+	}
+	h.Write([]byte(list.Version))
 	for i, x := range c.Clients {
 		keys, err := readCapped(x.JWKSFile)
 		if err != nil {

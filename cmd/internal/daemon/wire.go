@@ -16,6 +16,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/authn"
 	"github.com/mycarerecord/mycarerecord/broker/merge"
+	"github.com/mycarerecord/mycarerecord/broker/policy"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
 )
@@ -66,6 +67,11 @@ func newBroker(cfg Config, configuration string, ledger *audit.Ledger, keys keyS
 	}
 	c.Limits = broker.DefaultLimits
 	c.Limits.Bytes, c.Limits.Resources, c.Limits.Pages = int64(cfg.Limits.CustodianBytes), cfg.Limits.Resources, cfg.Limits.Pages
+	list, err := exclusions(cfg)
+	if err != nil {
+		closeAll()
+		return nil, nil, err
+	}
 	for i := range cfg.Custodians {
 		x := &cfg.Custodians[i]
 		source, err := adapters.New(x.Adapter, &x.Settings)
@@ -74,7 +80,7 @@ func newBroker(cfg Config, configuration string, ledger *audit.Ledger, keys keyS
 			return nil, nil, fmt.Errorf("custodians[%d] %s: settings: %w", i, x.Key, err)
 		}
 		open = append(open, source)
-		c.Custodians = append(c.Custodians, bind(x, source))
+		c.Custodians = append(c.Custodians, bind(x, source, list))
 	}
 	b, err := broker.New(c)
 	if err != nil {
@@ -84,7 +90,22 @@ func newBroker(cfg Config, configuration string, ledger *audit.Ledger, keys keyS
 	return b, closeAll, nil
 }
 
-func bind(x *Custodian, source broker.Source) broker.Binding {
+// exclusions reads the list that is configured; one that excludes nothing for none.
+func exclusions(cfg Config) (policy.Exclusions, error) {
+	switch cfg.Exclusions {
+	case exclusionsBuiltIn:
+		return policy.DefaultExclusions(), nil
+	case exclusionsNone:
+		return policy.Exclusions{}, nil
+	}
+	list, err := policy.LoadExclusions(cfg.Exclusions)
+	if err != nil {
+		return list, fmt.Errorf("exclusions: %w", err)
+	}
+	return list, nil
+}
+
+func bind(x *Custodian, source broker.Source, list policy.Exclusions) broker.Binding {
 	var excluded record.Sections
 	for _, code := range x.ExcludedSections {
 		s, _ := record.ParseSection(code) // checked by Load
@@ -94,6 +115,9 @@ func bind(x *Custodian, source broker.Source) broker.Binding {
 	for _, text := range x.ExcludedCodes {
 		system, code, _ := strings.Cut(text, "|")
 		codes = append(codes, merge.Code{System: system, Code: code})
+	}
+	for _, c := range list.Codes {
+		codes = append(codes, merge.Code{System: c.System, Code: c.Code})
 	}
 	return broker.Binding{
 		Rules: consent.CustodianRules{
@@ -132,6 +156,9 @@ func authnConfig(cfg Config) (authn.Config, error) {
 // the policy table are read and built.
 func Check(cfg Config) error {
 	if _, err := policyTable(cfg); err != nil {
+		return err
+	}
+	if _, err := exclusions(cfg); err != nil {
 		return err
 	}
 	if _, err := adapters.NewTracer(cfg.Demographics.Kind, &cfg.Demographics.Settings); err != nil {
