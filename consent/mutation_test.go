@@ -48,7 +48,7 @@ func TestMutants(t *testing.T) {
 	if !long() {
 		random := rand.New(rand.NewPCG(seed, 3))
 		chosen, more = nil, fmt.Sprintf("of %d, chosen by the seed", len(mutants))
-		for _, i := range random.Perm(len(mutants))[:16] {
+		for _, i := range random.Perm(len(mutants))[:8] {
 			chosen = append(chosen, mutants[i])
 		}
 	}
