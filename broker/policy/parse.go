@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -59,7 +60,7 @@ type parser struct {
 func parse(text []byte) (*Table, error) {
 	sum := sha256.Sum256(text)
 	p := parser{names: map[string]int{}, stated: map[string]bool{}, table: &Table{version: hex.EncodeToString(sum[:]),
-		staff: map[string]*consent.Role{}, noPermission: map[record.ODSCode]bool{}}}
+		staff: map[string]*consent.Role{}, followers: map[string]*consent.Role{}, noPermission: map[record.ODSCode]bool{}}}
 	if !utf8.Valid(text) {
 		return nil, Errors{{1, "the file is not UTF-8"}}
 	}
@@ -87,10 +88,10 @@ func (p *parser) bad(format string, args ...any) {
 }
 
 func (p *parser) statement(f []string) {
-	form := map[string]string{"role": "role CODE NAME", "see": "see CODE PURPOSES SECTIONS", "may": "may CODE RIGHTS", "no-permission": "no-permission ODS"}[f[0]]
+	form := map[string]string{"role": "role CODE NAME", "see": "see CODE PURPOSES SECTIONS", "may": "may CODE RIGHTS", "no-permission": "no-permission ODS", "follow": "follow CLIENT NAME CUSTODIANS"}[f[0]]
 	switch {
 	case form == "":
-		p.bad("unknown word %s: begin with role, see, may or no-permission", show(f[0]))
+		p.bad("unknown word %s: begin with role, see, may, no-permission or follow", show(f[0]))
 	case len(f) != len(strings.Fields(form)):
 		p.bad("write: %s (lists with commas and without blanks)", form)
 	case f[0] == "role":
@@ -101,6 +102,8 @@ func (p *parser) statement(f []string) {
 		p.may(f[1], f[2])
 	case f[0] == "no-permission":
 		p.permissionNotRequired(record.ODSCode(f[1]))
+	case f[0] == "follow":
+		p.follow(f[1], f[2], f[3])
 	}
 }
 
@@ -190,10 +193,14 @@ func (p *parser) may(code, rights string) {
 	}
 	p.stated[code] = true
 	for _, word := range strings.Split(rights, ",") {
-		right := map[string]*bool{"record-objections": &r.RecordsObjections, "see-objections": &r.SeesObjections, "search-ledger": &r.SearchesLedger}[word]
+		right := map[string]*bool{"record-objections": &r.RecordsObjections, "see-objections": &r.SeesObjections, "search-ledger": &r.SearchesLedger,
+			"move-objections": &r.MovesObjections}[word]
 		switch {
 		case right == nil:
-			p.bad("unknown right %s: record-objections, see-objections or search-ledger", show(word))
+			p.bad("unknown right %s: record-objections, see-objections, search-ledger or move-objections", show(word))
+			return
+		case code == personCode && word == "move-objections":
+			p.bad("move-objections is of everybody's objections: it is not the person's")
 			return
 		case *right:
 			p.bad("the right %s is there twice", word)
@@ -212,6 +219,42 @@ func (p *parser) permissionNotRequired(code record.ODSCode) {
 	default:
 		p.table.noPermission[code] = true
 	}
+}
+
+// follow reads a system that must know of objections. It is a role of its own, under the client id of the system's own token.
+func (p *parser) follow(client, name, custodians string) {
+	if len(client) > 64 || strings.ContainsFunc(client, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.' || r == '_')
+	}) {
+		p.bad("the client id of a system is of letters, digits, - . and _, at most 64")
+		return
+	}
+	if !is(name, 'a', 'z') || len(name) > 40 || name == NoRole {
+		p.bad("the name of a system is of a-z, 0-9 and -, at most 40, and not %s", NoRole)
+		return
+	}
+	if p.table.followers[client] != nil {
+		p.bad("the system %s was there before", client)
+		return
+	}
+	if before, ok := p.names[name]; ok {
+		p.bad("the name %s was given in line %d: each role needs its own, the ledger records it", name, before)
+		return
+	}
+	r := &consent.Role{Name: name, FollowsObjections: true}
+	if custodians != "all" {
+		for _, word := range strings.Split(custodians, ",") {
+			key := record.CustodianKey(word)
+			if !key.Valid() || slices.Contains(r.Follows, key) {
+				p.bad("all, or keys of custodians with commas, each once: %s", show(word))
+				return
+			}
+			r.Follows = append(r.Follows, key)
+		}
+	}
+	p.names[name] = p.line
+	p.table.followers[client] = r
+	p.table.followed = append(p.table.followed, Follower{client, name, r.Follows})
 }
 
 func (p *parser) find(code string) *consent.Role {

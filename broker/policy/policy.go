@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/record"
@@ -31,8 +32,20 @@ type Table struct {
 	version      string
 	person       *consent.Role
 	staff        map[string]*consent.Role // by job role code
+	followers    map[string]*consent.Role // by client id
+	followed     []Follower               // the same, in the order of the file
 	noPermission map[record.ODSCode]bool
 }
+
+// Follower is a system that must know of objections, and is told of changes.
+type Follower struct {
+	Client     string
+	Name       string
+	Custodians []record.CustodianKey // beside objections to all and to sections, those to these are told; nil: to every one
+}
+
+// Followers returns the systems that are told of changes.
+func (t *Table) Followers() []Follower { return slices.Clone(t.followed) }
 
 // Default returns the table that is built in. It panics if that cannot be read, which the tests of this package rule out.
 func Default() *Table {
@@ -82,12 +95,14 @@ func (t *Table) Role(r record.Requester) consent.Role {
 		found = t.staff[r.JobRole]
 	case record.Person:
 		found = t.person
+	case record.System:
+		found = t.followers[r.Client]
 	}
 	if found == nil {
 		return consent.Role{Name: NoRole, Version: t.version}
 	}
 	role := *found
-	role.Sections = maps.Clone(found.Sections)
+	role.Sections, role.Follows = maps.Clone(found.Sections), slices.Clone(found.Follows)
 	role.Version = t.version
 	role.NoPermission = r.Kind == record.Professional && t.noPermission[r.Organisation]
 	return role

@@ -64,6 +64,9 @@ func TestDefault(t *testing.T) {
 					t.Errorf("%s: got sections %s, want %s", p, got, want)
 				}
 			}
+			if r.MovesObjections != (c.name == "ig-officer") || r.FollowsObjections {
+				t.Errorf("may move whole lists of objections: %t; may follow them: %t", r.MovesObjections, r.FollowsObjections)
+			}
 			if r.RecordsObjections != c.records || r.SeesObjections != c.sees || r.SearchesLedger != c.searchs || r.NoPermission {
 				t.Errorf("got rights %t %t %t, not-required %t, want %t %t %t, false",
 					r.RecordsObjections, r.SeesObjections, r.SearchesLedger, r.NoPermission, c.records, c.sees, c.searchs)
@@ -126,7 +129,7 @@ func TestVersionIsOfTheBytes(t *testing.T) {
 func TestErrors(t *testing.T) {
 	const head = "role person person\nrole R1 nurse\n"
 	for _, c := range []struct{ name, text, want string }{
-		{"unknown word", head + "allow R1 TREAT all", `line 3: unknown word "allow": begin with role, see, may or no-permission`},
+		{"unknown word", head + "allow R1 TREAT all", `line 3: unknown word "allow": begin with role, see, may, no-permission or follow`},
 		{"too few words", head + "see R1 TREAT", "line 3: write: see CODE PURPOSES SECTIONS"},
 		{"blank in a list", head + "see R1 TREAT all, results", "line 3: write: see CODE PURPOSES SECTIONS"},
 		{"unknown role", head + "see R2 TREAT all", `line 3: no role "R2" yet`},
@@ -149,6 +152,14 @@ func TestErrors(t *testing.T) {
 		{"right twice", head + "may R1 search-ledger,search-ledger", "line 3: the right search-ledger is there twice"},
 		{"may twice", head + "may R1 search-ledger\nmay R1 see-objections", "line 4: what R1 may do was said before"},
 		{"bad organisation", head + "no-permission x9", "line 3: an ODS code"},
+		{"a person moves lists", "role person p\nmay person move-objections", "line 2: move-objections is of everybody's"},
+		{"bad client", head + "follow a/b gp-system all", "line 3: the client id"},
+		{"bad name of a system", head + "follow a Gp all", "line 3: the name of a system"},
+		{"name of a role", "role R1 a\nfollow x a all", "line 2: the name a was given in line 1"},
+		{"system twice", head + "follow x gp-system all\nfollow x other all", "line 4: the system x was there before"},
+		{"custodian twice", head + "follow x gp-system gp,gp", "line 3: all, or keys of custodians"},
+		{"bad custodian", head + "follow x gp-system GP", "line 3: all, or keys of custodians"},
+		{"system without custodians", head + "follow x gp-system", "line 3: write: follow CLIENT NAME CUSTODIANS"},
 		{"organisation twice", head + "no-permission X9F01\nno-permission X9F01", "line 4: the organisation X9F01 was there before"},
 		{"empty", "# nothing\n", "line 1: the table names no role"},
 		{"not UTF-8", "role R1 a\xff\n", "line 1: the file is not UTF-8"},
@@ -169,6 +180,35 @@ func TestErrors(t *testing.T) {
 				t.Errorf("got %T, want a LineError in it", err)
 			}
 		})
+	}
+}
+
+// A system that follows is found by the client id of its own token, and by nothing else.
+func TestFollowers(t *testing.T) {
+	table, err := Parse(strings.NewReader("role R1 a\nsee R1 TREAT all\nfollow demo-gp.system gp-system gp,acute\nfollow all-seeing region all\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	system := record.Requester{Kind: record.System, Client: "demo-gp.system"}
+	r := table.Role(system)
+	if r.Name != "gp-system" || !r.FollowsObjections || len(r.Follows) != 2 || r.SeesObjections || r.RecordsObjections || r.MovesObjections || len(r.Sections) != 0 || r.Version != table.Version() {
+		t.Errorf("got %q, follows %t %v", r.Name, r.FollowsObjections, r.Follows)
+	}
+	r.Follows[0] = "other"
+	if table.Role(system).Follows[0] != "gp" {
+		t.Error("a caller changed the table")
+	}
+	if r := table.Role(record.Requester{Kind: record.System, Client: "all-seeing"}); !r.FollowsObjections || r.Follows != nil {
+		t.Errorf("got %t %v, want every custodian", r.FollowsObjections, r.Follows)
+	}
+	for _, who := range []record.Requester{{Kind: record.System}, {Kind: record.System, Client: "gp-system"}, {Kind: record.Professional, Client: "demo-gp.system"},
+		{Kind: record.Person, Client: "demo-gp.system"}} {
+		if table.Role(who).FollowsObjections {
+			t.Errorf("a %s follows", who.Kind)
+		}
+	}
+	if f := table.Followers(); len(f) != 2 || f[0].Client != "demo-gp.system" || f[1].Name != "region" {
+		t.Errorf("%d followers are listed", len(f))
 	}
 }
 

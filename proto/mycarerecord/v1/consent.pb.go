@@ -201,6 +201,234 @@ func (ObjectionMethod) EnumDescriptor() ([]byte, []int) {
 	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{2}
 }
 
+// ListFormat is how a list of objections is written.
+type ListFormat int32
+
+const (
+	// Not stated: refused.
+	ListFormat_LIST_FORMAT_UNSPECIFIED ListFormat = 0
+	// CSV (RFC 4180) in UTF-8, with a line of column names first.
+	ListFormat_LIST_FORMAT_CSV ListFormat = 1
+	// FHIR R4 Consent and Patient resources, one to a line.
+	ListFormat_LIST_FORMAT_NDJSON ListFormat = 2
+	// A FHIR R4 Bundle (collection or searchset) of Consent and Patient resources.
+	ListFormat_LIST_FORMAT_BUNDLE ListFormat = 3
+)
+
+// Enum value maps for ListFormat.
+var (
+	ListFormat_name = map[int32]string{
+		0: "LIST_FORMAT_UNSPECIFIED",
+		1: "LIST_FORMAT_CSV",
+		2: "LIST_FORMAT_NDJSON",
+		3: "LIST_FORMAT_BUNDLE",
+	}
+	ListFormat_value = map[string]int32{
+		"LIST_FORMAT_UNSPECIFIED": 0,
+		"LIST_FORMAT_CSV":         1,
+		"LIST_FORMAT_NDJSON":      2,
+		"LIST_FORMAT_BUNDLE":      3,
+	}
+)
+
+func (x ListFormat) Enum() *ListFormat {
+	p := new(ListFormat)
+	*p = x
+	return p
+}
+
+func (x ListFormat) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ListFormat) Descriptor() protoreflect.EnumDescriptor {
+	return file_mycarerecord_v1_consent_proto_enumTypes[3].Descriptor()
+}
+
+func (ListFormat) Type() protoreflect.EnumType {
+	return &file_mycarerecord_v1_consent_proto_enumTypes[3]
+}
+
+func (x ListFormat) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ListFormat.Descriptor instead.
+func (ListFormat) EnumDescriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{3}
+}
+
+// ImportStage is what is being done with a list.
+type ImportStage int32
+
+const (
+	// Not stated.
+	ImportStage_IMPORT_STAGE_UNSPECIFIED ImportStage = 0
+	// Rows are read.
+	ImportStage_IMPORT_STAGE_READING ImportStage = 1
+	// Rows are held against what is recorded and against the demographics service.
+	ImportStage_IMPORT_STAGE_CHECKING ImportStage = 2
+	// Rows are recorded. They do not count until the summary.
+	ImportStage_IMPORT_STAGE_RECORDING ImportStage = 3
+)
+
+// Enum value maps for ImportStage.
+var (
+	ImportStage_name = map[int32]string{
+		0: "IMPORT_STAGE_UNSPECIFIED",
+		1: "IMPORT_STAGE_READING",
+		2: "IMPORT_STAGE_CHECKING",
+		3: "IMPORT_STAGE_RECORDING",
+	}
+	ImportStage_value = map[string]int32{
+		"IMPORT_STAGE_UNSPECIFIED": 0,
+		"IMPORT_STAGE_READING":     1,
+		"IMPORT_STAGE_CHECKING":    2,
+		"IMPORT_STAGE_RECORDING":   3,
+	}
+)
+
+func (x ImportStage) Enum() *ImportStage {
+	p := new(ImportStage)
+	*p = x
+	return p
+}
+
+func (x ImportStage) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ImportStage) Descriptor() protoreflect.EnumDescriptor {
+	return file_mycarerecord_v1_consent_proto_enumTypes[4].Descriptor()
+}
+
+func (ImportStage) Type() protoreflect.EnumType {
+	return &file_mycarerecord_v1_consent_proto_enumTypes[4]
+}
+
+func (x ImportStage) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ImportStage.Descriptor instead.
+func (ImportStage) EnumDescriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{4}
+}
+
+// RowVerdict is what becomes of a row.
+type RowVerdict int32
+
+const (
+	// Not stated.
+	RowVerdict_ROW_VERDICT_UNSPECIFIED RowVerdict = 0
+	// It changes something.
+	RowVerdict_ROW_VERDICT_NEW RowVerdict = 1
+	// It is recorded already, or was, and has been changed since.
+	RowVerdict_ROW_VERDICT_PRESENT RowVerdict = 2
+	// It cannot be taken.
+	RowVerdict_ROW_VERDICT_REFUSED RowVerdict = 3
+)
+
+// Enum value maps for RowVerdict.
+var (
+	RowVerdict_name = map[int32]string{
+		0: "ROW_VERDICT_UNSPECIFIED",
+		1: "ROW_VERDICT_NEW",
+		2: "ROW_VERDICT_PRESENT",
+		3: "ROW_VERDICT_REFUSED",
+	}
+	RowVerdict_value = map[string]int32{
+		"ROW_VERDICT_UNSPECIFIED": 0,
+		"ROW_VERDICT_NEW":         1,
+		"ROW_VERDICT_PRESENT":     2,
+		"ROW_VERDICT_REFUSED":     3,
+	}
+)
+
+func (x RowVerdict) Enum() *RowVerdict {
+	p := new(RowVerdict)
+	*p = x
+	return p
+}
+
+func (x RowVerdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RowVerdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_mycarerecord_v1_consent_proto_enumTypes[5].Descriptor()
+}
+
+func (RowVerdict) Type() protoreflect.EnumType {
+	return &file_mycarerecord_v1_consent_proto_enumTypes[5]
+}
+
+func (x RowVerdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RowVerdict.Descriptor instead.
+func (RowVerdict) EnumDescriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{5}
+}
+
+// ImportOutcome is what came of a list.
+type ImportOutcome int32
+
+const (
+	// Not stated.
+	ImportOutcome_IMPORT_OUTCOME_UNSPECIFIED ImportOutcome = 0
+	// All rows but those that were left out count from now on.
+	ImportOutcome_IMPORT_OUTCOME_APPLIED ImportOutcome = 1
+	// Nothing was changed: some row cannot be taken.
+	ImportOutcome_IMPORT_OUTCOME_REFUSED ImportOutcome = 2
+	// Nothing was changed: it was a trial, and the list would have been taken.
+	ImportOutcome_IMPORT_OUTCOME_CHECKED ImportOutcome = 3
+)
+
+// Enum value maps for ImportOutcome.
+var (
+	ImportOutcome_name = map[int32]string{
+		0: "IMPORT_OUTCOME_UNSPECIFIED",
+		1: "IMPORT_OUTCOME_APPLIED",
+		2: "IMPORT_OUTCOME_REFUSED",
+		3: "IMPORT_OUTCOME_CHECKED",
+	}
+	ImportOutcome_value = map[string]int32{
+		"IMPORT_OUTCOME_UNSPECIFIED": 0,
+		"IMPORT_OUTCOME_APPLIED":     1,
+		"IMPORT_OUTCOME_REFUSED":     2,
+		"IMPORT_OUTCOME_CHECKED":     3,
+	}
+)
+
+func (x ImportOutcome) Enum() *ImportOutcome {
+	p := new(ImportOutcome)
+	*p = x
+	return p
+}
+
+func (x ImportOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ImportOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_mycarerecord_v1_consent_proto_enumTypes[6].Descriptor()
+}
+
+func (ImportOutcome) Type() protoreflect.EnumType {
+	return &file_mycarerecord_v1_consent_proto_enumTypes[6]
+}
+
+func (x ImportOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ImportOutcome.Descriptor instead.
+func (ImportOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{6}
+}
+
 // Objection is one choice of a person not to have something shown.
 type Objection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -235,7 +463,11 @@ type Objection struct {
 	// When the change that made it so was recorded.
 	Recorded *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=recorded,proto3" json:"recorded,omitempty"`
 	// Where that change stands in the ledger.
-	Position      uint64 `protobuf:"varint,16,opt,name=position,proto3" json:"position,omitempty"`
+	Position uint64 `protobuf:"varint,16,opt,name=position,proto3" json:"position,omitempty"`
+	// Where the wish is on file: the reference of a form, a letter, a list's row.
+	Source string `protobuf:"bytes,17,opt,name=source,proto3" json:"source,omitempty"`
+	// Each system that follows changes, and whether it has adopted this one. In what ShowObjections lists alone.
+	Adoptions     []*Adoption `protobuf:"bytes,18,rep,name=adoptions,proto3" json:"adoptions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -382,6 +614,75 @@ func (x *Objection) GetPosition() uint64 {
 	return 0
 }
 
+func (x *Objection) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Objection) GetAdoptions() []*Adoption {
+	if x != nil {
+		return x.Adoptions
+	}
+	return nil
+}
+
+// Adoption says of a system that must know of objections whether it honours one.
+type Adoption struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, as configured.
+	System string `protobuf:"bytes,1,opt,name=system,proto3" json:"system,omitempty"`
+	// When it said so; absent: it has not.
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Adoption) Reset() {
+	*x = Adoption{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Adoption) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Adoption) ProtoMessage() {}
+
+func (x *Adoption) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Adoption.ProtoReflect.Descriptor instead.
+func (*Adoption) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Adoption) GetSystem() string {
+	if x != nil {
+		return x.System
+	}
+	return ""
+}
+
+func (x *Adoption) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
 // RecordObjectionRequest records an objection in force.
 type RecordObjectionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -410,14 +711,16 @@ type RecordObjectionRequest struct {
 	// 32 lower-case hex digits that make the call safe to repeat; empty: the broker makes one.
 	Key string `protobuf:"bytes,12,opt,name=key,proto3" json:"key,omitempty"`
 	// Where it stands from the first: in force, which unspecified counts as, or requested, which withholds nothing until it is decided on.
-	Status        ObjectionStatus `protobuf:"varint,13,opt,name=status,proto3,enum=mycarerecord.v1.ObjectionStatus" json:"status,omitempty"`
+	Status ObjectionStatus `protobuf:"varint,13,opt,name=status,proto3,enum=mycarerecord.v1.ObjectionStatus" json:"status,omitempty"`
+	// Where the wish is on file: the reference of a form or a letter. At most 500 bytes.
+	Source        string `protobuf:"bytes,14,opt,name=source,proto3" json:"source,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RecordObjectionRequest) Reset() {
 	*x = RecordObjectionRequest{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[1]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -429,7 +732,7 @@ func (x *RecordObjectionRequest) String() string {
 func (*RecordObjectionRequest) ProtoMessage() {}
 
 func (x *RecordObjectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[1]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -442,7 +745,7 @@ func (x *RecordObjectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordObjectionRequest.ProtoReflect.Descriptor instead.
 func (*RecordObjectionRequest) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{1}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *RecordObjectionRequest) GetNhsNumber() string {
@@ -536,6 +839,13 @@ func (x *RecordObjectionRequest) GetStatus() ObjectionStatus {
 	return ObjectionStatus_OBJECTION_STATUS_UNSPECIFIED
 }
 
+func (x *RecordObjectionRequest) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
 // RecordObjectionResponse is an acknowledgement: from now on the objection binds.
 type RecordObjectionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -549,7 +859,7 @@ type RecordObjectionResponse struct {
 
 func (x *RecordObjectionResponse) Reset() {
 	*x = RecordObjectionResponse{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[2]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -561,7 +871,7 @@ func (x *RecordObjectionResponse) String() string {
 func (*RecordObjectionResponse) ProtoMessage() {}
 
 func (x *RecordObjectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[2]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -574,7 +884,7 @@ func (x *RecordObjectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordObjectionResponse.ProtoReflect.Descriptor instead.
 func (*RecordObjectionResponse) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{2}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RecordObjectionResponse) GetObjection() *Objection {
@@ -610,7 +920,7 @@ type WithdrawObjectionRequest struct {
 
 func (x *WithdrawObjectionRequest) Reset() {
 	*x = WithdrawObjectionRequest{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[3]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +932,7 @@ func (x *WithdrawObjectionRequest) String() string {
 func (*WithdrawObjectionRequest) ProtoMessage() {}
 
 func (x *WithdrawObjectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[3]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +945,7 @@ func (x *WithdrawObjectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawObjectionRequest.ProtoReflect.Descriptor instead.
 func (*WithdrawObjectionRequest) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{3}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WithdrawObjectionRequest) GetNhsNumber() string {
@@ -686,7 +996,7 @@ type WithdrawObjectionResponse struct {
 
 func (x *WithdrawObjectionResponse) Reset() {
 	*x = WithdrawObjectionResponse{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[4]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +1008,7 @@ func (x *WithdrawObjectionResponse) String() string {
 func (*WithdrawObjectionResponse) ProtoMessage() {}
 
 func (x *WithdrawObjectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[4]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +1021,7 @@ func (x *WithdrawObjectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawObjectionResponse.ProtoReflect.Descriptor instead.
 func (*WithdrawObjectionResponse) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{4}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WithdrawObjectionResponse) GetObjection() *Objection {
@@ -736,14 +1046,16 @@ type ShowObjectionsRequest struct {
 	// The person's date of birth, YYYY-MM-DD; required of staff, and must be right.
 	BirthDate string `protobuf:"bytes,2,opt,name=birth_date,json=birthDate,proto3" json:"birth_date,omitempty"`
 	// Why they are looked at. At most 500 bytes.
-	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Whether to show what they were before, too.
+	WithHistory   bool `protobuf:"varint,4,opt,name=with_history,json=withHistory,proto3" json:"with_history,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ShowObjectionsRequest) Reset() {
 	*x = ShowObjectionsRequest{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[5]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -755,7 +1067,7 @@ func (x *ShowObjectionsRequest) String() string {
 func (*ShowObjectionsRequest) ProtoMessage() {}
 
 func (x *ShowObjectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[5]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -768,7 +1080,7 @@ func (x *ShowObjectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowObjectionsRequest.ProtoReflect.Descriptor instead.
 func (*ShowObjectionsRequest) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{5}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ShowObjectionsRequest) GetNhsNumber() string {
@@ -792,20 +1104,29 @@ func (x *ShowObjectionsRequest) GetReason() string {
 	return ""
 }
 
+func (x *ShowObjectionsRequest) GetWithHistory() bool {
+	if x != nil {
+		return x.WithHistory
+	}
+	return false
+}
+
 // ShowObjectionsResponse lists objections.
 type ShowObjectionsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Newest first.
 	Objections []*Objection `protobuf:"bytes,1,rep,name=objections,proto3" json:"objections,omitempty"`
 	// Where the look is recorded.
-	Receipt       *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt *Receipt `protobuf:"bytes,2,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// With with_history: every state that they have had, newest first, the present ones too.
+	History       []*Objection `protobuf:"bytes,3,rep,name=history,proto3" json:"history,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ShowObjectionsResponse) Reset() {
 	*x = ShowObjectionsResponse{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[6]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +1138,7 @@ func (x *ShowObjectionsResponse) String() string {
 func (*ShowObjectionsResponse) ProtoMessage() {}
 
 func (x *ShowObjectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[6]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +1151,7 @@ func (x *ShowObjectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowObjectionsResponse.ProtoReflect.Descriptor instead.
 func (*ShowObjectionsResponse) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{6}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ShowObjectionsResponse) GetObjections() []*Objection {
@@ -841,6 +1162,1072 @@ func (x *ShowObjectionsResponse) GetObjections() []*Objection {
 }
 
 func (x *ShowObjectionsResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+func (x *ShowObjectionsResponse) GetHistory() []*Objection {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+// ImportObjectionsRequest is a piece of a list.
+type ImportObjectionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first message is the header, all others are data.
+	//
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ImportObjectionsRequest_Header
+	//	*ImportObjectionsRequest_Data
+	Message       isImportObjectionsRequest_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportObjectionsRequest) Reset() {
+	*x = ImportObjectionsRequest{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportObjectionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportObjectionsRequest) ProtoMessage() {}
+
+func (x *ImportObjectionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportObjectionsRequest.ProtoReflect.Descriptor instead.
+func (*ImportObjectionsRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ImportObjectionsRequest) GetMessage() isImportObjectionsRequest_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ImportObjectionsRequest) GetHeader() *ImportHeader {
+	if x != nil {
+		if x, ok := x.Message.(*ImportObjectionsRequest_Header); ok {
+			return x.Header
+		}
+	}
+	return nil
+}
+
+func (x *ImportObjectionsRequest) GetData() []byte {
+	if x != nil {
+		if x, ok := x.Message.(*ImportObjectionsRequest_Data); ok {
+			return x.Data
+		}
+	}
+	return nil
+}
+
+type isImportObjectionsRequest_Message interface {
+	isImportObjectionsRequest_Message()
+}
+
+type ImportObjectionsRequest_Header struct {
+	// How to read the list, and what to do with it.
+	Header *ImportHeader `protobuf:"bytes,1,opt,name=header,proto3,oneof"`
+}
+
+type ImportObjectionsRequest_Data struct {
+	// The list itself, in order.
+	Data []byte `protobuf:"bytes,2,opt,name=data,proto3,oneof"`
+}
+
+func (*ImportObjectionsRequest_Header) isImportObjectionsRequest_Message() {}
+
+func (*ImportObjectionsRequest_Data) isImportObjectionsRequest_Message() {}
+
+// ImportHeader says how to read a list, and what to do with it.
+type ImportHeader struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How it is written.
+	Format ListFormat `protobuf:"varint,1,opt,name=format,proto3,enum=mycarerecord.v1.ListFormat" json:"format,omitempty"`
+	// Whether to check and report only.
+	DryRun bool `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Whether rows that cannot be taken are left out; otherwise one of them refuses the whole list.
+	LeaveOut bool `protobuf:"varint,3,opt,name=leave_out,json=leaveOut,proto3" json:"leave_out,omitempty"`
+	// Whether rows are taken whose person the demographics service could not be asked about just now.
+	AcceptUntraced bool `protobuf:"varint,4,opt,name=accept_untraced,json=acceptUntraced,proto3" json:"accept_untraced,omitempty"`
+	// Why the list is brought in: required. At most 500 bytes.
+	Reason        string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportHeader) Reset() {
+	*x = ImportHeader{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportHeader) ProtoMessage() {}
+
+func (x *ImportHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportHeader.ProtoReflect.Descriptor instead.
+func (*ImportHeader) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ImportHeader) GetFormat() ListFormat {
+	if x != nil {
+		return x.Format
+	}
+	return ListFormat_LIST_FORMAT_UNSPECIFIED
+}
+
+func (x *ImportHeader) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *ImportHeader) GetLeaveOut() bool {
+	if x != nil {
+		return x.LeaveOut
+	}
+	return false
+}
+
+func (x *ImportHeader) GetAcceptUntraced() bool {
+	if x != nil {
+		return x.AcceptUntraced
+	}
+	return false
+}
+
+func (x *ImportHeader) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ImportObjectionsResponse is progress, reports of rows, or at the end the summary.
+type ImportObjectionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of the three.
+	//
+	// Types that are valid to be assigned to Message:
+	//
+	//	*ImportObjectionsResponse_Progress
+	//	*ImportObjectionsResponse_Rows
+	//	*ImportObjectionsResponse_Summary
+	Message       isImportObjectionsResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportObjectionsResponse) Reset() {
+	*x = ImportObjectionsResponse{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportObjectionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportObjectionsResponse) ProtoMessage() {}
+
+func (x *ImportObjectionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportObjectionsResponse.ProtoReflect.Descriptor instead.
+func (*ImportObjectionsResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ImportObjectionsResponse) GetMessage() isImportObjectionsResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *ImportObjectionsResponse) GetProgress() *ImportProgress {
+	if x != nil {
+		if x, ok := x.Message.(*ImportObjectionsResponse_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *ImportObjectionsResponse) GetRows() *RowReports {
+	if x != nil {
+		if x, ok := x.Message.(*ImportObjectionsResponse_Rows); ok {
+			return x.Rows
+		}
+	}
+	return nil
+}
+
+func (x *ImportObjectionsResponse) GetSummary() *ImportSummary {
+	if x != nil {
+		if x, ok := x.Message.(*ImportObjectionsResponse_Summary); ok {
+			return x.Summary
+		}
+	}
+	return nil
+}
+
+type isImportObjectionsResponse_Message interface {
+	isImportObjectionsResponse_Message()
+}
+
+type ImportObjectionsResponse_Progress struct {
+	// How far it is.
+	Progress *ImportProgress `protobuf:"bytes,1,opt,name=progress,proto3,oneof"`
+}
+
+type ImportObjectionsResponse_Rows struct {
+	// What becomes of some rows, in order.
+	Rows *RowReports `protobuf:"bytes,2,opt,name=rows,proto3,oneof"`
+}
+
+type ImportObjectionsResponse_Summary struct {
+	// The end.
+	Summary *ImportSummary `protobuf:"bytes,3,opt,name=summary,proto3,oneof"`
+}
+
+func (*ImportObjectionsResponse_Progress) isImportObjectionsResponse_Message() {}
+
+func (*ImportObjectionsResponse_Rows) isImportObjectionsResponse_Message() {}
+
+func (*ImportObjectionsResponse_Summary) isImportObjectionsResponse_Message() {}
+
+// ImportProgress says how far an import is.
+type ImportProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is being done.
+	Stage ImportStage `protobuf:"varint,1,opt,name=stage,proto3,enum=mycarerecord.v1.ImportStage" json:"stage,omitempty"`
+	// Rows that are done.
+	Done uint64 `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
+	// Of how many; 0 while that is not known.
+	Of            uint64 `protobuf:"varint,3,opt,name=of,proto3" json:"of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportProgress) Reset() {
+	*x = ImportProgress{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportProgress) ProtoMessage() {}
+
+func (x *ImportProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportProgress.ProtoReflect.Descriptor instead.
+func (*ImportProgress) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ImportProgress) GetStage() ImportStage {
+	if x != nil {
+		return x.Stage
+	}
+	return ImportStage_IMPORT_STAGE_UNSPECIFIED
+}
+
+func (x *ImportProgress) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *ImportProgress) GetOf() uint64 {
+	if x != nil {
+		return x.Of
+	}
+	return 0
+}
+
+// RowReports is a piece of the report.
+type RowReports struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the list.
+	Rows          []*RowReport `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowReports) Reset() {
+	*x = RowReports{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowReports) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowReports) ProtoMessage() {}
+
+func (x *RowReports) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowReports.ProtoReflect.Descriptor instead.
+func (*RowReports) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RowReports) GetRows() []*RowReport {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+// RowReport says what becomes of one row. It never repeats what stands in it.
+type RowReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which: counted from 1, without the line of column names; 0 for the list itself.
+	Row uint64 `protobuf:"varint,1,opt,name=row,proto3" json:"row,omitempty"`
+	// What becomes of it.
+	Verdict RowVerdict `protobuf:"varint,2,opt,name=verdict,proto3,enum=mycarerecord.v1.RowVerdict" json:"verdict,omitempty"`
+	// Of a row that is refused: why.
+	Problems []*RowProblem `protobuf:"bytes,3,rep,name=problems,proto3" json:"problems,omitempty"`
+	// Whether its person could not be traced just now.
+	Untraced      bool `protobuf:"varint,4,opt,name=untraced,proto3" json:"untraced,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowReport) Reset() {
+	*x = RowReport{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowReport) ProtoMessage() {}
+
+func (x *RowReport) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowReport.ProtoReflect.Descriptor instead.
+func (*RowReport) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RowReport) GetRow() uint64 {
+	if x != nil {
+		return x.Row
+	}
+	return 0
+}
+
+func (x *RowReport) GetVerdict() RowVerdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return RowVerdict_ROW_VERDICT_UNSPECIFIED
+}
+
+func (x *RowReport) GetProblems() []*RowProblem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *RowReport) GetUntraced() bool {
+	if x != nil {
+		return x.Untraced
+	}
+	return false
+}
+
+// RowProblem is one thing that is wrong with a row.
+type RowProblem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which column or element.
+	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	// What to give.
+	Want          string `protobuf:"bytes,2,opt,name=want,proto3" json:"want,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RowProblem) Reset() {
+	*x = RowProblem{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RowProblem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RowProblem) ProtoMessage() {}
+
+func (x *RowProblem) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RowProblem.ProtoReflect.Descriptor instead.
+func (*RowProblem) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RowProblem) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *RowProblem) GetWant() string {
+	if x != nil {
+		return x.Want
+	}
+	return ""
+}
+
+// ImportSummary is the end of an import.
+type ImportSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What came of the list.
+	Outcome ImportOutcome `protobuf:"varint,1,opt,name=outcome,proto3,enum=mycarerecord.v1.ImportOutcome" json:"outcome,omitempty"`
+	// Rows that were read.
+	Rows uint64 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
+	// Those that change something.
+	NewRows uint64 `protobuf:"varint,3,opt,name=new_rows,json=newRows,proto3" json:"new_rows,omitempty"`
+	// Those that are recorded already.
+	Present uint64 `protobuf:"varint,4,opt,name=present,proto3" json:"present,omitempty"`
+	// Those that cannot be taken.
+	Refused uint64 `protobuf:"varint,5,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Those of persons who could not be traced just now.
+	Untraced uint64 `protobuf:"varint,6,opt,name=untraced,proto3" json:"untraced,omitempty"`
+	// Where it is recorded.
+	Receipt       *Receipt `protobuf:"bytes,7,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportSummary) Reset() {
+	*x = ImportSummary{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportSummary) ProtoMessage() {}
+
+func (x *ImportSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportSummary.ProtoReflect.Descriptor instead.
+func (*ImportSummary) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ImportSummary) GetOutcome() ImportOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return ImportOutcome_IMPORT_OUTCOME_UNSPECIFIED
+}
+
+func (x *ImportSummary) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *ImportSummary) GetNewRows() uint64 {
+	if x != nil {
+		return x.NewRows
+	}
+	return 0
+}
+
+func (x *ImportSummary) GetPresent() uint64 {
+	if x != nil {
+		return x.Present
+	}
+	return 0
+}
+
+func (x *ImportSummary) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *ImportSummary) GetUntraced() uint64 {
+	if x != nil {
+		return x.Untraced
+	}
+	return 0
+}
+
+func (x *ImportSummary) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+// ExportObjectionsRequest asks for everybody's objections.
+type ExportObjectionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the list is to be written.
+	Format ListFormat `protobuf:"varint,1,opt,name=format,proto3,enum=mycarerecord.v1.ListFormat" json:"format,omitempty"`
+	// Whether to leave dates of birth out. A list without them cannot be imported.
+	WithoutBirthDates bool `protobuf:"varint,2,opt,name=without_birth_dates,json=withoutBirthDates,proto3" json:"without_birth_dates,omitempty"`
+	// Why they are given out: required. At most 500 bytes.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportObjectionsRequest) Reset() {
+	*x = ExportObjectionsRequest{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportObjectionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportObjectionsRequest) ProtoMessage() {}
+
+func (x *ExportObjectionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportObjectionsRequest.ProtoReflect.Descriptor instead.
+func (*ExportObjectionsRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ExportObjectionsRequest) GetFormat() ListFormat {
+	if x != nil {
+		return x.Format
+	}
+	return ListFormat_LIST_FORMAT_UNSPECIFIED
+}
+
+func (x *ExportObjectionsRequest) GetWithoutBirthDates() bool {
+	if x != nil {
+		return x.WithoutBirthDates
+	}
+	return false
+}
+
+func (x *ExportObjectionsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ExportObjectionsResponse is a piece of the list.
+type ExportObjectionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The next bytes of the list.
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// How many objections there are up to here.
+	Objections uint64 `protobuf:"varint,2,opt,name=objections,proto3" json:"objections,omitempty"`
+	// Of those, how many have no date of birth because the person could not be traced.
+	Untraced uint64 `protobuf:"varint,3,opt,name=untraced,proto3" json:"untraced,omitempty"`
+	// Where the look at this piece is recorded.
+	Receipt *Receipt `protobuf:"bytes,4,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// Whether this is the last piece. A stream that ends without it is not the whole list.
+	Last          bool `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportObjectionsResponse) Reset() {
+	*x = ExportObjectionsResponse{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportObjectionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportObjectionsResponse) ProtoMessage() {}
+
+func (x *ExportObjectionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportObjectionsResponse.ProtoReflect.Descriptor instead.
+func (*ExportObjectionsResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ExportObjectionsResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ExportObjectionsResponse) GetObjections() uint64 {
+	if x != nil {
+		return x.Objections
+	}
+	return 0
+}
+
+func (x *ExportObjectionsResponse) GetUntraced() uint64 {
+	if x != nil {
+		return x.Untraced
+	}
+	return 0
+}
+
+func (x *ExportObjectionsResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+func (x *ExportObjectionsResponse) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+// ListChangesRequest asks for changes after a place: next_after and next_after_row of the page before; zero for the beginning.
+type ListChangesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The position behind which to begin.
+	After uint64 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`
+	// Inside a list that came in at `after`: the last row that was told.
+	AfterRow uint64 `protobuf:"varint,2,opt,name=after_row,json=afterRow,proto3" json:"after_row,omitempty"`
+	// How many changes at most, 1 to 500; 0 counts as 100.
+	Limit         int32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListChangesRequest) Reset() {
+	*x = ListChangesRequest{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListChangesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListChangesRequest) ProtoMessage() {}
+
+func (x *ListChangesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListChangesRequest.ProtoReflect.Descriptor instead.
+func (*ListChangesRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListChangesRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *ListChangesRequest) GetAfterRow() uint64 {
+	if x != nil {
+		return x.AfterRow
+	}
+	return 0
+}
+
+func (x *ListChangesRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// ListChangesResponse is one page. It may be short, or empty, and yet not the last.
+type ListChangesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order in which they came to count.
+	Changes []*ObjectionChange `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Where the next page begins.
+	NextAfter uint64 `protobuf:"varint,2,opt,name=next_after,json=nextAfter,proto3" json:"next_after,omitempty"`
+	// Likewise.
+	NextAfterRow uint64 `protobuf:"varint,3,opt,name=next_after_row,json=nextAfterRow,proto3" json:"next_after_row,omitempty"`
+	// Whether there is more already.
+	More bool `protobuf:"varint,4,opt,name=more,proto3" json:"more,omitempty"`
+	// Everything up to and with this position has been told: what AcknowledgeChanges may say.
+	Through uint64 `protobuf:"varint,5,opt,name=through,proto3" json:"through,omitempty"`
+	// Where this look is recorded.
+	Receipt       *Receipt `protobuf:"bytes,6,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListChangesResponse) Reset() {
+	*x = ListChangesResponse{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListChangesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListChangesResponse) ProtoMessage() {}
+
+func (x *ListChangesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListChangesResponse.ProtoReflect.Descriptor instead.
+func (*ListChangesResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListChangesResponse) GetChanges() []*ObjectionChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ListChangesResponse) GetNextAfter() uint64 {
+	if x != nil {
+		return x.NextAfter
+	}
+	return 0
+}
+
+func (x *ListChangesResponse) GetNextAfterRow() uint64 {
+	if x != nil {
+		return x.NextAfterRow
+	}
+	return 0
+}
+
+func (x *ListChangesResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *ListChangesResponse) GetThrough() uint64 {
+	if x != nil {
+		return x.Through
+	}
+	return 0
+}
+
+func (x *ListChangesResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+// ObjectionChange is an objection as it came to be, and whose it is.
+type ObjectionChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The person: ten digits.
+	NhsNumber string `protobuf:"bytes,1,opt,name=nhs_number,json=nhsNumber,proto3" json:"nhs_number,omitempty"`
+	// The objection, without its author and on whose behalf.
+	Objection     *Objection `protobuf:"bytes,2,opt,name=objection,proto3" json:"objection,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObjectionChange) Reset() {
+	*x = ObjectionChange{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObjectionChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObjectionChange) ProtoMessage() {}
+
+func (x *ObjectionChange) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObjectionChange.ProtoReflect.Descriptor instead.
+func (*ObjectionChange) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ObjectionChange) GetNhsNumber() string {
+	if x != nil {
+		return x.NhsNumber
+	}
+	return ""
+}
+
+func (x *ObjectionChange) GetObjection() *Objection {
+	if x != nil {
+		return x.Objection
+	}
+	return nil
+}
+
+// AcknowledgeChangesRequest says how far the caller honours changes.
+type AcknowledgeChangesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As a page said.
+	Through       uint64 `protobuf:"varint,1,opt,name=through,proto3" json:"through,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeChangesRequest) Reset() {
+	*x = AcknowledgeChangesRequest{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeChangesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeChangesRequest) ProtoMessage() {}
+
+func (x *AcknowledgeChangesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeChangesRequest.ProtoReflect.Descriptor instead.
+func (*AcknowledgeChangesRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *AcknowledgeChangesRequest) GetThrough() uint64 {
+	if x != nil {
+		return x.Through
+	}
+	return 0
+}
+
+// AcknowledgeChangesResponse is an acknowledgement.
+type AcknowledgeChangesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it is recorded.
+	Receipt       *Receipt `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeChangesResponse) Reset() {
+	*x = AcknowledgeChangesResponse{}
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeChangesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeChangesResponse) ProtoMessage() {}
+
+func (x *AcknowledgeChangesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeChangesResponse.ProtoReflect.Descriptor instead.
+func (*AcknowledgeChangesResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *AcknowledgeChangesResponse) GetReceipt() *Receipt {
 	if x != nil {
 		return x.Receipt
 	}
@@ -868,7 +2255,7 @@ type DecideObjectionRequest struct {
 
 func (x *DecideObjectionRequest) Reset() {
 	*x = DecideObjectionRequest{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[7]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +2267,7 @@ func (x *DecideObjectionRequest) String() string {
 func (*DecideObjectionRequest) ProtoMessage() {}
 
 func (x *DecideObjectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[7]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +2280,7 @@ func (x *DecideObjectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideObjectionRequest.ProtoReflect.Descriptor instead.
 func (*DecideObjectionRequest) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{7}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DecideObjectionRequest) GetNhsNumber() string {
@@ -951,7 +2338,7 @@ type DecideObjectionResponse struct {
 
 func (x *DecideObjectionResponse) Reset() {
 	*x = DecideObjectionResponse{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[8]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +2350,7 @@ func (x *DecideObjectionResponse) String() string {
 func (*DecideObjectionResponse) ProtoMessage() {}
 
 func (x *DecideObjectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[8]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +2363,7 @@ func (x *DecideObjectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideObjectionResponse.ProtoReflect.Descriptor instead.
 func (*DecideObjectionResponse) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{8}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DecideObjectionResponse) GetObjection() *Objection {
@@ -1023,7 +2410,7 @@ type Delegation struct {
 
 func (x *Delegation) Reset() {
 	*x = Delegation{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[9]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +2422,7 @@ func (x *Delegation) String() string {
 func (*Delegation) ProtoMessage() {}
 
 func (x *Delegation) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[9]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +2435,7 @@ func (x *Delegation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delegation.ProtoReflect.Descriptor instead.
 func (*Delegation) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{9}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Delegation) GetId() string {
@@ -1144,7 +2531,7 @@ type RecordDelegationRequest struct {
 
 func (x *RecordDelegationRequest) Reset() {
 	*x = RecordDelegationRequest{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[10]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +2543,7 @@ func (x *RecordDelegationRequest) String() string {
 func (*RecordDelegationRequest) ProtoMessage() {}
 
 func (x *RecordDelegationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[10]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +2556,7 @@ func (x *RecordDelegationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordDelegationRequest.ProtoReflect.Descriptor instead.
 func (*RecordDelegationRequest) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{10}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RecordDelegationRequest) GetCarerNhsNumber() string {
@@ -1234,7 +2621,7 @@ type RecordDelegationResponse struct {
 
 func (x *RecordDelegationResponse) Reset() {
 	*x = RecordDelegationResponse{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[11]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +2633,7 @@ func (x *RecordDelegationResponse) String() string {
 func (*RecordDelegationResponse) ProtoMessage() {}
 
 func (x *RecordDelegationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[11]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +2646,7 @@ func (x *RecordDelegationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordDelegationResponse.ProtoReflect.Descriptor instead.
 func (*RecordDelegationResponse) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{11}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RecordDelegationResponse) GetDelegation() *Delegation {
@@ -1295,7 +2682,7 @@ type WithdrawDelegationRequest struct {
 
 func (x *WithdrawDelegationRequest) Reset() {
 	*x = WithdrawDelegationRequest{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[12]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +2694,7 @@ func (x *WithdrawDelegationRequest) String() string {
 func (*WithdrawDelegationRequest) ProtoMessage() {}
 
 func (x *WithdrawDelegationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[12]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +2707,7 @@ func (x *WithdrawDelegationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawDelegationRequest.ProtoReflect.Descriptor instead.
 func (*WithdrawDelegationRequest) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{12}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WithdrawDelegationRequest) GetNhsNumber() string {
@@ -1371,7 +2758,7 @@ type WithdrawDelegationResponse struct {
 
 func (x *WithdrawDelegationResponse) Reset() {
 	*x = WithdrawDelegationResponse{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[13]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +2770,7 @@ func (x *WithdrawDelegationResponse) String() string {
 func (*WithdrawDelegationResponse) ProtoMessage() {}
 
 func (x *WithdrawDelegationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[13]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +2783,7 @@ func (x *WithdrawDelegationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WithdrawDelegationResponse.ProtoReflect.Descriptor instead.
 func (*WithdrawDelegationResponse) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{13}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WithdrawDelegationResponse) GetDelegation() *Delegation {
@@ -1428,7 +2815,7 @@ type ShowDelegationsRequest struct {
 
 func (x *ShowDelegationsRequest) Reset() {
 	*x = ShowDelegationsRequest{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[14]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +2827,7 @@ func (x *ShowDelegationsRequest) String() string {
 func (*ShowDelegationsRequest) ProtoMessage() {}
 
 func (x *ShowDelegationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[14]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +2840,7 @@ func (x *ShowDelegationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowDelegationsRequest.ProtoReflect.Descriptor instead.
 func (*ShowDelegationsRequest) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{14}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ShowDelegationsRequest) GetNhsNumber() string {
@@ -1490,7 +2877,7 @@ type ShowDelegationsResponse struct {
 
 func (x *ShowDelegationsResponse) Reset() {
 	*x = ShowDelegationsResponse{}
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[15]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +2889,7 @@ func (x *ShowDelegationsResponse) String() string {
 func (*ShowDelegationsResponse) ProtoMessage() {}
 
 func (x *ShowDelegationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_consent_proto_msgTypes[15]
+	mi := &file_mycarerecord_v1_consent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +2902,7 @@ func (x *ShowDelegationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowDelegationsResponse.ProtoReflect.Descriptor instead.
 func (*ShowDelegationsResponse) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{15}
+	return file_mycarerecord_v1_consent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ShowDelegationsResponse) GetDelegations() []*Delegation {
@@ -1536,7 +2923,7 @@ var File_mycarerecord_v1_consent_proto protoreflect.FileDescriptor
 
 const file_mycarerecord_v1_consent_proto_rawDesc = "" +
 	"\n" +
-	"\x1dmycarerecord/v1/consent.proto\x12\x0fmycarerecord.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bmycarerecord/v1/words.proto\"\x97\x05\n" +
+	"\x1dmycarerecord/v1/consent.proto\x12\x0fmycarerecord.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bmycarerecord/v1/words.proto\"\xe8\x05\n" +
 	"\tObjection\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x125\n" +
 	"\x05scope\x18\x02 \x01(\x0e2\x1f.mycarerecord.v1.ObjectionScopeR\x05scope\x12\x1c\n" +
@@ -1557,7 +2944,12 @@ const file_mycarerecord_v1_consent_proto_rawDesc = "" +
 	"\vresponsible\x18\r \x01(\tR\vresponsible\x128\n" +
 	"\x06method\x18\x0e \x01(\x0e2 .mycarerecord.v1.ObjectionMethodR\x06method\x126\n" +
 	"\brecorded\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\brecorded\x12\x1a\n" +
-	"\bposition\x18\x10 \x01(\x04R\bposition\"\xe5\x03\n" +
+	"\bposition\x18\x10 \x01(\x04R\bposition\x12\x16\n" +
+	"\x06source\x18\x11 \x01(\tR\x06source\x127\n" +
+	"\tadoptions\x18\x12 \x03(\v2\x19.mycarerecord.v1.AdoptionR\tadoptions\"N\n" +
+	"\bAdoption\x12\x16\n" +
+	"\x06system\x18\x01 \x01(\tR\x06system\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xfd\x03\n" +
 	"\x16RecordObjectionRequest\x12\x1d\n" +
 	"\n" +
 	"nhs_number\x18\x01 \x01(\tR\tnhsNumber\x12\x1d\n" +
@@ -1574,7 +2966,8 @@ const file_mycarerecord_v1_consent_proto_rawDesc = "" +
 	" \x01(\x0e2 .mycarerecord.v1.ObjectionMethodR\x06method\x12\x16\n" +
 	"\x06reason\x18\v \x01(\tR\x06reason\x12\x10\n" +
 	"\x03key\x18\f \x01(\tR\x03key\x128\n" +
-	"\x06status\x18\r \x01(\x0e2 .mycarerecord.v1.ObjectionStatusR\x06status\"\x87\x01\n" +
+	"\x06status\x18\r \x01(\x0e2 .mycarerecord.v1.ObjectionStatusR\x06status\x12\x16\n" +
+	"\x06source\x18\x0e \x01(\tR\x06source\"\x87\x01\n" +
 	"\x17RecordObjectionResponse\x128\n" +
 	"\tobjection\x18\x01 \x01(\v2\x1a.mycarerecord.v1.ObjectionR\tobjection\x122\n" +
 	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xa5\x01\n" +
@@ -1588,18 +2981,91 @@ const file_mycarerecord_v1_consent_proto_rawDesc = "" +
 	"\x03key\x18\x05 \x01(\tR\x03key\"\x89\x01\n" +
 	"\x19WithdrawObjectionResponse\x128\n" +
 	"\tobjection\x18\x01 \x01(\v2\x1a.mycarerecord.v1.ObjectionR\tobjection\x122\n" +
-	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"m\n" +
+	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\x90\x01\n" +
 	"\x15ShowObjectionsRequest\x12\x1d\n" +
 	"\n" +
 	"nhs_number\x18\x01 \x01(\tR\tnhsNumber\x12\x1d\n" +
 	"\n" +
 	"birth_date\x18\x02 \x01(\tR\tbirthDate\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x88\x01\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12!\n" +
+	"\fwith_history\x18\x04 \x01(\bR\vwithHistory\"\xbe\x01\n" +
 	"\x16ShowObjectionsResponse\x12:\n" +
 	"\n" +
 	"objections\x18\x01 \x03(\v2\x1a.mycarerecord.v1.ObjectionR\n" +
 	"objections\x122\n" +
-	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xdd\x01\n" +
+	"\areceipt\x18\x02 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\x124\n" +
+	"\ahistory\x18\x03 \x03(\v2\x1a.mycarerecord.v1.ObjectionR\ahistory\"s\n" +
+	"\x17ImportObjectionsRequest\x127\n" +
+	"\x06header\x18\x01 \x01(\v2\x1d.mycarerecord.v1.ImportHeaderH\x00R\x06header\x12\x14\n" +
+	"\x04data\x18\x02 \x01(\fH\x00R\x04dataB\t\n" +
+	"\amessage\"\xba\x01\n" +
+	"\fImportHeader\x123\n" +
+	"\x06format\x18\x01 \x01(\x0e2\x1b.mycarerecord.v1.ListFormatR\x06format\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x1b\n" +
+	"\tleave_out\x18\x03 \x01(\bR\bleaveOut\x12'\n" +
+	"\x0faccept_untraced\x18\x04 \x01(\bR\x0eacceptUntraced\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xd3\x01\n" +
+	"\x18ImportObjectionsResponse\x12=\n" +
+	"\bprogress\x18\x01 \x01(\v2\x1f.mycarerecord.v1.ImportProgressH\x00R\bprogress\x121\n" +
+	"\x04rows\x18\x02 \x01(\v2\x1b.mycarerecord.v1.RowReportsH\x00R\x04rows\x12:\n" +
+	"\asummary\x18\x03 \x01(\v2\x1e.mycarerecord.v1.ImportSummaryH\x00R\asummaryB\t\n" +
+	"\amessage\"h\n" +
+	"\x0eImportProgress\x122\n" +
+	"\x05stage\x18\x01 \x01(\x0e2\x1c.mycarerecord.v1.ImportStageR\x05stage\x12\x12\n" +
+	"\x04done\x18\x02 \x01(\x04R\x04done\x12\x0e\n" +
+	"\x02of\x18\x03 \x01(\x04R\x02of\"<\n" +
+	"\n" +
+	"RowReports\x12.\n" +
+	"\x04rows\x18\x01 \x03(\v2\x1a.mycarerecord.v1.RowReportR\x04rows\"\xa9\x01\n" +
+	"\tRowReport\x12\x10\n" +
+	"\x03row\x18\x01 \x01(\x04R\x03row\x125\n" +
+	"\averdict\x18\x02 \x01(\x0e2\x1b.mycarerecord.v1.RowVerdictR\averdict\x127\n" +
+	"\bproblems\x18\x03 \x03(\v2\x1b.mycarerecord.v1.RowProblemR\bproblems\x12\x1a\n" +
+	"\buntraced\x18\x04 \x01(\bR\buntraced\"6\n" +
+	"\n" +
+	"RowProblem\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12\x12\n" +
+	"\x04want\x18\x02 \x01(\tR\x04want\"\xfc\x01\n" +
+	"\rImportSummary\x128\n" +
+	"\aoutcome\x18\x01 \x01(\x0e2\x1e.mycarerecord.v1.ImportOutcomeR\aoutcome\x12\x12\n" +
+	"\x04rows\x18\x02 \x01(\x04R\x04rows\x12\x19\n" +
+	"\bnew_rows\x18\x03 \x01(\x04R\anewRows\x12\x18\n" +
+	"\apresent\x18\x04 \x01(\x04R\apresent\x12\x18\n" +
+	"\arefused\x18\x05 \x01(\x04R\arefused\x12\x1a\n" +
+	"\buntraced\x18\x06 \x01(\x04R\buntraced\x122\n" +
+	"\areceipt\x18\a \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\x96\x01\n" +
+	"\x17ExportObjectionsRequest\x123\n" +
+	"\x06format\x18\x01 \x01(\x0e2\x1b.mycarerecord.v1.ListFormatR\x06format\x12.\n" +
+	"\x13without_birth_dates\x18\x02 \x01(\bR\x11withoutBirthDates\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xb2\x01\n" +
+	"\x18ExportObjectionsResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1e\n" +
+	"\n" +
+	"objections\x18\x02 \x01(\x04R\n" +
+	"objections\x12\x1a\n" +
+	"\buntraced\x18\x03 \x01(\x04R\buntraced\x122\n" +
+	"\areceipt\x18\x04 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\x12\x12\n" +
+	"\x04last\x18\x05 \x01(\bR\x04last\"]\n" +
+	"\x12ListChangesRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x1b\n" +
+	"\tafter_row\x18\x02 \x01(\x04R\bafterRow\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\"\xf8\x01\n" +
+	"\x13ListChangesResponse\x12:\n" +
+	"\achanges\x18\x01 \x03(\v2 .mycarerecord.v1.ObjectionChangeR\achanges\x12\x1d\n" +
+	"\n" +
+	"next_after\x18\x02 \x01(\x04R\tnextAfter\x12$\n" +
+	"\x0enext_after_row\x18\x03 \x01(\x04R\fnextAfterRow\x12\x12\n" +
+	"\x04more\x18\x04 \x01(\bR\x04more\x12\x18\n" +
+	"\athrough\x18\x05 \x01(\x04R\athrough\x122\n" +
+	"\areceipt\x18\x06 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"j\n" +
+	"\x0fObjectionChange\x12\x1d\n" +
+	"\n" +
+	"nhs_number\x18\x01 \x01(\tR\tnhsNumber\x128\n" +
+	"\tobjection\x18\x02 \x01(\v2\x1a.mycarerecord.v1.ObjectionR\tobjection\"5\n" +
+	"\x19AcknowledgeChangesRequest\x12\x18\n" +
+	"\athrough\x18\x01 \x01(\x04R\athrough\"P\n" +
+	"\x1aAcknowledgeChangesResponse\x122\n" +
+	"\areceipt\x18\x01 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xdd\x01\n" +
 	"\x16DecideObjectionRequest\x12\x1d\n" +
 	"\n" +
 	"nhs_number\x18\x01 \x01(\tR\tnhsNumber\x12\x1d\n" +
@@ -1680,7 +3146,29 @@ const file_mycarerecord_v1_consent_proto_rawDesc = "" +
 	"\x15OBJECTION_METHOD_FORM\x10\x01\x12\x1a\n" +
 	"\x16OBJECTION_METHOD_PHONE\x10\x02\x12\x1e\n" +
 	"\x1aOBJECTION_METHOD_IN_PERSON\x10\x03\x12\x1b\n" +
-	"\x17OBJECTION_METHOD_ONLINE\x10\x042\xe9\x05\n" +
+	"\x17OBJECTION_METHOD_ONLINE\x10\x04*n\n" +
+	"\n" +
+	"ListFormat\x12\x1b\n" +
+	"\x17LIST_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fLIST_FORMAT_CSV\x10\x01\x12\x16\n" +
+	"\x12LIST_FORMAT_NDJSON\x10\x02\x12\x16\n" +
+	"\x12LIST_FORMAT_BUNDLE\x10\x03*|\n" +
+	"\vImportStage\x12\x1c\n" +
+	"\x18IMPORT_STAGE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14IMPORT_STAGE_READING\x10\x01\x12\x19\n" +
+	"\x15IMPORT_STAGE_CHECKING\x10\x02\x12\x1a\n" +
+	"\x16IMPORT_STAGE_RECORDING\x10\x03*p\n" +
+	"\n" +
+	"RowVerdict\x12\x1b\n" +
+	"\x17ROW_VERDICT_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fROW_VERDICT_NEW\x10\x01\x12\x17\n" +
+	"\x13ROW_VERDICT_PRESENT\x10\x02\x12\x17\n" +
+	"\x13ROW_VERDICT_REFUSED\x10\x03*\x83\x01\n" +
+	"\rImportOutcome\x12\x1e\n" +
+	"\x1aIMPORT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16IMPORT_OUTCOME_APPLIED\x10\x01\x12\x1a\n" +
+	"\x16IMPORT_OUTCOME_REFUSED\x10\x02\x12\x1a\n" +
+	"\x16IMPORT_OUTCOME_CHECKED\x10\x032\x8a\t\n" +
 	"\x0eConsentService\x12d\n" +
 	"\x0fRecordObjection\x12'.mycarerecord.v1.RecordObjectionRequest\x1a(.mycarerecord.v1.RecordObjectionResponse\x12j\n" +
 	"\x11WithdrawObjection\x12).mycarerecord.v1.WithdrawObjectionRequest\x1a*.mycarerecord.v1.WithdrawObjectionResponse\x12a\n" +
@@ -1688,7 +3176,11 @@ const file_mycarerecord_v1_consent_proto_rawDesc = "" +
 	"\x0fDecideObjection\x12'.mycarerecord.v1.DecideObjectionRequest\x1a(.mycarerecord.v1.DecideObjectionResponse\x12g\n" +
 	"\x10RecordDelegation\x12(.mycarerecord.v1.RecordDelegationRequest\x1a).mycarerecord.v1.RecordDelegationResponse\x12m\n" +
 	"\x12WithdrawDelegation\x12*.mycarerecord.v1.WithdrawDelegationRequest\x1a+.mycarerecord.v1.WithdrawDelegationResponse\x12d\n" +
-	"\x0fShowDelegations\x12'.mycarerecord.v1.ShowDelegationsRequest\x1a(.mycarerecord.v1.ShowDelegationsResponseBKZIgithub.com/mycarerecord/mycarerecord/proto/mycarerecord/v1;mycarerecordv1b\x06proto3"
+	"\x0fShowDelegations\x12'.mycarerecord.v1.ShowDelegationsRequest\x1a(.mycarerecord.v1.ShowDelegationsResponse\x12k\n" +
+	"\x10ImportObjections\x12(.mycarerecord.v1.ImportObjectionsRequest\x1a).mycarerecord.v1.ImportObjectionsResponse(\x010\x01\x12i\n" +
+	"\x10ExportObjections\x12(.mycarerecord.v1.ExportObjectionsRequest\x1a).mycarerecord.v1.ExportObjectionsResponse0\x01\x12X\n" +
+	"\vListChanges\x12#.mycarerecord.v1.ListChangesRequest\x1a$.mycarerecord.v1.ListChangesResponse\x12m\n" +
+	"\x12AcknowledgeChanges\x12*.mycarerecord.v1.AcknowledgeChangesRequest\x1a+.mycarerecord.v1.AcknowledgeChangesResponseBKZIgithub.com/mycarerecord/mycarerecord/proto/mycarerecord/v1;mycarerecordv1b\x06proto3"
 
 var (
 	file_mycarerecord_v1_consent_proto_rawDescOnce sync.Once
@@ -1702,84 +3194,132 @@ func file_mycarerecord_v1_consent_proto_rawDescGZIP() []byte {
 	return file_mycarerecord_v1_consent_proto_rawDescData
 }
 
-var file_mycarerecord_v1_consent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_mycarerecord_v1_consent_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_mycarerecord_v1_consent_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_mycarerecord_v1_consent_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_mycarerecord_v1_consent_proto_goTypes = []any{
 	(ObjectionScope)(0),                // 0: mycarerecord.v1.ObjectionScope
 	(ObjectionStatus)(0),               // 1: mycarerecord.v1.ObjectionStatus
 	(ObjectionMethod)(0),               // 2: mycarerecord.v1.ObjectionMethod
-	(*Objection)(nil),                  // 3: mycarerecord.v1.Objection
-	(*RecordObjectionRequest)(nil),     // 4: mycarerecord.v1.RecordObjectionRequest
-	(*RecordObjectionResponse)(nil),    // 5: mycarerecord.v1.RecordObjectionResponse
-	(*WithdrawObjectionRequest)(nil),   // 6: mycarerecord.v1.WithdrawObjectionRequest
-	(*WithdrawObjectionResponse)(nil),  // 7: mycarerecord.v1.WithdrawObjectionResponse
-	(*ShowObjectionsRequest)(nil),      // 8: mycarerecord.v1.ShowObjectionsRequest
-	(*ShowObjectionsResponse)(nil),     // 9: mycarerecord.v1.ShowObjectionsResponse
-	(*DecideObjectionRequest)(nil),     // 10: mycarerecord.v1.DecideObjectionRequest
-	(*DecideObjectionResponse)(nil),    // 11: mycarerecord.v1.DecideObjectionResponse
-	(*Delegation)(nil),                 // 12: mycarerecord.v1.Delegation
-	(*RecordDelegationRequest)(nil),    // 13: mycarerecord.v1.RecordDelegationRequest
-	(*RecordDelegationResponse)(nil),   // 14: mycarerecord.v1.RecordDelegationResponse
-	(*WithdrawDelegationRequest)(nil),  // 15: mycarerecord.v1.WithdrawDelegationRequest
-	(*WithdrawDelegationResponse)(nil), // 16: mycarerecord.v1.WithdrawDelegationResponse
-	(*ShowDelegationsRequest)(nil),     // 17: mycarerecord.v1.ShowDelegationsRequest
-	(*ShowDelegationsResponse)(nil),    // 18: mycarerecord.v1.ShowDelegationsResponse
-	(Section)(0),                       // 19: mycarerecord.v1.Section
-	(*timestamppb.Timestamp)(nil),      // 20: google.protobuf.Timestamp
-	(*Receipt)(nil),                    // 21: mycarerecord.v1.Receipt
+	(ListFormat)(0),                    // 3: mycarerecord.v1.ListFormat
+	(ImportStage)(0),                   // 4: mycarerecord.v1.ImportStage
+	(RowVerdict)(0),                    // 5: mycarerecord.v1.RowVerdict
+	(ImportOutcome)(0),                 // 6: mycarerecord.v1.ImportOutcome
+	(*Objection)(nil),                  // 7: mycarerecord.v1.Objection
+	(*Adoption)(nil),                   // 8: mycarerecord.v1.Adoption
+	(*RecordObjectionRequest)(nil),     // 9: mycarerecord.v1.RecordObjectionRequest
+	(*RecordObjectionResponse)(nil),    // 10: mycarerecord.v1.RecordObjectionResponse
+	(*WithdrawObjectionRequest)(nil),   // 11: mycarerecord.v1.WithdrawObjectionRequest
+	(*WithdrawObjectionResponse)(nil),  // 12: mycarerecord.v1.WithdrawObjectionResponse
+	(*ShowObjectionsRequest)(nil),      // 13: mycarerecord.v1.ShowObjectionsRequest
+	(*ShowObjectionsResponse)(nil),     // 14: mycarerecord.v1.ShowObjectionsResponse
+	(*ImportObjectionsRequest)(nil),    // 15: mycarerecord.v1.ImportObjectionsRequest
+	(*ImportHeader)(nil),               // 16: mycarerecord.v1.ImportHeader
+	(*ImportObjectionsResponse)(nil),   // 17: mycarerecord.v1.ImportObjectionsResponse
+	(*ImportProgress)(nil),             // 18: mycarerecord.v1.ImportProgress
+	(*RowReports)(nil),                 // 19: mycarerecord.v1.RowReports
+	(*RowReport)(nil),                  // 20: mycarerecord.v1.RowReport
+	(*RowProblem)(nil),                 // 21: mycarerecord.v1.RowProblem
+	(*ImportSummary)(nil),              // 22: mycarerecord.v1.ImportSummary
+	(*ExportObjectionsRequest)(nil),    // 23: mycarerecord.v1.ExportObjectionsRequest
+	(*ExportObjectionsResponse)(nil),   // 24: mycarerecord.v1.ExportObjectionsResponse
+	(*ListChangesRequest)(nil),         // 25: mycarerecord.v1.ListChangesRequest
+	(*ListChangesResponse)(nil),        // 26: mycarerecord.v1.ListChangesResponse
+	(*ObjectionChange)(nil),            // 27: mycarerecord.v1.ObjectionChange
+	(*AcknowledgeChangesRequest)(nil),  // 28: mycarerecord.v1.AcknowledgeChangesRequest
+	(*AcknowledgeChangesResponse)(nil), // 29: mycarerecord.v1.AcknowledgeChangesResponse
+	(*DecideObjectionRequest)(nil),     // 30: mycarerecord.v1.DecideObjectionRequest
+	(*DecideObjectionResponse)(nil),    // 31: mycarerecord.v1.DecideObjectionResponse
+	(*Delegation)(nil),                 // 32: mycarerecord.v1.Delegation
+	(*RecordDelegationRequest)(nil),    // 33: mycarerecord.v1.RecordDelegationRequest
+	(*RecordDelegationResponse)(nil),   // 34: mycarerecord.v1.RecordDelegationResponse
+	(*WithdrawDelegationRequest)(nil),  // 35: mycarerecord.v1.WithdrawDelegationRequest
+	(*WithdrawDelegationResponse)(nil), // 36: mycarerecord.v1.WithdrawDelegationResponse
+	(*ShowDelegationsRequest)(nil),     // 37: mycarerecord.v1.ShowDelegationsRequest
+	(*ShowDelegationsResponse)(nil),    // 38: mycarerecord.v1.ShowDelegationsResponse
+	(Section)(0),                       // 39: mycarerecord.v1.Section
+	(*timestamppb.Timestamp)(nil),      // 40: google.protobuf.Timestamp
+	(*Receipt)(nil),                    // 41: mycarerecord.v1.Receipt
 }
 var file_mycarerecord_v1_consent_proto_depIdxs = []int32{
 	0,  // 0: mycarerecord.v1.Objection.scope:type_name -> mycarerecord.v1.ObjectionScope
-	19, // 1: mycarerecord.v1.Objection.section:type_name -> mycarerecord.v1.Section
+	39, // 1: mycarerecord.v1.Objection.section:type_name -> mycarerecord.v1.Section
 	1,  // 2: mycarerecord.v1.Objection.status:type_name -> mycarerecord.v1.ObjectionStatus
-	20, // 3: mycarerecord.v1.Objection.from:type_name -> google.protobuf.Timestamp
-	20, // 4: mycarerecord.v1.Objection.until:type_name -> google.protobuf.Timestamp
+	40, // 3: mycarerecord.v1.Objection.from:type_name -> google.protobuf.Timestamp
+	40, // 4: mycarerecord.v1.Objection.until:type_name -> google.protobuf.Timestamp
 	2,  // 5: mycarerecord.v1.Objection.method:type_name -> mycarerecord.v1.ObjectionMethod
-	20, // 6: mycarerecord.v1.Objection.recorded:type_name -> google.protobuf.Timestamp
-	0,  // 7: mycarerecord.v1.RecordObjectionRequest.scope:type_name -> mycarerecord.v1.ObjectionScope
-	19, // 8: mycarerecord.v1.RecordObjectionRequest.section:type_name -> mycarerecord.v1.Section
-	2,  // 9: mycarerecord.v1.RecordObjectionRequest.method:type_name -> mycarerecord.v1.ObjectionMethod
-	1,  // 10: mycarerecord.v1.RecordObjectionRequest.status:type_name -> mycarerecord.v1.ObjectionStatus
-	3,  // 11: mycarerecord.v1.RecordObjectionResponse.objection:type_name -> mycarerecord.v1.Objection
-	21, // 12: mycarerecord.v1.RecordObjectionResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	3,  // 13: mycarerecord.v1.WithdrawObjectionResponse.objection:type_name -> mycarerecord.v1.Objection
-	21, // 14: mycarerecord.v1.WithdrawObjectionResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	3,  // 15: mycarerecord.v1.ShowObjectionsResponse.objections:type_name -> mycarerecord.v1.Objection
-	21, // 16: mycarerecord.v1.ShowObjectionsResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	1,  // 17: mycarerecord.v1.DecideObjectionRequest.status:type_name -> mycarerecord.v1.ObjectionStatus
-	3,  // 18: mycarerecord.v1.DecideObjectionResponse.objection:type_name -> mycarerecord.v1.Objection
-	21, // 19: mycarerecord.v1.DecideObjectionResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	19, // 20: mycarerecord.v1.Delegation.sections:type_name -> mycarerecord.v1.Section
-	1,  // 21: mycarerecord.v1.Delegation.status:type_name -> mycarerecord.v1.ObjectionStatus
-	20, // 22: mycarerecord.v1.Delegation.from:type_name -> google.protobuf.Timestamp
-	20, // 23: mycarerecord.v1.Delegation.until:type_name -> google.protobuf.Timestamp
-	20, // 24: mycarerecord.v1.Delegation.recorded:type_name -> google.protobuf.Timestamp
-	19, // 25: mycarerecord.v1.RecordDelegationRequest.sections:type_name -> mycarerecord.v1.Section
-	12, // 26: mycarerecord.v1.RecordDelegationResponse.delegation:type_name -> mycarerecord.v1.Delegation
-	21, // 27: mycarerecord.v1.RecordDelegationResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	12, // 28: mycarerecord.v1.WithdrawDelegationResponse.delegation:type_name -> mycarerecord.v1.Delegation
-	21, // 29: mycarerecord.v1.WithdrawDelegationResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	12, // 30: mycarerecord.v1.ShowDelegationsResponse.delegations:type_name -> mycarerecord.v1.Delegation
-	21, // 31: mycarerecord.v1.ShowDelegationsResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	4,  // 32: mycarerecord.v1.ConsentService.RecordObjection:input_type -> mycarerecord.v1.RecordObjectionRequest
-	6,  // 33: mycarerecord.v1.ConsentService.WithdrawObjection:input_type -> mycarerecord.v1.WithdrawObjectionRequest
-	8,  // 34: mycarerecord.v1.ConsentService.ShowObjections:input_type -> mycarerecord.v1.ShowObjectionsRequest
-	10, // 35: mycarerecord.v1.ConsentService.DecideObjection:input_type -> mycarerecord.v1.DecideObjectionRequest
-	13, // 36: mycarerecord.v1.ConsentService.RecordDelegation:input_type -> mycarerecord.v1.RecordDelegationRequest
-	15, // 37: mycarerecord.v1.ConsentService.WithdrawDelegation:input_type -> mycarerecord.v1.WithdrawDelegationRequest
-	17, // 38: mycarerecord.v1.ConsentService.ShowDelegations:input_type -> mycarerecord.v1.ShowDelegationsRequest
-	5,  // 39: mycarerecord.v1.ConsentService.RecordObjection:output_type -> mycarerecord.v1.RecordObjectionResponse
-	7,  // 40: mycarerecord.v1.ConsentService.WithdrawObjection:output_type -> mycarerecord.v1.WithdrawObjectionResponse
-	9,  // 41: mycarerecord.v1.ConsentService.ShowObjections:output_type -> mycarerecord.v1.ShowObjectionsResponse
-	11, // 42: mycarerecord.v1.ConsentService.DecideObjection:output_type -> mycarerecord.v1.DecideObjectionResponse
-	14, // 43: mycarerecord.v1.ConsentService.RecordDelegation:output_type -> mycarerecord.v1.RecordDelegationResponse
-	16, // 44: mycarerecord.v1.ConsentService.WithdrawDelegation:output_type -> mycarerecord.v1.WithdrawDelegationResponse
-	18, // 45: mycarerecord.v1.ConsentService.ShowDelegations:output_type -> mycarerecord.v1.ShowDelegationsResponse
-	39, // [39:46] is the sub-list for method output_type
-	32, // [32:39] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	40, // 6: mycarerecord.v1.Objection.recorded:type_name -> google.protobuf.Timestamp
+	8,  // 7: mycarerecord.v1.Objection.adoptions:type_name -> mycarerecord.v1.Adoption
+	40, // 8: mycarerecord.v1.Adoption.at:type_name -> google.protobuf.Timestamp
+	0,  // 9: mycarerecord.v1.RecordObjectionRequest.scope:type_name -> mycarerecord.v1.ObjectionScope
+	39, // 10: mycarerecord.v1.RecordObjectionRequest.section:type_name -> mycarerecord.v1.Section
+	2,  // 11: mycarerecord.v1.RecordObjectionRequest.method:type_name -> mycarerecord.v1.ObjectionMethod
+	1,  // 12: mycarerecord.v1.RecordObjectionRequest.status:type_name -> mycarerecord.v1.ObjectionStatus
+	7,  // 13: mycarerecord.v1.RecordObjectionResponse.objection:type_name -> mycarerecord.v1.Objection
+	41, // 14: mycarerecord.v1.RecordObjectionResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	7,  // 15: mycarerecord.v1.WithdrawObjectionResponse.objection:type_name -> mycarerecord.v1.Objection
+	41, // 16: mycarerecord.v1.WithdrawObjectionResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	7,  // 17: mycarerecord.v1.ShowObjectionsResponse.objections:type_name -> mycarerecord.v1.Objection
+	41, // 18: mycarerecord.v1.ShowObjectionsResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	7,  // 19: mycarerecord.v1.ShowObjectionsResponse.history:type_name -> mycarerecord.v1.Objection
+	16, // 20: mycarerecord.v1.ImportObjectionsRequest.header:type_name -> mycarerecord.v1.ImportHeader
+	3,  // 21: mycarerecord.v1.ImportHeader.format:type_name -> mycarerecord.v1.ListFormat
+	18, // 22: mycarerecord.v1.ImportObjectionsResponse.progress:type_name -> mycarerecord.v1.ImportProgress
+	19, // 23: mycarerecord.v1.ImportObjectionsResponse.rows:type_name -> mycarerecord.v1.RowReports
+	22, // 24: mycarerecord.v1.ImportObjectionsResponse.summary:type_name -> mycarerecord.v1.ImportSummary
+	4,  // 25: mycarerecord.v1.ImportProgress.stage:type_name -> mycarerecord.v1.ImportStage
+	20, // 26: mycarerecord.v1.RowReports.rows:type_name -> mycarerecord.v1.RowReport
+	5,  // 27: mycarerecord.v1.RowReport.verdict:type_name -> mycarerecord.v1.RowVerdict
+	21, // 28: mycarerecord.v1.RowReport.problems:type_name -> mycarerecord.v1.RowProblem
+	6,  // 29: mycarerecord.v1.ImportSummary.outcome:type_name -> mycarerecord.v1.ImportOutcome
+	41, // 30: mycarerecord.v1.ImportSummary.receipt:type_name -> mycarerecord.v1.Receipt
+	3,  // 31: mycarerecord.v1.ExportObjectionsRequest.format:type_name -> mycarerecord.v1.ListFormat
+	41, // 32: mycarerecord.v1.ExportObjectionsResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	27, // 33: mycarerecord.v1.ListChangesResponse.changes:type_name -> mycarerecord.v1.ObjectionChange
+	41, // 34: mycarerecord.v1.ListChangesResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	7,  // 35: mycarerecord.v1.ObjectionChange.objection:type_name -> mycarerecord.v1.Objection
+	41, // 36: mycarerecord.v1.AcknowledgeChangesResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	1,  // 37: mycarerecord.v1.DecideObjectionRequest.status:type_name -> mycarerecord.v1.ObjectionStatus
+	7,  // 38: mycarerecord.v1.DecideObjectionResponse.objection:type_name -> mycarerecord.v1.Objection
+	41, // 39: mycarerecord.v1.DecideObjectionResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	39, // 40: mycarerecord.v1.Delegation.sections:type_name -> mycarerecord.v1.Section
+	1,  // 41: mycarerecord.v1.Delegation.status:type_name -> mycarerecord.v1.ObjectionStatus
+	40, // 42: mycarerecord.v1.Delegation.from:type_name -> google.protobuf.Timestamp
+	40, // 43: mycarerecord.v1.Delegation.until:type_name -> google.protobuf.Timestamp
+	40, // 44: mycarerecord.v1.Delegation.recorded:type_name -> google.protobuf.Timestamp
+	39, // 45: mycarerecord.v1.RecordDelegationRequest.sections:type_name -> mycarerecord.v1.Section
+	32, // 46: mycarerecord.v1.RecordDelegationResponse.delegation:type_name -> mycarerecord.v1.Delegation
+	41, // 47: mycarerecord.v1.RecordDelegationResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	32, // 48: mycarerecord.v1.WithdrawDelegationResponse.delegation:type_name -> mycarerecord.v1.Delegation
+	41, // 49: mycarerecord.v1.WithdrawDelegationResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	32, // 50: mycarerecord.v1.ShowDelegationsResponse.delegations:type_name -> mycarerecord.v1.Delegation
+	41, // 51: mycarerecord.v1.ShowDelegationsResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	9,  // 52: mycarerecord.v1.ConsentService.RecordObjection:input_type -> mycarerecord.v1.RecordObjectionRequest
+	11, // 53: mycarerecord.v1.ConsentService.WithdrawObjection:input_type -> mycarerecord.v1.WithdrawObjectionRequest
+	13, // 54: mycarerecord.v1.ConsentService.ShowObjections:input_type -> mycarerecord.v1.ShowObjectionsRequest
+	30, // 55: mycarerecord.v1.ConsentService.DecideObjection:input_type -> mycarerecord.v1.DecideObjectionRequest
+	33, // 56: mycarerecord.v1.ConsentService.RecordDelegation:input_type -> mycarerecord.v1.RecordDelegationRequest
+	35, // 57: mycarerecord.v1.ConsentService.WithdrawDelegation:input_type -> mycarerecord.v1.WithdrawDelegationRequest
+	37, // 58: mycarerecord.v1.ConsentService.ShowDelegations:input_type -> mycarerecord.v1.ShowDelegationsRequest
+	15, // 59: mycarerecord.v1.ConsentService.ImportObjections:input_type -> mycarerecord.v1.ImportObjectionsRequest
+	23, // 60: mycarerecord.v1.ConsentService.ExportObjections:input_type -> mycarerecord.v1.ExportObjectionsRequest
+	25, // 61: mycarerecord.v1.ConsentService.ListChanges:input_type -> mycarerecord.v1.ListChangesRequest
+	28, // 62: mycarerecord.v1.ConsentService.AcknowledgeChanges:input_type -> mycarerecord.v1.AcknowledgeChangesRequest
+	10, // 63: mycarerecord.v1.ConsentService.RecordObjection:output_type -> mycarerecord.v1.RecordObjectionResponse
+	12, // 64: mycarerecord.v1.ConsentService.WithdrawObjection:output_type -> mycarerecord.v1.WithdrawObjectionResponse
+	14, // 65: mycarerecord.v1.ConsentService.ShowObjections:output_type -> mycarerecord.v1.ShowObjectionsResponse
+	31, // 66: mycarerecord.v1.ConsentService.DecideObjection:output_type -> mycarerecord.v1.DecideObjectionResponse
+	34, // 67: mycarerecord.v1.ConsentService.RecordDelegation:output_type -> mycarerecord.v1.RecordDelegationResponse
+	36, // 68: mycarerecord.v1.ConsentService.WithdrawDelegation:output_type -> mycarerecord.v1.WithdrawDelegationResponse
+	38, // 69: mycarerecord.v1.ConsentService.ShowDelegations:output_type -> mycarerecord.v1.ShowDelegationsResponse
+	17, // 70: mycarerecord.v1.ConsentService.ImportObjections:output_type -> mycarerecord.v1.ImportObjectionsResponse
+	24, // 71: mycarerecord.v1.ConsentService.ExportObjections:output_type -> mycarerecord.v1.ExportObjectionsResponse
+	26, // 72: mycarerecord.v1.ConsentService.ListChanges:output_type -> mycarerecord.v1.ListChangesResponse
+	29, // 73: mycarerecord.v1.ConsentService.AcknowledgeChanges:output_type -> mycarerecord.v1.AcknowledgeChangesResponse
+	63, // [63:74] is the sub-list for method output_type
+	52, // [52:63] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_mycarerecord_v1_consent_proto_init() }
@@ -1788,13 +3328,22 @@ func file_mycarerecord_v1_consent_proto_init() {
 		return
 	}
 	file_mycarerecord_v1_words_proto_init()
+	file_mycarerecord_v1_consent_proto_msgTypes[8].OneofWrappers = []any{
+		(*ImportObjectionsRequest_Header)(nil),
+		(*ImportObjectionsRequest_Data)(nil),
+	}
+	file_mycarerecord_v1_consent_proto_msgTypes[10].OneofWrappers = []any{
+		(*ImportObjectionsResponse_Progress)(nil),
+		(*ImportObjectionsResponse_Rows)(nil),
+		(*ImportObjectionsResponse_Summary)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mycarerecord_v1_consent_proto_rawDesc), len(file_mycarerecord_v1_consent_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   16,
+			NumEnums:      7,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

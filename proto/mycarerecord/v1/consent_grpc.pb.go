@@ -26,6 +26,10 @@ const (
 	ConsentService_RecordDelegation_FullMethodName   = "/mycarerecord.v1.ConsentService/RecordDelegation"
 	ConsentService_WithdrawDelegation_FullMethodName = "/mycarerecord.v1.ConsentService/WithdrawDelegation"
 	ConsentService_ShowDelegations_FullMethodName    = "/mycarerecord.v1.ConsentService/ShowDelegations"
+	ConsentService_ImportObjections_FullMethodName   = "/mycarerecord.v1.ConsentService/ImportObjections"
+	ConsentService_ExportObjections_FullMethodName   = "/mycarerecord.v1.ConsentService/ExportObjections"
+	ConsentService_ListChanges_FullMethodName        = "/mycarerecord.v1.ConsentService/ListChanges"
+	ConsentService_AcknowledgeChanges_FullMethodName = "/mycarerecord.v1.ConsentService/AcknowledgeChanges"
 )
 
 // ConsentServiceClient is the client API for ConsentService service.
@@ -52,6 +56,17 @@ type ConsentServiceClient interface {
 	WithdrawDelegation(ctx context.Context, in *WithdrawDelegationRequest, opts ...grpc.CallOption) (*WithdrawDelegationResponse, error)
 	// ShowDelegations lists whom a person lets see their record, newest first, ended ones too. The look is recorded.
 	ShowDelegations(ctx context.Context, in *ShowDelegationsRequest, opts ...grpc.CallOption) (*ShowDelegationsResponse, error)
+	// ImportObjections brings in a whole list of objections, for information-governance officers: the first message is the header, then comes the
+	// list in pieces of any size. All rows are checked before anything is recorded, there is a report for every row, and the list comes in as a
+	// whole or not at all. A list that came in before changes nothing.
+	ImportObjections(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ImportObjectionsRequest, ImportObjectionsResponse], error)
+	// ExportObjections gives out everybody's objections, each as it stands, as a list that can be imported again; for information-governance
+	// officers. Every page is recorded as a look at each person on it.
+	ExportObjections(ctx context.Context, in *ExportObjectionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportObjectionsResponse], error)
+	// ListChanges tells a system that must know, and is configured to follow, what came to count after a place. Every page is recorded.
+	ListChanges(ctx context.Context, in *ListChangesRequest, opts ...grpc.CallOption) (*ListChangesResponse, error)
+	// AcknowledgeChanges says that the calling system honours all changes up to a position. People are shown that it does.
+	AcknowledgeChanges(ctx context.Context, in *AcknowledgeChangesRequest, opts ...grpc.CallOption) (*AcknowledgeChangesResponse, error)
 }
 
 type consentServiceClient struct {
@@ -132,6 +147,58 @@ func (c *consentServiceClient) ShowDelegations(ctx context.Context, in *ShowDele
 	return out, nil
 }
 
+func (c *consentServiceClient) ImportObjections(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ImportObjectionsRequest, ImportObjectionsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ConsentService_ServiceDesc.Streams[0], ConsentService_ImportObjections_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ImportObjectionsRequest, ImportObjectionsResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConsentService_ImportObjectionsClient = grpc.BidiStreamingClient[ImportObjectionsRequest, ImportObjectionsResponse]
+
+func (c *consentServiceClient) ExportObjections(ctx context.Context, in *ExportObjectionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportObjectionsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ConsentService_ServiceDesc.Streams[1], ConsentService_ExportObjections_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportObjectionsRequest, ExportObjectionsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConsentService_ExportObjectionsClient = grpc.ServerStreamingClient[ExportObjectionsResponse]
+
+func (c *consentServiceClient) ListChanges(ctx context.Context, in *ListChangesRequest, opts ...grpc.CallOption) (*ListChangesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListChangesResponse)
+	err := c.cc.Invoke(ctx, ConsentService_ListChanges_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *consentServiceClient) AcknowledgeChanges(ctx context.Context, in *AcknowledgeChangesRequest, opts ...grpc.CallOption) (*AcknowledgeChangesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcknowledgeChangesResponse)
+	err := c.cc.Invoke(ctx, ConsentService_AcknowledgeChanges_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ConsentServiceServer is the server API for ConsentService service.
 // All implementations must embed UnimplementedConsentServiceServer
 // for forward compatibility.
@@ -156,6 +223,17 @@ type ConsentServiceServer interface {
 	WithdrawDelegation(context.Context, *WithdrawDelegationRequest) (*WithdrawDelegationResponse, error)
 	// ShowDelegations lists whom a person lets see their record, newest first, ended ones too. The look is recorded.
 	ShowDelegations(context.Context, *ShowDelegationsRequest) (*ShowDelegationsResponse, error)
+	// ImportObjections brings in a whole list of objections, for information-governance officers: the first message is the header, then comes the
+	// list in pieces of any size. All rows are checked before anything is recorded, there is a report for every row, and the list comes in as a
+	// whole or not at all. A list that came in before changes nothing.
+	ImportObjections(grpc.BidiStreamingServer[ImportObjectionsRequest, ImportObjectionsResponse]) error
+	// ExportObjections gives out everybody's objections, each as it stands, as a list that can be imported again; for information-governance
+	// officers. Every page is recorded as a look at each person on it.
+	ExportObjections(*ExportObjectionsRequest, grpc.ServerStreamingServer[ExportObjectionsResponse]) error
+	// ListChanges tells a system that must know, and is configured to follow, what came to count after a place. Every page is recorded.
+	ListChanges(context.Context, *ListChangesRequest) (*ListChangesResponse, error)
+	// AcknowledgeChanges says that the calling system honours all changes up to a position. People are shown that it does.
+	AcknowledgeChanges(context.Context, *AcknowledgeChangesRequest) (*AcknowledgeChangesResponse, error)
 	mustEmbedUnimplementedConsentServiceServer()
 }
 
@@ -186,6 +264,18 @@ func (UnimplementedConsentServiceServer) WithdrawDelegation(context.Context, *Wi
 }
 func (UnimplementedConsentServiceServer) ShowDelegations(context.Context, *ShowDelegationsRequest) (*ShowDelegationsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ShowDelegations not implemented")
+}
+func (UnimplementedConsentServiceServer) ImportObjections(grpc.BidiStreamingServer[ImportObjectionsRequest, ImportObjectionsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ImportObjections not implemented")
+}
+func (UnimplementedConsentServiceServer) ExportObjections(*ExportObjectionsRequest, grpc.ServerStreamingServer[ExportObjectionsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportObjections not implemented")
+}
+func (UnimplementedConsentServiceServer) ListChanges(context.Context, *ListChangesRequest) (*ListChangesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListChanges not implemented")
+}
+func (UnimplementedConsentServiceServer) AcknowledgeChanges(context.Context, *AcknowledgeChangesRequest) (*AcknowledgeChangesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcknowledgeChanges not implemented")
 }
 func (UnimplementedConsentServiceServer) mustEmbedUnimplementedConsentServiceServer() {}
 func (UnimplementedConsentServiceServer) testEmbeddedByValue()                        {}
@@ -334,6 +424,60 @@ func _ConsentService_ShowDelegations_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConsentService_ImportObjections_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ConsentServiceServer).ImportObjections(&grpc.GenericServerStream[ImportObjectionsRequest, ImportObjectionsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConsentService_ImportObjectionsServer = grpc.BidiStreamingServer[ImportObjectionsRequest, ImportObjectionsResponse]
+
+func _ConsentService_ExportObjections_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportObjectionsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ConsentServiceServer).ExportObjections(m, &grpc.GenericServerStream[ExportObjectionsRequest, ExportObjectionsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ConsentService_ExportObjectionsServer = grpc.ServerStreamingServer[ExportObjectionsResponse]
+
+func _ConsentService_ListChanges_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListChangesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConsentServiceServer).ListChanges(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConsentService_ListChanges_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConsentServiceServer).ListChanges(ctx, req.(*ListChangesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ConsentService_AcknowledgeChanges_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcknowledgeChangesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConsentServiceServer).AcknowledgeChanges(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConsentService_AcknowledgeChanges_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConsentServiceServer).AcknowledgeChanges(ctx, req.(*AcknowledgeChangesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ConsentService_ServiceDesc is the grpc.ServiceDesc for ConsentService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -369,7 +513,27 @@ var ConsentService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ShowDelegations",
 			Handler:    _ConsentService_ShowDelegations_Handler,
 		},
+		{
+			MethodName: "ListChanges",
+			Handler:    _ConsentService_ListChanges_Handler,
+		},
+		{
+			MethodName: "AcknowledgeChanges",
+			Handler:    _ConsentService_AcknowledgeChanges_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ImportObjections",
+			Handler:       _ConsentService_ImportObjections_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "ExportObjections",
+			Handler:       _ConsentService_ExportObjections_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "mycarerecord/v1/consent.proto",
 }
