@@ -150,6 +150,9 @@ func (m endings) standing(r Reader, k *Keys, row Listed, within uint64) (Standin
 	if err != nil {
 		return 0, err
 	}
+	if len(rows) == 0 {
+		return RowNew, nil // rows are never taken away: nothing was ever brought in either
+	}
 	want := wish(row.Objection)
 	for _, has := range rows {
 		state, err := stateAt(r, k, has)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -52,6 +53,9 @@ type Config struct {
 	MaxInFlightBytes int64                // memory that all requests may take at once, four bytes for one decoded; 1 GiB
 	BreakerFailures  int                  // consecutive failures that open a breaker; 5
 	BreakerOpen      time.Duration        // how long it stays open; 15 s
+	ListTraces       int                  // how many people of a list may be asked for at once; 16
+	ListTraceRate    int                  // and how many in a second: what the demographics service allows beside care; 0: as many as it answers
+	Followers        []Follower           // systems that are told of changes to objections
 	Log              *slog.Logger         // made by NewLogger; nil: none
 	Traces           trace.TracerProvider // nil: none
 	Meters           metric.MeterProvider // nil: none
@@ -67,6 +71,7 @@ type Broker struct {
 	log        *slog.Logger
 	spans      trace.Tracer
 	metrics    *metrics
+	lists      sync.Mutex // held by the one list of objections that comes in
 }
 
 // New checks the configuration and returns a broker. It asks nobody.

@@ -255,7 +255,7 @@ func (s *Store) View(ctx context.Context, f func(audit.Reader) error) error {
 		return s.judge("beginning to read", err)
 	}
 	defer func() { _ = t.Rollback() }() // ends the reading transaction; there is nothing to undo
-	return f(&reader{ctx: ctx, s: s, q: asWritten{t}})
+	return f(&reader{ctx: ctx, s: s, q: asWritten{t, map[string]*sql.Stmt{}}})
 }
 
 // Purge implements audit.Store. secure_delete has overwritten what was erased where it stood, but rows that SQLite moved before may have left copies

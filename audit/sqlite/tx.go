@@ -92,8 +92,40 @@ func (s statements) ExecContext(ctx context.Context, q string, args ...any) (sql
 	return s.conn.ExecContext(ctx, q, args...)
 }
 
-// asWritten is a reading transaction.
-type asWritten struct{ *sql.Tx }
+// asWritten is a reading transaction of one goroutine. What is asked a second time in it is prepared: whoever looks at thousands of people in one state
+// would spend most of the time on reading the same few statements. They end with the transaction.
+type asWritten struct {
+	*sql.Tx
+	asked map[string]*sql.Stmt // nil: once
+}
+
+func (t asWritten) statement(ctx context.Context, q string) *sql.Stmt {
+	p, before := t.asked[q]
+	if p != nil {
+		return p
+	}
+	if before {
+		if made, err := t.PrepareContext(ctx, q); err == nil { // else it is asked as it is, and says itself what is wrong
+			p = made
+		}
+	}
+	t.asked[q] = p
+	return p
+}
+
+func (t asWritten) QueryContext(ctx context.Context, q string, args ...any) (*sql.Rows, error) {
+	if p := t.statement(ctx, q); p != nil {
+		return p.QueryContext(ctx, args...)
+	}
+	return t.Tx.QueryContext(ctx, q, args...)
+}
+
+func (t asWritten) QueryRowContext(ctx context.Context, q string, args ...any) *sql.Row {
+	if p := t.statement(ctx, q); p != nil {
+		return p.QueryRowContext(ctx, args...)
+	}
+	return t.Tx.QueryRowContext(ctx, q, args...)
+}
 
 // reader implements audit.Reader.
 type reader struct {

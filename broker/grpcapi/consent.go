@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/authn"
 	"github.com/mycarerecord/mycarerecord/broker/record"
@@ -96,15 +97,33 @@ func (s *server) ShowObjections(ctx context.Context, in *v1.ShowObjectionsReques
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	list, r, err := s.cfg.Broker.ShowObjections(ctx, req)
+	list, history, r, err := s.show(ctx, req, in.GetWithHistory())
 	if err != nil {
 		return nil, refusal(err)
 	}
 	out := &v1.ShowObjectionsResponse{Receipt: receipt(r)}
-	for _, o := range list {
-		out.Objections = append(out.Objections, objection(o))
+	adoptions := s.cfg.Broker.Adoptions(ctx, list)
+	for i, o := range list {
+		shown := objection(o)
+		if i < len(adoptions) {
+			for _, a := range adoptions[i] {
+				shown.Adoptions = append(shown.Adoptions, &v1.Adoption{System: a.System, At: instant(a.At)})
+			}
+		}
+		out.Objections = append(out.Objections, shown)
+	}
+	for _, o := range history {
+		out.History = append(out.History, objection(o))
 	}
 	return out, nil
+}
+
+func (s *server) show(ctx context.Context, req broker.ObjectionRequest, past bool) (list, history []consent.Objection, r audit.Receipt, err error) {
+	if past {
+		return s.cfg.Broker.ObjectionHistory(ctx, req)
+	}
+	list, r, err = s.cfg.Broker.ShowObjections(ctx, req)
+	return list, nil, r, err
 }
 
 // aboutPerson is what the three calls have in common.
@@ -126,7 +145,7 @@ func (s *server) objectionRequest(p *problems, a admitted, in aboutPerson) broke
 
 func (p *problems) objection(in *v1.RecordObjectionRequest) consent.Objection {
 	o := consent.Objection{Status: consent.InForce, Absolute: in.GetAbsolute(), From: p.time("from", in.GetFrom()).Lo,
-		Until: p.time("until", in.GetUntil()).Hi, Responsible: p.freeText("responsible", in.GetResponsible())}
+		Until: p.time("until", in.GetUntil()).Hi, Responsible: p.freeText("responsible", in.GetResponsible()), Source: p.freeText("source", in.GetSource())}
 	if o.Responsible == "" {
 		o.Responsible = "self"
 	}

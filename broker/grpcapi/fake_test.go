@@ -48,6 +48,15 @@ type fakeBroker struct {
 	found      []audit.Found
 	more       bool
 	reviewed   string // what was said of an override
+	adoptions  []broker.Adoption
+	rows       []broker.ListRow // that came in, or go out
+	readErr    error            // what reading them ended with
+	reports    []broker.RowReport
+	summary    broker.ListSummary
+	page       audit.Page
+	from       audit.Cursor
+	limit      int
+	through    uint64
 	health     []broker.CustodianHealth
 	err        error // instead of an answer
 	midway     error // of a stream, after the plan
@@ -171,6 +180,59 @@ func (f *fakeBroker) ListOverrides(_ context.Context, req broker.OverrideRequest
 func (f *fakeBroker) ReviewOverride(_ context.Context, req broker.OverrideRequest, position uint64, outcome audit.ReviewOutcome, note string) (audit.Receipt, error) {
 	f.keep(req)
 	f.reviewed = fmt.Sprint(position, " ", outcome, " ", note)
+	return f.receipt, f.err
+}
+
+func (f *fakeBroker) ObjectionHistory(_ context.Context, req broker.ObjectionRequest) (list, history []consent.Objection, r audit.Receipt, err error) {
+	f.keep(req)
+	return f.objections, append(f.objections, f.objections...), f.receipt, f.err
+}
+
+func (f *fakeBroker) Adoptions(_ context.Context, list []consent.Objection) [][]broker.Adoption {
+	out := make([][]broker.Adoption, len(list))
+	for i := range out {
+		out[i] = f.adoptions
+	}
+	return out
+}
+
+func (f *fakeBroker) ImportObjections(_ context.Context, req broker.ListRequest, read func(each func(broker.ListRow) error) error, to broker.ListSink) (broker.ListSummary, error) {
+	f.keep(req)
+	if f.err != nil {
+		return broker.ListSummary{}, f.err
+	}
+	f.readErr = read(func(r broker.ListRow) error { f.rows = append(f.rows, r); return nil })
+	if err := to.Progress(broker.ListChecking, len(f.rows), len(f.rows)); err != nil {
+		return broker.ListSummary{}, &broker.Refusal{Kind: broker.Gone}
+	}
+	if err := to.Rows(f.reports); err != nil {
+		return broker.ListSummary{}, &broker.Refusal{Kind: broker.Gone}
+	}
+	return f.summary, nil
+}
+
+func (f *fakeBroker) ExportObjections(_ context.Context, req broker.ListRequest, page func(rows []broker.ListRow, untraced int, r audit.Receipt, last bool) error) error {
+	f.keep(req)
+	if f.err != nil {
+		return f.err
+	}
+	for i, row := range f.rows {
+		if err := page([]broker.ListRow{row}, i, f.receipt, i == len(f.rows)-1); err != nil {
+			return &broker.Refusal{Kind: broker.Gone}
+		}
+	}
+	return nil
+}
+
+func (f *fakeBroker) ObjectionChanges(_ context.Context, req broker.ListRequest, from audit.Cursor, limit int) (audit.Page, error) {
+	f.keep(req)
+	f.from, f.limit = from, limit
+	return f.page, f.err
+}
+
+func (f *fakeBroker) AdoptChanges(_ context.Context, req broker.ListRequest, through uint64) (audit.Receipt, error) {
+	f.keep(req)
+	f.through = through
 	return f.receipt, f.err
 }
 

@@ -83,6 +83,12 @@ type requests interface {
 	ShowDelegations(ctx context.Context, req broker.ObjectionRequest) ([]consent.Delegation, audit.Receipt, error)
 	ListOverrides(ctx context.Context, req broker.OverrideRequest, reviewed bool, from uint64, limit int) ([]audit.Override, uint64, audit.Receipt, error)
 	ReviewOverride(ctx context.Context, req broker.OverrideRequest, position uint64, outcome audit.ReviewOutcome, note string) (audit.Receipt, error)
+	ObjectionHistory(ctx context.Context, req broker.ObjectionRequest) (list, history []consent.Objection, r audit.Receipt, err error)
+	Adoptions(ctx context.Context, list []consent.Objection) [][]broker.Adoption
+	ImportObjections(ctx context.Context, req broker.ListRequest, read func(each func(broker.ListRow) error) error, to broker.ListSink) (broker.ListSummary, error)
+	ExportObjections(ctx context.Context, req broker.ListRequest, page func(rows []broker.ListRow, untraced int, r audit.Receipt, last bool) error) error
+	ObjectionChanges(ctx context.Context, req broker.ListRequest, from audit.Cursor, limit int) (audit.Page, error)
+	AdoptChanges(ctx context.Context, req broker.ListRequest, through uint64) (audit.Receipt, error)
 	SearchAccesses(ctx context.Context, req broker.SearchRequest) ([]audit.Found, bool, audit.Receipt, error)
 	ExportEntries(ctx context.Context, req broker.SearchRequest, write func([]byte) error) error
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/merge"
+	"github.com/mycarerecord/mycarerecord/broker/optoutlist"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
 	v1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
@@ -43,6 +44,16 @@ var (
 	scopes = pairs[v1.ObjectionScope, consent.Scope]{
 		{v1.ObjectionScope_OBJECTION_SCOPE_ALL, consent.ToAll}, {v1.ObjectionScope_OBJECTION_SCOPE_CUSTODIAN, consent.ToCustodian},
 		{v1.ObjectionScope_OBJECTION_SCOPE_SECTION, consent.ToSection}}
+	listFormats = pairs[v1.ListFormat, optoutlist.Format]{
+		{v1.ListFormat_LIST_FORMAT_CSV, optoutlist.CSV}, {v1.ListFormat_LIST_FORMAT_NDJSON, optoutlist.NDJSON}, {v1.ListFormat_LIST_FORMAT_BUNDLE, optoutlist.Bundle}}
+	listStages = pairs[v1.ImportStage, broker.ListStage]{
+		{v1.ImportStage_IMPORT_STAGE_READING, broker.ListReading}, {v1.ImportStage_IMPORT_STAGE_CHECKING, broker.ListChecking},
+		{v1.ImportStage_IMPORT_STAGE_RECORDING, broker.ListRecording}}
+	verdicts = pairs[v1.RowVerdict, broker.Verdict]{
+		{v1.RowVerdict_ROW_VERDICT_NEW, broker.RowNew}, {v1.RowVerdict_ROW_VERDICT_PRESENT, broker.RowPresent}, {v1.RowVerdict_ROW_VERDICT_REFUSED, broker.RowRefused}}
+	listOutcomes = pairs[v1.ImportOutcome, broker.ListOutcome]{
+		{v1.ImportOutcome_IMPORT_OUTCOME_APPLIED, broker.ListApplied}, {v1.ImportOutcome_IMPORT_OUTCOME_REFUSED, broker.ListRefused},
+		{v1.ImportOutcome_IMPORT_OUTCOME_CHECKED, broker.ListChecked}}
 	objectionStatuses = pairs[v1.ObjectionStatus, consent.Status]{
 		{v1.ObjectionStatus_OBJECTION_STATUS_REQUESTED, consent.Requested}, {v1.ObjectionStatus_OBJECTION_STATUS_IN_FORCE, consent.InForce},
 		{v1.ObjectionStatus_OBJECTION_STATUS_DECLINED, consent.Declined}, {v1.ObjectionStatus_OBJECTION_STATUS_WITHDRAWN, consent.Withdrawn}}
@@ -198,7 +209,7 @@ func objection(o consent.Objection) *v1.Objection {
 	out := &v1.Objection{Id: o.ID, Scope: scopes.toWire(o.Scope), Custodian: string(o.Custodian), Status: objectionStatuses.toWire(o.Status),
 		Absolute: o.Absolute, From: instant(o.From), Until: instant(o.Until), AuthorUser: o.AuthorUser, AuthorName: o.AuthorName,
 		AuthorRole: o.AuthorRole, AuthorOdsCode: string(o.AuthorODS), Responsible: o.Responsible, Method: methods.toWire(o.Method),
-		Recorded: instant(o.Recorded), Position: o.Position}
+		Recorded: instant(o.Recorded), Position: o.Position, Source: o.Source}
 	if o.Scope == consent.ToSection {
 		out.Section = section(o.Section)
 	}

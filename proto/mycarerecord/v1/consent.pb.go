@@ -2092,7 +2092,7 @@ type ObjectionChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The person: ten digits.
 	NhsNumber string `protobuf:"bytes,1,opt,name=nhs_number,json=nhsNumber,proto3" json:"nhs_number,omitempty"`
-	// The objection, without its author and on whose behalf.
+	// The objection, without its author, on whose behalf, and where it is on file.
 	Objection     *Objection `protobuf:"bytes,2,opt,name=objection,proto3" json:"objection,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
