@@ -30,7 +30,11 @@ func (s *server) ImportObjections(stream grpc.BidiStreamingServer[v1.ImportObjec
 	}
 	in := &pieces{stream: stream, pause: maxPause}
 	first, err := in.next()
-	if err != nil && !errors.Is(err, io.EOF) {
+	var unread unreadError
+	switch {
+	case errors.As(err, &unread):
+		return err
+	case err != nil && !errors.Is(err, io.EOF):
 		return fail(rowGone)
 	}
 	var p problems
@@ -47,9 +51,9 @@ func (s *server) ImportObjections(stream grpc.BidiStreamingServer[v1.ImportObjec
 	}
 	h := first.GetHeader()
 	req.Format, req.DryRun, req.LeaveOut, req.AcceptUntraced = string(format), h.GetDryRun(), h.GetLeaveOut(), h.GetAcceptUntraced()
-	to := &listSink{stream: stream, stall: s.cfg.Stall}
+	to, names := &listSink{stream: stream, stall: s.cfg.Stall}, s.names()
 	sum, err := s.cfg.Broker.ImportObjections(stream.Context(), req, func(each func(broker.ListRow) error) error {
-		err := optoutlist.Read(in, format, s.names(), func(r optoutlist.Row) error {
+		err := optoutlist.Read(in, format, names, func(r optoutlist.Row) error {
 			row := broker.ListRow{Number: r.Number, Subject: r.Subject, BirthDate: r.BirthDate, Objection: r.Objection}
 			for _, x := range r.Problems {
 				row.Problems = append(row.Problems, broker.RowProblem(x))
@@ -125,6 +129,10 @@ func (r *pieces) next() (*v1.ImportObjectionsRequest, error) {
 func (r *pieces) Read(p []byte) (int, error) {
 	for len(r.rest) == 0 {
 		m, err := r.next()
+		var unread unreadError
+		if errors.As(err, &unread) {
+			m, err = nil, nil
+		}
 		if err != nil {
 			return 0, err
 		}

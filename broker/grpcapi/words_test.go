@@ -66,6 +66,10 @@ func TestEveryWordIsInItsTable(t *testing.T) {
 	holdsAll(t, modes)
 	holdsAll(t, breakers)
 	holdsAll(t, scopes)
+	holdsAll(t, listFormats)
+	holdsAll(t, listStages)
+	holdsAll(t, verdicts)
+	holdsAll(t, listOutcomes)
 	holdsAll(t, objectionStatuses)
 	holdsAll(t, methods)
 	if len(purposes) != len(record.Purposes) || len(states) != len(record.States) {

@@ -85,26 +85,31 @@ func Read(r io.Reader, f Format, names Names, each func(Row) error) error {
 	return wrong("format", "one of csv, ndjson, bundle")
 }
 
-// cappedReader ends a list that is too long with an error.
+// cappedReader ends a list that is too long with an error. After an error it reads no more: what reads from it may ask again.
 type cappedReader struct {
 	r    io.Reader
 	left int64
+	err  error
 }
 
 var errTooLong = wrong("list", "at most %d MiB; cut it in pieces", MaxBytes>>20)
 
 // Read implements io.Reader.
 func (c *cappedReader) Read(p []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
 	if c.left <= 0 {
 		var one [1]byte
-		if n, err := io.ReadFull(c.r, one[:]); n == 0 {
-			return 0, err
+		if _, c.err = io.ReadFull(c.r, one[:]); c.err == nil {
+			c.err = errTooLong
 		}
-		return 0, errTooLong
+		return 0, c.err
 	}
-	n, err := c.r.Read(p[:min(int64(len(p)), c.left)])
+	var n int
+	n, c.err = c.r.Read(p[:min(int64(len(p)), c.left)])
 	c.left -= int64(n)
-	return n, err
+	return n, c.err
 }
 
 // cells is what one row says, by our names of columns, and what is wrong with it so far.

@@ -42,7 +42,7 @@ func (o options) configure(state string, s *surroundings, rest string) (daemon.C
 		Listen:       daemon.Listen{REST: rest, GRPC: o.grpc, Operations: o.ops},
 		PublicBase:   "http://" + rest + "/fhir",
 		Ledger:       daemon.Ledger{Path: ledgerFile, Keys: keysFolder, Origin: "mycarerecord.example/demo"},
-		Demographics: daemon.Demographics{Kind: "pds", Settings: settings(s.demographics + simulator.DemographicsBase)},
+		Demographics: daemon.Demographics{Kind: "pds", Settings: settings(s.demographics + simulator.DemographicsBase), ListTraces: 16, ListTraceRate: 5000},
 		Audience:     simulator.Audience,
 		Issuers: []daemon.Issuer{{URL: s.issuerURL, Algorithms: []string{"ES256"}, VouchesFor: []string{"staff", "person", "system"},
 			AllowPlainHTTP: true}},

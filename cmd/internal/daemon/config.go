@@ -85,6 +85,8 @@ type Demographics struct {
 	Settings       yaml.Node `yaml:"settings"`       // of the adapter; see adapters/ADDING.md
 	DeceasedWindow Duration  `yaml:"deceasedWindow"` // how long after death a record may be asked for; default 672h (28 days)
 	Timeout        Duration  `yaml:"timeout"`        // default 2s
+	ListTraces     int       `yaml:"listTraces"`     // people of a list of objections that may be asked for at once; default 16
+	ListTraceRate  int       `yaml:"listTraceRate"`  // and in one second: care needs the rest of what the service allows; default 100
 }
 
 // Issuer is who vouches for callers.
@@ -359,6 +361,8 @@ func (c *Config) complete(dir string) {
 	}
 	orElse(&c.Demographics.DeceasedWindow, Duration(28*24*time.Hour))
 	orElse(&c.Demographics.Timeout, Duration(2*time.Second))
+	orElse(&c.Demographics.ListTraces, 16)
+	orElse(&c.Demographics.ListTraceRate, 100)
 	l := &c.Limits
 	orElse(&l.Request, Duration(8*time.Second))
 	orElse(&l.Reserve, Duration(250*time.Millisecond))
@@ -437,6 +441,8 @@ func (c *Config) problems() []Problem {
 		need(err == nil, key+".key", "give the verifier key that `verify witness` prints")
 	}
 	need(c.Demographics.Kind != "", "demographics.kind", "name the demographics adapter: pds")
+	need(c.Demographics.ListTraces >= 1 && c.Demographics.ListTraces <= 1000, "demographics.listTraces", "1 to 1000")
+	need(c.Demographics.ListTraceRate >= 1 && c.Demographics.ListTraceRate <= 100_000, "demographics.listTraceRate", "1 to 100000 in a second")
 	need(c.Audience != "", "audience", "give the aud that tokens for this broker carry")
 	need(len(c.Issuers) > 0, "issuers", "name at least one issuer of tokens: there is no anonymous mode")
 	for i, x := range c.Issuers {

@@ -130,7 +130,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	}
 
 	// The broker over its custodians.
-	core, closeSources, err := newBroker(cfg, configuration, ledger, keys, log, telemetry)
+	core, closeSources, err := newBroker(cfg, configuration, table.Followers(), ledger, keys, log, telemetry)
 	if err != nil {
 		return err
 	}

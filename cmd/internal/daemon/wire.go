@@ -42,7 +42,7 @@ func checkpointSinks(l Ledger) ([]audit.Sink, error) {
 
 // newBroker binds every configured custodian to its source.
 // The function that it returns closes idle connections; the broker is not asked any more then.
-func newBroker(cfg Config, configuration string, ledger *audit.Ledger, keys keySet, log *slog.Logger, t *telemetry) (*broker.Broker, func(), error) {
+func newBroker(cfg Config, configuration string, followers []policy.Follower, ledger *audit.Ledger, keys keySet, log *slog.Logger, t *telemetry) (*broker.Broker, func(), error) {
 	var open []any
 	closeAll := func() {
 		for _, x := range open {
@@ -59,8 +59,12 @@ func newBroker(cfg Config, configuration string, ledger *audit.Ledger, keys keyS
 		Request: time.Duration(cfg.Limits.Request), Reserve: time.Duration(cfg.Limits.Reserve), Minimum: time.Duration(cfg.Limits.Minimum),
 		NeutralWait: time.Duration(cfg.Limits.NeutralWait), TraceTimeout: time.Duration(cfg.Demographics.Timeout),
 		DeceasedWindow: time.Duration(cfg.Demographics.DeceasedWindow), TestNumbers: cfg.TestNumbers,
+		ListTraces: cfg.Demographics.ListTraces, ListTraceRate: cfg.Demographics.ListTraceRate,
 		RequestBytes: int64(cfg.Limits.RequestBytes), MaxInFlightBytes: int64(cfg.Limits.MaxInFlightBytes),
 		BreakerFailures: cfg.Limits.BreakerFailures, BreakerOpen: time.Duration(cfg.Limits.BreakerOpen), Log: log,
+	}
+	for _, f := range followers {
+		c.Followers = append(c.Followers, broker.Follower(f))
 	}
 	if t != nil {
 		c.Traces, c.Meters = t.traces, t.meters
