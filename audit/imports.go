@@ -151,7 +151,7 @@ func (m endings) standing(r Reader, k *Keys, row Listed, within uint64) (Standin
 		return 0, err
 	}
 	if len(rows) == 0 {
-		return RowNew, nil // rows are never taken away: nothing was ever brought in either
+		return RowNew, nil // nothing was ever brought in, or it is erased
 	}
 	want := wish(row.Objection)
 	for _, has := range rows {

@@ -18,7 +18,7 @@ import (
 
 const (
 	maxPause   = time.Minute // between two pieces of a list that comes in
-	maxPiece   = 256 << 10   // of a list that goes out, in one message
+	maxListPiece   = 256 << 10   // of a list that goes out, in one message
 	maxChanges = audit.MaxPage
 )
 
@@ -220,7 +220,7 @@ func (s *server) ExportObjections(in *v1.ExportObjectionsRequest, out grpc.Serve
 		total, untraced = total+len(rows), untraced+missing
 		text := w.Take()
 		for {
-			piece := text[:min(len(text), maxPiece)]
+			piece := text[:min(len(text), maxListPiece)]
 			text = text[len(piece):]
 			m := &v1.ExportObjectionsResponse{Data: piece, Objections: uint64(total), Untraced: uint64(untraced), Receipt: receipt(r), Last: last && len(text) == 0}
 			if err := sendWithin(s.cfg.Stall, func() error { return out.Send(m) }); err != nil {
