@@ -40,6 +40,9 @@ func NewBudget(maxBytes int64, ratio int, more func(n int64) bool) *Budget {
 // Used returns how many decoded bytes were read.
 func (b *Budget) Used() int64 { return min(b.limit-b.left.Load(), b.limit) }
 
+// Take counts n bytes that are about to be held, and reports whether they may be.
+func (b *Budget) Take(n int) bool { return b.take(n) }
+
 func (b *Budget) take(n int) bool {
 	return n == 0 || b.left.Add(-int64(n)) >= 0 && (b.more == nil || b.more(int64(n)))
 }
