@@ -125,10 +125,15 @@ func (c *control) set(spec FaultSpec) error {
 
 // recordRequest counts one and returns what befalls it.
 func (c *control) recordRequest(r *http.Request) FaultSpec {
+	return c.reached(r.Method + " " + r.RequestURI)
+}
+
+// reached is recordRequest for a protocol that is not HTTP. line is what the log keeps of it.
+func (c *control) reached(line string) FaultSpec {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counts.Record++
-	c.note(r)
+	c.note(line)
 	if c.spec.After > 0 {
 		c.spec.After--
 		return FaultSpec{Fault: FaultNone}
@@ -136,16 +141,18 @@ func (c *control) recordRequest(r *http.Request) FaultSpec {
 	return c.spec
 }
 
-func (c *control) otherRequest(r *http.Request) {
+func (c *control) otherRequest(r *http.Request) { c.other(r.Method + " " + r.RequestURI) }
+
+func (c *control) other(line string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counts.Other++
-	c.note(r)
+	c.note(line)
 }
 
-func (c *control) note(r *http.Request) {
+func (c *control) note(line string) {
 	if len(c.log) < maxLog {
-		c.log = append(c.log, r.Method+" "+r.RequestURI)
+		c.log = append(c.log, line)
 	}
 }
 
