@@ -45,7 +45,7 @@ func (x *about) read(a *app, c *call) error {
 func (a *app) consentObject(ctx context.Context, c *call) error {
 	x := aboutFlags(c.flags)
 	var all, absolute bool
-	var custodian, section, from, until, responsible, method, key string
+	var custodian, section, from, until, responsible, method, source, key string
 	c.flags.BoolVar(&all, "all", false, "to all sharing")
 	c.flags.StringVar(&custodian, "custodian", "", "to the record of this custodian being shown: its `key` (mcr custodians lists them)")
 	c.flags.StringVar(&section, "section", "", "to this `section` being shown: "+strings.Join(sectionCodes(), ", "))
@@ -54,11 +54,12 @@ func (a *app) consentObject(ctx context.Context, c *call) error {
 	c.flags.StringVar(&until, "until", "", "until this `date`; default: without end")
 	c.flags.StringVar(&responsible, "responsible", "", "on whose behalf, in words; default: the person's own")
 	c.flags.StringVar(&method, "method", "", "how they made their wish known: form, phone, in-person or online")
+	c.flags.StringVar(&source, "source", "", "where the wish is on file: the `reference` of the form or letter")
 	c.flags.StringVar(&key, "key", "", "32 hex digits: give those of a call whose outcome you do not know, to repeat it safely")
 	if err := x.read(a, c); err != nil {
 		return err
 	}
-	in := &v1.RecordObjectionRequest{NhsNumber: x.number, BirthDate: x.birthDate, Custodian: custodian, Absolute: absolute, From: from, Until: until,
+	in := &v1.RecordObjectionRequest{Source: source, NhsNumber: x.number, BirthDate: x.birthDate, Custodian: custodian, Absolute: absolute, From: from, Until: until,
 		Responsible: responsible, Reason: x.reason}
 	n := 0
 	if all {
@@ -135,7 +136,12 @@ func (a *app) consentWithdraw(ctx context.Context, c *call) error {
 }
 
 // consentShow lists a person's objections.
-func (a *app) consentShow(ctx context.Context, c *call) error {
+func (a *app) consentShow(ctx context.Context, c *call) error { return a.consentList(ctx, c, false) }
+
+// consentHistory lists all that they have been.
+func (a *app) consentHistory(ctx context.Context, c *call) error { return a.consentList(ctx, c, true) }
+
+func (a *app) consentList(ctx context.Context, c *call, past bool) error {
 	x := aboutFlags(c.flags)
 	if err := x.read(a, c); err != nil {
 		return err
@@ -145,7 +151,7 @@ func (a *app) consentShow(ctx context.Context, c *call) error {
 		return err
 	}
 	defer func() { cancel(); _ = conn.Close() }()
-	out, err := v1.NewConsentServiceClient(conn).ShowObjections(ctx, &v1.ShowObjectionsRequest{NhsNumber: x.number, BirthDate: x.birthDate, Reason: x.reason})
+	out, err := v1.NewConsentServiceClient(conn).ShowObjections(ctx, &v1.ShowObjectionsRequest{NhsNumber: x.number, BirthDate: x.birthDate, Reason: x.reason, WithHistory: past})
 	if err != nil {
 		return err
 	}
@@ -154,8 +160,20 @@ func (a *app) consentShow(ctx context.Context, c *call) error {
 		return nil
 	}
 	a.say("NHS number %s: %s.\n\n", groupNumber(x.number), nameOr(map[bool]string{true: "no objections"}[len(out.GetObjections()) == 0], count(len(out.GetObjections()), "objection")))
-	for _, o := range out.GetObjections() {
-		a.say("%s\n", objectionText(o, a.columns))
+	list := out.GetObjections()
+	if past {
+		a.say("Every state of each, newest first:\n\n")
+		list = out.GetHistory()
+	}
+	for _, o := range list {
+		text := objectionText(o, a.columns)
+		if !past {
+			p := &page{width: min(max(a.columns, 40), 160)}
+			p.hang("  does", 12, "", explain(o))
+			p.adoptions(o)
+			text += p.String()
+		}
+		a.say("%s\n", text)
 	}
 	if r := out.GetReceipt(); r != nil {
 		a.say("This look was recorded too. %s\n", receiptText(r))
@@ -226,10 +244,31 @@ func objectionText(o *v1.Objection, width int) string {
 	if s := safe(o.GetResponsible()); s != "" && s != "self" {
 		p.hang("  for", 12, "", "on behalf of the person: "+s)
 	}
+	if s := safe(o.GetSource()); s != "" {
+		p.hang("  on file", 12, "", s)
+	}
 	if o.GetPosition() > 0 {
 		p.hang("  entry", 12, "", fmt.Sprint(o.GetPosition()))
 	}
 	return p.String()
+}
+
+// adoptions says which other systems honour an objection.
+func (p *page) adoptions(o *v1.Objection) {
+	var done, open []string
+	for _, x := range o.GetAdoptions() {
+		if at := x.GetAt(); at != nil {
+			done = append(done, safe(x.GetSystem())+" since "+showDate(at.AsTime().Format(time.RFC3339)))
+			continue
+		}
+		open = append(open, safe(x.GetSystem()))
+	}
+	if len(done) > 0 {
+		p.hang("  adopted", 12, "", strings.Join(done, "; "))
+	}
+	if len(open) > 0 {
+		p.hang("  not yet", 12, "", strings.Join(open, "; "))
+	}
 }
 
 func nonEmpty(list []string) []string {

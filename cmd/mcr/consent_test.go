@@ -42,9 +42,14 @@ func TestConsent(t *testing.T) {
 	d.broker.objects = []*v1.Objection{
 		{Id: "o2", Scope: v1.ObjectionScope_OBJECTION_SCOPE_ALL, Status: v1.ObjectionStatus_OBJECTION_STATUS_IN_FORCE, Absolute: true, From: timestamppb.New(time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)),
 			AuthorUser: "555000000101", AuthorRole: "front-desk", AuthorOdsCode: "X9A01", Responsible: "mother, parental responsibility", Method: v1.ObjectionMethod_OBJECTION_METHOD_FORM,
-			Recorded: timestamppb.New(time.Date(2026, 6, 1, 8, 30, 0, 0, time.UTC)), Position: 9},
+			Recorded: timestamppb.New(time.Date(2026, 6, 1, 8, 30, 0, 0, time.UTC)), Position: 9, Source: "form\x1b[2J 7", Adoptions: []*v1.Adoption{
+				{System: "gp-system", At: timestamppb.New(time.Date(2026, 6, 2, 8, 30, 0, 0, time.UTC))}, {System: "region"}}},
 		{Id: "o1", Scope: v1.ObjectionScope_OBJECTION_SCOPE_CUSTODIAN, Custodian: "gp", Status: v1.ObjectionStatus_OBJECTION_STATUS_WITHDRAWN, Method: v1.ObjectionMethod_OBJECTION_METHOD_ONLINE}}
 	do("consent", "show", eleanor, "-reason", "asked")
+	do("consent", "history", eleanor, "-birth-date", "1958-11-02")
+	if in := d.broker.asked.(*v1.ShowObjectionsRequest); !in.GetWithHistory() || in.GetBirthDate() != "1958-11-02" {
+		t.Error("the history was not asked for")
+	}
 	golden(t, "consent.golden", all.String())
 	if _, out, _ := d.do(t, "consent", "show", eleanor, "-o", "json"); !strings.Contains(out, `"OBJECTION_SCOPE_ALL"`) {
 		t.Error("no JSON for machines")

@@ -29,6 +29,8 @@ func (a *app) report(ctx context.Context, err error) int {
 		return exitDone
 	case errors.Is(err, errNotWhole):
 		return exitNotWhole
+	case errors.Is(err, errRefused):
+		return exitRefused
 	case errors.As(err, &use):
 		a.tell("mcr: %s\n", safe(string(use)))
 		return exitUse

@@ -7,7 +7,10 @@
 //	mcr record stream NHSNUMBER [flags]           a record custodian by custodian, with progress; for large ones
 //	mcr consent object NHSNUMBER [flags]          record an objection
 //	mcr consent withdraw NHSNUMBER [flags]        end one
-//	mcr consent show NHSNUMBER [flags]            list them
+//	mcr consent show NHSNUMBER [flags]            list them, what each does, and which systems have adopted it
+//	mcr consent history NHSNUMBER [flags]         list all that they have been
+//	mcr consent import FILE [flags]               bring a whole list in, or check it with -dry-run
+//	mcr consent export FILE [flags]               write everybody's, as a list that can be imported again
 //	mcr audit search [flags]                      who looked at what, when and why
 //	mcr custodians                                who is configured, and who has been in trouble
 //
@@ -85,7 +88,10 @@ var commands = []command{
 	{"record stream", "NHSNUMBER", "a record custodian by custodian, with progress; for large ones", (*app).recordStream},
 	{"consent object", "NHSNUMBER", "record an objection", (*app).consentObject},
 	{"consent withdraw", "NHSNUMBER", "end an objection", (*app).consentWithdraw},
-	{"consent show", "NHSNUMBER", "list a person's objections", (*app).consentShow},
+	{"consent show", "NHSNUMBER", "list a person's objections, what each does, and which systems have adopted it", (*app).consentShow},
+	{"consent history", "NHSNUMBER", "list all that a person's objections have been", (*app).consentHistory},
+	{"consent import", "FILE", "bring a whole list of objections in, or check it", (*app).consentImport},
+	{"consent export", "FILE", "write everybody's objections, as a list that can be imported again", (*app).consentExport},
 	{"audit search", "", "who looked at what, when and why", (*app).auditSearch},
 	{"custodians", "", "who is configured, and who has been in trouble", (*app).custodians},
 }
@@ -104,6 +110,14 @@ func (e useError) Error() string { return string(e) }
 
 // parse reads flags wherever they stand, and checks how many other words there are.
 func (c *call) parse(want int) error {
+	if want == 0 {
+		return c.words(0, "flags only")
+	}
+	return c.words(want, "an NHS number and flags")
+}
+
+// words is parse for what is no NHS number.
+func (c *call) words(want int, what string) error {
 	rest := c.args
 	c.args = nil
 	for {
@@ -121,10 +135,6 @@ func (c *call) parse(want int) error {
 		rest = rest[1:]
 	}
 	if len(c.args) != want {
-		what := "an NHS number and flags"
-		if want == 0 {
-			what = "flags only"
-		}
 		return useError("mcr " + c.flags.Name() + " takes " + what)
 	}
 	return nil

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,8 +44,13 @@ type fakeBroker struct {
 	record  *v1.GetRecordResponse
 	stream  []*v1.StreamRecordResponse
 	objects []*v1.Objection
-	found   *v1.SearchAccessesResponse
-	health  []*v1.CustodianHealth
+
+	listed   string // a list that came in
+	imported []*v1.ImportObjectionsResponse
+	exported []*v1.ExportObjectionsResponse
+
+	found  *v1.SearchAccessesResponse
+	health []*v1.CustodianHealth
 }
 
 func (f *fakeBroker) keep(ctx context.Context, in any) error {
@@ -83,7 +90,50 @@ func (f *fakeBroker) WithdrawObjection(ctx context.Context, in *v1.WithdrawObjec
 }
 
 func (f *fakeBroker) ShowObjections(ctx context.Context, in *v1.ShowObjectionsRequest) (*v1.ShowObjectionsResponse, error) {
-	return &v1.ShowObjectionsResponse{Objections: f.objects, Receipt: receipt()}, f.keep(ctx, in)
+	out := &v1.ShowObjectionsResponse{Objections: f.objects, Receipt: receipt()}
+	if in.GetWithHistory() {
+		out.History = slices.Concat(f.objects, f.objects)
+	}
+	return out, f.keep(ctx, in)
+}
+
+func (f *fakeBroker) ImportObjections(s grpc.BidiStreamingServer[v1.ImportObjectionsRequest, v1.ImportObjectionsResponse]) error {
+	first, err := s.Recv()
+	if err != nil {
+		return err
+	}
+	if err := f.keep(s.Context(), first.GetHeader()); err != nil {
+		return err
+	}
+	f.listed = ""
+	for {
+		m, err := s.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		f.listed += string(m.GetData())
+	}
+	for _, m := range f.imported {
+		if err := s.Send(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fakeBroker) ExportObjections(in *v1.ExportObjectionsRequest, s grpc.ServerStreamingServer[v1.ExportObjectionsResponse]) error {
+	if err := f.keep(s.Context(), in); err != nil {
+		return err
+	}
+	for _, m := range f.exported {
+		if err := s.Send(m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f *fakeBroker) SearchAccesses(ctx context.Context, in *v1.SearchAccessesRequest) (*v1.SearchAccessesResponse, error) {
