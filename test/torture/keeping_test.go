@@ -12,11 +12,11 @@ import (
 // keeping is how brokers under test keep their ledger.
 type keeping struct {
 	name     string
-	replicas int            // brokers on one ledger
-	ledger   map[string]any // the setting
-	more     map[string]any // further settings
-	keys     string         // folder
-	open     func(t *testing.T) audit.Store
+	replicas int                              // brokers on one ledger
+	ledger   func(replica int) map[string]any // the setting
+	more     map[string]any                   // further settings
+	keys     string                           // folder
+	open     func(t *testing.T) audit.Store   // when nobody serves
 }
 
 // onSQLite keeps the ledger of one broker in a file.
@@ -25,7 +25,9 @@ func onSQLite(t *testing.T, program string) keeping {
 	dir := t.TempDir()
 	k := keeping{name: "one broker on SQLite", replicas: 1, keys: neighbourhood.Keys(t, program, dir)}
 	file := filepath.Join(dir, "ledger.db")
-	k.ledger = map[string]any{"store": "sqlite", "path": file, "keys": k.keys, "origin": origin}
+	k.ledger = func(int) map[string]any {
+		return map[string]any{"store": "sqlite", "path": file, "keys": k.keys, "origin": origin}
+	}
 	k.open = func(t *testing.T) audit.Store {
 		t.Helper()
 		store, err := sqlite.Open(t.Context(), sqlite.Config{Path: file})

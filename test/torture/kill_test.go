@@ -44,8 +44,8 @@ func newTorment(t *testing.T, k keeping, program string) *torment {
 	m.r, m.seed = withSeed(t)
 	m.g = &register{r: rand.New(rand.NewPCG(m.r.Uint64(), 1)), who: m.who} //nolint:gosec // chance of a test
 	m.n = neighbourhood.Start(t, neighbourhood.Options{})
-	for range k.replicas {
-		m.replicas = append(m.replicas, m.n.Replica(t, neighbourhood.ReplicaOptions{Program: program, Ledger: k.ledger, More: k.more, Env: m.env()}))
+	for i := range k.replicas {
+		m.replicas = append(m.replicas, m.n.Replica(t, neighbourhood.ReplicaOptions{Program: program, Ledger: k.ledger(i), More: k.more, Env: m.env()}))
 	}
 	m.tokens(t)
 	return m
@@ -68,7 +68,7 @@ func (m *torment) tokens(t *testing.T) {
 }
 
 // callersOfEach is how many clients ask one broker at once.
-const callersOfEach = 6
+const callersOfEach = 4
 
 // round lets a load run, kills one broker in it, starts it again while the load of the others goes on, and then asks for everything that was acknowledged.
 // point names where it is to die; "" is anywhere.
@@ -103,7 +103,7 @@ func (m *torment) round(t *testing.T, victim int, point string) {
 	broker := m.replicas[victim]
 	var killed time.Time
 	if point == "" {
-		pause(t.Context(), time.Duration(either(100, 50)+m.r.IntN(either(600, 400)))*time.Millisecond)
+		pause(t.Context(), time.Duration(20+m.r.IntN(either(400, 250)))*time.Millisecond)
 		m.all.await(ctx, 2, person{}, started)              // however busy the machine is
 		for m.all.running.Load() == 0 && ctx.Err() == nil { // callers pause for no longer than it takes to begin the next call
 			pause(ctx, time.Millisecond)

@@ -141,9 +141,9 @@ func TestObjectionsAreLinearizable(t *testing.T) {
 			}
 		}
 	}()
-	want := rounds(3_000, 200_000, 600)
+	want := rounds(2_000, 200_000, 500)
 	everybody := subjects(want, brokertest.AnnBirthDate) // more than there will be waves for
-	for i := 0; l.operations < want; i += peopleAtOnce {
+	for i := 0; l.operations < want && l.hasTime(t, want); i += peopleAtOnce {
 		l.wave(ctx, everybody[i:i+peopleAtOnce])
 	}
 	cancel()

@@ -120,22 +120,18 @@ func TestObjectionsAreLinearizableOutside(t *testing.T) {
 			k := keep.make(t, program)
 			r, seed := withSeed(t)
 			want := rounds(300, 200_000, 100)
-			everybody := subjects(max(want/80, 3*peopleAtOnce), "1950-02-03")
+			everybody := subjects(max(want/30, 6*peopleAtOnce), "1950-02-03")
 			n := neighbourhood.Start(t, neighbourhood.Options{Flags: []string{"-cohort", cohortOf(t, everybody)}})
 			doctor, office := n.Token(t, "ed-doctor"), n.Token(t, "ig-officer")
 			l := &linearity{r: r}
 			var replicas []*neighbourhood.Replica
-			for range k.replicas {
-				b := n.Replica(t, neighbourhood.ReplicaOptions{Program: program, Ledger: k.ledger, More: k.more, Only: append([]string{always}, objectedTo[:]...)})
+			for i := range k.replicas {
+				b := n.Replica(t, neighbourhood.ReplicaOptions{Program: program, Ledger: k.ledger(i), More: k.more, Only: append([]string{always}, objectedTo[:]...)})
 				replicas = append(replicas, b)
 				l.desks = append(l.desks, dialOutside(t, b.GRPC, doctor, office))
 			}
 			kills := 0
-			for i := 0; l.operations < want; i += peopleAtOnce {
-				if end, ok := t.Deadline(); ok && time.Until(end) < 3*time.Minute {
-					t.Errorf("there was time for %d of %d operations", l.operations, want)
-					break
-				}
+			for i := 0; l.operations < want && l.hasTime(t, want); i += peopleAtOnce {
 				if i+peopleAtOnce > len(everybody) {
 					t.Fatalf("there are people for %d of %d operations only", l.operations, want)
 				}
