@@ -87,31 +87,53 @@ func (s oneWriter) Update(ctx context.Context, f func(audit.Tx) error) error {
 	return s.Store.Update(ctx, f)
 }
 
-// TestObjectionsAreLinearizable lets two brokers, each with a ledger of its own on one SQLite store, answer readers and those who object and relent, while
+// storesOfTwo are stores for two ledgers that are one, for tests in this process.
+var storesOfTwo = []struct {
+	name string
+	open func(t *testing.T) [2]audit.Store
+}{
+	{"SQLite", func(t *testing.T) [2]audit.Store {
+		t.Helper()
+		file, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(t.TempDir(), "ledger.db")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := file.Close(); err != nil {
+				t.Errorf("the store does not close: %v", err)
+			}
+		})
+		var mu sync.Mutex
+		return [2]audit.Store{oneWriter{file, &mu}, oneWriter{file, &mu}}
+	}},
+}
+
+// TestObjectionsAreLinearizable lets two brokers, each with a ledger of its own on one store, answer readers and those who object and relent, while
 // commits fail: not kept, kept and not confirmed, for want of room.
 func TestObjectionsAreLinearizable(t *testing.T) {
 	t.Parallel()
+	for _, stores := range storesOfTwo {
+		t.Run(stores.name, func(t *testing.T) { linearizable(t, stores.name, stores.open(t)) })
+	}
+}
+
+func linearizable(t *testing.T, name string, inner [2]audit.Store) {
 	r, seed := withSeed(t)
 	dir := t.TempDir()
 	keys, err := audit.CreateKeys(filepath.Join(dir, "keys"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(dir, "ledger.db")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
 	l := &linearity{r: r}
-	kept, err := sink.NewFolder(filepath.Join(dir, "checkpoints"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var stores []*audittest.Faulty
 	var ledgers []*audit.Ledger
-	for range 2 {
-		store := &audittest.Faulty{Inner: oneWriter{file, &mu}}
-		opened, err := audit.Open(t.Context(), audit.Config{Store: store, Keys: keys, Sinks: []audit.Sink{kept}, Origin: "mycarerecord.example/linear"})
+	for i := range inner {
+		kept, err := sink.NewFolder(filepath.Join(dir, "checkpoints"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		store := &audittest.Faulty{Inner: inner[i]}
+		opened, err := audit.Open(t.Context(), audit.Config{Store: store, Keys: keys, Sinks: []audit.Sink{kept}, Replica: fmt.Sprintf("replica-%d", i), Origin: "mycarerecord.example/linear"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +165,7 @@ func TestObjectionsAreLinearizable(t *testing.T) {
 	}()
 	want := rounds(2_000, 200_000, 500)
 	everybody := subjects(want, brokertest.AnnBirthDate) // more than there will be waves for
-	for i := 0; l.operations < want && l.hasTime(t, want); i += peopleAtOnce {
+	for i := 0; l.operations < want && l.illegal == 0 && l.hasTime(t, want); i += peopleAtOnce {
 		l.wave(ctx, everybody[i:i+peopleAtOnce])
 	}
 	cancel()
@@ -156,12 +178,9 @@ func TestObjectionsAreLinearizable(t *testing.T) {
 		t.Errorf("the ledger is not sound afterwards: %v", err)
 	}
 	for _, ledger := range ledgers {
-		if err := ledger.Shutdown(t.Context()); err != nil {
+		if err := ledger.Shutdown(context.Background()); err != nil {
 			t.Errorf("a ledger does not end: %v", err)
 		}
 	}
-	if err := file.Close(); err != nil {
-		t.Errorf("the store does not close: %v", err)
-	}
-	l.end(t, "two brokers in one process on SQLite, commits that fail", seed, fmt.Sprintf("; faults %v; ledger of %d entries sound", faults, report.Entries))
+	l.end(t, "two brokers in one process on "+name+", commits that fail", seed, fmt.Sprintf("; faults %v; ledger of %d entries sound", faults, report.Entries))
 }

@@ -131,7 +131,7 @@ func TestObjectionsAreLinearizableOutside(t *testing.T) {
 				l.desks = append(l.desks, dialOutside(t, b.GRPC, doctor, office))
 			}
 			kills := 0
-			for i := 0; l.operations < want && l.hasTime(t, want); i += peopleAtOnce {
+			for i := 0; l.operations < want && l.illegal == 0 && l.hasTime(t, want); i += peopleAtOnce {
 				if i+peopleAtOnce > len(everybody) {
 					t.Fatalf("there are people for %d of %d operations only", l.operations, want)
 				}
