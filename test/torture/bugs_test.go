@@ -27,6 +27,7 @@ import (
 //	needs    commands that they build, which are built beforehand so as not to be counted in the time
 //	times    how often in a row it must be found when there is time; 1
 //	daily    yes: it is tried every day, not only when there is time
+//	long     yes: its tests take their long form, which ends with the first thing that it finds
 type bug struct {
 	patch
 	sentence string
@@ -44,7 +45,7 @@ func readBug(t *testing.T, file string) bug {
 			continue
 		}
 		switch name {
-		case "package", "run", "says", "needs", "times", "daily":
+		case "package", "run", "says", "needs", "times", "daily", "long":
 			b.value[name] = value
 		default:
 			t.Fatalf("%s: %q says nothing about a bug", b.name, name)
@@ -76,6 +77,9 @@ func (b bug) found(t *testing.T, overlay, program string) (took time.Duration, c
 		}
 	}
 	cmd.Env = append(cmd.Env, neighbourhood.OverlayVariable+"="+overlay)
+	if b.value["long"] == "yes" {
+		cmd.Env = append(cmd.Env, "MCR_TORTURE=long")
+	}
 	cmd.WaitDelay = 5 * time.Second
 	began := time.Now()
 	out, err := cmd.CombinedOutput()

@@ -79,7 +79,7 @@ const (
 	writersOfOne = 2
 	readersOfOne = 2
 	changesOfOne = 12 // objections and withdrawals of each writer of one person
-	peopleAtOnce = 6
+	peopleAtOnce = 3
 )
 
 // wave lets readers and writers loose on some people, and checks what became of it.
@@ -184,7 +184,7 @@ func (l *linearity) wave(ctx context.Context, people []*subject) {
 // hasTime reports whether the test may go on. On a machine that is too slow for all operations it fails, and what was seen by then is reported all the same.
 func (l *linearity) hasTime(t *testing.T, of int) bool {
 	t.Helper()
-	if end, ok := t.Deadline(); !ok || time.Until(end) > 3*time.Minute {
+	if end, ok := t.Deadline(); !ok || time.Until(end) > 2*time.Minute {
 		return true
 	}
 	t.Errorf("there was time for %d of %d operations", l.operations, of)
