@@ -190,11 +190,14 @@ func (g *register) another(about person) *objection {
 	return o
 }
 
-// change changes minds until ctx ends, each time at any of the desks.
+// change changes minds until ctx ends, each time at any of the desks, or until the only one is closed.
 func (g *register) change(ctx context.Context, desks ...*desk) {
 	for ctx.Err() == nil {
-		if !g.step(ctx, desks[g.r.IntN(len(desks))]) {
-			pause(ctx, 50*time.Millisecond) // its broker was killed
+		if !g.step(ctx, desks[g.r.IntN(len(desks))]) { // its broker was killed
+			if len(desks) == 1 {
+				return
+			}
+			pause(ctx, 200*time.Millisecond)
 		}
 		pause(ctx, time.Duration(g.r.IntN(30))*time.Millisecond)
 	}
