@@ -8,7 +8,7 @@ import (
 )
 
 // What a decoded byte of a reply costs: itself, its index, what is rewritten of it for the answer, and what of that the collector has not found
-// yet. TestLargeRequestsAtOnce in test holds the process to it.
+// yet. TestLargeRequestsAtOnce in test/bench holds the process to it.
 const weight = 4
 
 // firstBytes is what a request reserves of the room before anybody is asked, if nothing is known of what requests take, and stepBytes what it

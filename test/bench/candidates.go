@@ -35,6 +35,8 @@ type bench struct {
 	tokens []string
 	client *http.Client
 	next   atomic.Uint64
+
+	inFlight string // the broker's limits.maxInFlightBytes; "": its default
 }
 
 // candidate is one running server.
@@ -189,7 +191,11 @@ func (b *bench) configuration(ports []string) []byte {
 	fmt.Fprintf(&y, "ledger: {path: ledger.db, keys: keys, origin: mycarerecord.example/bench}\n")
 	fmt.Fprintf(&y, "demographics: {kind: pds, settings: {baseURL: %q, allowPlainHTTP: true}}\n", b.around.demographics)
 	fmt.Fprintf(&y, "issuers:\n  - {url: %q, algorithms: [ES256], vouchesFor: [staff], jwks: %q, allowPlainHTTP: true}\n", issuerURL, b.around.keys)
-	fmt.Fprintf(&y, "limits: {perUser: 1000000, perUserBurst: 1000000}\nallowTestNumbers: true\nexclusions: none\ncustodians:\n")
+	inFlight := ""
+	if b.inFlight != "" {
+		inFlight = ", maxInFlightBytes: " + b.inFlight
+	}
+	fmt.Fprintf(&y, "limits: {perUser: 1000000, perUserBurst: 1000000%s}\nallowTestNumbers: true\nexclusions: none\ncustodians:\n", inFlight)
 	for i, c := range custodianKeys {
 		fmt.Fprintf(&y, "  - {key: %s, ods: %s, name: %q, kind: %s, contact: \"reception\", adapter: fhirr4, settings: {baseURL: %q, allowPlainHTTP: true, count: 1000}}\n",
 			c.Key, c.ODS, c.Name, c.Kind, b.around.bases[i])
