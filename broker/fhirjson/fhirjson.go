@@ -82,6 +82,7 @@ type Doc struct {
 	src       []byte
 	tape      []token
 	addresses []int32 // see Value.Addresses
+	codes     []int32 // see Value.Codes
 }
 
 // Parse indexes src, which MUST NOT change afterwards. The error is always an [*Error].
@@ -93,7 +94,7 @@ func Parse(src []byte, lim Limits) (*Doc, error) {
 	if err := s.scan(); err != nil {
 		return nil, err
 	}
-	return &Doc{src, s.tape, s.addresses}, nil
+	return &Doc{src, s.tape, s.addresses, s.codes}, nil
 }
 
 // guess says how many values a text may have, by what begins or parts them in a few places of it. It is for the tape's first size only, so
@@ -409,10 +410,12 @@ func (v Value) VisitOn(around []Value, f func(around []Value, x Value) bool) []V
 	return around
 }
 
-// What Addresses finds: every Reference of FHIR R4 has its address in the first, every Attachment in the second.
+// What Addresses and Codes find: every Reference of FHIR R4 has its address in the first, every Attachment in the second, every Coding its code in
+// the third.
 const (
-	refKey = "reference"
-	urlKey = "url"
+	refKey  = "reference"
+	urlKey  = "url"
+	codeKey = "code"
 )
 
 // Addresses calls f for every string in v that is a member `reference` or `url`, in the order of the text, with the containers around it, v
@@ -422,7 +425,19 @@ func (v Value) Addresses(around []Value, f func(around []Value, x Value)) []Valu
 	if v.doc == nil {
 		return around
 	}
-	tape, list := v.doc.tape, v.doc.addresses
+	return v.noted(v.doc.addresses, around, f)
+}
+
+// Codes is Addresses for the strings that are a member `code`.
+func (v Value) Codes(around []Value, f func(around []Value, x Value)) []Value {
+	if v.doc == nil {
+		return around
+	}
+	return v.noted(v.doc.codes, around, f)
+}
+
+func (v Value) noted(list []int32, around []Value, f func(around []Value, x Value)) []Value {
+	tape := v.doc.tape
 	from, _ := slices.BinarySearch(list, v.i)
 	for _, to := range list[from:] {
 		if to >= tape[v.i].next {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -111,6 +112,9 @@ func FuzzParse(f *testing.F) {
 		n := 0
 		d.Root().Visit(func(around []Value, x Value) bool {
 			n++
+			if len(text) < 2000 { // it is quadratic
+				looksAreRight(t, x)
+			}
 			for i, a := range around {
 				if i > 0 && (a.Start() < around[i-1].Start() || a.End() > around[i-1].End()) || x.Start() < a.Start() || x.End() > a.End() {
 					t.Fatal("what is around a value does not hold it")
@@ -123,6 +127,57 @@ func FuzzParse(f *testing.F) {
 		}
 		_, _ = ReadBundle(d)
 	})
+}
+
+// looksAreRight holds what is found by hints and lists against what a look at everything finds.
+func looksAreRight(t *testing.T, v Value) {
+	t.Helper()
+	keys := map[string]Value{}
+	for k, m := range v.Members() {
+		if have, twice := keys[k]; twice {
+			t.Fatalf("the object at %d has a key twice, at %d and at %d", v.Start(), have.Start(), m.Start())
+		}
+		keys[k] = m
+	}
+	for _, k := range []string{"reference", "url", "code", "id", "", "resourceType"} {
+		if v.Get(k) != keys[k] {
+			t.Fatalf("Get of the object at %d finds another member", v.Start())
+		}
+		variant := false
+		for other := range keys {
+			variant = variant || other != k && strings.EqualFold(other, k)
+		}
+		if v.Variant(k) != (variant && k != "") {
+			t.Fatalf("Variant of the object at %d says %t", v.Start(), v.Variant(k))
+		}
+	}
+	for k, m := range keys {
+		if v.Get(k) != m {
+			t.Fatalf("Get of the object at %d does not find a member", v.Start())
+		}
+	}
+	type found struct{ x, in Value }
+	for _, look := range []struct {
+		keys []string
+		find func([]Value, func([]Value, Value)) []Value
+	}{{[]string{refKey, urlKey}, v.Addresses}, {[]string{codeKey}, v.Codes}} {
+		var got, want []found
+		look.find(nil, func(around []Value, x Value) {
+			if around[0] != v {
+				t.Fatal("what is outermost is not where it was looked")
+			}
+			got = append(got, found{x, around[len(around)-1]})
+		})
+		v.Visit(func(around []Value, x Value) bool {
+			if len(around) > 0 && x.Kind() == String && slices.Contains(look.keys, x.Key()) && x.Key() != "" {
+				want = append(want, found{x, around[len(around)-1]})
+			}
+			return true
+		})
+		if !slices.Equal(got, want) {
+			t.Fatalf("%d strings are found by key, and there are %d", len(got), len(want))
+		}
+	}
 }
 
 // FuzzRewrite replaces every string by a quoted other one: the result is JSON with those strings and nothing else changed.

@@ -17,6 +17,7 @@ type scanner struct {
 	tape []token
 	// strings whose key is one of addressKeys: see Value.Addresses
 	addresses []int32
+	codes     []int32 // see Value.Codes
 	// keys of the object being closed, reused between objects
 	seen map[string]struct{}
 }
@@ -88,8 +89,19 @@ func (s *scanner) scan() *Error {
 				}
 			}
 			i = end
-			if keyLen == len(refKey) && string(src[keyStart:keyStart+keyLen]) == refKey || keyLen == len(urlKey) && string(src[keyStart:keyStart+keyLen]) == urlKey {
-				s.addresses = append(s.addresses, int32(len(tape)))
+			switch keyLen {
+			case len(refKey):
+				if string(src[keyStart:keyStart+keyLen]) == refKey {
+					s.addresses = append(s.addresses, int32(len(tape)))
+				}
+			case len(urlKey):
+				if string(src[keyStart:keyStart+keyLen]) == urlKey {
+					s.addresses = append(s.addresses, int32(len(tape)))
+				}
+			case len(codeKey):
+				if string(src[keyStart:keyStart+keyLen]) == codeKey {
+					s.codes = append(s.codes, int32(len(tape)))
+				}
 			}
 			tape = append(tape, token{start: int32(start), end: int32(i), keyStart: int32(keyStart), keyLen: uint16(keyLen), next: int32(len(tape) + 1), kind: String,
 				escaped: flags&escaped != 0})

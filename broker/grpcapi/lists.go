@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	maxPause   = time.Minute // between two pieces of a list that comes in
-	maxListPiece   = 256 << 10   // of a list that goes out, in one message
-	maxChanges = audit.MaxPage
+	maxPause     = time.Minute // between two pieces of a list that comes in
+	maxListPiece = 256 << 10   // of a list that goes out, in one message
+	maxChanges   = audit.MaxPage
 )
 
 // ImportObjections brings a list in.

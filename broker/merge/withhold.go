@@ -81,18 +81,12 @@ func (p *preparing) excluded(v fhirjson.Value) bool {
 		return false
 	}
 	found := false
-	v.Visit(func(around []fhirjson.Value, x fhirjson.Value) bool {
-		if found || x.Kind() == fhirjson.String && x.KeyIs("div") {
-			return false
-		}
-		if x.Kind() == fhirjson.String && x.KeyIs("code") {
-			for _, system := range p.excludedCodes()[x.View()] {
-				if system == "" || around[len(around)-1].Get("system").Is(system) {
-					found = true
-				}
+	p.around = v.Codes(p.around, func(around []fhirjson.Value, x fhirjson.Value) {
+		for _, system := range p.excludedCodes()[x.View()] {
+			if system == "" || around[len(around)-1].Get("system").Is(system) {
+				found = true
 			}
 		}
-		return true
 	})
 	return found
 }
