@@ -145,7 +145,7 @@ type Tx interface {
 	Append(e Entry, marks []Mark) error
 
 	// PutTree sets the head's Frontier and adds nodes. A node that is there is replaced. A store MUST refuse to commit (ErrDamaged) where entries were
-	// appended and the Frontier does not hold one hash for each 1 in the binary digits of Size: a tree that was forgotten is never kept.
+	// appended after the last PutTree, or the Frontier does not hold one hash for each 1 in the binary digits of Size: a tree that was forgotten is never kept.
 	PutTree(frontier [][32]byte, nodes []Node) error
 
 	// PutCheckpoint adds the checkpoint of a size, or replaces it (by the same, with more signatures).

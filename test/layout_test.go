@@ -28,6 +28,8 @@ var arrows = map[string][]string{
 	"audit/sqlite":    {"audit", "broker/record", "consent"},
 	"audit/sink":      {"audit"},
 	"audit/audittest": {"audit", "audit/sqlite", "audit/sink", "broker/record", "consent"},
+	"audit/postgres":  {"audit", "broker/record", "consent"},
+	"audit/storetest": {"audit"},
 	"broker/merge":    {"broker/record", "broker/fhirjson"},
 	"broker":          {"broker/record", "consent", "audit", "broker/merge", "broker/fhirjson"},
 	"broker/brokertest": {"broker", "broker/fhirjson", "broker/record",

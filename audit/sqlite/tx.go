@@ -529,6 +529,7 @@ type tx struct {
 	known   bool
 	was     uint64 // the head's size when it was read
 	head    audit.Head
+	planted uint64 // the size that the frontier was last put for
 	changed bool
 	bytes   int
 }
@@ -551,7 +552,7 @@ func (t *tx) flush() error {
 	if !t.changed {
 		return nil
 	}
-	if len(t.head.Frontier) != bits.OnesCount64(t.head.Size) {
+	if t.was != t.head.Size && t.planted != t.head.Size || len(t.head.Frontier) != bits.OnesCount64(t.head.Size) {
 		return fmt.Errorf("%w: entries were added and the tree was forgotten", audit.ErrDamaged)
 	}
 	frontier := make([]byte, 0, 32*len(t.head.Frontier))
@@ -607,7 +608,7 @@ func (t *tx) PutTree(frontier [][32]byte, nodes []audit.Node) error {
 			return err
 		}
 	}
-	t.head.Frontier, t.changed = slices.Clone(frontier), true
+	t.head.Frontier, t.planted, t.changed = slices.Clone(frontier), t.head.Size, true
 	return nil
 }
 
