@@ -94,6 +94,14 @@ func (p *Proxy) Refuse(down bool) {
 	p.down = down
 }
 
+// Retarget leads to another server from now on, as a name does after a failover. All connections are lost.
+func (p *Proxy) Retarget(address string) {
+	p.mu.Lock()
+	p.target = address
+	p.mu.Unlock()
+	p.CutAll()
+}
+
 // CutAll loses all connections.
 func (p *Proxy) CutAll() {
 	p.mu.Lock()
@@ -112,9 +120,9 @@ func (p *Proxy) accept() {
 			return
 		}
 		p.mu.Lock()
-		down := p.down
+		down, target := p.down, p.target
 		p.mu.Unlock()
-		server, err := net.DialTimeout("tcp", p.target, time.Second)
+		server, err := net.DialTimeout("tcp", target, time.Second)
 		if err != nil || down {
 			_ = client.Close()
 			if err == nil {
