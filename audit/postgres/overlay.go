@@ -213,3 +213,11 @@ func (t *tx) EachAlert(f func(audit.AlertRow) error) error {
 	}
 	return t.reader.EachAlert(f)
 }
+
+// Alerts implements audit.Reader.
+func (t *tx) Alerts(which audit.AlertState, from uint64, limit int) ([]audit.AlertRow, error) {
+	if err := t.flush(); err != nil {
+		return nil, err
+	}
+	return t.reader.Alerts(which, from, limit)
+}

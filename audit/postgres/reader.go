@@ -459,8 +459,18 @@ func (r *reader) OpenCount() (n int, err error) {
 
 // EachAlert implements audit.Reader.
 func (r *reader) EachAlert(f func(audit.AlertRow) error) error {
-	var list []audit.AlertRow
-	err := r.each("reading alerts", `SELECT position, kind, delivered, review FROM alerts ORDER BY position`, nil, func(rows pgx.Rows) error {
+	list, err := r.alerts(`SELECT position, kind, delivered, review FROM alerts ORDER BY position`)
+	return toEach(list, err, f)
+}
+
+// Alerts implements audit.Reader. Those from a position on are walked in order, so that whoever remembers how far it has come reads little.
+func (r *reader) Alerts(which audit.AlertState, from uint64, limit int) ([]audit.AlertRow, error) {
+	condition := map[audit.AlertState]string{audit.AnyAlert: "", audit.Undelivered: "AND delivered IS NULL", audit.Unreviewed: "AND review IS NULL"}[which]
+	return r.alerts(`SELECT position, kind, delivered, review FROM alerts WHERE position >= $1 `+condition+` ORDER BY position LIMIT $2`, int64(from), limit)
+}
+
+func (r *reader) alerts(query string, args ...any) (out []audit.AlertRow, err error) {
+	err = r.each("reading alerts", query, args, func(rows pgx.Rows) error {
 		var position int64
 		var kind string
 		var delivered, review *int64
@@ -474,8 +484,8 @@ func (r *reader) EachAlert(f func(audit.AlertRow) error) error {
 		if review != nil {
 			a.Review = uint64(*review)
 		}
-		list = append(list, a)
+		out = append(out, a)
 		return nil
 	})
-	return toEach(list, err, f)
+	return out, err
 }

@@ -430,6 +430,26 @@ func (t *tx) CloseAccess(position uint64) error {
 
 // PutAlert implements audit.Tx.
 func (t *tx) PutAlert(position uint64, kind audit.AlertKind) error {
-	t.alerts = append(t.alerts, audit.AlertRow{Position: position, Kind: kind})
+	t.written.alerts = append(t.written.alerts, audit.AlertRow{Position: position, Kind: kind})
 	return nil
+}
+
+// AlertDelivered implements audit.Tx.
+func (t *tx) AlertDelivered(position uint64, at time.Time) error {
+	return t.now("noting a delivered alert", `UPDATE alerts SET delivered = $1 WHERE position = $2 AND delivered IS NULL`, at.UnixMicro(), int64(position))
+}
+
+// AlertReviewed implements audit.Tx.
+func (t *tx) AlertReviewed(position, review uint64) error {
+	return t.now("noting a review", `UPDATE alerts SET review = $1 WHERE position = $2`, int64(review), int64(position))
+}
+
+// now sends what was written, and one statement that needs it.
+func (t *tx) now(doing, statement string, args ...any) error {
+	if err := t.flush(); err != nil {
+		return err
+	}
+	var b pgx.Batch
+	b.Queue(statement, args...)
+	return t.send(doing, &b)
 }

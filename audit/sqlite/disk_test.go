@@ -31,6 +31,7 @@ type disk struct {
 
 	calls    int          // writes, syncs and truncations
 	failAt   int          // which of them fails; 0: none
+	failNext string       // the next of this kind fails: "write" or "sync"
 	failWith int32        // SQLite result
 	failed   bool         // it has
 	lying    bool         // syncs are reported and not done: the seeded bug that the tests must catch
@@ -191,7 +192,10 @@ func (d *disk) step(file uintptr, what string, really func() int32, model func(*
 	d.mu.Lock()
 	f := d.handles[file]
 	d.calls++
-	fails := d.failAt != 0 && d.calls == d.failAt
+	fails := d.failAt != 0 && d.calls == d.failAt || d.failNext == what
+	if fails {
+		d.failNext = ""
+	}
 	d.failed = d.failed || fails
 	if fails && what == "sync" {
 		f.since = nil // the kernel drops what it could not write, and reports the next sync as good

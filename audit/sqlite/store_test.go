@@ -1,12 +1,87 @@
 package sqlite
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
+
+	lib "modernc.org/sqlite/lib"
 
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/audit/storetest"
 )
+
+// failing is a file, opened over a file system of ours the first time, and over the real one from then on.
+type failing struct {
+	path string
+	disk *disk
+	open int
+}
+
+// Open implements storetest.Place.
+func (p *failing) Open(t testing.TB) audit.Store {
+	t.Helper()
+	c := Config{Path: p.path}
+	if p.open++; p.open == 1 {
+		c.vfs = p.disk.name
+	}
+	s, err := Open(ctx, c)
+	if err != nil {
+		t.Fatalf("opening: %v", err)
+	}
+	return s
+}
+
+// Each kind of write fails, and fails but is kept: the log is not written, or is written and its sync fails. Either makes the store unsound, and what
+// was kept is found when it is opened anew.
+func TestWritesFail(t *testing.T) {
+	storetest.Writes(t, func(t testing.TB) (storetest.Place, []storetest.Fault) {
+		d, err := newDisk(fmt.Sprintf("writes-%d", diskNumber.Add(1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(d.close)
+		p := &failing{path: filepath.Join(t.TempDir(), "ledger.db"), disk: d}
+		next := func(what string) func(testing.TB, audit.Store) {
+			return func(testing.TB, audit.Store) {
+				d.mu.Lock()
+				defer d.mu.Unlock()
+				d.failNext, d.failWith = what, lib.SQLITE_IOERR
+			}
+		}
+		anew := func(t testing.TB, s audit.Store) audit.Store {
+			if err := s.Update(ctx, func(audit.Tx) error { return nil }); !errors.Is(err, audit.ErrUnsound) {
+				t.Errorf("after a write that failed: %v, want ErrUnsound", err)
+			}
+			// The process ends here: closing would take the log away.
+			left := t.TempDir()
+			for _, suffix := range []string{"", "-wal"} {
+				content, err := os.ReadFile(p.path + suffix)
+				if err == nil {
+					err = os.WriteFile(filepath.Join(left, "ledger.db"+suffix), content, 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			_ = s.Close() // an unsound store need not close cleanly
+			p.path = filepath.Join(left, "ledger.db")
+			return p.Open(t)
+		}
+		full := func(testing.TB, audit.Store) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.failNext, d.failWith = "write", lib.SQLITE_FULL
+		}
+		return p, []storetest.Fault{
+			{Name: "failed", Arm: next("write"), Heal: anew},
+			{Name: "failed but kept", Kept: true, Arm: next("sync"), Heal: anew},
+			{Name: "no room", Arm: full, Heal: func(_ testing.TB, s audit.Store) audit.Store { return s }},
+		}
+	})
+}
 
 type place string
 

@@ -66,12 +66,14 @@ func (w twice) append(e audit.Entry, marks []audit.Mark) error {
 }
 
 // plant gives the tree as many hashes as the size asks for; a store does not know how they are made.
-func (w twice) plant() error {
+func (w twice) plant() error { return w.plantAs(1) }
+
+func (w twice) plantAs(variety byte) error {
 	frontier := make([][32]byte, bits.OnesCount64(w.m.head.Size))
 	for i := range frontier {
-		frontier[i] = [32]byte{byte(w.m.head.Size), byte(i), 1}
+		frontier[i] = [32]byte{byte(w.m.head.Size), byte(i), variety}
 	}
-	node := audit.Node{Level: 1 + uint8(w.m.head.Size%3), Index: w.m.head.Size / 3, Hash: [32]byte{byte(w.m.head.Size)}}
+	node := audit.Node{Level: 1 + uint8(w.m.head.Size%3), Index: w.m.head.Size / 3, Hash: [32]byte{byte(w.m.head.Size), variety}}
 	if err := w.tx.PutTree(frontier, []audit.Node{node}); err != nil {
 		return err
 	}
@@ -142,6 +144,30 @@ func (w twice) alert(position uint64, kind audit.AlertKind) error {
 		return err
 	}
 	w.m.alerts = append(w.m.alerts, audit.AlertRow{Position: position, Kind: kind})
+	return nil
+}
+
+func (w twice) delivered(position uint64, when time.Time) error {
+	if err := w.tx.AlertDelivered(position, when); err != nil {
+		return err
+	}
+	for i, a := range w.m.alerts {
+		if a.Position == position && a.Delivered.IsZero() {
+			w.m.alerts[i].Delivered = when
+		}
+	}
+	return nil
+}
+
+func (w twice) reviewed(position, review uint64) error {
+	if err := w.tx.AlertReviewed(position, review); err != nil {
+		return err
+	}
+	for i, a := range w.m.alerts {
+		if a.Position == position {
+			w.m.alerts[i].Review = review
+		}
+	}
 	return nil
 }
 
@@ -326,6 +352,22 @@ func (m *model) differs(r audit.Reader) error {
 	slices.SortFunc(alerts, func(a, b audit.AlertRow) int { return cmp.Compare(a.Position, b.Position) })
 	sorted := slices.SortedFunc(slices.Values(m.alerts), func(a, b audit.AlertRow) int { return cmp.Compare(a.Position, b.Position) })
 	same("every alert", alerts, sorted, err)
+	for which, is := range map[audit.AlertState]func(audit.AlertRow) bool{
+		audit.AnyAlert:    func(audit.AlertRow) bool { return true },
+		audit.Undelivered: func(a audit.AlertRow) bool { return a.Delivered.IsZero() },
+		audit.Unreviewed:  func(a audit.AlertRow) bool { return a.Review == 0 },
+	} {
+		for _, from := range []uint64{0, m.head.Size / 2} {
+			var want []audit.AlertRow
+			for _, a := range sorted {
+				if a.Position >= from && is(a) {
+					want = append(want, a)
+				}
+			}
+			got, err := r.Alerts(which, from, 2)
+			same("alerts "+string(which), got, page(want, 2), err)
+		}
+	}
 	return errors.Join(errs...)
 }
 

@@ -148,7 +148,7 @@ func steps(rt *rapid.T, w twice) error {
 		if size > 0 {
 			some = uint64(r) % size
 		}
-		step := rapid.SampledFrom([]string{"append", "append", "append", "tree", "checkpoint", "erase", "object", "drop", "open", "close", "alert", "ask", "expect"}).Draw(rt, "step")
+		step := rapid.SampledFrom([]string{"append", "append", "append", "tree", "checkpoint", "erase", "object", "drop", "open", "close", "alert", "deliver", "review", "ask", "expect"}).Draw(rt, "step")
 		if size == 0 {
 			step = "append"
 		}
@@ -184,6 +184,10 @@ func steps(rt *rapid.T, w twice) error {
 			if !slices.ContainsFunc(w.m.alerts, func(a audit.AlertRow) bool { return a.Position == some }) {
 				err = w.alert(some, []audit.AlertKind{audit.AlertBreakGlass, audit.AlertAfterNo}[r%2])
 			}
+		case "deliver":
+			err = w.delivered(some, at(r))
+		case "review":
+			err = w.reviewed(some, 1+size)
 		case "ask":
 			err = w.m.differs(w.tx)
 		case "expect":

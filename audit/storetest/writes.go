@@ -22,7 +22,7 @@ func Writes(t *testing.T, place func(t testing.TB) (Place, []Fault)) {
 	_, all := place(t)
 	for name, write := range map[string]func(w twice) error{
 		"append": func(w twice) error { return errors.Join(w.append(entry(w.m.head.Size, 3), vocabulary), w.plant()) },
-		"tree":   func(w twice) error { return w.plant() },
+		"tree":   func(w twice) error { return w.plantAs(2) },
 		"checkpoint": func(w twice) error {
 			return w.checkpoint(audit.Checkpoint{Size: 1, At: at(3), Note: []byte("note")})
 		},
@@ -33,6 +33,8 @@ func Writes(t *testing.T, place func(t testing.TB) (Place, []Fault)) {
 		"open":       func(w twice) error { return w.open(1, held{at(9), "one"}) },
 		"close":      func(w twice) error { return w.close(0) },
 		"alert":      func(w twice) error { return w.alert(1, audit.AlertAfterNo) },
+		"delivery":   func(w twice) error { return w.delivered(0, at(5)) },
+		"review":     func(w twice) error { return w.reviewed(0, 1) },
 		"all of it": func(w twice) error {
 			return errors.Join(w.append(entry(w.m.head.Size, 3), vocabulary), w.plant(), w.erase(0), w.drop("o"), w.close(0), w.alert(1, audit.AlertBreakGlass))
 		},
