@@ -1,0 +1,303 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/audit/audittest"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+func invoke(args ...string) (int, string) {
+	var out bytes.Buffer
+	code := run(context.Background(), args, &out, &out)
+	return code, out.String()
+}
+
+// An export is sound by the public key alone; with the payload keys consent is replayed; receipts of it are proved; custodians' logs agree with it.
+func TestExport(t *testing.T) {
+	w := write(t, 60)
+	var live bytes.Buffer
+	if _, err := w.Ledger.Export(ctx, by(), false, func(b []byte) error { live.Write(b); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	path := file(t, "export.jsonl", live.Bytes())
+	for _, marker := range []string{"9990000018", "9990000026", "Dr Test Example", "mental-health", "unconscious", "555000000001"} {
+		if bytes.Contains(live.Bytes(), []byte(marker)) {
+			t.Errorf("a sealed export holds a marker in clear")
+		}
+	}
+	w.settle(t)
+	w.Close(t)
+	b, err := exported(t, w, copyOf(t, w), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := file(t, "later.jsonl", b)
+	kept, err := filepath.Glob(filepath.Join(audittest.Checkpoints(w.Path), "*.txt"))
+	if err != nil || len(kept) == 0 {
+		t.Fatalf("%v: no file of checkpoints", err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		say  string
+	}{
+		"by the public key alone":       {[]string{"export", path, "-key", w.key}, 0, "consent not replayed"},
+		"with the payload keys":         {[]string{"export", path, "-key", w.key, "-keys", w.keysDir}, 0, "0 violations"},
+		"against what was kept":         {[]string{"export", later, "-key", w.key, "-checkpoint", kept[0]}, 0, "kept elsewhere"},
+		"older than what was kept":      {[]string{"export", path, "-key", w.key, "-checkpoint", kept[0]}, 1, "entries were cut off"},
+		"flags first":                   {[]string{"export", "-key", w.key, path}, 0, "sound"},
+		"with another key":              {[]string{"export", path, "-key", otherKey(t)}, 1, "not signed by a key that is trusted"},
+		"a witness that never cosigned": {[]string{"export", path, "-key", w.key, "-witness", witnessOf(t).key().String()}, 1, "has cosigned none"},
+		"without a key":                 {[]string{"export", path}, 2, "-key is missing"},
+		"a key that is none":            {[]string{"export", path, "-key", "x+y+z"}, 2, "a key is a name"},
+		"no such file":                  {[]string{"export", path + "x", "-key", w.key}, 2, "cannot be opened"},
+		"not an export":                 {[]string{"export", kept[0], "-key", w.key}, 1, "not an export"},
+		"no such command":               {[]string{"frobnicate", path, "-key", w.key}, 2, "no command"},
+		"nothing":                       {nil, 2, "usage"},
+	} {
+		code, out := invoke(c.args...)
+		if code != c.code || !strings.Contains(out, c.say) {
+			t.Errorf("%s: exit %d, said %q; want %d, %q", name, code, strings.ReplaceAll(out, path, "FILE"), c.code, c.say)
+		}
+	}
+	_, out := invoke("export", path, "-key", w.key, "-keys", w.keysDir)
+	t.Logf("%s", out)
+
+	// in clear, for whoever has no keys
+	clear, err := exported(t, w, copyOf(t, w), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, out := invoke("export", file(t, "clear.jsonl", clear), "-key", w.key); code != 0 || !strings.Contains(out, "0 violations") {
+		t.Errorf("an export in clear: exit %d, %s", code, out)
+	}
+}
+
+func copyOf(t testing.TB, w *written) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	audittest.CopyFiles(t, path, w.Path)
+	return path
+}
+
+func otherKey(t testing.TB) string {
+	t.Helper()
+	k, err := audit.CreateKeys(filepath.Join(t.TempDir(), "k"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := k.Verifiers("mycarerecord.example/test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v[0]
+}
+
+// Receipts, in the form of each face, are proved by an export that was made later and by a proof; what is not so is not.
+func TestReceipt(t *testing.T) {
+	w := write(t, 20)
+	early := w.receipts[3]
+	proof, err := w.Ledger.Inclusion(ctx, early, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m proofFile
+	m.Checkpoint.Note = proof.Checkpoint.Note
+	for _, h := range proof.Proof {
+		m.Proof = append(m.Proof, h[:])
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proofPath := file(t, "proof.json", text)
+	for i := range 20 {
+		w.access(t, 100+i, number(t, "9990000042"), false)
+	}
+	w.settle(t)
+	b, err := exported(t, w, copyOf(t, w), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exportPath := file(t, "export.jsonl", b)
+	wrong := early
+	wrong.Leaf[0] ^= 1
+	elsewhere := early
+	elsewhere.Origin = "elsewhere.example"
+	beyond := early
+	beyond.Position = 1 << 30
+	for name, c := range map[string]struct {
+		r  audit.Receipt
+		ok bool
+	}{"the receipt": {early, true}, "another leaf": {wrong, false}, "another ledger": {elsewhere, false}, "beyond the end": {beyond, false}} {
+		tag := fmt.Sprintf("%d.%x", c.r.Position, c.r.Leaf)
+		grpc, err := json.Marshal(map[string]any{"origin": c.r.Origin, "position": fmt.Sprint(c.r.Position), "leaf": c.r.Leaf[:]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		forms := []string{"X-Access-Receipt: " + tag + `; origin="` + c.r.Origin + `"`, tag + `; origin="` + c.r.Origin + `"`, string(grpc)}
+		if c.r.Origin == early.Origin {
+			forms = append(forms, tag)
+		}
+		for _, form := range forms {
+			for _, with := range []string{"-export", "-proof"} {
+				path := exportPath
+				if with == "-proof" {
+					path = proofPath
+				}
+				code, out := invoke("receipt", form, "-key", w.key, with, path)
+				if (code == 0) != c.ok || strings.HasPrefix(out, "proved") != c.ok {
+					t.Errorf("%s by %s: exit %d, %s", name, with, code, out)
+				}
+			}
+		}
+	}
+	if code, _ := invoke("receipt", "nonsense", "-key", w.key, "-export", exportPath); code != 2 {
+		t.Errorf("what is no receipt: exit %d", code)
+	}
+	if code, _ := invoke("receipt", "1.00", "-key", w.key); code != 2 {
+		t.Errorf("neither export nor proof: exit %d", code)
+	}
+	if code, out := invoke("receipt", fmt.Sprintf("%d.%x", early.Position, early.Leaf), "-key", otherKey(t), "-proof", proofPath); code != 1 {
+		t.Errorf("a proof under another key: exit %d, %s", code, out)
+	}
+}
+
+// What custodians logged and no entry accounts for is found.
+func TestReconcile(t *testing.T) {
+	w := write(t, 25)
+	b, err := exported(t, w, copyOf(t, w), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exportPath := file(t, "export.jsonl", b)
+	var log bytes.Buffer
+	line := func(at time.Time, custodian, id string) {
+		if err := json.NewEncoder(&log).Encode(map[string]any{"time": at, "custodian": custodian, "requestId": id, "status": 200}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, r := range w.requests {
+		line(r.at, r.custodian, r.id)
+	}
+	code, out := invoke("export", exportPath, "-key", w.key, "-keys", w.keysDir, "-log", file(t, "log", log.Bytes()))
+	if code != 0 || !strings.Contains(out, fmt.Sprintf("%d requests, 0 without an entry; 0 accesses", len(w.requests))) {
+		t.Errorf("logs that agree: exit %d, %s", code, out)
+	}
+	r := w.requests[2]
+	for name, add := range map[string]func(){
+		"an id that nobody recorded":  func() { line(r.at, r.custodian, "00000000-0000-4000-8000-000000000000") },
+		"a custodian not to be asked": func() { line(r.at, "pharmacy", r.id) },
+		"an hour before":              func() { line(r.at.Add(-time.Hour), r.custodian, r.id) },
+	} {
+		size := log.Len()
+		add()
+		code, out := invoke("export", exportPath, "-key", w.key, "-keys", w.keysDir, "-log", file(t, "log", log.Bytes()))
+		if code != 1 || !strings.Contains(out, "1 without an entry") || !strings.Contains(out, fmt.Sprintf("line %d:", len(w.requests)+1)) {
+			t.Errorf("%s: exit %d, %s", name, code, out)
+		}
+		log.Truncate(size)
+	}
+	if code, _ := invoke("export", exportPath, "-key", w.key, "-log", file(t, "log", log.Bytes())); code != 1 {
+		t.Errorf("without payload keys: exit %d", code)
+	}
+	if code, _ := invoke("export", exportPath, "-key", w.key, "-keys", w.keysDir, "-log", file(t, "log", []byte("no JSON\n"))); code != 1 {
+		t.Errorf("a log that cannot be read: exit %d", code)
+	}
+}
+
+// An erased payload leaves every proof whole, and is accounted for.
+func TestErasedExport(t *testing.T) {
+	w := write(t, 30)
+	before, err := w.Ledger.Checkpoint(ctx, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := w.Ledger.Erase(ctx, by(), audit.Erasure{Basis: audit.BasisErasure, Reference: "decision 1", Subjects: []record.NHSNumber{number(t, "9990000018")}})
+	if err != nil || done.Entries == 0 {
+		t.Fatalf("%v: %d erased", err, done.Entries)
+	}
+	w.settle(t)
+	b, err := exported(t, w, copyOf(t, w), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, seen := file(t, "export.jsonl", b), file(t, "seen.txt", append(bytes.Clone(before.Note), '\n'))
+	code, out := invoke("export", path, "-key", w.key, "-keys", w.keysDir, "-checkpoint", seen)
+	if code != 0 || !strings.Contains(out, fmt.Sprintf("%d erased", done.Entries)) || !strings.Contains(out, "0 violations") {
+		t.Errorf("exit %d, %s", code, out)
+	}
+	for _, r := range w.receipts {
+		if code, out := invoke("receipt", fmt.Sprintf("%d.%x", r.Position, r.Leaf), "-key", w.key, "-export", path); code != 0 {
+			t.Errorf("the receipt of entry %d: %s", r.Position, out)
+		}
+	}
+	// and one that nobody accounts for is found
+	lines := bytes.Split(b, []byte("\n"))
+	for i, line := range lines {
+		if at := bytes.Index(line, []byte(`","sealed":"`)); at > 0 {
+			lines[i] = append(bytes.Clone(line[:at]), `"}`...)
+			break
+		}
+	}
+	code, out = invoke("export", file(t, "gone.jsonl", bytes.Join(lines, []byte("\n"))), "-key", w.key, "-keys", w.keysDir)
+	if code != 1 || !strings.Contains(out, "no entry says that it was erased") {
+		t.Errorf("a payload that is gone without a word: exit %d, %s", code, out)
+	}
+}
+
+// A ledger whose keys were changed while it ran is followed from the first public key on.
+func TestChangedKeysAreFollowed(t *testing.T) {
+	w := write(t, 10)
+	if _, err := audit.AddSigningKey(w.keysDir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := audit.AddEpoch(w.keysDir); err != nil {
+		t.Fatal(err)
+	}
+	reload := func() {
+		t.Helper()
+		keys, err := audit.LoadKeys(w.keysDir)
+		if err == nil {
+			err = w.Ledger.Reload(ctx, keys)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Keys = keys
+	}
+	reload()
+	w.access(t, 500, number(t, "9990000018"), false)
+	w.settle(t)
+	if err := os.Remove(filepath.Join(w.keysDir, "signing-0001.key")); err != nil {
+		t.Fatal(err)
+	}
+	reload()
+	w.access(t, 501, number(t, "9990000018"), false)
+	w.settle(t)
+	b, err := exported(t, w, copyOf(t, w), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := file(t, "export.jsonl", b)
+	if code, out := invoke("export", path, "-key", w.key, "-keys", w.keysDir); code != 0 {
+		t.Errorf("from the first key: exit %d, %s", code, out)
+	}
+	second, err := w.Keys.Verifiers(w.Ledger.Origin())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, out := invoke("export", path, "-key", second[0]); code != 1 || !strings.Contains(out, "not signed by a key that is trusted") {
+		t.Errorf("from the second key, which did not sign the first checkpoints: exit %d, %s", code, out)
+	}
+}
