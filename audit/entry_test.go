@@ -168,8 +168,13 @@ func TestGolden(t *testing.T) {
 		if err != nil || !bytes.Equal(canonical(p), text) {
 			t.Errorf("%s: decoded as something else: %v", g.t, err)
 		}
-		if _, err := found(keys, &e); err != nil {
+		f, err := found(keys, &e)
+		if err != nil {
 			t.Errorf("%s: not shown: %v", g.t, err)
+		}
+		// Whatever is about a person is explained to them (C-9).
+		if text := f.Explain(); text == "" && !f.Subject.IsZero() || strings.Contains(text, "C-") {
+			t.Errorf("%s: explained as %q", g.t, text)
 		}
 		if !json.Valid(text) {
 			t.Errorf("%s: the payload is not JSON", g.t)

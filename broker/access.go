@@ -264,7 +264,7 @@ func (a *access) begin() *Refusal {
 // else (P1 holds for refusals too: what is not on record is not said).
 func (a *access) refuse(kind Kind, reason consent.Reason, rule string) *Refusal {
 	a.entry.Reason, a.entry.Rule = reason, rule
-	r := &Refusal{Kind: kind, Reason: reason, Rule: rule}
+	r := &Refusal{Kind: kind, Reason: reason, Rule: rule, Explanation: explained(a.entry.Decision, reason, rule)}
 	if a.opened.Valid() {
 		return a.close(audit.TypeRefused, reason, nil, r)
 	}
@@ -276,6 +276,14 @@ func (a *access) refuse(kind Kind, reason consent.Reason, rule string) *Refusal 
 	return a.public(r)
 }
 
+// explained says why: in the decision's words where it was the decision that refused, else in those of the reason.
+func explained(d consent.Decision, reason consent.Reason, rule string) consent.Explanation {
+	if d.Reason != reason || d.Rule != rule {
+		d = consent.Decision{Reason: reason, Rule: rule}
+	}
+	return d.Explain()
+}
+
 // public makes a refusal fit for the caller: neutral answers wait and lose their reason, suppression names contacts.
 func (a *access) public(r *Refusal) *Refusal {
 	switch r.Kind {
@@ -284,7 +292,8 @@ func (a *access) public(r *Refusal) *Refusal {
 		return &Refusal{Kind: NotFound, Statuses: a.b.troubled()}
 	case Suppressed:
 		for _, c := range a.b.custodians {
-			r.Statuses = append(r.Statuses, record.Status{Custodian: c.Rules.Custodian, State: record.Withheld, Reason: string(consent.ReasonObjection), Adapter: c.Adapter})
+			r.Statuses = append(r.Statuses, record.Status{Custodian: c.Rules.Custodian, State: record.Withheld, Reason: string(consent.ReasonObjection), Adapter: c.Adapter,
+				Rule: r.Explanation.Rule, Explanation: r.Explanation.Text, Preference: r.Explanation.Preference, Recorded: r.Explanation.Recorded})
 		}
 	case Transient:
 		if r.RetryAfter == 0 {
@@ -347,7 +356,7 @@ func (a *access) changed(err error, rebuilt bool, statuses []record.Status) *Ref
 		a.version++
 		return nil
 	}
-	return a.close(audit.TypeRefused, d.Reason, statuses, &Refusal{Kind: kindOf(d), Reason: d.Reason, Rule: d.Rule})
+	return a.close(audit.TypeRefused, d.Reason, statuses, &Refusal{Kind: kindOf(d), Reason: d.Reason, Rule: d.Rule, Explanation: d.Explain()})
 }
 
 // nothing ends an access that shows nothing: by what the custodians said, a released answer without matches, trouble, or the neutral answer.
@@ -373,7 +382,7 @@ func (a *access) nothing(prepared []merge.Prepared, statuses []record.Status) (*
 		return nil, a.close(audit.TypeNothing, consent.ReasonTrouble, statuses, &Refusal{Kind: Transient, Statuses: statuses, RetryAfter: 5 * time.Second})
 	case !withheld && refused: // its own record was all that the requester might see, and there is none
 		reason, rule := a.refusedFor()
-		return nil, a.close(audit.TypeRefused, reason, statuses, &Refusal{Kind: Forbidden, Reason: reason, Rule: rule})
+		return nil, a.close(audit.TypeRefused, reason, statuses, &Refusal{Kind: Forbidden, Reason: reason, Rule: rule, Explanation: explained(consent.Decision{}, reason, rule)})
 	case !withheld:
 		return nil, a.close(audit.TypeNothing, consent.ReasonNobody, statuses, &Refusal{Kind: NotFound})
 	}

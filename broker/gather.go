@@ -279,11 +279,12 @@ func (a *access) decided(c *custodian) record.Status {
 			continue
 		}
 		for _, part := range d.Parts {
+			e := part.Explain()
+			s.Rule, s.Explanation, s.Preference, s.Recorded = e.Rule, e.Text, e.Preference, e.Recorded
 			if part.Outcome == consent.Suppressed {
-				s.State, s.Reason, s.Rule = record.Withheld, string(part.Reason), part.Rule
+				s.State, s.Reason = record.Withheld, string(part.Reason)
 				return s
 			}
-			s.Rule = part.Rule
 		}
 	}
 	return s

@@ -26,13 +26,14 @@ const (
 
 // Refusal is the error of the broker's methods: always this type. Its text is fixed per kind and holds nothing of a person.
 type Refusal struct {
-	Kind       Kind
-	Field      string          // Invalid: which field, and what to give
-	Reason     consent.Reason  // Forbidden and Suppressed; never NotFound
-	Rule       string          // likewise
-	Statuses   []record.Status // Transient for trouble: one per custodian; Suppressed: contacts; NotFound: custodians in trouble by recent state
-	RetryAfter time.Duration   // 0: none
-	Receipt    audit.Receipt   // of the refusing entry; zero if the ledger could not record, and for NotFound
+	Kind        Kind
+	Field       string              // Invalid: which field, and what to give
+	Reason      consent.Reason      // Forbidden and Suppressed; never NotFound
+	Rule        string              // likewise
+	Explanation consent.Explanation // likewise: which rule, which of the person's choices, since when, in words
+	Statuses    []record.Status     // Transient for trouble: one per custodian; Suppressed: contacts; NotFound: custodians in trouble by recent state
+	RetryAfter  time.Duration       // 0: none
+	Receipt     audit.Receipt       // of the refusing entry; zero if the ledger could not record, and for NotFound
 }
 
 // Error returns a fixed text.

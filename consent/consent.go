@@ -129,8 +129,9 @@ type Part struct {
 	Allowed  bool
 	Outcome  Outcome // Permitted, Refused, or Suppressed for withheld
 	Reason   Reason
-	Rule     string // "C-2.7"
-	Position uint64 // of the objection that decided, 0 if none
+	Rule     string    // "C-2.7"
+	Position uint64    // of the objection that decided, 0 if none
+	Recorded time.Time // when that objection was recorded
 }
 
 // CustodianDecision is the decision on one custodian: its Parts cover every section exactly once.
@@ -145,7 +146,9 @@ type Decision struct {
 	Outcome    Outcome
 	Reason     Reason // of the whole request
 	Rule       string
-	Position   uint64 // version of the preferences that it rests on (C-9)
+	Position   uint64    // version of the preferences that it rests on (C-9)
+	Preference uint64    // of the objection that decided the request as a whole, 0 if none did
+	Recorded   time.Time // when that objection was recorded
 	Custodians []CustodianDecision
 	permit     Permit
 }

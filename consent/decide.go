@@ -54,7 +54,7 @@ func Evaluate(q Question, p Preferences) Decision {
 		d.Custodians = append(d.Custodians, cd)
 	}
 	v := t.sum(claim)
-	d.Outcome, d.Reason, d.Rule = v.outcome, v.reason, v.rule
+	d.Outcome, d.Reason, d.Rule, d.Preference, d.Recorded = v.outcome, v.reason, v.rule, v.position, v.recorded
 	return d.sealed(q)
 }
 
@@ -64,7 +64,8 @@ type verdict struct {
 	reason   Reason
 	rule     string
 	position uint64 // of the objection, if one decided
-	toAll    bool   // that objection is to all sharing
+	recorded time.Time
+	toAll    bool // that objection is to all sharing
 }
 
 func permit(r Reason, rule string) verdict { return verdict{outcome: Permitted, reason: r, rule: rule} }
@@ -152,7 +153,7 @@ func (q *Question) section(c CustodianRules, s record.Section, objections []Obje
 		if q.Purpose == record.BreakGlass && c.EmergencyOverride {
 			v = permit(ReasonOverride, RuleBreakGlass)
 		}
-		v.position, v.toAll = o.Position, o.Scope == ToAll
+		v.position, v.recorded, v.toAll = o.Position, o.Recorded, o.Scope == ToAll
 		return v
 	}
 	return claim
@@ -378,7 +379,7 @@ func (cd *CustodianDecision) add(s record.Section, v verdict) {
 		}
 	}
 	cd.Parts = append(cd.Parts, Part{Sections: record.SectionsOf(s), Allowed: v.outcome == Permitted,
-		Outcome: v.outcome, Reason: v.reason, Rule: v.rule, Position: v.position})
+		Outcome: v.outcome, Reason: v.reason, Rule: v.rule, Position: v.position, Recorded: v.recorded})
 }
 
 // everywhere makes the decision that says the same of every section of every custodian. It never permits.

@@ -3,6 +3,7 @@ package fhirrest
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -67,6 +68,8 @@ func (x *exchange) refused(err error) *problem {
 	case broker.Forbidden, broker.Suppressed:
 		if text := reasonTexts[r.Reason]; text != "" && r.Kind == broker.Forbidden {
 			first.Details.Text = &text
+		} else if r.Explanation.Text != "" {
+			first.Details.Text = &r.Explanation.Text
 		}
 		if r.Reason != "" {
 			system, code := x.h.codeBase+reasonSystemPath, string(r.Reason)
@@ -75,6 +78,9 @@ func (x *exchange) refused(err error) *problem {
 		detail := ""
 		if r.Rule != "" {
 			detail = "rule " + r.Rule
+		}
+		if r.Explanation.Preference != 0 {
+			detail += "; preference at " + strconv.FormatUint(r.Explanation.Preference, 10)
 		}
 		if r.Reason == consent.ReasonNoActingPerson && x.caller.Problem != nil {
 			detail = x.caller.Problem.Error() // a fixed text that names the check

@@ -107,7 +107,7 @@ func ledgerEntry(f audit.Found) *v1.LedgerEntry {
 	if f.Delegation != nil {
 		out.Delegation = delegation(*f.Delegation)
 	}
-	out.Note, out.Expires = f.Note, instant(f.Expires)
+	out.Note, out.Expires, out.Explanation = f.Note, instant(f.Expires), f.Explain()
 	if x := f.Actor; x != nil {
 		out.Actor = &v1.Actor{Requester: requester(x.Requester), RoleName: x.RoleName, RequestId: x.RequestID, Face: x.Face, Reason: x.Reason}
 	}

@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -84,6 +85,15 @@ func refusal(err error) error {
 		}
 		if r.Reason != "" {
 			metadata["why"] = string(r.Reason)
+		}
+		if e := r.Explanation; e.Text != "" {
+			metadata["explanation"] = e.Text
+			if e.Preference != 0 {
+				metadata["preference"] = strconv.FormatUint(e.Preference, 10)
+			}
+			if !e.Recorded.IsZero() {
+				metadata["recorded"] = e.Recorded.UTC().Format(time.RFC3339)
+			}
 		}
 	}
 	var details []protoadapt.MessageV1

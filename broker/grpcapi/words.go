@@ -116,7 +116,8 @@ func custodian(c record.Custodian) *v1.Custodian {
 
 func custodianStatus(s record.Status) *v1.CustodianStatus {
 	out := &v1.CustodianStatus{Custodian: custodian(s.Custodian), State: states.toWire(s.State), Reason: s.Reason, Rule: s.Rule,
-		Parts: missingParts(s.Parts), Asked: instant(s.Asked), Adapter: s.Adapter, Shown: count(s.Shown)}
+		Parts: missingParts(s.Parts), Asked: instant(s.Asked), Adapter: s.Adapter, Shown: count(s.Shown),
+		Explanation: s.Explanation, Preference: s.Preference, PreferenceRecorded: instant(s.Recorded)}
 	if !s.Asked.IsZero() {
 		out.Took = durationpb.New(s.Took)
 	}

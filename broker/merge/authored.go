@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -124,6 +125,9 @@ func statusOutcome(req Request, s record.Status) Entry {
 		say.code = fhir.IssueTypeSuppressed
 	}
 	text := c.Name + " (" + string(c.ODS) + ") " + say.words + "."
+	if s.Explanation != "" {
+		text += " " + s.Explanation
+	}
 	if c.Contact != "" {
 		text += " Contact: " + c.Contact
 	}
@@ -177,6 +181,9 @@ func diagnostics(s record.Status) string {
 	}
 	if s.Rule != "" {
 		out = append(out, "rule "+s.Rule)
+	}
+	if s.Preference != 0 {
+		out = append(out, "preference at "+strconv.FormatUint(s.Preference, 10))
 	}
 	return strings.Join(out, "; ")
 }

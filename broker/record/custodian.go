@@ -142,6 +142,10 @@ type Status struct {
 	Adapter   string        // kind and version, "fhirr4/1"
 	Shown     int           // resources of the custodian in the answer
 	Received  int           // resources that it sent
+
+	Explanation string    // where it is withheld or not asked: why, in plain words for whoever asked
+	Preference  uint64    // ledger position of the person's choice that decided, 0 if none did
+	Recorded    time.Time // when that choice was recorded
 }
 
 // SourceStatusSystemPath follows the configured base address in the code system of states.

@@ -7,7 +7,7 @@
 //	broker keys add -dir DIR -kind epoch|signing               make the next keys beside them; a running broker takes them up on SIGHUP
 //	broker keys public -config FILE                            print the keys by which others check the ledger's checkpoints
 //	broker source check -config FILE -custodian KEY -nhs-number-file FILE   ask one custodian about a test person and say what is wrong
-//	broker policy explain -config FILE -job-role R -org ODS    say what a role may see
+//	broker policy explain -config FILE [-job-role R -org ODS]  say what a role may see, or what the custodians allow
 //
 // Exit codes: 0 done, 1 failed, 2 wrong use or wrong configuration.
 package main
@@ -39,7 +39,7 @@ const usage = `usage:
   broker keys add -dir DIR -kind epoch|signing
   broker keys public -config FILE
   broker source check -config FILE -custodian KEY -nhs-number-file FILE
-  broker policy explain -config FILE -job-role CODE -org ODS
+  broker policy explain -config FILE [-job-role CODE -org ODS]
 `
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {

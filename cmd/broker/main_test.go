@@ -74,6 +74,22 @@ func TestWrongUse(t *testing.T) {
 	}
 }
 
+// What each custodian allows, and the rules, are said in words (C-9).
+func TestPolicyExplainsTheCustodiansRules(t *testing.T) {
+	code, out := invoke(t, "policy", "explain", "-config", "broker.example.yaml")
+	if code != 0 {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	for _, want := range []string{"mentalhealth (X9C01", "break-glass overrides no objection here", "to be confirmed by the region", "C-2.7  What the person objects to is not shown."} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+	if code, out = invoke(t, "policy", "explain", "-config", "broker.example.yaml", "-job-role", "R8000"); code == 0 || !strings.Contains(out, "or neither") {
+		t.Errorf("a role without an organisation: exit %d: %s", code, out)
+	}
+}
+
 func TestKeysAreNeverOverwritten(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keys")
 	if code, out := invoke(t, "keys", "-dir", dir); code != 0 {

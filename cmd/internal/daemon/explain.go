@@ -13,12 +13,17 @@ import (
 	"github.com/mycarerecord/mycarerecord/adapters/adaptertest"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
 )
 
-// PolicyExplain writes what somebody with a job role at an organisation may see and do.
+// PolicyExplain writes what somebody with a job role at an organisation may see and do; without both, what each custodian is configured to allow, and the
+// rules in plain words.
 func PolicyExplain(cfg Config, jobRole, org string, w io.Writer) error {
+	if jobRole == "" && org == "" {
+		return rulesExplain(cfg, w)
+	}
 	if jobRole == "" || !record.ODSCode(org).Valid() {
-		return errors.New("policy explain: give -job-role CODE and -org ODS")
+		return errors.New("policy explain: give -job-role CODE and -org ODS, or neither for the custodians' rules")
 	}
 	table, err := policyTable(cfg)
 	if err != nil {
@@ -45,6 +50,53 @@ func PolicyExplain(cfg Config, jobRole, org string, w io.Writer) error {
 		if right.has {
 			fmt.Fprintln(w, "  "+right.text)
 		}
+	}
+	return nil
+}
+
+// rulesExplain writes the custodians' rules, and under which hash the ledger knows them.
+func rulesExplain(cfg Config, w io.Writer) error {
+	list, err := exclusions(cfg)
+	if err != nil {
+		return err
+	}
+	hash, err := cfg.hash()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "configuration %.12s: the ledger names it in every entry\n", hash)
+	if list.Date == "" {
+		fmt.Fprintln(w, "exclusion list: none")
+	} else {
+		fmt.Fprintf(w, "exclusion list of %s (%.12s), %d codes that nobody shares here, to be confirmed by the region\n", list.Date, list.Version, len(list.Codes))
+	}
+	fmt.Fprintf(w, "a break-glass override lasts %s\n", time.Duration(cfg.Limits.Override))
+	for _, c := range cfg.Custodians {
+		fmt.Fprintf(w, "%s (%s, %s)\n  contact: %s\n", c.Key, c.ODS, c.Kind, c.Contact)
+		if len(c.ExcludedSections) > 0 {
+			fmt.Fprintf(w, "  never shares the sections %s\n", strings.Join(c.ExcludedSections, ", "))
+		}
+		if len(c.ExcludedCodes) > 0 {
+			fmt.Fprintf(w, "  never shares %d codes of its own list\n", len(c.ExcludedCodes))
+		}
+		for _, rule := range []struct {
+			is       bool
+			yes, not string
+		}{
+			{c.EmergencyOverride, "break-glass overrides an objection here", "break-glass overrides no objection here"},
+			{c.PatientEntered || c.Kind == record.KindPatientEntered, "all that it holds was entered by the person: shown in their own view only", ""},
+			{c.LabelsEntered, "labels what the person entered (PATAST)", ""},
+			{c.LabelsNoPatient, "labels what the person must not see (NOPAT); what has no label is not shown to them", ""},
+			{c.TellCounts, "tells how many entries are withheld", "does not tell how many entries are withheld"},
+		} {
+			if text := map[bool]string{true: rule.yes, false: rule.not}[rule.is]; text != "" {
+				fmt.Fprintln(w, "  "+text)
+			}
+		}
+	}
+	fmt.Fprintln(w, "rules, in the order in which they decide but for the last four:")
+	for _, r := range consent.Rules() {
+		fmt.Fprintf(w, "  %-6s %s\n", r, consent.RuleText(r))
 	}
 	return nil
 }
