@@ -12,12 +12,14 @@ import (
 
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/audit/audittest"
+	"github.com/mycarerecord/mycarerecord/audit/postgres"
 	"github.com/mycarerecord/mycarerecord/audit/sink"
 	"github.com/mycarerecord/mycarerecord/audit/sqlite"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/brokertest"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
+	"github.com/mycarerecord/mycarerecord/test/services"
 )
 
 // inside is a broker in this process. Several of them keep one ledger.
@@ -106,6 +108,28 @@ var storesOfTwo = []struct {
 		var mu sync.Mutex
 		return [2]audit.Store{oneWriter{file, &mu}, oneWriter{file, &mu}}
 	}},
+	{"PostgreSQL", func(t *testing.T) [2]audit.Store {
+		t.Helper()
+		if testing.Short() {
+			t.Skip("starts PostgreSQL")
+		}
+		server := services.PostgreSQL(t)
+		database := server.URL(server.Database(t))
+		var out [2]audit.Store
+		for i := range out {
+			store, err := postgres.Open(t.Context(), postgres.Config{Connection: database, Replica: fmt.Sprintf("replica-%d", i)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := store.Close(); err != nil {
+					t.Errorf("the store does not close: %v", err)
+				}
+			})
+			out[i] = store
+		}
+		return out
+	}},
 }
 
 // TestObjectionsAreLinearizable lets two brokers, each with a ledger of its own on one store, answer readers and those who object and relent, while
@@ -163,7 +187,7 @@ func linearizable(t *testing.T, name string, inner [2]audit.Store) {
 			}
 		}
 	}()
-	want := rounds(2_000, 200_000, 500)
+	want := rounds(1_000, 200_000, 300)
 	everybody := subjects(want, brokertest.AnnBirthDate) // more than there will be waves for
 	for i := 0; l.operations < want && l.illegal == 0 && l.hasTime(t, want); i += peopleAtOnce {
 		l.wave(ctx, everybody[i:i+peopleAtOnce])
