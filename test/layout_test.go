@@ -48,7 +48,7 @@ var arrows = map[string][]string{
 	"adapters":                {"adapters/fhirr4", "adapters/hl7v2", "adapters/pds", "broker"},
 	"adapters/adaptertest":    {"broker", "broker/record"},
 	"cmd/internal/daemon": {"broker", "broker/record", "broker/fhirjson", "broker/merge", "broker/authn", "broker/policy", "broker/grpcapi",
-		"broker/fhirrest", "consent", "audit", "audit/sqlite", "audit/sink", "adapters", "adapters/adaptertest", "proto/mycarerecord/v1"},
+		"broker/fhirrest", "consent", "audit", "audit/sqlite", "audit/postgres", "audit/sink", "adapters", "adapters/adaptertest", "proto/mycarerecord/v1"},
 	"cmd/broker":          {"cmd/internal/daemon"},
 	"cmd/demo":            {"cmd/internal/daemon", "test/simulator", "test/cohort"},
 	"cmd/mcr":             {"proto/mycarerecord/v1"},

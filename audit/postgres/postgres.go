@@ -71,6 +71,12 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	return s, nil
 }
 
+// Check refuses a configuration that could not be opened whatever the database says. It asks nobody.
+func Check(c Config) error {
+	_, err := newDialer(c)
+	return err
+}
+
 func (s *Store) open(ctx context.Context) error {
 	c, err := s.dial.connect(ctx, forMigration)
 	if err != nil {

@@ -32,7 +32,10 @@ func TestCheckExplains(t *testing.T) {
 	}
 	for _, c := range []struct{ from, to, want string }{
 		{"audience: https", "audiense: https", ":15: audiense: there is no such setting"},
-		{"  store: sqlite", "  store: redis", "ledger.store: sqlite is the only store"},
+		{"  store: sqlite ", "  store: redis ", "ledger.store: sqlite or postgres"},
+		{"  store: sqlite ", "  store: postgres ", "ledger.path: is for store: sqlite"},
+		{"  store: sqlite ", "  store: postgres ", "ledger.postgres: name either the connectionFile"},
+		{"  # postgres:                 #", "  postgres: {cluster: \"1/2\"} #", "ledger.postgres: is for store: postgres"},
 		{"rest: 127.0.0.1:8080 ", "rest: 0.0.0.0:8080 ", "listen.rest: without listen.tls"},
 		{"algorithms: [ES256]", "algorithms: [none]", "issuers[2].algorithms: one of"},
 		{"key: acute", "key: gp", "custodians[1].key: this key is taken"},

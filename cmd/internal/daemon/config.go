@@ -63,14 +63,23 @@ type TLS struct {
 
 // Ledger says where the ledger is.
 type Ledger struct {
-	Store   string   `yaml:"store"`   // sqlite (default)
-	Path    string   `yaml:"path"`    // database file on a local disk. Required
+	Store   string   `yaml:"store"`   // sqlite (default): one process, beside its file; postgres: several replicas, none of which holds anything
+	Path    string   `yaml:"path"`    // sqlite: database file on a local disk. Required
 	Keys    string   `yaml:"keys"`    // folder of key files, readable by the broker only; `broker keys` makes it. Required
 	Origin  string   `yaml:"origin"`  // the ledger's name in receipts, e.g. record.example/ledger. Required
 	Timeout Duration `yaml:"timeout"` // longest wait for one commit; default 2s
 
-	Checkpoints string    `yaml:"checkpoints"` // folder where signed checkpoints are kept, better on another disk; default: checkpoints, beside path
+	Postgres    Postgres  `yaml:"postgres"`    // postgres: where the database is
+	Checkpoints string    `yaml:"checkpoints"` // folder where signed checkpoints are kept, better on another disk; default with sqlite: checkpoints, beside path
 	Witnesses   []Witness `yaml:"witnesses"`   // who cosigns checkpoints: other organisations that run `verify witness`
+}
+
+// Postgres says where the ledger's database is. Its connection string may hold a password, so it stands in a file or the environment, and is never logged.
+type Postgres struct {
+	ConnectionFile string `yaml:"connectionFile"` // file that holds the connection string, readable by the broker only
+	ConnectionEnv  string `yaml:"connectionEnv"`  // or the environment variable that does
+	Replica        string `yaml:"replica"`        // this process's name among the replicas, the same after a restart; default: the host's name
+	Cluster        string `yaml:"cluster"`        // cluster and timeline that an operator accepted after a failover or a move, as the refusal names it; default: the one last written on
 }
 
 // Witness is one that cosigns the ledger's checkpoints.
@@ -356,6 +365,9 @@ func (c *Config) complete(dir string) {
 	orElse(&c.Ledger.Store, "sqlite")
 	orElse(&c.Exclusions, exclusionsBuiltIn)
 	orElse(&c.Ledger.Timeout, Duration(2*time.Second))
+	if c.Ledger.Store == "postgres" && c.Ledger.Postgres.Replica == "" {
+		c.Ledger.Postgres.Replica, _ = os.Hostname() // without one, a name must be given
+	}
 	if c.Ledger.Path != "" {
 		orElse(&c.Ledger.Checkpoints, filepath.Join(filepath.Dir(c.Ledger.Path), "checkpoints"))
 	}
@@ -387,7 +399,7 @@ func (c *Config) complete(dir string) {
 		orElse(&c.Custodians[i].Timeout, l.Custodian)
 		adapters.Absolute(&c.Custodians[i].Settings, dir)
 	}
-	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.PolicyFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA}
+	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.Ledger.Postgres.ConnectionFile, &c.PolicyFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA}
 	for i := range c.Clients {
 		paths = append(paths, &c.Clients[i].JWKSFile)
 	}
@@ -429,8 +441,19 @@ func (c *Config) problems() []Problem {
 	need(c.Listen.TLS.ClientCA == "" || c.Listen.TLS.Certificate != "", "listen.tls.clientCA", "needs certificate and key")
 	need(absoluteURL(c.PublicBase), "publicBase", "give an absolute address without a trailing slash, e.g. https://record.example/fhir")
 	need(absoluteURL(c.CodeBase), "codeBase", "give an absolute address without a trailing slash")
-	need(c.Ledger.Store == "sqlite", "ledger.store", "sqlite is the only store of this version")
-	need(c.Ledger.Path != "", "ledger.path", "name the database file: there is no running without a ledger")
+	pg := c.Ledger.Postgres
+	switch c.Ledger.Store {
+	case "sqlite":
+		need(c.Ledger.Path != "", "ledger.path", "name the database file: there is no running without a ledger")
+		need(pg == Postgres{}, "ledger.postgres", "is for store: postgres")
+	case "postgres":
+		need(c.Ledger.Path == "", "ledger.path", "is for store: sqlite")
+		need((pg.ConnectionFile == "") != (pg.ConnectionEnv == ""), "ledger.postgres", "name either the connectionFile that holds the connection string, or the variable connectionEnv")
+		need(pg.Replica != "" && len(pg.Replica) <= 100, "ledger.postgres.replica", "give this replica a name of its own, at most 100 bytes")
+		need(c.Ledger.Checkpoints != "", "ledger.checkpoints", "name the folder where signed checkpoints are kept")
+	default:
+		need(false, "ledger.store", "sqlite or postgres")
+	}
 	need(c.Ledger.Keys != "", "ledger.keys", "name the folder of key files; `broker keys` makes one")
 	need(c.Ledger.Origin != "", "ledger.origin", "give the ledger a name, e.g. record.example/ledger")
 	for i, x := range c.Ledger.Witnesses {
@@ -527,6 +550,7 @@ func (c Config) Hash() string {
 }
 
 func (c Config) text() []byte {
+	c.Ledger.Postgres.Replica = "" // which replica it is decides nothing about anybody's record
 	text, err := yaml.Marshal(c)
 	if err != nil {
 		panic("a configuration that was read can be written")

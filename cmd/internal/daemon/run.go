@@ -22,7 +22,6 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/mycarerecord/mycarerecord/audit"
-	"github.com/mycarerecord/mycarerecord/audit/sqlite"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/authn"
 	"github.com/mycarerecord/mycarerecord/broker/fhirrest"
@@ -84,7 +83,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	if err != nil {
 		return err
 	}
-	store, err := sqlite.Open(ctx, sqlite.Config{Path: cfg.Ledger.Path})
+	store, err := openStore(ctx, cfg.Ledger)
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
 	}
@@ -92,7 +91,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
 	}
-	ledger, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys.ledger, Origin: cfg.Ledger.Origin, Deadline: time.Duration(cfg.Ledger.Timeout),
+	ledger, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys.ledger, Replica: cfg.Ledger.Postgres.Replica, Origin: cfg.Ledger.Origin, Deadline: time.Duration(cfg.Ledger.Timeout),
 		Configuration: configuration, Policy: table.Version(), Override: time.Duration(cfg.Limits.Override), Sinks: sinks, Adopt: o.Adopt})
 	if err != nil {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())

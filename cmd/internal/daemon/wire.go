@@ -12,6 +12,7 @@ import (
 
 	"github.com/mycarerecord/mycarerecord/adapters"
 	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/audit/postgres"
 	"github.com/mycarerecord/mycarerecord/audit/sink"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/authn"
@@ -175,6 +176,15 @@ func Check(cfg Config) error {
 	}
 	if cfg.Alerts.Webhook != "" {
 		if _, err := newAlertSender(cfg.Alerts, nil, nil, slog.New(quiet{})); err != nil {
+			return err
+		}
+	}
+	if cfg.Ledger.Store == "postgres" {
+		config, err := postgresConfig(cfg.Ledger)
+		if err == nil {
+			err = postgres.Check(config)
+		}
+		if err != nil {
 			return err
 		}
 	}
