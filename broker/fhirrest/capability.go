@@ -7,10 +7,11 @@ import (
 	"github.com/samply/golang-fhir-models/fhir-models/fhir"
 
 	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/broker/optoutlist"
 )
 
 // capabilityDate is when the statement's content last changed.
-const capabilityDate = "2026-11-21"
+const capabilityDate = "2026-11-29"
 
 // noReceipt stands where no entry of the ledger belongs to an answer, or where it may not be told.
 var noReceipt audit.Receipt
@@ -66,6 +67,25 @@ func capabilityStatement(cfg Config) []byte {
 				Operation: []fhir.CapabilityStatementRestResourceOperation{{Name: "everything", Definition: "http://hl7.org/fhir/OperationDefinition/Patient-everything",
 					Documentation: text("For one person: Patient/{id}/$everything by GET and POST, or Patient/$everything by POST with identifier in the Parameters body. " +
 						"Parameters: start, end, _type, _since, and birthDate as a second identifier. Undated entries are always included and marked.")}},
+			}, {
+				Type: fhir.ResourceTypeConsent,
+				Documentation: text("The objections of one person, in any status: to all sharing (IHE PCF Basic), to one organisation's record being shown (IHE PCF Intermediate), or to one " +
+					"section, by a security label of ours (no PCF profile). Each denies and none permits. For the person, and for staff who may see objections; each look is recorded. " +
+					"Staff give patient.birthdate, also beside a read. Purpose, permission and relationship are not needed."),
+				SupportedProfile: []string{optoutlist.ProfileBasic, optoutlist.ProfileIntermediate},
+				Interaction: []fhir.CapabilityStatementRestResourceInteraction{
+					{Code: fhir.TypeRestfulInteractionRead, Documentation: text("By the id that a search returned.")},
+					{Code: fhir.TypeRestfulInteractionSearchType, Documentation: text("By GET with patient, and by POST also with patient.identifier (an NHS number, as for Patient).")},
+				},
+				Versioning: &noVersion, ReadHistory: &no, UpdateCreate: &no, ConditionalCreate: &no, ConditionalRead: &notConditional, ConditionalUpdate: &no,
+				SearchParam: []fhir.CapabilityStatementRestResourceSearchParam{
+					{Name: "patient", Definition: text("http://hl7.org/fhir/SearchParameter/clinical-patient"), Type: fhir.SearchParamTypeReference,
+						Documentation: text("The id of a Patient that a search returned. Needed, unless patient.identifier is sent, or people ask for themselves.")},
+					{Name: "status", Definition: text("http://hl7.org/fhir/SearchParameter/Consent-status"), Type: fhir.SearchParamTypeToken,
+						Documentation: text("proposed, active, rejected or inactive, or some of them with commas. Only what is active withholds anything.")},
+					{Name: "_id", Definition: text("http://hl7.org/fhir/SearchParameter/Resource-id"), Type: fhir.SearchParamTypeToken,
+						Documentation: text("The id that a search returned: one of the person's alone.")},
+				},
 			}},
 		}},
 	}

@@ -44,6 +44,8 @@ type (
 	retriever interface {
 		Retrieve(ctx context.Context, req broker.Request) (*broker.Result, error)
 		RefuseUnread(ctx context.Context, req broker.Request) (audit.Receipt, error)
+		ShowObjections(ctx context.Context, req broker.ObjectionRequest) ([]consent.Objection, audit.Receipt, error)
+		Custodians() []broker.CustodianHealth
 	}
 	sealer interface {
 		Seal(n record.NHSNumber) string

@@ -30,6 +30,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker/merge"
 	"github.com/mycarerecord/mycarerecord/broker/policy"
 	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
 )
 
 const (
@@ -55,12 +56,30 @@ type fakeBroker struct {
 	mu     sync.Mutex
 	unread atomic.Int64 // calls that could not be read, recorded
 	asked  []broker.Request
-	answer func(broker.Request) (*broker.Result, error)
+
+	looked     []broker.ObjectionRequest
+	objections []consent.Objection
+	objecting  error
+	answer     func(broker.Request) (*broker.Result, error)
 }
 
 func (f *fakeBroker) RefuseUnread(context.Context, broker.Request) (audit.Receipt, error) {
 	f.unread.Add(1)
 	return audit.Receipt{Origin: "mycarerecord.example/test", Position: 9}, nil
+}
+
+func (f *fakeBroker) ShowObjections(_ context.Context, req broker.ObjectionRequest) ([]consent.Objection, audit.Receipt, error) {
+	f.mu.Lock()
+	f.looked = append(f.looked, req)
+	f.mu.Unlock()
+	return f.objections, audit.Receipt{Origin: "mycarerecord.example/test", Position: 11, Leaf: [32]byte{0xcd}}, f.objecting
+}
+
+func (f *fakeBroker) Custodians() (out []broker.CustodianHealth) {
+	for _, c := range custodians {
+		out = append(out, broker.CustodianHealth{Custodian: c})
+	}
+	return out
 }
 
 func (f *fakeBroker) Retrieve(_ context.Context, req broker.Request) (*broker.Result, error) {

@@ -56,6 +56,17 @@ func match(s []string) route {
 		return route{asking, false, everythingByHandle(s[1])}
 	case len(s) == 2 && isPatient && isID(last):
 		return route{reading, false, readPatient(last)}
+	case len(s) == 1 && s[0] == "Consent":
+		return route{reading, false, (*exchange).searchConsent}
+	case len(s) == 2 && s[0] == "Consent" && last == "_search":
+		return route{posting, false, (*exchange).searchConsent}
+	case len(s) == 2 && s[0] == "Consent" && isID(last):
+		if handle, objection, ok := isConsentID(last); ok {
+			return route{reading, false, readConsent(handle, objection)}
+		}
+		return route{reading, false, func(*exchange) *problem {
+			return notFoundHere("No Consent has this id here. Search Consent by patient, and use the id in the answer.")
+		}}
 	case len(s) == 0:
 		return notServed(reading, "Everything is asked for by person: search Patient by identifier, then read Patient/{id}/$everything.")
 	case strings.HasPrefix(last, "$"):

@@ -10,6 +10,7 @@ import (
 	"github.com/samply/golang-fhir-models/fhir-models/fhir"
 
 	"github.com/mycarerecord/mycarerecord/broker/merge"
+	"github.com/mycarerecord/mycarerecord/consent"
 )
 
 // TestCapabilityStatement walks the statement: everything that it lists is served, everything that it does not list is not.
@@ -45,6 +46,8 @@ func TestCapabilityStatement(t *testing.T) {
 			t.Errorf("%s: got %d, want one of %v", what, got, wanted)
 		}
 	}
+	k.broker.objections = []consent.Objection{{ID: "abc", Scope: consent.ToAll, Status: consent.InForce, Responsible: "self", Method: "form"}}
+	ids := map[string]string{"Patient": handle, "Consent": handle + ".abc?patient.birthdate=1970-01-01"}
 	listed := map[string]bool{}
 	for _, res := range rest.Resource {
 		name := res.Type.Code()
@@ -52,10 +55,14 @@ func TestCapabilityStatement(t *testing.T) {
 			listed[name+" "+i.Code.Code()] = true
 			switch i.Code {
 			case fhir.TypeRestfulInteractionRead:
-				want("read "+name, status("GET", "/fhir/"+name+"/"+handle, "", ""), 200)
+				want("read "+name, status("GET", "/fhir/"+name+"/"+ids[name], "", ""), 200)
 			case fhir.TypeRestfulInteractionSearchType:
 				for _, p := range res.SearchParam {
 					value := map[string]string{"identifier": strings.TrimPrefix(search(ada), "/fhir/Patient?"), "_id": "_id=" + handle, "birthdate": "birthdate=1970-01-01&_id=" + handle}[p.Name]
+					if name == "Consent" {
+						value = map[string]string{"patient": "patient.birthdate=1970-01-01&patient=" + handle, "status": "patient.birthdate=1970-01-01&status=active&patient=" + handle,
+							"_id": "patient.birthdate=1970-01-01&_id=" + handle + ".abc"}[p.Name]
+					}
 					if value == "" {
 						t.Errorf("the parameter %s is listed and not tested", p.Name)
 					}
@@ -74,8 +81,8 @@ func TestCapabilityStatement(t *testing.T) {
 			want("POST $"+o.Name+" of the type", status("POST", "/fhir/"+name+"/$"+o.Name, parameters(identifierParameter(ada)), jsonType), 200)
 		}
 	}
-	if len(listed) != 3 {
-		t.Errorf("%d things are listed, want 3: %v", len(listed), listed)
+	if len(listed) != 5 {
+		t.Errorf("%d things are listed, want 5: %v", len(listed), listed)
 	}
 	asked := len(k.broker.asked)
 	calls := 0
@@ -105,7 +112,7 @@ func TestCapabilityStatement(t *testing.T) {
 			{"$validate", "POST", "/fhir/" + name + "/$validate", []int{404}},
 			{"$meta-add", "POST", "/fhir/" + name + "/gp-1/$meta-add", []int{404}},
 		} {
-			if listed[name+" "+c.what] || name == "Patient" && c.what == "search by POST" {
+			if listed[name+" "+c.what] || listed[name+" search-type"] && c.what == "search by POST" {
 				continue
 			}
 			calls++
@@ -130,7 +137,8 @@ func TestWritesAreRefusedToEverybody(t *testing.T) {
 	k := newKit(t)
 	handle := handleOf(t, ada)
 	for target, allow := range map[string]string{"/fhir/Patient": "GET, HEAD", "/fhir/Patient/" + handle: "GET, HEAD", "/fhir/Patient/_search": "POST",
-		"/fhir/Patient/" + handle + "/$everything": "GET, HEAD, POST", "/fhir/Patient/$everything": "GET, HEAD, POST", "/fhir/metadata": "GET, HEAD", "/fhir/Observation/1": "GET, HEAD"} {
+		"/fhir/Patient/" + handle + "/$everything": "GET, HEAD, POST", "/fhir/Patient/$everything": "GET, HEAD, POST", "/fhir/metadata": "GET, HEAD", "/fhir/Observation/1": "GET, HEAD",
+		"/fhir/Consent": "GET, HEAD", "/fhir/Consent/_search": "POST", "/fhir/Consent/" + handle + ".abc": "GET, HEAD", "/fhir/Consent/abc": "GET, HEAD"} {
 		for _, method := range []string{"PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get", "BREW"} {
 			resp := k.do(k.ask(method, target, "", "-Authorization"))
 			wantProblem(t, resp, http.StatusMethodNotAllowed, "not-supported")

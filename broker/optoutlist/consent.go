@@ -20,6 +20,7 @@ const (
 	methodPath    = "/StructureDefinition/objection-method" // extension: how the wish was made known
 	policyPath    = "/policy/sharing-for-direct-care"       // what is objected to
 	sourcePath    = "/objection-source"                     // identifiers of forms and letters
+	idPath        = "/objection"                            // the ledger's id of an objection
 	custodianPath = "/custodian"                            // our keys, for custodians that are configured no longer
 )
 
@@ -39,6 +40,7 @@ var statuses = map[consent.Status]string{consent.Requested: "proposed", consent.
 // Subject is whose Consent is written: with a handle it refers to the Patient that we author, else it contains one.
 type Subject struct {
 	Handle    string
+	ID        string // of the Consent; "" for the objection's own
 	Number    record.NHSNumber
 	BirthDate string
 }
@@ -46,22 +48,23 @@ type Subject struct {
 // The parts of a Consent that we write. The typed models that we use elsewhere have no contained resources.
 type (
 	fhirConsent struct {
-		ResourceType     string          `json:"resourceType"`
-		ID               string          `json:"id,omitempty"`
-		Meta             *fhirMeta       `json:"meta,omitempty"`
-		Contained        []fhirPatient   `json:"contained,omitempty"`
-		Extension        []fhirExtension `json:"extension,omitempty"`
-		Status           string          `json:"status"`
-		Scope            fhirConcept     `json:"scope"`
-		Category         []fhirConcept   `json:"category"`
-		Patient          fhirReference   `json:"patient"`
-		DateTime         string          `json:"dateTime,omitempty"`
-		Performer        []fhirReference `json:"performer"`
-		Organization     []fhirReference `json:"organization"`
-		SourceAttachment *fhirAttachment `json:"sourceAttachment,omitempty"`
-		SourceReference  *fhirReference  `json:"sourceReference,omitempty"`
-		Policy           []fhirPolicy    `json:"policy"`
-		Provision        fhirProvision   `json:"provision"`
+		ResourceType     string           `json:"resourceType"`
+		ID               string           `json:"id,omitempty"`
+		Meta             *fhirMeta        `json:"meta,omitempty"`
+		Contained        []fhirPatient    `json:"contained,omitempty"`
+		Extension        []fhirExtension  `json:"extension,omitempty"`
+		Identifier       []fhirIdentifier `json:"identifier,omitempty"`
+		Status           string           `json:"status"`
+		Scope            fhirConcept      `json:"scope"`
+		Category         []fhirConcept    `json:"category"`
+		Patient          fhirReference    `json:"patient"`
+		DateTime         string           `json:"dateTime,omitempty"`
+		Performer        []fhirReference  `json:"performer"`
+		Organization     []fhirReference  `json:"organization"`
+		SourceAttachment *fhirAttachment  `json:"sourceAttachment,omitempty"`
+		SourceReference  *fhirReference   `json:"sourceReference,omitempty"`
+		Policy           []fhirPolicy     `json:"policy"`
+		Provision        fhirProvision    `json:"provision"`
 	}
 	fhirMeta struct {
 		LastUpdated string   `json:"lastUpdated,omitempty"`
@@ -168,6 +171,12 @@ func Consent(o consent.Objection, s Subject, names Names) []byte {
 	c.Organization = []fhirReference{{Type: "Organization", Display: "My Care Record"}}
 	if o.AuthorODS != "" {
 		c.Organization = []fhirReference{{Type: "Organization", Identifier: &fhirIdentifier{record.ODSSystem, string(o.AuthorODS)}}}
+	}
+	if o.ID != "" {
+		c.Identifier = []fhirIdentifier{{names.CodeBase + idPath, o.ID}}
+	}
+	if s.ID != "" {
+		c.ID = s.ID
 	}
 	if o.Method != "" {
 		c.Extension = []fhirExtension{{names.CodeBase + methodPath, o.Method}}

@@ -349,8 +349,8 @@ func (f *fhirReader) consent(row *Row, root fhirjson.Value) (about string) {
 				method = e.Get("valueCode").Text()
 			}
 		case "identifier":
-			if o.Source == "" && v.Len() == 1 {
-				c.set("source", v.First().Get("value").Text())
+			if first := v.First(); o.Source == "" && v.Len() == 1 && !first.Get("system").Is(f.names.CodeBase+idPath) {
+				c.set("source", first.Get("value").Text())
 			}
 		case "status":
 			sawStatus = true
