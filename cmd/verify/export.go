@@ -312,14 +312,14 @@ func (c *checker) finish() {
 	if !c.ended {
 		c.derived(size, "the export was cut off after %d entries", size)
 	}
-	if c.last.size != size {
-		c.derived(c.last.size, "entries from %d on are under no checkpoint", c.last.size)
-	}
 	for _, n := range slices.Sorted(maps.Keys(c.known)) {
 		if n > size {
-			c.derived(size, "a checkpoint kept elsewhere is of %d entries, and there are %d: entries were cut off, the first that differs is one of %d to %d", n, size, size, n-1)
+			c.derived(c.from, "a checkpoint kept elsewhere is of %d entries, and there are %d: entries were cut off, the first that differs is one of %d to %d", n, size, c.from, n-1)
 			break
 		}
+	}
+	if c.last.size != size {
+		c.derived(c.last.size, "entries from %d on are under no checkpoint", c.last.size)
 	}
 	for _, w := range c.witness {
 		if w.size == 0 {

@@ -91,6 +91,9 @@ func (n *Neighbourhood) Replica(t testing.TB, o ReplicaOptions) *Replica {
 	return r
 }
 
+// Config is the path of the broker's configuration.
+func (r *Replica) Config() string { return r.config }
+
 // Again starts the broker once more, after a stop or a kill: the same program with the same configuration, where it listened before.
 func (r *Replica) Again(t testing.TB, env ...string) {
 	t.Helper()
