@@ -26,10 +26,11 @@ func node(t *testing.T, text string) *yaml.Node {
 
 func TestKindsAreMade(t *testing.T) {
 	settings := node(t, "  baseURL: https://fhir.trust.example/r4\n")
-	others := map[string]string{ // kinds that are reached otherwise
-		"hl7v2": "  address: mllp://engine.trust.example:2575\n  allowPlainTCP: true\n  queries: [Z70]\n",
+	others := map[string]string{ // kinds that need more, or are reached otherwise
+		"gpconnect": "  baseURL: https://gp.example\n  fromASID: \"200000000001\"\n  toASID: \"200000000002\"\n  issuer: https://record.example\n",
+		"hl7v2":     "  address: mllp://engine.trust.example:2575\n  allowPlainTCP: true\n  queries: [Z70]\n",
 	}
-	if got := adapters.Kinds(); !slices.Equal(got, []string{"fhirr4", "hl7v2"}) {
+	if got := adapters.Kinds(); !slices.Equal(got, []string{"fhirr4", "gpconnect", "hl7v2"}) {
 		t.Errorf("got kinds %v", got)
 	}
 	for _, k := range adapters.Kinds() {
@@ -40,6 +41,7 @@ func TestKindsAreMade(t *testing.T) {
 		s, err := adapters.New(k, settings)
 		if err != nil {
 			t.Errorf("%s: %v", k, err)
+			continue
 		}
 		adapters.Close(s)
 	}
@@ -103,7 +105,7 @@ func TestProblemsNameLineAndKey(t *testing.T) {
 	if _, err := adapters.New("fhirr4", &yaml.Node{}); err == nil || !strings.Contains(err.Error(), "baseURL: ") {
 		t.Errorf("an empty node: got %v", err)
 	}
-	if _, err := adapters.New("soap", nil); err == nil || err.Error() != "adapter: one of fhirr4, hl7v2" {
+	if _, err := adapters.New("soap", nil); err == nil || err.Error() != "adapter: one of "+strings.Join(adapters.Kinds(), ", ") {
 		t.Errorf("an unknown kind: got %v", err)
 	}
 	if _, err := adapters.NewTracer("x", node(t, "  a: b")); err == nil || err.Error() != "line 3: kind: one of pds" {

@@ -44,7 +44,8 @@ func TestCheckExplains(t *testing.T) {
 		{"request: 8s ", "request: 2s ", "limits.neutralWait: must not be more than limits.request"},
 		{"neutralWait: 3250ms", "neutralWait: 1s", "could be told apart by time"},
 		{"requestBytes: 64MiB", "requestBytes: 64 megs", "give a size such as"},
-		{"baseURL: https://gp.example/fhir", "baseUrl: https://gp.example/fhir", "there is no such setting"},
+		{"baseURL: https://acute.example/fhir", "baseUrl: https://acute.example/fhir", "there is no such setting"},
+		{"fromASID: \"200000000001\"", "fromASID: 2000", "fromASID: the Spine id of our system, 12 digits"},
 		{"kind: gp ", "kind: surgery ", ""},
 		{"kind: gp\n", "kind: surgery\n", "custodians[0].kind: one of"},
 	} {

@@ -48,8 +48,8 @@ func (b *Budget) take(n int) bool {
 }
 
 // goodBody reads the body of a 200.
-func goodBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, *Error) {
-	if !isJSON(res.Header) {
+func goodBody(ctx context.Context, res *http.Response, version string, budget *Budget) ([]byte, *Error) {
+	if !isJSON(res.Header, version) {
 		return nil, &Error{Kind: Malformed}
 	}
 	if res.ContentLength > budget.left.Load() {
@@ -59,8 +59,8 @@ func goodBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, 
 }
 
 // errorBody reads the body of any other status, nil if it is no JSON or too long: the status still says something.
-func errorBody(ctx context.Context, res *http.Response) ([]byte, *Error) {
-	if !isJSON(res.Header) {
+func errorBody(ctx context.Context, res *http.Response, version string) ([]byte, *Error) {
+	if !isJSON(res.Header, version) {
 		return nil, ended(ctx)
 	}
 	body, err := readBody(ctx, res, NewBudget(maxErrorBody, 100, nil))
@@ -126,19 +126,19 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err //nolint:wrapcheck // a reader passes io.EOF on as it is; the caller reduces every other error
 }
 
-// isJSON reports whether the content type is FHIR JSON or JSON, in UTF-8 and, where it says so, FHIR 4.
-func isJSON(h http.Header) bool {
+// isJSON reports whether the content type is FHIR JSON or JSON, in UTF-8 and, where it says so, of the version of FHIR that was asked for.
+func isJSON(h http.Header, asked string) bool {
 	v := h.Values("Content-Type")
 	if len(v) != 1 {
 		return false
 	}
 	kind, params, err := mime.ParseMediaType(v[0])
-	if err != nil || kind != "application/fhir+json" && kind != "application/json" {
+	if err != nil || kind != "application/fhir+json" && kind != "application/json" && !(asked == STU3 && kind == "application/json+fhir") {
 		return false
 	}
 	if c := params["charset"]; c != "" && !strings.EqualFold(c, "utf-8") {
 		return false
 	}
 	version := params["fhirversion"]
-	return version == "" || version == "4" || strings.HasPrefix(version, "4.0")
+	return version == "" || version == asked || strings.HasPrefix(version, asked+".0")
 }

@@ -54,6 +54,20 @@ func (c *Client) At(segments ...string) Target {
 	return Target{path: path}
 }
 
+// Through returns the target of segments below another address, base, where the service is a proxy that is asked for by its own address followed by
+// the other one as it is, unescaped (the Spine Secure Proxy). base is a setting, never anything that a service gave; the error names it baseURL.
+func (c *Client) Through(base string, allowPlainHTTP bool, segments ...string) (Target, error) {
+	o, err := parseBase(base, allowPlainHTTP)
+	if err != nil {
+		return Target{}, err
+	}
+	below := (&Client{origin: o}).At(segments...)
+	if below == (Target{}) {
+		return Target{}, &SettingError{Field: "baseURL", Want: "an address below which something can be asked"}
+	}
+	return Target{path: c.origin.path + "/" + o.scheme + "://" + o.shown + below.path}, nil
+}
+
 // With returns t with a query. Identifiers MUST NOT be in it.
 func (t Target) With(query url.Values) Target {
 	t.query = query.Encode()

@@ -37,9 +37,17 @@ type Client struct {
 // Request is one question.
 type Request struct {
 	Target Target
-	Form   url.Values        // the body of a POST search; nil makes it a GET
-	Header map[string]string // beside Accept, Accept-Encoding, Authorization, User-Agent and the content type
+	Form   url.Values        // the body of a POST search; nil makes it a GET, unless there is a Body
+	Body   []byte            // the body of a POST, FHIR JSON; nil for none
+	FHIR   string            // the version that is spoken: R4 if it is "", or STU3
+	Header map[string]string // beside Accept, Accept-Encoding, User-Agent and the content type; Authorization only where there is no bearer token
 }
+
+// The versions of FHIR, as a content type gives them.
+const (
+	R4   = "4"
+	STU3 = "3"
+)
 
 // Answer is what came back. Body is whole and decoded; it is nil where the status is not 200 and the body was no JSON or too long.
 type Answer struct {
@@ -108,11 +116,15 @@ func (c *Client) once(ctx context.Context, r Request, budget *Budget) (answer An
 	}
 	defer func() { _ = res.Body.Close() }() // its only news would be that the rest was not wanted
 	answer = Answer{Status: res.StatusCode, RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now())}
+	version := r.FHIR
+	if version == "" {
+		version = R4
+	}
 	if res.StatusCode != http.StatusOK {
-		answer.Body, err = errorBody(ctx, res)
+		answer.Body, err = errorBody(ctx, res, version)
 		return answer, true, err
 	}
-	answer.Body, err = goodBody(ctx, res, budget)
+	answer.Body, err = goodBody(ctx, res, version, budget)
 	return answer, true, err
 }
 
@@ -138,12 +150,18 @@ func (c *Client) request(ctx context.Context, r Request) (*http.Request, *Error)
 		h.Set("Authorization", "Bearer "+token)
 	}
 	req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: h, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
-	if r.Form != nil {
-		body := r.Form.Encode()
+	body := r.Body
+	switch {
+	case r.Form != nil:
+		body = []byte(r.Form.Encode())
+		h.Set("Content-Type", "application/x-www-form-urlencoded")
+	case body != nil:
+		h.Set("Content-Type", "application/fhir+json; charset=utf-8")
+	}
+	if r.Form != nil || body != nil {
 		req.Method = http.MethodPost
 		req.ContentLength = int64(len(body))
-		req.Body = io.NopCloser(bytes.NewReader([]byte(body)))
-		h.Set("Content-Type", "application/x-www-form-urlencoded")
+		req.Body = io.NopCloser(bytes.NewReader(body))
 	} else {
 		req.Body = io.NopCloser(eof{})
 	}

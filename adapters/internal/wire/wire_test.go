@@ -712,3 +712,65 @@ func TestRequestIDLeavesAsUUIDOnly(t *testing.T) {
 		t.Error("two ids became one")
 	}
 }
+
+// A body goes out as it is, with what the caller says of who asks; an answer of another version of FHIR is none.
+func TestPostsABody(t *testing.T) {
+	var got *http.Request
+	var body, answer string
+	c := client(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		got, body = r, string(b)
+		w.Header().Set("Content-Type", answer)
+		_, _ = io.WriteString(w, `{}`)
+	}))
+	ask := func(version string) error {
+		_, err := c.Do(t.Context(), Request{Target: c.At("Patient", "$gpc.getstructuredrecord"), Body: []byte(`{"a":1}`), FHIR: version,
+			Header: map[string]string{"Authorization": "Bearer a.b.", "Ssp-To": "1"}}, NewBudget(100, 100, nil))
+		return err
+	}
+	for _, x := range []struct {
+		version, answer string
+		good            bool
+	}{
+		{STU3, "application/fhir+json;charset=utf-8", true}, {STU3, "application/json+fhir", true}, {STU3, "application/fhir+json; fhirVersion=3.0", true},
+		{STU3, "application/fhir+json; fhirVersion=4.0", false}, {"", "application/json+fhir", false}, {"", "application/fhir+json; fhirVersion=4.0", true},
+		{R4, "application/fhir+json; fhirVersion=3.0", false},
+	} {
+		answer = x.answer
+		if err := ask(x.version); (err == nil) != x.good {
+			t.Errorf("%q answered with %s: %v", x.version, x.answer, err)
+		}
+	}
+	if got.Method != "POST" || body != `{"a":1}` || got.RequestURI != "/fhir/Patient/$gpc.getstructuredrecord" || got.Header.Get("Authorization") != "Bearer a.b." ||
+		got.Header.Get("Ssp-To") != "1" || got.Header.Get("Content-Type") != "application/fhir+json; charset=utf-8" {
+		t.Errorf("got %s %s with %v and %s", got.Method, got.RequestURI, got.Header, body)
+	}
+}
+
+// A proxy that is asked by its own address and that of another gets both, the other one as it is.
+func TestThroughAProxy(t *testing.T) {
+	var uri string
+	c := client(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		uri = r.RequestURI
+		fhir(w)
+		_, _ = io.WriteString(w, `{}`)
+	}))
+	target, err := c.Through("https://gp.example:8443/A1/STU3/1", false, "Patient", "$op")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Do(t.Context(), Request{Target: target, Body: []byte(`{}`)}, NewBudget(100, 100, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if want := "/fhir/https://gp.example:8443/A1/STU3/1/Patient/$op"; uri != want {
+		t.Errorf("got %q, want %q", uri, want)
+	}
+	for _, base := range []string{"", "gp.example", "http://gp.example", "https://user@gp.example", "https://gp.example/a/../b", "https://gp.example?x=1"} {
+		if _, err := c.Through(base, false, "Patient"); err == nil {
+			t.Errorf("%q is taken", base)
+		}
+	}
+	if _, err := c.Through("https://gp.example", false, ".."); err == nil {
+		t.Error("a segment that leads up is taken")
+	}
+}

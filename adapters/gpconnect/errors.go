@@ -1,0 +1,141 @@
+package gpconnect
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/mycarerecord/mycarerecord/adapters/gpconnect/stu3"
+	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
+	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+)
+
+// spine maps the error codes of GP Connect and of the Spine to what they mean for us. Codes are compared without case, and a space, a hyphen and an
+// underscore are the same: the value set has "ACCESS DENIED" with a space, older pages ACCESS_DENIED. NO_ORGANISATION_CONSENT is spelt so in the pages
+// and NO_ORGANISATIONAL_CONSENT in the code system.
+//
+// PATIENT_NOT_FOUND is ambiguous on purpose (unknown, inactive, deceased, not verified, sensitive): no record is to be had, whichever it is.
+var spine = map[string]error{
+	"PATIENT_NOT_FOUND": broker.ErrNoRecord, "NO_RECORD_FOUND": broker.ErrNoRecord,
+
+	"NO_PATIENT_CONSENT": broker.ErrWithheld, "NO_ORGANISATION_CONSENT": broker.ErrWithheld, "NO_ORGANISATIONAL_CONSENT": broker.ErrWithheld,
+	"NO_RELATIONSHIP": broker.ErrWithheld, "PATIENT_SENSITIVE": broker.ErrWithheld,
+
+	"ACCESS_DENIED": broker.ErrUnauthorised, "ACCESS_DENIED_SSL": broker.ErrUnauthorised, "ASID_CHECK_FAILED": broker.ErrUnauthorised,
+	"ORGANISATION_NOT_FOUND": broker.ErrUnauthorised, "PRACTITIONER_NOT_FOUND": broker.ErrUnauthorised,
+
+	"INVALID_IDENTIFIER_SYSTEM": broker.ErrMalformed, "INVALID_IDENTIFIER_VALUE": broker.ErrMalformed, "INVALID_NHS_NUMBER": broker.ErrMalformed,
+	"INVALID_PATIENT_DEMOGRAPHICS": broker.ErrMalformed, "BAD_REQUEST": broker.ErrMalformed, "CONFLICTING_VALUES": broker.ErrMalformed,
+	"MISSING_OR_INVALID_HEADER": broker.ErrMalformed, "DUPLICATE_REJECTED": broker.ErrMalformed, "INVALID_RESOURCE": broker.ErrMalformed,
+	"INVALID_PARAMETER": broker.ErrMalformed, "REFERENCE_NOT_FOUND": broker.ErrMalformed, "NOT_IMPLEMENTED": broker.ErrMalformed,
+	"INTERNAL_SERVER_ERROR": broker.ErrMalformed, "UNSUPPORTED_MEDIA_TYPE": broker.ErrMalformed, "MESSAGE_NOT_WELL_FORMED": broker.ErrMalformed,
+	"REQUEST_UNMATCHED": broker.ErrMalformed, "FHIR_CONSTRAINT_VIOLATION": broker.ErrMalformed,
+}
+
+// spineCode is a code in the one spelling of the table.
+func spineCode(s string) string {
+	if len(s) > 80 {
+		return ""
+	}
+	return strings.Map(func(r rune) rune {
+		if r == ' ' || r == '-' {
+			return '_'
+		}
+		return r
+	}, strings.ToUpper(strings.TrimSpace(s)))
+}
+
+// said returns what an OperationOutcome means, nil if it has no code that is known. The gravest of several wins in the order of the list below,
+// so that "no record" beside a refusal is a refusal. Texts are never read: they may hold anything.
+func said(v fhirjson.Value) error {
+	if !v.Get("resourceType").Is("OperationOutcome") {
+		return nil
+	}
+	var found error
+	for c := range v.Each("issue.details.coding.code") {
+		code := spineCode(c.View())
+		e := spine[code]
+		if strings.HasPrefix(code, "ASID_CHECK_FAILED") { // the proxy says which check, after this
+			e = broker.ErrUnauthorised
+		}
+		if e != nil && (found == nil || grave(e) > grave(found)) {
+			found = e
+		}
+	}
+	return found
+}
+
+func grave(e error) int {
+	for i, x := range [...]error{broker.ErrNoRecord, broker.ErrMalformed, broker.ErrUnauthorised, broker.ErrWithheld} {
+		if errors.Is(e, x) {
+			return i
+		}
+	}
+	return -1
+}
+
+// sentinels maps the kinds of trouble on the wire. A 404 without a code that says so is no statement about a person: a wrong address gives one too.
+var sentinels = map[wire.Kind]error{
+	wire.Unavailable: broker.ErrUnavailable, wire.TimedOut: broker.ErrTimedOut, wire.Cancelled: context.Canceled, wire.Malformed: broker.ErrMalformed,
+	wire.TooMuch: broker.ErrTooMuch, wire.Elsewhere: broker.ErrElsewhere, wire.Unauthorised: broker.ErrUnauthorised, wire.Throttled: broker.ErrThrottled,
+	wire.Missing: broker.ErrMalformed,
+}
+
+// wireError maps trouble on the wire.
+func wireError(err error) error {
+	e, ok := errors.AsType[*wire.Error](err)
+	if !ok {
+		return broker.ErrMalformed
+	}
+	if e.Kind == wire.Throttled {
+		return &broker.ThrottledError{After: e.After}
+	}
+	return sentinels[e.Kind]
+}
+
+// statusError maps a status that is not 200. What a code says of the person or of us counts with a status of 4xx; what is the service's own trouble
+// (408, 429, 5xx) stays that, whatever stands in the body.
+func statusError(a wire.Answer) error {
+	trouble := a.Trouble()
+	s := a.Status
+	if s >= 400 && s < 500 && s != http.StatusRequestTimeout && s != http.StatusTooManyRequests && a.Body != nil {
+		if d, err := fhirjson.Parse(a.Body, fhirjson.Limits{}); err == nil {
+			if e := said(d.Root()); e != nil {
+				return e
+			}
+		}
+	}
+	return wireError(trouble)
+}
+
+// tooMuch are the reasons of fhirjson that are caps; all others mean that the text cannot be read.
+var tooMuch = map[string]bool{"nested too deep": true, "string too long": true, "number too long": true, "too many values": true, "text too long": true}
+
+// textError maps a text that was refused.
+func textError(err error) error {
+	if e, ok := errors.AsType[*fhirjson.Error](err); ok && tooMuch[e.Reason] {
+		return broker.ErrTooMuch
+	}
+	return broker.ErrMalformed
+}
+
+// conversionError maps a record that could not be converted.
+func conversionError(err error) error {
+	if errors.Is(err, stu3.ErrTooMuch) {
+		return broker.ErrTooMuch
+	}
+	return broker.ErrMalformed
+}
+
+// inTime returns err, or that the time is over: whatever fails after ctx has ended fails for that reason.
+func inTime(ctx context.Context, err error) error {
+	switch c := ctx.Err(); {
+	case errors.Is(c, context.DeadlineExceeded):
+		return broker.ErrTimedOut
+	case c != nil:
+		return context.Canceled
+	}
+	return err
+}
