@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -192,6 +194,35 @@ func startProduct(t *testing.T, n *neighbourhood.Neighbourhood, otlp string) *pr
 	}
 }
 
+// importList brings a list in, and returns what is said of its rows, or the error, and what came of it.
+func importList(ctx context.Context, client mycarerecordv1.ConsentServiceClient, list string) (reports string, outcome mycarerecordv1.ImportOutcome) {
+	s, err := client.ImportObjections(ctx)
+	if err != nil {
+		return err.Error(), 0
+	}
+	for _, m := range []*mycarerecordv1.ImportObjectionsRequest{
+		{Message: &mycarerecordv1.ImportObjectionsRequest_Header{Header: &mycarerecordv1.ImportHeader{Format: mycarerecordv1.ListFormat_LIST_FORMAT_CSV, Reason: markWritten}}},
+		{Message: &mycarerecordv1.ImportObjectionsRequest_Data{Data: []byte(list)}}} {
+		if s.Send(m) != nil {
+			break // the answer says why
+		}
+	}
+	_ = s.CloseSend() // likewise
+	for {
+		m, err := s.Recv()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				reports += err.Error()
+			}
+			return reports, outcome
+		}
+		reports += fmt.Sprint(m.GetRows())
+		if x := m.GetSummary(); x != nil {
+			outcome = x.GetOutcome()
+		}
+	}
+}
+
 // P5: whatever happens, nothing of a record, of a person or of what callers write is found in anything that the broker leaves behind.
 func TestNothingIsWrittenDown(t *testing.T) {
 	t.Parallel()
@@ -325,6 +356,30 @@ func TestNothingIsWrittenDown(t *testing.T) {
 	if err != nil || len(found.GetEntries()) == 0 {
 		t.Errorf("the ledger answers %d entries, %v", len(found.GetEntries()), err)
 	}
+
+	// Lists of objections: a good one, bad rows, and what is no list; then everybody's, and one person's as FHIR. What is told of rows is a refusal.
+	const columns = "nhs_number,birth_date,scope,custodian,method,responsible,source\n"
+	goodRow := markedNumbers[1] + ",1951-02-03,custodian,gp,form," + markWritten + "," + markWritten + "\n"
+	for what, list := range map[string]string{"good list": columns + goodRow, "bad rows": columns + goodRow + "9990000019,1951-02-03,all,,form,,\n" + markedNumbers[0] + ",1999-01-01,all,,form,,\n" +
+		markedNumbers[0] + ",1951-02-03," + markBad + "," + markBad + "," + markBad + ",,\n", "unknown column": markBad + "," + columns, "no list": markBad + "\x00\xff\"", "a huge row": columns + strings.Repeat(markBad, 2000)} {
+		reports, outcome := importList(igCtx, objections, list)
+		note("list: "+what, 500, []byte(reports))
+		if want := map[bool]mycarerecordv1.ImportOutcome{true: mycarerecordv1.ImportOutcome_IMPORT_OUTCOME_APPLIED, false: mycarerecordv1.ImportOutcome_IMPORT_OUTCOME_REFUSED}[what == "good list"]; outcome != want {
+			t.Errorf("%s: %s, want %s: %s", what, outcome, want, reports)
+		}
+	}
+	out, err := objections.ExportObjections(igCtx, &mycarerecordv1.ExportObjectionsRequest{Format: mycarerecordv1.ListFormat_LIST_FORMAT_NDJSON, Reason: markWritten})
+	everybody := ""
+	for err == nil {
+		var m *mycarerecordv1.ExportObjectionsResponse
+		m, err = out.Recv()
+		everybody += string(m.GetData())
+	}
+	if !strings.Contains(everybody, markWritten) || !strings.Contains(everybody, markedNumbers[1]) {
+		t.Error("the list that was brought in does not come out")
+	}
+	post("consents", http.Header{"Authorization": {"Bearer " + tokens["ig-officer"]}}, "/fhir/Consent/_search", "application/x-www-form-urlencoded",
+		[]byte("patient.identifier=https%3A%2F%2Ffhir.nhs.uk%2FId%2Fnhs-number%7C"+markedNumbers[1]+"&patient.birthdate=1951-02-03&status="+markBad))
 
 	// Every fault; nine at a time, each on a custodian of its own.
 	faults := []string{"down", "hang", "slow", "trickle", "error500", "throttle429", "unauthorised", "garbage", "truncated", "huge", "gzip-bomb", "deep", "duplicate-keys", "bad-utf8",
