@@ -27,7 +27,7 @@ type room struct {
 
 	mu      sync.Mutex
 	free    int64
-	usual   int64 // what a request takes, of late: rises at once, falls slowly
+	usual   int64 // what a request takes, of late: rises fast, falls slowly
 	next    uint64
 	under   map[uint64]struct{} // those that may still need more, by age
 	waiting []*waiter           // in turn, the first at the front
@@ -190,11 +190,13 @@ func (a *account) close() {
 	defer r.mu.Unlock()
 	delete(r.under, a.age)
 	if took > 0 { // a refusal says nothing of what requests take
+		// One huge record must not keep the others out: a request reserves at most an eighth beforehand.
 		if took > r.usual {
-			r.usual = took
+			r.usual += (took - r.usual) / 2
 		} else {
-			r.usual = max(firstBytes, r.usual-(r.usual-took)/8)
+			r.usual -= (r.usual - took) / 8
 		}
+		r.usual = min(max(r.usual, firstBytes), max(firstBytes, r.size/8))
 	}
 	r.free += reserved
 	r.serve()

@@ -108,15 +108,27 @@ func TestRoomInTurn(t *testing.T) {
 // TestRoomLearns holds that what requests take of late is what the next one reserves, so that a crowd is not let in on too little.
 func TestRoomLearns(t *testing.T) {
 	r := newRoom(1 << 30)
-	a := openUp(t, r, 64<<20)
-	if !a.part().take(10 << 20) {
-		t.Fatal("no room")
+	for range 5 {
+		a := openUp(t, r, 64<<20)
+		if !a.part().take(10 << 20) {
+			t.Fatal("no room")
+		}
+		a.close()
 	}
-	a.close()
-	if b := openUp(t, r, 64<<20); b.reserved != 40<<20 {
+	if b := openUp(t, r, 64<<20); b.reserved < 38<<20 || b.reserved > 40<<20 {
 		t.Errorf("the next one reserves %d", b.reserved)
 	} else {
 		b.close()
+	}
+	for range 20 {
+		a := openUp(t, r, 1<<30)
+		if !a.part().take(100 << 20) {
+			t.Fatal("no room")
+		}
+		a.close()
+	}
+	if r.usual != r.size/8 {
+		t.Errorf("huge ones make the next one reserve %d", r.usual)
 	}
 	for range 100 {
 		a := openUp(t, r, 64<<20)
