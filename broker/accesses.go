@@ -123,6 +123,11 @@ func ownPart(f audit.Found, within record.ODSCode, own []record.CustodianKey) au
 		access.Decision.Custodians = slices.DeleteFunc(slices.Clone(access.Decision.Custodians), func(c consent.CustodianDecision) bool { return !ours(c.Key) })
 		f.Access = &access
 	}
+	if f.Delegation != nil {
+		d := *f.Delegation
+		d.Custodians = slices.DeleteFunc(slices.Clone(d.Custodians), func(k record.CustodianKey) bool { return !ours(k) })
+		f.Delegation = &d
+	}
 	if f.Disclosure != nil {
 		d := audit.Disclosure{} // totals are of the whole answer
 		for _, s := range f.Disclosure.Custodians {

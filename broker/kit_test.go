@@ -89,8 +89,9 @@ func reply(key string, n record.NHSNumber, entries ...string) broker.Reply {
 
 // tracer is a demographics service in memory: everyone is Ann Ashdown, live, unless said otherwise.
 type tracer struct {
-	standing map[record.NHSNumber]record.Standing
-	fail     atomic.Bool
+	standing   map[record.NHSNumber]record.Standing
+	supersedes map[record.NHSNumber][]record.NHSNumber
+	fail       atomic.Bool
 }
 
 // Trace implements broker.Tracer.
@@ -98,7 +99,8 @@ func (d *tracer) Trace(_ context.Context, n record.NHSNumber, _ string) (record.
 	if d.fail.Load() {
 		return record.Subject{}, errors.New("down")
 	}
-	s := record.Subject{Number: n, Standing: record.Live, Family: "Ashdown", Given: []string{"Ann"}, Gender: "female", BirthDate: "1950-02-03"}
+	s := record.Subject{Number: n, Standing: record.Live, Family: "Ashdown", Given: []string{"Ann"}, Gender: "female", BirthDate: "1950-02-03",
+		Supersedes: d.supersedes[n]}
 	if x, ok := d.standing[n]; ok {
 		s = record.Subject{Number: n, Standing: x}
 		if x == record.Deceased {

@@ -228,11 +228,11 @@ func (q *Question) binding(p Preferences) []Objection {
 	return list
 }
 
-// delegations returns those that let this requester see anything of the person's record now, none unless a carer asks (C-6).
+// delegations returns those that let this requester, if they are a carer, see anything of the person's record now (C-6). One always names somebody.
 func (q *Question) delegations(p Preferences) []Delegation {
 	var list []Delegation
 	for _, d := range p.Delegations {
-		if q.carer() && d.Carer == q.Requester.Own && d.Binds(q.Now) {
+		if d.Carer == q.Requester.Own && d.Binds(q.Now) {
 			list = append(list, d)
 		}
 	}
@@ -246,7 +246,7 @@ func (q *Question) ownView() bool {
 
 // carer reports whether a person asks for somebody else's record.
 func (q *Question) carer() bool {
-	return q.Requester.Kind == record.Person && !q.Requester.Own.IsZero() && q.Requester.Own != q.Subject.Number
+	return q.Requester.Kind == record.Person && q.Requester.Own != q.Subject.Number
 }
 
 func compareBool(a, b bool) int {
@@ -366,14 +366,14 @@ func (q *Question) numbers() []record.NHSNumber {
 	return list
 }
 
-// add takes one section's verdict in: sections that share one share a Part.
+// add takes one section's verdict in: sections that share one share a Part. Within one decision a reason has one outcome and one rule.
 func (cd *CustodianDecision) add(s record.Section, v verdict) {
 	if v.outcome == Permitted {
 		cd.Permitted = cd.Permitted.With(s)
 	}
 	for i := range cd.Parts {
 		p := &cd.Parts[i]
-		if p.Outcome == v.outcome && p.Reason == v.reason && p.Rule == v.rule && p.Position == v.position {
+		if p.Reason == v.reason && p.Position == v.position {
 			p.Sections = p.Sections.With(s)
 			return
 		}
@@ -416,10 +416,11 @@ func (t *tally) count(v verdict) {
 	}
 }
 
-// rank orders the reasons for permits, and those for withholding, by how much they say about the whole request.
+// rank orders the reasons for permits, and those for withholding, by how much they say about the whole request. That the role does not include a
+// section says nothing of it: a role with no section at all was refused.
 func rank(r Reason) int {
 	switch r {
-	case ReasonOwnRecord, ReasonRoleSection:
+	case ReasonOwnRecord:
 		return 1
 	case ReasonPermitted, ReasonPatientEntered, ReasonDelegation:
 		return 2

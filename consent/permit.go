@@ -29,7 +29,7 @@ func (d Decision) Permit() (Permit, bool) {
 }
 
 // Valid reports whether p came from a permitting decision.
-func (p Permit) Valid() bool { return p.question != nil && p.decision != nil }
+func (p Permit) Valid() bool { return p.question != nil } // both are set, or neither
 
 // Sections returns what may be shown of a custodian's record, none for an unknown custodian or an invalid permit.
 func (p Permit) Sections(k record.CustodianKey) record.Sections {

@@ -28,7 +28,7 @@ func drawQuestion(t *rapid.T) consent.Question {
 	q.Custodians = q.Custodians[:rapid.IntRange(0, len(q.Custodians)).Draw(t, "custodians")]
 	q.Purpose = rapid.SampledFrom(append(record.Purposes[:], "HRESCH")).Draw(t, "purpose")
 	q.Permission = rapid.SampledFrom([]record.Permission{{}, {Kind: record.AskedYes}, {Kind: record.AskedNo}, {Kind: record.PatientSelf},
-		{Kind: record.PermissionNotNeeded}, {Kind: record.CannotAsk, Reason: "asleep"}, {Kind: record.CannotAsk}}).Draw(t, "permission")
+		{Kind: record.PermissionNotNeeded}, {Kind: record.Delegated}, {Kind: record.CannotAsk, Reason: "asleep"}, {Kind: record.CannotAsk}}).Draw(t, "permission")
 	q.Relationship.Kind = rapid.SampledFrom([]record.RelationshipKind{record.RelationshipNone, record.Admission, record.SelfClaimed, "friend"}).Draw(t, "relationship")
 	q.BreakGlassReason = rapid.SampledFrom([]string{"", "short", "unconscious, no next of kin"}).Draw(t, "reason")
 	q.Requester.Organisation = rapid.SampledFrom([]record.ODSCode{"X9Z99", "", "X9A01", "X9C01"}).Draw(t, "organisation")
@@ -40,6 +40,9 @@ func drawQuestion(t *rapid.T) consent.Question {
 		q.Purpose = rapid.SampledFrom([]record.Purpose{record.Treatment, record.UrgentCare, record.BreakGlass}).Draw(t, "care")
 		if q.Requester.Kind = record.Professional; rapid.IntRange(0, 3).Draw(t, "own view") == 0 {
 			q.Requester, q.Purpose = record.Requester{Kind: record.Person, Own: subject}, record.PatientAccess
+			if rapid.Bool().Draw(t, "carer") {
+				q.Requester.Own, q.Permission = somebodyElse, record.Permission{Kind: record.Delegated}
+			}
 		}
 	}
 	q.Subject.Standing = rapid.SampledFrom([]record.Standing{record.Live, record.Live, record.Live, record.Live, record.Deceased, record.Unknown, record.Restricted, ""}).Draw(t, "standing")
@@ -75,8 +78,24 @@ func drawObjection(t *rapid.T) consent.Objection {
 	return o
 }
 
+// drawDelegation draws any readable delegation.
+func drawDelegation(t *rapid.T) consent.Delegation {
+	d := consent.Delegation{
+		Carer:    rapid.SampledFrom([]record.NHSNumber{somebodyElse, somebodyElse, stranger}).Draw(t, "carer"),
+		Sections: rapid.SampledFrom([]record.Sections{record.AllSections, record.SectionsOf(record.Medications, record.Results)}).Draw(t, "sections"),
+		Status:   rapid.SampledFrom([]consent.Status{consent.InForce, consent.InForce, consent.Withdrawn}).Draw(t, "status"),
+	}
+	if rapid.Bool().Draw(t, "some custodians") {
+		d.Custodians = []record.CustodianKey{rapid.SampledFrom([]record.CustodianKey{"gp", "acute", "gone"}).Draw(t, "custodian")}
+	}
+	d.From = newNeighbourhood().question().Now.Add(time.Duration(rapid.IntRange(-2, 1).Draw(t, "from")) * time.Hour)
+	d.Until = d.From.Add(time.Duration(rapid.IntRange(1, 3).Draw(t, "hours")) * time.Hour)
+	return d
+}
+
 func drawPreferences(t *rapid.T) consent.Preferences {
-	return consent.Preferences{Position: 8, Objections: rapid.SliceOfN(rapid.Custom(drawObjection), 0, 5).Draw(t, "objections")}
+	return consent.Preferences{Position: 8, Objections: rapid.SliceOfN(rapid.Custom(drawObjection), 0, 5).Draw(t, "objections"),
+		Delegations: rapid.SliceOfN(rapid.Custom(drawDelegation), 0, 3).Draw(t, "delegations")}
 }
 
 // shown returns what a decision lets be shown, by custodian.
@@ -361,6 +380,9 @@ func TestPermitIsItsOwn(t *testing.T) {
 	if p.Sections("nobody") != 0 {
 		t.Error("an unknown custodian may show something")
 	}
+	if own := p.Decision().Custodians[0].Parts[0]; own.Sections == 0 {
+		t.Error("a change of a decision's part reached the permit")
+	}
 
 	d.Outcome = consent.Refused
 	if _, ok := d.Permit(); ok {
@@ -552,4 +574,152 @@ func TestGarbledPreferences(t *testing.T) {
 			t.Errorf("%s: an ended delegation: got %s", s.asker, d.Reason)
 		}
 	}
+}
+
+// TestNotFindingOutSaysSo: whatever cannot be found out is a refusal by C-2.1, and by that reason.
+func TestNotFindingOutSaysSo(t *testing.T) {
+	plain := plainSituations()[0]
+	q, r := build(plain)
+	nameless := q
+	nameless.Subject.Number = record.NHSNumber{}
+	for what, d := range map[string]consent.Decision{
+		"no registry":                 consent.Decide(context.Background(), nil, q),
+		"a registry that is down":     consent.Decide(context.Background(), registry{err: errors.New("down")}, q),
+		"somebody without a number":   consent.Decide(context.Background(), r, nameless),
+		"a permit that is none":       consent.Permit{}.Again(consent.Preferences{}, noon),
+		"a question without a time":   consent.Evaluate(func() consent.Question { x := q; x.Now = time.Time{}; return x }(), r.preferences),
+		"a question about no record":  consent.Evaluate(func() consent.Question { x := q; x.Custodians = nil; return x }(), r.preferences),
+		"the same custodian twice":    consent.Evaluate(func() consent.Question { x := q; x.Custodians = append(x.Custodians, x.Custodians[0]); return x }(), r.preferences),
+		"a custodian that has no key": consent.Evaluate(func() consent.Question { x := q; x.Custodians = make([]consent.CustodianRules, 1); return x }(), r.preferences),
+	} {
+		if d.Outcome != consent.Refused || d.Reason != consent.ReasonCannotKnow || d.Rule != consent.RuleCannotKnow {
+			t.Errorf("%s: got %s %s %s", what, d.Outcome, d.Reason, d.Rule)
+		}
+	}
+}
+
+// TestOnlyPersonsAreThemselves: a number in a token makes nobody the person, nor their carer, who is not there as a person.
+func TestOnlyPersonsAreThemselves(t *testing.T) {
+	q, _ := build(plainSituations()[0])
+	prefs := consent.Preferences{Objections: []consent.Objection{{Scope: consent.ToAll, Status: consent.InForce, Position: 7}},
+		Delegations: []consent.Delegation{{Carer: somebodyElse, Sections: record.AllSections, Status: consent.InForce, From: noon, Until: noon.Add(time.Hour)}}}
+	for _, own := range []record.NHSNumber{subject, somebodyElse} {
+		q.Requester.Own = own
+		if d := consent.Evaluate(q, prefs); d.Outcome != consent.Suppressed {
+			t.Errorf("a professional with a number sees over an objection: %s %s", d.Outcome, d.Reason)
+		}
+		if d := consent.Evaluate(q, consent.Preferences{Delegations: prefs.Delegations}); d.Outcome != consent.Permitted || d.Reason != consent.ReasonPermitted {
+			t.Errorf("a professional with a number is asked for a person's permission: %s %s", d.Outcome, d.Reason)
+		}
+	}
+}
+
+// TestTheDayOfAPermissionIsADay: what is no day is no permission, however it sorts.
+func TestTheDayOfAPermissionIsADay(t *testing.T) {
+	q, r := build(plainSituations()[0])
+	for _, day := range []string{"", "2026", "2026-11", "2026-11-1", "2026-02-30", "0"} {
+		q.Permission = record.Permission{Kind: record.AskedEarlier, On: day}
+		if d := consent.Evaluate(q, r.preferences); d.Reason != consent.ReasonPermission {
+			t.Errorf("%q: got %s", day, d.Reason)
+		}
+	}
+}
+
+// TestTheWindowAfterDeathIsExact: it holds to its last instant, be it as short as can be, and there is none of no length.
+func TestTheWindowAfterDeathIsExact(t *testing.T) {
+	died := record.Subject{Number: subject, Standing: record.Deceased, Deceased: "2026-11-02T12:00:00Z"}
+	for _, c := range []struct {
+		window, after time.Duration
+		neutral       bool
+	}{{1, 0, false}, {1, 1, false}, {1, 2, true}, {0, 0, true}, {-1, 0, true}, {time.Hour, time.Hour, false}, {time.Hour, time.Hour + 1, true}, {time.Hour, -1, true}} {
+		if _, neutral := consent.NeutralClass(died, c.window, noon.Add(c.after)); neutral != c.neutral {
+			t.Errorf("window %d, %d after: neutral %v, want %v", c.window, c.after, neutral, c.neutral)
+		}
+	}
+}
+
+// TestTheFirstChoiceIsNamed: where several choices say the same of the whole, it is the one about the custodian that comes first.
+func TestTheFirstChoiceIsNamed(t *testing.T) {
+	s := plainSituations()[1]
+	s.objection = "none"
+	q, _ := build(s)
+	q.Custodians[1].EmergencyOverride = true
+	d := consent.Evaluate(q, consent.Preferences{Objections: []consent.Objection{{Scope: consent.ToCustodian, Custodian: "there", Status: consent.InForce, Position: 5},
+		{Scope: consent.ToCustodian, Custodian: "here", Status: consent.InForce, Position: 8}}})
+	if d.Reason != consent.ReasonOverride || d.Preference != 8 {
+		t.Errorf("got %s by %d, want %s by 8", d.Reason, d.Preference, consent.ReasonOverride)
+	}
+	// An objection to everything says nothing of a section, whatever stands there.
+	wide := consent.Preferences{Objections: []consent.Objection{{Scope: consent.ToAll, Section: 14, Status: consent.InForce, Position: 5}}}
+	if d := consent.Evaluate(q, wide); d.Reason == consent.ReasonCannotKnow {
+		t.Error("an objection to all sharing is not read because of a section that it does not name")
+	}
+}
+
+// TestBreakGlassKeepsObjections: break-glass shows nothing that an objection in force covers, but where the custodian's own rule says so; and there it shows
+// no more than would be shown without the objection (C-3).
+func TestBreakGlassKeepsObjections(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		q, p := drawQuestion(t), drawPreferences(t)
+		q.Purpose, q.BreakGlassReason = record.BreakGlass, "unconscious, no next of kin"
+		free := shown(consent.Evaluate(q, consent.Preferences{}))
+		got := shown(consent.Evaluate(q, p))
+		for _, c := range q.Custodians {
+			k := c.Custodian.Key
+			if more := got[k].Without(free[k]); more != 0 {
+				t.Errorf("%s: objections add %s", k, more)
+			}
+			if c.EmergencyOverride || q.Requester.Organisation == c.Custodian.ODS {
+				continue
+			}
+			for _, o := range p.Objections {
+				if !o.Binds(q.Now) || o.Scope == consent.ToCustodian && o.Custodian != k {
+					continue
+				}
+				covered := record.AllSections
+				if o.Scope == consent.ToSection {
+					covered = record.SectionsOf(o.Section)
+				}
+				if over := got[k] & covered; over != 0 {
+					t.Errorf("%s: %s is shown over an objection", k, over)
+				}
+			}
+		}
+	})
+}
+
+// TestACarerSeesLessThanThePerson: whatever a carer sees, the person sees too; without one of the delegations the carer sees no more; and what is seen is
+// within what was delegated (C-6).
+func TestACarerSeesLessThanThePerson(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		q, p := drawQuestion(t), drawPreferences(t)
+		q.Purpose = record.PatientAccess
+		own := q
+		own.Requester, own.Permission = record.Requester{Kind: record.Person, Own: subject}, record.Permission{Kind: record.PatientSelf}
+		q.Requester, q.Permission = record.Requester{Kind: record.Person, Own: somebodyElse}, record.Permission{Kind: record.Delegated}
+		carer, person := shown(consent.Evaluate(q, p)), shown(consent.Evaluate(own, p))
+		for k, s := range carer {
+			if more := s.Without(person[k]); more != 0 {
+				t.Errorf("%s: the carer sees %s, the person does not", k, more)
+			}
+			var lets record.Sections
+			for _, d := range p.Delegations {
+				if d.Carer == somebodyElse && d.Status == consent.InForce && !d.From.After(q.Now) && d.Until.After(q.Now) && (len(d.Custodians) == 0 || slices.Contains(d.Custodians, k)) {
+					lets |= d.Sections
+				}
+			}
+			if more := s.Without(lets); more != 0 {
+				t.Errorf("%s: the carer sees %s, which nobody let them see", k, more)
+			}
+		}
+		if len(p.Delegations) > 0 {
+			fewer := p
+			fewer.Delegations = p.Delegations[1:]
+			for k, s := range shown(consent.Evaluate(q, fewer)) {
+				if more := s.Without(carer[k]); more != 0 {
+					t.Errorf("%s: with a delegation less the carer sees %s more", k, more)
+				}
+			}
+		}
+	})
 }
