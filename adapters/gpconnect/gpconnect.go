@@ -13,6 +13,7 @@ package gpconnect
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/adapters/gpconnect/stu3"
@@ -117,8 +118,14 @@ func (s *Source) fetch(ctx context.Context, q broker.Query) (broker.Reply, error
 			return broker.Reply{}, broker.ErrTooMuch
 		}
 	}
-	return broker.Reply{Base: s.base, Entries: converted.Entries, Parts: parts, Bytes: budget.Used() + converted.Bytes, Adapter: Adapter,
-		Conversions: []string{stu3.Version}}, nil
+	did := []string{stu3.Version}
+	if converted.Unmapped > 0 {
+		did = append(did, strconv.Itoa(converted.Unmapped)+" elements or resources could not be converted and are kept as unmapped")
+	}
+	if converted.LeftOut > 0 {
+		parts = append(parts, record.Part{Reason: record.PartUnreadable, Count: converted.LeftOut})
+	}
+	return broker.Reply{Base: s.base, Entries: converted.Entries, Parts: parts, Bytes: budget.Used() + converted.Bytes, Adapter: Adapter, Conversions: did}, nil
 }
 
 // ask sends the one request and returns the resources of the answer.

@@ -9,7 +9,7 @@
 //   - rules.go holds what depends on more than one element: taken and status, related observations, requesters.
 //
 // Three things never happen. Nothing is dropped in silence: what R4 has no place for becomes an extension, and what is not of STU3 becomes an
-// extension too, under [UnmappedURL]; a resource of a type that is not in the table becomes a Basic that holds all of it. Nothing is guessed:
+// extension too, under [UnmappedURL]; a resource of a clinical type that is not in the table becomes a Basic that holds all of it. Nothing is guessed:
 // a code that its value set does not hold is unmapped, not something near it. And nothing is repaired but this: one value where R4 wants a list
 // becomes a list of one, a list of one where R4 wants a value becomes that value, and a number or text that was written as the other (which NHS
 // England's own examples do) is written as what it should be, digit for digit.
@@ -61,6 +61,7 @@ type Result struct {
 	Bytes    int64            // of the text that holds them
 	Promoted int              // resources that were contained in a List and are entries of their own now
 	Unmapped int              // elements and resources that were kept as unmapped
+	LeftOut  int              // resources that stood where none may stand, and of which only the type is left: whose they are cannot be told (P4)
 }
 
 // Convert converts a whole record. base is the address of the server that it came from, with which its own absolute references begin. The
@@ -108,7 +109,7 @@ func Convert(entries []fhirjson.Entry, base string, lim Limits) (Result, error) 
 		}
 		return Result{}, ErrTooMuch
 	}
-	r := Result{Entries: make([]fhirjson.Entry, 0, len(urls)), Bytes: int64(len(c.out)), Promoted: len(c.promotions), Unmapped: c.unmapped}
+	r := Result{Entries: make([]fhirjson.Entry, 0, len(urls)), Bytes: int64(len(c.out)), Promoted: len(c.promotions), Unmapped: c.unmapped, LeftOut: c.leftOut}
 	for v := range doc.Root().Elems() {
 		i := len(r.Entries)
 		r.Entries = append(r.Entries, fhirjson.Entry{FullURL: urls[i], Mode: modes[i], Resource: v})
@@ -127,10 +128,8 @@ func orDefault(v, d int) int {
 
 // address is an entry's fullUrl under the type that its resource has now. id is the new one, "" if it keeps its own.
 func (c *conv) address(e fhirjson.Entry, id string) string {
-	typ, to := e.Resource.Get("resourceType").View(), "Basic"
-	if s := c.t.resources[typ]; s != nil {
-		to = s.to
-	}
+	typ := e.Resource.Get("resourceType").View()
+	to := c.t.becomes(typ)
 	old := e.Resource.Get("id").View()
 	head, found := strings.CutSuffix(e.FullURL, "/"+typ+"/"+old)
 	if !found || to == typ && id == "" {

@@ -36,11 +36,8 @@ func (c *conv) survey(entries []fhirjson.Entry) {
 		return true
 	}
 	for _, e := range entries { // what keeps its type keeps its id
-		typ := e.Resource.Get("resourceType").View()
-		if s := c.t.resources[typ]; s != nil && (s.to != typ || typ == "AllergyIntolerance") || s == nil && typ == "Basic" {
-			if s == nil || s.to == typ {
-				mark(typ, e.Resource.Get("id").View())
-			}
+		if typ := e.Resource.Get("resourceType").View(); typ == "AllergyIntolerance" || typ == "Basic" {
+			mark(typ, e.Resource.Get("id").View())
 		}
 	}
 	for i, e := range entries {
@@ -51,17 +48,11 @@ func (c *conv) survey(entries []fhirjson.Entry) {
 		case typ == "Observation":
 			c.surveyObservation(e.Resource)
 		}
-		to := "Basic"
-		if s := c.t.resources[typ]; s != nil {
-			to = s.to
-		}
+		to := c.t.becomes(typ)
 		if to == typ || id == "" {
 			continue
 		}
 		old, fresh := typ+"/"+id, id
-		if to == "Basic" && typ == "Basic" {
-			continue
-		}
 		if _, again := c.renamed[old]; !again {
 			for n := 0; !mark(to, fresh); n++ {
 				if fresh = shorten(strings.ToLower(typ)+"-"+id, n); n > 8 {

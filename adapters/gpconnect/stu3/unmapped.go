@@ -1,6 +1,10 @@
 package stu3
 
-import "github.com/mycarerecord/mycarerecord/broker/fhirjson"
+import (
+	"strings"
+
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+)
 
 // goneURL is how HL7 names an element of STU3 in a resource of another version (hl7.org/fhir/R4/versions.html#extensions, read November 2026).
 const goneURL = "http://hl7.org/fhir/3.0/StructureDefinition/extension-"
@@ -114,6 +118,14 @@ func (c *conv) generic(k string, m fhirjson.Value) {
 		switch {
 		case m.Len() == 0:
 			c.out = append(append(append(c.out, `,"valueString":"`...), m.Raw()[0], m.Raw()[len(m.Raw())-1]), '"')
+		case m.Get("resourceType").Exists():
+			// A resource where none may stand: nobody looks there whose it is, so it must not be there (P4). Its type is left, and it is counted.
+			c.leftOut++
+			name := m.Get("resourceType").View()
+			if !typeName(name) {
+				name = "resource"
+			}
+			c.out = append(append(append(c.out, `,"valueString":"left out: `...), name...), '"')
 		case isReference(m):
 			c.out = append(c.out, `,"valueReference":`...)
 			c.object(m, c.t.datatypes["Reference"])
@@ -153,9 +165,44 @@ func isReference(m fhirjson.Value) bool {
 	return true
 }
 
-// unmappedResource keeps a resource of a type that is not in the table as a Basic: about the same person, with all of it in an extension, and
-// with what it contained beside it, so that whose that is can be seen.
-func (c *conv) unmappedResource(v fhirjson.Value, typ, newID string) {
+// clinical are the types of STU3 that are no part of the table and may yet be about a person, or support what is. What is not here or in the table
+// (messages, bundles, definitions, money, and names that nobody knows) is no part of a record: the merge drops and counts it.
+var clinical = func() map[string]bool {
+	m := map[string]bool{}
+	for _, typ := range strings.Fields("AdverseEvent BodySite CarePlan CareTeam Communication CommunicationRequest Consent DeviceComponent DeviceMetric DeviceRequest " +
+		"DeviceUseStatement DocumentManifest Endpoint EpisodeOfCare FamilyMemberHistory Flag Goal GuidanceResponse ImagingManifest ImagingStudy " +
+		"ImmunizationRecommendation Media MedicationAdministration NutritionOrder Provenance RequestGroup RiskAssessment Sequence Substance SupplyDelivery " +
+		"SupplyRequest Task VisionPrescription") {
+		m[typ] = true
+	}
+	return m
+}()
+
+// becomes is the type that a type of STU3 is in R4.
+func (t *table) becomes(typ string) string {
+	if s := t.resources[typ]; s != nil {
+		return s.to
+	}
+	if clinical[typ] {
+		return "Basic"
+	}
+	return typ
+}
+
+// otherResource deals with a resource of a type that is not in the table. A clinical one is kept as a Basic: about the same person, with all of it in
+// an extension, and with what it contained beside it, so that whose that is can be seen. Of any other its type and id are left.
+func (c *conv) otherResource(v fhirjson.Value, typ, newID string) {
+	if !clinical[typ] {
+		f := c.open(v, basic)
+		if m := v.Get("resourceType"); m.Kind() == fhirjson.String {
+			c.raw(f, "resourceType", m)
+		}
+		if m := v.Get("id"); m.Kind() == fhirjson.String {
+			c.raw(f, "id", m)
+		}
+		c.close(f)
+		return
+	}
 	c.unmapped++
 	f := c.open(v, basic)
 	c.key(f, "resourceType")
@@ -171,9 +218,6 @@ func (c *conv) unmappedResource(v fhirjson.Value, typ, newID string) {
 	}
 	if m := v.Get("contained"); m.Kind() == fhirjson.Array && allObjects(m) {
 		c.common(f, "contained", m)
-	}
-	if !typeName(typ) {
-		typ = "Resource"
 	}
 	c.key(f, "code")
 	c.out = append(append(append(append(append(c.out, `{"coding":[{"system":"`...), ConversionSystem...), `","code":"`...), UnmappedCode...), `"}],"text":"`...)

@@ -29,6 +29,7 @@ type conv struct {
 	held       map[string]bool        // addresses of observations in the reply
 	children   map[string][]string    // header -> observations that name it and that it does not name
 	unmapped   int
+	leftOut    int
 }
 
 // frame is an object that is open.
@@ -406,7 +407,7 @@ func (c *conv) resource(v fhirjson.Value, newID string) {
 	typ := v.Get("resourceType").View()
 	s := c.t.resources[typ]
 	if s == nil || v.Kind() != fhirjson.Object {
-		c.unmappedResource(v, typ, newID)
+		c.otherResource(v, typ, newID)
 		return
 	}
 	f := c.open(v, s)
