@@ -157,13 +157,16 @@ func (l *Ledger) sign() *op {
 // a copy that went on by itself and a rewritten past all fail here (L-8).
 func (l *Ledger) testCheckpoints(ctx context.Context, c Config) error {
 	var last Checkpoint
-	var known bool
+	var known, served bool
 	err := l.view(ctx, func(r Reader) (err error) {
 		if last, known, err = r.LastCheckpoint(); err != nil || !known {
 			return err
 		}
 		head, err := r.Head()
 		if err != nil {
+			return err
+		}
+		if served, err = hasServed(r, head.Size); err != nil {
 			return err
 		}
 		s, err := last.State()
@@ -189,7 +192,7 @@ func (l *Ledger) testCheckpoints(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	if err := l.testSinks(ctx, last, known && !c.Adopt); err != nil {
+	if err := l.testSinks(ctx, last, served && !c.Adopt); err != nil {
 		return err
 	}
 	l.signed = last
@@ -197,6 +200,21 @@ func (l *Ledger) testCheckpoints(ctx context.Context, c Config) error {
 		l.newest.Store(&last)
 	}
 	return nil
+}
+
+// hasServed reports whether anything but what a start writes stands in a ledger. The first start takes its first checkpoint to a sink before it returns, so a
+// ledger that has served has one there; one whose first start was killed before that has none, and nothing that anybody was told of is in it.
+func hasServed(r Reader, size uint64) (bool, error) {
+	if size > maxKeyEntries {
+		return true, nil
+	}
+	entries, err := r.Entries(0, int(size)) //nolint:gosec // not more than maxKeyEntries
+	for i := range entries {
+		if t := entries[i].Type; t != TypeKey && t != TypePolicy {
+			return true, err
+		}
+	}
+	return false, err
 }
 
 // testSinks hands the newest checkpoint to every sink, which refuses it if what it holds already is not continued by it. If there must be one somewhere

@@ -248,6 +248,12 @@ func TestRestoredBackupsAndForksAreRefused(t *testing.T) {
 	if err := open(t, adopted, nil); err != nil {
 		t.Errorf("after it was adopted: %v", err)
 	}
+	// The first start was killed when it had signed and no sink had it yet: nobody was told of anything, and the next start goes on.
+	begun := audittest.New(t, audit.Config{Configuration: "c0ffee", Policy: "b0bb1e"})
+	begun.Close(t)
+	if err := open(t, withCheckpointsOf(begun, nil), nil); err != nil {
+		t.Errorf("a ledger whose first start was killed: %v", err)
+	}
 	if err := open(t, copyOf(t, p), func(c *audit.Config) { c.Sinks = nil }); !errors.Is(err, audit.ErrInvalid) || !strings.Contains(err.Error(), "outside its own store") {
 		t.Errorf("without a sink: %v", err)
 	}

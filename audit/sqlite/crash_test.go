@@ -470,15 +470,12 @@ func TestEachDiskErrorInTurn(t *testing.T) {
 	}
 }
 
-// Each write, sync and truncation is the last thing that a process does: what a kill leaves, which is all that it had written.
+// Each write, sync and truncation is the last thing that a process does, those of its start included: what a kill leaves, which is all that it had written.
 func TestAKillAtEachCall(t *testing.T) {
 	t.Parallel()
 	s := newSession(t)
 	defer s.disk.close()
 	defer s.end()
-	if err := s.open(); err != nil {
-		t.Fatal(err)
-	}
 	step, calls, killed, bad := 1, 0, 0, 0
 	if underRace {
 		step = 9
@@ -504,6 +501,9 @@ func TestAKillAtEachCall(t *testing.T) {
 			bad++
 			t.Errorf("killed after call %d: %v", calls, err)
 		}
+	}
+	if err := s.open(); err != nil {
+		t.Fatal(err)
 	}
 	for _, err := range s.work() {
 		t.Errorf("recording: %v", err)
