@@ -140,6 +140,9 @@ func entryText(e *v1.LedgerEntry, width int) string {
 	if o := e.GetObjection(); o != nil {
 		p.WriteString("  " + strings.ReplaceAll(strings.TrimRight(objectionText(o, p.width-2), "\n"), "\n", "\n  ") + "\n")
 	}
+	if d := e.GetDelegation(); d != nil {
+		p.WriteString("  " + strings.ReplaceAll(strings.TrimRight(delegationText(d, p.width-2), "\n"), "\n", "\n  ") + "\n")
+	}
 	if x := e.GetActor(); x != nil {
 		row("by", requesterText(x.GetRequester(), x.GetRoleName()))
 		row("why", safe(x.GetReason()))
@@ -147,6 +150,8 @@ func entryText(e *v1.LedgerEntry, width int) string {
 	if s := e.GetReason(); s != "" && s != e.GetActor().GetReason() && s != e.GetAccess().GetDecision() {
 		row("reason", reasonText(s))
 	}
+	row("note", safe(e.GetNote()))
+	row("in words", safe(e.GetExplanation()))
 	if n := e.GetCount(); n > 0 {
 		row("count", fmt.Sprint(n))
 	}

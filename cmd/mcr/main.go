@@ -9,9 +9,15 @@
 //	mcr consent withdraw NHSNUMBER [flags]        end one
 //	mcr consent show NHSNUMBER [flags]            list them, what each does, and which systems have adopted it
 //	mcr consent history NHSNUMBER [flags]         list all that they have been
+//	mcr consent decide NHSNUMBER [flags]          put one that was requested in force, or decline it
+//	mcr consent delegate CARER [flags]            let a carer see your own record: their NHS number
+//	mcr consent carers NHSNUMBER [flags]          list whom a person lets see their record
+//	mcr consent revoke NHSNUMBER [flags]          end what a carer may see
 //	mcr consent import FILE [flags]               bring a whole list in, or check it with -dry-run
 //	mcr consent export FILE [flags]               write everybody's, as a list that can be imported again
 //	mcr audit search [flags]                      who looked at what, when and why
+//	mcr audit overrides [flags]                   uses of break-glass that nobody has reviewed
+//	mcr audit review POSITION [flags]             say what became of one
 //	mcr custodians                                who is configured, and who has been in trouble
 //
 // `mcr COMMAND -help` lists a command's flags; one dash or two, before or after the number. For NHSNUMBER, spaces are allowed, and `-`
@@ -90,9 +96,15 @@ var commands = []command{
 	{"consent withdraw", "NHSNUMBER", "end an objection", (*app).consentWithdraw},
 	{"consent show", "NHSNUMBER", "list a person's objections, what each does, and which systems have adopted it", (*app).consentShow},
 	{"consent history", "NHSNUMBER", "list all that a person's objections have been", (*app).consentHistory},
+	{"consent decide", "NHSNUMBER", "put an objection that was requested in force, or decline it", (*app).consentDecide},
+	{"consent delegate", "CARER", "let a carer see your own record", (*app).consentDelegate},
+	{"consent carers", "NHSNUMBER", "list whom a person lets see their record", (*app).consentCarers},
+	{"consent revoke", "NHSNUMBER", "end what a carer may see", (*app).consentRevoke},
 	{"consent import", "FILE", "bring a whole list of objections in, or check it", (*app).consentImport},
 	{"consent export", "FILE", "write everybody's objections, as a list that can be imported again", (*app).consentExport},
 	{"audit search", "", "who looked at what, when and why", (*app).auditSearch},
+	{"audit overrides", "", "uses of break-glass that nobody has reviewed", (*app).auditOverrides},
+	{"audit review", "POSITION", "say what became of one", (*app).auditReview},
 	{"custodians", "", "who is configured, and who has been in trouble", (*app).custodians},
 }
 

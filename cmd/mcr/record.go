@@ -56,7 +56,7 @@ func recordFlags(fs *flag.FlagSet, timeout time.Duration) *question {
 	q := &question{server: serverFlags(fs, timeout)}
 	fs.StringVar(&q.birthDate, "birth-date", "", "the person's date of birth, YYYY-MM-DD: a check that it is the right person")
 	fs.StringVar(&q.purpose, "purpose", "", "TREAT direct care, ETREAT urgent care, BTG break-glass, PATRQT your own record")
-	fs.StringVar(&q.permission, "permission", "", "what the person said: asked-yes; 'asked-earlier; on=2026-01-31'; 'implied-by-referral; ref=...'; 'cannot-ask; reason=...'; 'best-interests; reason=...'; not-required; asked-no; patient-self")
+	fs.StringVar(&q.permission, "permission", "", "what the person said: asked-yes; 'asked-earlier; on=2026-01-31'; 'implied-by-referral; ref=...'; 'cannot-ask; reason=...'; 'best-interests; reason=...'; not-required; asked-no; patient-self; delegated, by a carer")
 	fs.StringVar(&q.relationship, "relationship", "", "how you are involved: registered, referral, admission, appointment, attendance, caseload, self-claimed; with '; ref=...' if there is one")
 	fs.StringVar(&q.reason, "break-glass", "", "break the glass, for this `reason` (10 characters or more): implies -purpose BTG. It is recorded, and the privacy officer is told")
 	fs.BoolVar(&q.self, "self", false, "your own record: implies -purpose PATRQT -permission patient-self")

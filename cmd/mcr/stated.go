@@ -13,7 +13,7 @@ func readPurpose(s string) (v1.Purpose, error) {
 	case s == "":
 		return v1.Purpose_PURPOSE_UNSPECIFIED, nil
 	case !ok || n == 0:
-		return 0, useError("-purpose: TREAT (direct care), ETREAT (urgent care), BTG (break-glass) or PATRQT (your own record)")
+		return 0, useError("-purpose: TREAT (direct care), ETREAT (urgent care), BTG (break-glass) or PATRQT (your own record, or that of a person whose carer you are)")
 	}
 	return v1.Purpose(n), nil
 }
@@ -30,7 +30,7 @@ func readPermission(s string) (*v1.Permission, error) {
 	delete(params, "ref")
 	delete(params, "reason")
 	if !ok || !known || n == 0 || len(params) > 0 {
-		return nil, useError("-permission: asked-yes, 'asked-earlier; on=YYYY-MM-DD', 'implied-by-referral; ref=...', 'cannot-ask; reason=...', 'best-interests; reason=...', not-required, asked-no or patient-self")
+		return nil, useError("-permission: asked-yes, 'asked-earlier; on=YYYY-MM-DD', 'implied-by-referral; ref=...', 'cannot-ask; reason=...', 'best-interests; reason=...', not-required, asked-no, patient-self or delegated")
 	}
 	return p, nil
 }
