@@ -49,6 +49,7 @@ type writer struct {
 	err            error // the store failed: the transaction is lost
 	signNow        bool  // a checkpoint is signed however little it is behind
 	signed         *Checkpoint
+	continues      *Predecessor // of the transaction that begins a ledger
 }
 
 // failed notes a failure of the store and reports whether there is one.

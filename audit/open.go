@@ -28,6 +28,7 @@ type Config struct {
 	ClockTolerance time.Duration    // how far the clock may be behind the newest entry; 1 minute
 	Sweep          time.Duration    // how often forgotten accesses are looked for; 1 s
 	Sinks          []Sink           // where checkpoints are kept beside the store; at least one. Only the ledger uses them from now on
+	Continues      *Predecessor     // what a new ledger takes over from one that ended; the store must be empty
 	Adopt          bool             // start although no sink holds a checkpoint of a ledger that has signed some: for an operator who knows why
 	Override       time.Duration    // how long an override lasts; MaxOverride, and not more (C-3)
 }
@@ -247,6 +248,7 @@ func (l *Ledger) start(ctx context.Context, c Config) error {
 	if l.signers, err = c.Keys.signers(l.origin); err != nil {
 		return err
 	}
+	head := uint64(0) // after the transaction before this one
 	for more := true; more; {
 		var w *writer
 		err := l.store.Update(ctx, func(tx Tx) error {
@@ -255,8 +257,19 @@ func (l *Ledger) start(ctx context.Context, c Config) error {
 			if err != nil {
 				return err
 			}
+			if c.Continues != nil && head == 0 {
+				if w.position != 0 || c.Continues.State.Origin == l.origin {
+					return fmt.Errorf("%w: only a new ledger, under another origin, can continue one that ended", ErrInvalid)
+				}
+				w.continues = c.Continues
+			}
 			if err := w.beginKeys(w.keys); err != nil {
 				return err
+			}
+			if w.continues != nil {
+				if err := w.carry(w.continues); err != nil {
+					return err
+				}
 			}
 			if c.Configuration != "" || c.Policy != "" {
 				if err := w.policy(policyBody{c.Configuration, c.Policy}); err != nil {
@@ -273,6 +286,7 @@ func (l *Ledger) start(ctx context.Context, c Config) error {
 		if err != nil {
 			return fmt.Errorf("%w: the first writes failed: %w", ErrUnavailable, err)
 		}
+		head = w.position
 		if w.signed != nil {
 			l.publish(*w.signed)
 		}
@@ -312,6 +326,9 @@ func (w *writer) beginKeys(k *Keys) error {
 		default:
 			bodies = append(bodies, epochBody{Origin: w.ledger.origin, Signer: text})
 		}
+	}
+	if w.continues != nil {
+		bodies[0].Continues = string(w.continues.note)
 	}
 	for i := range bodies {
 		if _, err := w.append(TypeKey, &payload{Epoch: &bodies[i]}, bodies[i].marks()); err != nil {

@@ -6,6 +6,9 @@
 //	broker keys -dir DIR                                       make the key files of a new ledger
 //	broker keys add -dir DIR -kind epoch|signing               make the next keys beside them; a running broker takes them up on SIGHUP
 //	broker keys public -config FILE                            print the keys by which others check the ledger's checkpoints
+//	broker ledger export -config FILE -out FILE [-clear] -by USER -reason TEXT   write the whole ledger for `verify export`
+//	broker ledger erase -config FILE -basis B -reference R [-before DATE] [-nhs-number-file FILE] -by USER -reason TEXT   erase payloads
+//	broker ledger continue -config FILE -from FILE             begin a new ledger after one that is damaged
 //	broker source check -config FILE -custodian KEY -nhs-number-file FILE   ask one custodian about a test person and say what is wrong
 //	broker policy explain -config FILE [-job-role R -org ODS]  say what a role may see, or what the custodians allow
 //
@@ -38,6 +41,9 @@ const usage = `usage:
   broker keys -dir DIR
   broker keys add -dir DIR -kind epoch|signing
   broker keys public -config FILE
+  broker ledger export -config FILE -out FILE [-clear] -by USER -reason TEXT
+  broker ledger erase -config FILE -basis retention|erasure|order -reference TEXT [-before DATE] [-nhs-number-file FILE] -by USER -reason TEXT
+  broker ledger continue -config FILE -from FILE
   broker source check -config FILE -custodian KEY -nhs-number-file FILE
   broker policy explain -config FILE [-job-role CODE -org ODS]
 `
@@ -54,6 +60,14 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	config := flags.String("config", "", "configuration file")
 	dir := flags.String("dir", "", "folder for key files")
 	kind := flags.String("kind", "", "which keys to add: epoch or signing")
+	file := flags.String("out", "", "file to write")
+	clear := flags.Bool("clear", false, "write what entries say in clear: for an auditor who gets no keys")
+	by := flags.String("by", "", "who does it; recorded")
+	reason := flags.String("reason", "", "why; recorded")
+	basis := flags.String("basis", "", "legal basis: retention, erasure or order")
+	reference := flags.String("reference", "", "the decision or the line of the schedule; no person's name")
+	before := flags.String("before", "", "date: what was recorded before it")
+	from := flags.String("from", "", "file of the ledger that ended")
 	adopt := flags.Bool("adopt", false, "start although no checkpoint of the ledger is where they are kept: only if you know why they are gone")
 	custodian := flags.String("custodian", "", "key of one custodian")
 	numberFile := flags.String("nhs-number-file", "", "file that holds the NHS number of a test person, or - for standard input: a number on a command line would show in the list of processes")
@@ -107,6 +121,12 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	case "check ":
 		fmt.Fprintf(out, "%s: good. %d custodians, %d issuers; configuration %.12s\n", *config, len(cfg.Custodians), len(cfg.Issuers), cfg.Hash())
 		return 0
+	case "ledger export ":
+		return report(errs, daemon.LedgerExport(ctx, cfg, *file, *clear, daemon.Operator{User: *by, Reason: *reason}, out))
+	case "ledger erase ":
+		return report(errs, daemon.LedgerErase(ctx, cfg, *basis, *reference, *before, *numberFile, daemon.Operator{User: *by, Reason: *reason}, out))
+	case "ledger continue ":
+		return report(errs, daemon.LedgerContinue(ctx, cfg, *from, out))
 	case "keys public ":
 		return report(errs, daemon.PublicKeys(cfg, out))
 	case "source check ":

@@ -116,3 +116,55 @@ func TestPolicyExplain(t *testing.T) {
 		t.Errorf("exit %d: %s", code, out)
 	}
 }
+
+// What an operator does to a ledger at the machine itself: export it, erase from it, begin a new one after it. Keys are added beside those that are there.
+func TestLedgerCommands(t *testing.T) {
+	example, err := os.ReadFile("broker.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	config, second := filepath.Join(dir, "broker.yaml"), filepath.Join(dir, "second.yaml")
+	later := strings.NewReplacer("path: state/ledger.db", "path: state2/ledger.db", "state/checkpoints", "state2/checkpoints", "origin: record.example/ledger", "origin: record.example/ledger-2").Replace(string(example))
+	for path, text := range map[string]string{config: string(example), second: later} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, state := range []string{"state", "state2"} {
+		if err := os.Mkdir(filepath.Join(dir, state), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys, export := filepath.Join(dir, "state", "keys"), filepath.Join(dir, "export.jsonl")
+	who := []string{"-by", "operator-1", "-reason", "a test"}
+	for _, c := range []struct {
+		args []string
+		code int
+		say  string
+	}{
+		{[]string{"keys", "-dir", keys}, 0, ""},
+		{[]string{"keys", "add", "-dir", keys, "-kind", "epoch"}, 0, "epoch 2"},
+		{[]string{"keys", "add", "-dir", keys, "-kind", "signing"}, 0, "signing 2"},
+		{[]string{"keys", "add", "-dir", keys, "-kind", "door"}, 2, "epoch or signing"},
+		{[]string{"keys", "public", "-config", config}, 0, "record.example/ledger+"},
+		{[]string{"ledger", "export", "-config", config, "-out", export}, 1, "say who does it and why"},
+		{append([]string{"ledger", "export", "-config", config, "-out", export}, who...), 0, "is written"},
+		{append([]string{"ledger", "export", "-config", config, "-out", export}, who...), 1, "is there already"},
+		{append([]string{"ledger", "erase", "-config", config, "-basis", "retention", "-reference", "line 12", "-before", "2001-01-01"}, who...), 0, "0 entries erased"},
+		{append([]string{"ledger", "erase", "-config", config, "-basis", "whim", "-reference", "line 12", "-before", "2001-01-01"}, who...), 1, "the basis of an erasure"},
+		{append([]string{"ledger", "erase", "-config", config, "-basis", "retention", "-reference", "line 12", "-before", "soon"}, who...), 1, "-before is a date"},
+		{[]string{"ledger", "continue", "-config", second, "-from", filepath.Join(dir, "state", "ledger.db")}, 0, "0 objections and delegations are carried over"},
+		{[]string{"ledger", "continue", "-config", second, "-from", filepath.Join(dir, "state", "ledger.db")}, 1, "only a new ledger"},
+		{[]string{"ledger", "continue", "-config", second, "-from", filepath.Join(dir, "no.db")}, 1, "name the file"},
+	} {
+		code, out := invoke(t, c.args...)
+		if code != c.code || !strings.Contains(out, c.say) {
+			t.Errorf("%v: exit %d, said %q, want %d, %q", c.args[:2], code, strings.ReplaceAll(out, dir, ""), c.code, c.say)
+		}
+	}
+	text, err := os.ReadFile(export)
+	if err != nil || !strings.HasPrefix(string(text), `{"ledger":"record.example/ledger","version":1}`) || !strings.HasSuffix(string(text), "}\n") {
+		t.Errorf("%v: the export is not one", err)
+	}
+}

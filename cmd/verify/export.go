@@ -47,6 +47,8 @@ type checker struct {
 	replay   *replay
 	leaves   map[uint64]hash // of positions that somebody wants to know
 	witness  []witnessed
+
+	continues *checkpoint // the last of the ledger that this one continues
 }
 
 // witnessed is the last that a witness cosigned.
@@ -244,6 +246,14 @@ func (c *checker) say(e *entry, text []byte) {
 		if p.Epoch == nil || p.Epoch.Origin != c.origin {
 			c.problem(*e.Position, "it names another ledger")
 			return
+		}
+		if p.Epoch.Continues != "" {
+			before, err := parseCheckpoint([]byte(p.Epoch.Continues))
+			if err != nil || *e.Position != 0 {
+				c.problem(*e.Position, "it names a ledger before this one that it cannot")
+				return
+			}
+			c.continues = &before
 		}
 		if p.Epoch.Signer != "" {
 			k, err := parseKey(p.Epoch.Signer)

@@ -218,6 +218,9 @@ func runExport(path string, c *checker, logs []string, out, errs io.Writer) int 
 		return 1
 	}
 	fmt.Fprintf(out, "ledger %s: %d entries, %d checkpoints\n", c.origin, c.tree.size, c.signed)
+	if k := c.continues; k != nil {
+		fmt.Fprintf(out, "it continues ledger %s after %d entries\n", k.origin, k.size)
+	}
 	for _, w := range c.witness {
 		if w.size > 0 {
 			fmt.Fprintf(out, "witness %s cosigned %d entries, at %s\n", w.key.name, w.size, w.at.Format(time.RFC3339))

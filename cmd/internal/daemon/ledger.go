@@ -1,0 +1,158 @@
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/audit/sqlite"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// Operator is who does something to the ledger at the machine itself, and why: both are recorded.
+type Operator struct{ User, Reason string }
+
+func (o Operator) actor() audit.Actor {
+	return audit.Actor{Requester: record.Requester{Kind: record.Professional, User: o.User}, RoleName: "operator", Reason: o.Reason, Face: "operator"}
+}
+
+func (o Operator) check() error {
+	if o.User == "" || o.Reason == "" {
+		return errors.New("say who does it and why: -by USER -reason TEXT. Both are recorded")
+	}
+	return nil
+}
+
+// withLedger opens the configured ledger for one task, as a start would, and closes it. A ledger on SQLite must not be in use.
+func withLedger(ctx context.Context, cfg Config, continues *audit.Predecessor, f func(*audit.Ledger) error) error {
+	keys, err := audit.LoadKeys(cfg.Ledger.Keys)
+	if err != nil {
+		return fmt.Errorf("ledger.keys: %w", err)
+	}
+	store, err := openStore(ctx, cfg.Ledger)
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	sinks, err := checkpointSinks(cfg.Ledger)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	l, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys, Origin: cfg.Ledger.Origin, Replica: "operator", Sinks: sinks, Continues: continues, Deadline: time.Minute})
+	if err != nil {
+		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
+	}
+	err = f(l)
+	end, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if failed := l.Shutdown(end); failed != nil {
+		return errors.Join(err, errors.New("the ledger did not close in time"))
+	}
+	return errors.Join(err, store.Close())
+}
+
+// LedgerExport writes the whole ledger into a file that must not be there yet, for `verify export`. With clear, what people's entries say is in it in clear.
+func LedgerExport(ctx context.Context, cfg Config, path string, clear bool, by Operator, w io.Writer) error {
+	if path == "" {
+		return errors.New("ledger export: name the file to write: -out FILE")
+	}
+	if err := by.check(); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("%s cannot be made, or is there already", path)
+	}
+	out := bufio.NewWriterSize(f, 1<<20)
+	err = withLedger(ctx, cfg, nil, func(l *audit.Ledger) error {
+		_, err := l.Export(ctx, by.actor(), clear, func(lines []byte) error {
+			_, err := out.Write(lines)
+			return err
+		})
+		return err
+	})
+	if err = errors.Join(err, out.Flush(), f.Sync(), f.Close()); err != nil {
+		_ = os.Remove(path) // half of an export is none
+		return err
+	}
+	fmt.Fprintf(w, "%s is written\n", path)
+	return nil
+}
+
+// LedgerErase erases payloads on a legal basis. before is a date or empty; numberFile names a file with the person's NHS numbers, one a line, - for standard input,
+// or is empty for everybody (retention only).
+func LedgerErase(ctx context.Context, cfg Config, basis, reference, before, numberFile string, by Operator, w io.Writer) error {
+	if err := by.check(); err != nil {
+		return err
+	}
+	e := audit.Erasure{Basis: audit.Basis(basis), Reference: reference}
+	if before != "" {
+		t, err := time.Parse(time.DateOnly, before)
+		if err != nil {
+			return errors.New("ledger erase: -before is a date such as 2018-04-01; what was recorded on that day and later stays")
+		}
+		e.Before = t
+	}
+	if numberFile != "" {
+		text, err := readNumbers(numberFile)
+		if err != nil {
+			return errors.New("ledger erase: -nhs-number-file cannot be read: name a file that holds NHS numbers, one a line, or - for standard input")
+		}
+		for line := range strings.Lines(text) {
+			n, err := record.ParseNHSNumber(strings.TrimSpace(line))
+			if err != nil {
+				return fmt.Errorf("ledger erase: -nhs-number-file: %w", err)
+			}
+			e.Subjects = append(e.Subjects, n)
+		}
+	}
+	return withLedger(ctx, cfg, nil, func(l *audit.Ledger) error {
+		done, err := l.Erase(ctx, by.actor(), e)
+		if err == nil {
+			fmt.Fprintf(w, "%d entries erased, %d had to stay\n", done.Entries, done.Kept)
+		}
+		return err
+	})
+}
+
+func readNumbers(path string) (string, error) {
+	f := os.Stdin
+	if path != "-" {
+		var err error
+		if f, err = os.Open(path); err != nil {
+			return "", err
+		}
+		defer f.Close()
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 4<<10))
+	return string(b), err
+}
+
+// LedgerContinue begins the configured ledger, which must be new, as the continuation of one that ended in a SQLite file: it names that one's last checkpoint, and takes over
+// what people chose. The keys are the same.
+func LedgerContinue(ctx context.Context, cfg Config, from string, w io.Writer) error {
+	if _, err := os.Stat(from); from == "" || err != nil {
+		return errors.New("ledger continue: name the file of the ledger that ended: -from FILE")
+	}
+	keys, err := audit.LoadKeys(cfg.Ledger.Keys)
+	if err != nil {
+		return fmt.Errorf("ledger.keys: %w", err)
+	}
+	old, err := sqlite.Open(ctx, sqlite.Config{Path: from, Readers: 1})
+	if err != nil {
+		return fmt.Errorf("the old ledger: %w", err)
+	}
+	before, err := audit.ReadPredecessor(ctx, old, keys, time.Now())
+	if err = errors.Join(err, old.Close()); err != nil {
+		return fmt.Errorf("the old ledger: %w", err)
+	}
+	return withLedger(ctx, cfg, before, func(*audit.Ledger) error {
+		fmt.Fprintf(w, "%s continues %s after %d entries; %d objections and delegations are carried over\n", cfg.Ledger.Origin, before.State.Origin, before.State.Size, before.Carried())
+		return nil
+	})
+}
