@@ -40,6 +40,7 @@ type Request struct {
 	Form   url.Values        // the body of a POST search; nil makes it a GET, unless there is a Body
 	Body   []byte            // the body of a POST, FHIR JSON; nil for none
 	FHIR   string            // the version that is spoken: R4 if it is "", or STU3
+	Accept string            // what the answer may be; "" is application/fhir+json
 	Header map[string]string // beside Accept, Accept-Encoding, User-Agent and the content type; Authorization only where there is no bearer token
 }
 
@@ -140,6 +141,9 @@ func (c *Client) request(ctx context.Context, r Request) (*http.Request, *Error)
 		h.Set(k, v)
 	}
 	h.Set("Accept", "application/fhir+json")
+	if r.Accept != "" {
+		h.Set("Accept", r.Accept)
+	}
 	h.Set("Accept-Encoding", "gzip")
 	h.Set("User-Agent", "mycarerecord/1")
 	if c.bearer != "" {
