@@ -17,6 +17,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/adapters/gpconnect"
 	"github.com/mycarerecord/mycarerecord/adapters/hl7v2"
 	"github.com/mycarerecord/mycarerecord/adapters/pds"
+	"github.com/mycarerecord/mycarerecord/adapters/socialcare"
 	"github.com/mycarerecord/mycarerecord/broker"
 )
 
@@ -25,6 +26,7 @@ var sources = [...]kind[broker.Source]{
 	{"fhirr4", func(n *yaml.Node) (broker.Source, error) { return build(n, fhirr4.New) }, describe[fhirr4.Settings]},
 	{"gpconnect", func(n *yaml.Node) (broker.Source, error) { return build(n, gpconnect.New) }, describe[gpconnect.Settings]},
 	{"hl7v2", func(n *yaml.Node) (broker.Source, error) { return build(n, hl7v2.New) }, describe[hl7v2.Settings]},
+	{"socialcare", func(n *yaml.Node) (broker.Source, error) { return build(n, socialcare.New) }, describe[socialcare.Settings]},
 }
 
 // tracers are the kinds of demographics service.

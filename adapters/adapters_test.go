@@ -26,11 +26,16 @@ func node(t *testing.T, text string) *yaml.Node {
 
 func TestKindsAreMade(t *testing.T) {
 	settings := node(t, "  baseURL: https://fhir.trust.example/r4\n")
-	others := map[string]string{ // kinds that need more, or are reached otherwise
-		"gpconnect": "  baseURL: https://gp.example\n  fromASID: \"200000000001\"\n  toASID: \"200000000002\"\n  issuer: https://record.example\n",
-		"hl7v2":     "  address: mllp://engine.trust.example:2575\n  allowPlainTCP: true\n  queries: [Z70]\n",
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("abc"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if got := adapters.Kinds(); !slices.Equal(got, []string{"fhirr4", "gpconnect", "hl7v2"}) {
+	others := map[string]string{ // kinds that need more, or are reached otherwise
+		"gpconnect":  "  baseURL: https://gp.example\n  fromASID: \"200000000001\"\n  toASID: \"200000000002\"\n  issuer: https://record.example\n",
+		"hl7v2":      "  address: mllp://engine.trust.example:2575\n  allowPlainTCP: true\n  queries: [Z70]\n",
+		"socialcare": "  baseURL: https://council.example/api\n  mappingFile: socialcare/testdata/westmarch.yaml\n  bearerFile: " + token + "\n",
+	}
+	if got := adapters.Kinds(); !slices.Equal(got, []string{"fhirr4", "gpconnect", "hl7v2", "socialcare"}) {
 		t.Errorf("got kinds %v", got)
 	}
 	for _, k := range adapters.Kinds() {
