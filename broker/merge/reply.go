@@ -86,15 +86,16 @@ type preparing struct {
 
 	// Memory that is used again from resource to resource of this one reply, so that a large reply costs few allocations. What a resource
 	// keeps of it is never written again.
-	refs    []ref
-	around  []fhirjson.Value
-	edits   []fhirjson.Edit
-	scratch []byte
-	key     []byte
-	words   text
-	out     memory
-	source  []byte // our meta.source, quoted
-	tagged  map[tagging][]byte
+	refs     []ref
+	around   []fhirjson.Value
+	edits    []fhirjson.Edit
+	scratch  []byte
+	key      []byte
+	words    text
+	out      memory
+	source   []byte // our meta.source, quoted
+	tagged   map[tagging][]byte
+	tagTexts []byte // the memory of those
 }
 
 // index reads the reply's resources: types, ids, addresses, copies. Its errors are of kind ErrMalformed.

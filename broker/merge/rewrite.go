@@ -185,9 +185,13 @@ func (p *preparing) tags(it *item) []byte {
 	if have, is := p.tagged[kind]; is {
 		return have
 	}
-	out := make([]byte, 0, 512)
+	if p.tagged == nil {
+		p.tagged, p.tagTexts = make(map[tagging][]byte, 16), make([]byte, 0, 4<<10)
+	}
+	from := len(p.tagTexts)
+	out := p.tagTexts
 	add := func(path, code string) {
-		if len(out) > 0 {
+		if len(out) > from {
 			out = append(out, ',')
 		}
 		out = append(out, `{"system":`...)
@@ -211,11 +215,9 @@ func (p *preparing) tags(it *item) []byte {
 	if kind.lateUnknown {
 		add(TagSystemPath, "last-updated-unknown")
 	}
-	if p.tagged == nil {
-		p.tagged = map[tagging][]byte{}
-	}
-	p.tagged[kind] = out
-	return out
+	p.tagTexts = out // where it had to grow, what was made before stays where it is
+	p.tagged[kind] = out[from:len(out):len(out)]
+	return p.tagged[kind]
 }
 
 // placed reports whether it stands in a section: the Patient and what is about them.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -86,11 +87,16 @@ func readBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, 
 	default:
 		return nil, &Error{Kind: Malformed} // not what we said we accept
 	}
-	// What a header says of the length is not believed further than a MiB: memory is taken as bytes arrive.
+	// What a header says of the length is not believed further than a MiB, and beyond that no further than three times what has come: memory is taken as
+	// bytes arrive, and a large body is not copied again and again.
 	out := make([]byte, 0, min(max(res.ContentLength+1, 4<<10), 1<<20))
 	for {
 		if len(out) == cap(out) {
-			out = append(out, 0)[:len(out)]
+			more := int64(1)
+			if r == encoded { // what is encoded becomes longer than its header says
+				more = max(1, min(res.ContentLength+1-int64(len(out)), 3*int64(len(out))))
+			}
+			out = slices.Grow(out, int(more))
 		}
 		n, err := r.Read(out[len(out):min(cap(out), len(out)+maxPiece)])
 		out = out[:len(out)+n]
@@ -131,6 +137,9 @@ func isJSON(h http.Header, asked string) bool {
 	v := h.Values("Content-Type")
 	if len(v) != 1 {
 		return false
+	}
+	if v[0] == "application/fhir+json" || v[0] == "application/json" { // as most say it
+		return true
 	}
 	kind, params, err := mime.ParseMediaType(v[0])
 	if err != nil || kind != "application/fhir+json" && kind != "application/json" && !(asked == STU3 && kind == "application/json+fhir") {

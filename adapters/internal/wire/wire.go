@@ -136,7 +136,7 @@ func (c *Client) request(ctx context.Context, r Request) (*http.Request, *Error)
 	if !ok {
 		return nil, &Error{Kind: Elsewhere}
 	}
-	h := http.Header{}
+	h := make(http.Header, len(r.Header)+6)
 	for k, v := range r.Header {
 		h.Set(k, v)
 	}
