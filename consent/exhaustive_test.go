@@ -87,6 +87,17 @@ var (
 		"results only": record.SectionsOf(record.Results)}
 )
 
+// rightsOf is what each role may see for each purpose.
+var rightsOf = func() map[[2]string]map[record.Purpose]record.Sections {
+	out := map[[2]string]map[record.Purpose]record.Sections{}
+	for _, purpose := range []string{"TREAT", "ETREAT", "BTG", "PATRQT", "HRESCH"} {
+		for role, sections := range roles {
+			out[[2]string{purpose, role}] = map[record.Purpose]record.Sections{record.Purpose(purpose): sections}
+		}
+	}
+	return out
+}()
+
 // delegated is what the person wrote for each sort of carer.
 var delegated = func() map[string][]consent.Delegation {
 	d := consent.Delegation{ID: "d", Carer: somebodyElse, Sections: record.AllSections, Status: consent.InForce, From: noon, Until: noon.Add(time.Microsecond), Position: 3}
@@ -103,7 +114,7 @@ func build(s situation) (consent.Question, registry) {
 	subjectNow.Number = subject
 	q := consent.Question{Subject: subjectNow, Purpose: record.Purpose(s.purpose), Permission: permissions[s.permission],
 		Relationship: record.Relationship{Kind: relationships[s.relationship]}, BreakGlassReason: reasons[s.reason], DeceasedWindow: 28 * 24 * time.Hour, Now: noon,
-		Role: consent.Role{Name: "test", Sections: map[record.Purpose]record.Sections{record.Purpose(s.purpose): roles[s.role]}, NoPermission: s.permission == "not-required where it is not"},
+		Role: consent.Role{Name: "test", Sections: rightsOf[[2]string{s.purpose, s.role}], NoPermission: s.permission == "not-required where it is not"},
 		Custodians: []consent.CustodianRules{{Custodian: record.Custodian{Key: "here", ODS: "X9A01"}, EmergencyOverride: s.overrides == "yes"},
 			{Custodian: record.Custodian{Key: "there", ODS: "X9B01"}}}}
 	if s.excluded == "results" {
@@ -160,17 +171,23 @@ func differs(s situation, d consent.Decision, want told) string {
 	if d.Position != version {
 		return fmt.Sprintf("it rests on version %d, want %d", d.Position, version)
 	}
+	if want.part == nil { // every part is as the whole
+		for _, c := range d.Custodians {
+			if len(c.Parts) != 1 || c.Parts[0].Sections != everything || permit.Sections(c.Key) != 0 || c.Parts[0].Position != 0 ||
+				(answer{string(c.Parts[0].Outcome), string(c.Parts[0].Reason), c.Parts[0].Rule}) != want.whole {
+				return fmt.Sprintf("%s: got %+v, want all of it as the whole: %v", c.Key, c.Parts, want.whole)
+			}
+		}
+		return ""
+	}
 	for _, c := range d.Custodians {
 		for _, part := range c.Parts {
 			outcome := string(part.Outcome)
-			if want.part != nil && part.Outcome == consent.Suppressed {
+			if part.Outcome == consent.Suppressed {
 				outcome = "withheld"
 			}
 			for _, section := range part.Sections.List() {
-				wanted := want.whole
-				if want.part != nil {
-					wanted = want.part[string(c.Key)][section]
-				}
+				wanted := want.part[string(c.Key)][section]
 				if got := (answer{outcome, string(part.Reason), part.Rule}); got != wanted {
 					return fmt.Sprintf("%s, %s: got %v, want %v", c.Key, section, got, wanted)
 				}
