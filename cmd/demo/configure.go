@@ -60,6 +60,9 @@ func (o options) configure(state string, s *surroundings, rest string) (daemon.C
 		setText(&x.Key, c.Key)
 		setText(&x.ODS, c.ODS)
 		setText(&x.Kind, c.Kind)
+		if p, is := s.practices[c.Key]; is {
+			x.Adapter, x.Settings = "gpconnect", p.settings()
+		}
 		if s.invented {
 			x.LabelsEntered, x.LabelsNoPatient = c.LabelsEntered, c.LabelsNoPatient
 		}

@@ -375,3 +375,35 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 }
+
+// The practice speaks GP Connect: its record comes as R4 with the others', says what was converted, and goes wrong and gets well as any other.
+func TestGPConnect(t *testing.T) {
+	d := start(t, "-gp-connect")
+	status, whole := d.everything(t, "ed-doctor", cohort.Margaret)
+	for _, want := range []string{"gpconnect/1", "FHIR STU3 to R4", `"AllergyIntolerance/gp-`, "Metformin 500mg modified-release tablets"} {
+		if !strings.Contains(whole, want) {
+			t.Errorf("the answer (%d) does not hold %q", status, want)
+		}
+	}
+	if matches(t, whole) < 60 {
+		t.Errorf("%d matches", matches(t, whole))
+	}
+	if status, _ := d.post(t, d.Sources["gp"]+"/_sim/fault", "application/json", "", `{"fault":"no-consent"}`); status != 200 {
+		t.Fatalf("no fault: %d", status)
+	}
+	if status, text := d.everything(t, "ed-doctor", cohort.Margaret); status != 200 || strings.Contains(text, `"AllergyIntolerance/gp-`) || !strings.Contains(text, "withheld") {
+		t.Errorf("with a practice that withholds: got %d", status)
+	}
+	if status, _ := d.post(t, d.Sources["gp"]+"/_sim/fault", "application/json", "", `{"fault":"none"}`); status != 200 {
+		t.Fatalf("no fault: %d", status)
+	}
+	if _, text := d.everything(t, "ed-doctor", cohort.Margaret); matches(t, text) != matches(t, whole) {
+		t.Errorf("well again: %d matches, had %d", matches(t, text), matches(t, whole))
+	}
+	if status, text := d.everything(t, "ed-doctor", cohort.Aisha); status != 200 || strings.Contains(text, "Bipolar") || !strings.Contains(text, "Hypothyroidism") {
+		t.Errorf("an objection to one section over GP Connect: got %d", status)
+	}
+	if len(d.Sources) != 9 || !strings.Contains(d.out.String(), "over GP Connect") || !strings.Contains(d.out.String(), "GP Connect carries ") {
+		t.Error("the screen does not say how the practice is reached and what it cannot carry")
+	}
+}

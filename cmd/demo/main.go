@@ -4,6 +4,7 @@
 //	demo                      invented people (test/cohort)
 //	demo -synthea DIR         whole-patient bundles of the Synthea generator, split over the custodians; a manifest is written to -state
 //	demo -cohort DIR          DIR/<custodian key>/*.json or .json.gz, one collection Bundle per person
+//	demo -gp-connect          the practice speaks GP Connect; with any of the people above
 //
 // Exit codes: 0 stopped by a signal, 1 failed, 2 wrong use.
 package main
@@ -32,6 +33,7 @@ type options struct {
 	cohort, synthea                  string // folders; "" for the invented people
 	state                            string // folder of ledger, keys and configuration; "" for one that is removed at the end
 	readyFile                        string // written when all is up; "" for none
+	gpConnect                        bool   // practices speak GP Connect
 }
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
@@ -46,6 +48,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	flags.StringVar(&o.cohort, "cohort", "", "`folder` with <custodian key>/*.json or .json.gz, one collection Bundle per person, instead of the invented people")
 	flags.StringVar(&o.synthea, "synthea", "", "`folder` with whole-patient bundles (.json or .json.gz) to split over the custodians, instead of the invented people")
 	flags.StringVar(&o.state, "state", "", "`folder` for ledger, keys and configuration; kept, and used again next time (default: a temporary one, removed at the end)")
+	flags.BoolVar(&o.gpConnect, "gp-connect", false, "general practices speak GP Connect (FHIR STU3, through a Spine Secure Proxy) instead of FHIR R4; what the protocol cannot carry is counted")
 	flags.StringVar(&o.readyFile, "ready-file", "", "`file` to write where everything is, as JSON, when all is up")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

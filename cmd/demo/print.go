@@ -21,7 +21,14 @@ func (s *surroundings) print(out io.Writer, at daemon.Addresses, state string, p
 	p("  token issuer   %s", s.issuerURL)
 	p("  demographics   %s%s", s.demographics, simulator.DemographicsBase)
 	for _, c := range s.custodians {
+		if practice, is := s.practices[c.Key]; is {
+			p("  %-14s %s  %s, over GP Connect", c.Key, practice.base, c.Name)
+			continue
+		}
 		p("  %-14s %s/fhir  %s", c.Key, s.sources[c.Key], c.Name)
+	}
+	for _, practice := range s.practices {
+		p("  GP Connect carries %d resources of the practice's %d. %s", practice.carried, practice.held, practice.left())
 	}
 	p("  state          %s", state)
 	p("")

@@ -25,11 +25,12 @@ type surroundings struct {
 
 	closeOnce sync.Once
 	servers   []*simulator.Server
+	practices map[string]practice // by custodian key, those that speak GP Connect
 }
 
 // surroundings starts the custodians, the demographics service and the issuer.
 func (o options) surroundings(people []cohort.Person) (_ *surroundings, err error) {
-	s := &surroundings{custodians: cohort.Custodians(), sources: map[string]string{}, invented: o.cohort == "" && o.synthea == ""}
+	s := &surroundings{custodians: cohort.Custodians(), sources: map[string]string{}, practices: map[string]practice{}, invented: o.cohort == "" && o.synthea == ""}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -53,6 +54,12 @@ func (o options) surroundings(people []cohort.Person) (_ *surroundings, err erro
 			if list := p.Records[c.Key]; list != nil {
 				held[p.NHSNumber] = list
 			}
+		}
+		if o.gpConnect && c.Kind == "gp" {
+			if err := s.practice(c, held, next); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		sim, err := simulator.NewCustodian(simulator.CustodianConfig{Name: c.Name, Everything: c.Everything, PageSize: c.PageSize, People: held})
 		if err != nil {
