@@ -49,7 +49,8 @@ type writer struct {
 	err            error // the store failed: the transaction is lost
 	signNow        bool  // a checkpoint is signed however little it is behind
 	signed         *Checkpoint
-	continues      *Predecessor // of the transaction that begins a ledger
+	continues      *Predecessor       // of the transaction that begins a ledger
+	changed        []record.NHSNumber // whose objections changed
 }
 
 // failed notes a failure of the store and reports whether there is one.
@@ -251,6 +252,9 @@ func (l *Ledger) commit(batch []*op) {
 			}
 			return w.finish()
 		})
+	}
+	if l.changed != nil && w != nil && len(w.changed) > 0 && (err == nil || errors.Is(err, ErrUnknownOutcome)) {
+		l.changed(w.changed)
 	}
 	if err != nil {
 		// None is acknowledged, not even a refusal: the state it was judged by is gone. If the commit's outcome is unknown, the ledger may

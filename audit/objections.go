@@ -282,6 +282,7 @@ func (w *writer) objection(by Actor, about record.NHSNumber, o *consent.Objectio
 		return Receipt{}, w.err
 	}
 	o.Recorded, o.Position = w.now, receipt.Position
+	w.changed = append(w.changed, about)
 	return receipt, nil
 }
 

@@ -11,26 +11,28 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
 )
 
 // Config is what a ledger is made of. Store, Keys, Origin and Sinks must be given; the zero value of each other field is its default.
 type Config struct {
-	Store          Store            // the ledger does not close it
-	Keys           *Keys            // see LoadKeys
-	Replica        string           // the name of this one of several processes that write one ledger, the same after a restart; "": it is the only one
-	Origin         string           // the ledger's name, in every receipt: 1 to 100 printable ASCII characters without spaces or '+', e.g. "mycarerecord.example/demo". It cannot change
-	Configuration  string           // hash of the configuration in force; a Policy entry is written where it, or Policy, differs from the last
-	Policy         string           // hash of the policy table in force
-	Now            func() time.Time // the clock of the entries; time.Now
-	Queue          int              // writes that may wait; 1,024. More are refused at once
-	Deadline       time.Duration    // how long one write may take, waiting included; 2 s
-	ClockTolerance time.Duration    // how far the clock may be behind the newest entry; 1 minute
-	Sweep          time.Duration    // how often forgotten accesses are looked for; 1 s
-	Sinks          []Sink           // where checkpoints are kept beside the store; at least one. Only the ledger uses them from now on
-	Continues      *Predecessor     // what a new ledger takes over from one that ended; the store must be empty
-	Adopt          bool             // start although no sink holds a checkpoint of a ledger that has signed some: for an operator who knows why
-	Override       time.Duration    // how long an override lasts; MaxOverride, and not more (C-3)
+	Store          Store                    // the ledger does not close it
+	Keys           *Keys                    // see LoadKeys
+	Replica        string                   // the name of this one of several processes that write one ledger, the same after a restart; "": it is the only one
+	Changed        func([]record.NHSNumber) // told, by the goroutine that writes, whose objections a commit has changed, or may have; it MUST NOT wait. nil: nobody
+	Origin         string                   // the ledger's name, in every receipt: 1 to 100 printable ASCII characters without spaces or '+', e.g. "mycarerecord.example/demo". It cannot change
+	Configuration  string                   // hash of the configuration in force; a Policy entry is written where it, or Policy, differs from the last
+	Policy         string                   // hash of the policy table in force
+	Now            func() time.Time         // the clock of the entries; time.Now
+	Queue          int                      // writes that may wait; 1,024. More are refused at once
+	Deadline       time.Duration            // how long one write may take, waiting included; 2 s
+	ClockTolerance time.Duration            // how far the clock may be behind the newest entry; 1 minute
+	Sweep          time.Duration            // how often forgotten accesses are looked for; 1 s
+	Sinks          []Sink                   // where checkpoints are kept beside the store; at least one. Only the ledger uses them from now on
+	Continues      *Predecessor             // what a new ledger takes over from one that ended; the store must be empty
+	Adopt          bool                     // start although no sink holds a checkpoint of a ledger that has signed some: for an operator who knows why
+	Override       time.Duration            // how long an override lasts; MaxOverride, and not more (C-3)
 }
 
 // selfTestEntries is how many of the newest entries are checked at start-up. Verify checks all.
@@ -48,6 +50,7 @@ type Ledger struct {
 	keys      atomic.Pointer[Keys] // what is read is opened with all of them; what is written uses the newest epoch of those that a transaction began with
 	origin    string
 	replica   string
+	changed   func([]record.NHSNumber)
 	now       func() time.Time
 	deadline  time.Duration
 	tolerance time.Duration
@@ -89,7 +92,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if !validOrigin(c.Origin) {
 		return nil, fmt.Errorf("%w: the origin must be 1 to 100 printable ASCII characters without spaces or '+'", ErrInvalid)
 	}
-	l := &Ledger{store: c.Store, origin: c.Origin, replica: c.Replica, now: c.Now, deadline: c.Deadline, tolerance: c.ClockTolerance, sweep: c.Sweep, override: c.Override,
+	l := &Ledger{store: c.Store, origin: c.Origin, replica: c.Replica, changed: c.Changed, now: c.Now, deadline: c.Deadline, tolerance: c.ClockTolerance, sweep: c.Sweep, override: c.Override,
 		between: make(chan func()), ending: make(chan struct{}), finished: make(chan struct{}), done: make(chan struct{}), sinks: c.Sinks}
 	l.keys.Store(c.Keys)
 	if len(l.sinks) == 0 {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -34,6 +35,12 @@ type access struct {
 	deadline time.Time
 	bytes    *account // nil until there is room
 	merging  merge.Request
+
+	hinted    <-chan struct{}            // receives when preferences may have changed (L-7); nil: never
+	unwatch   func()                     // nil: nothing is watched
+	looks     int                        // how often a hint made us look
+	overtaken atomic.Bool                // newer permits nothing, and nobody is asked any more
+	newer     *audit.ConsentChangedError // set before overtaken
 }
 
 // open takes a request from arrival to the durable entry that lets custodians be asked. What it refuses is recorded, and has cost no
@@ -59,8 +66,14 @@ func (b *Broker) open(ctx context.Context, req Request) (*access, *Refusal) {
 		if refusal := a.trace(); refusal != nil {
 			return refusal
 		}
+		a.watch()
 		if refusal := a.decide(); refusal != nil {
 			return refusal
+		}
+		if a.wasHinted() {
+			if refusal := a.decide(); refusal != nil {
+				return refusal
+			}
 		}
 		return a.begin()
 	}()
@@ -164,6 +177,9 @@ func (a *access) keepBytes() func() {
 // end gives back what the access holds. The memory of the record is garbage from here on.
 func (a *access) end() {
 	a.bytes.close()
+	if a.unwatch != nil {
+		a.unwatch()
+	}
 	a.b.metrics.ended(a.caller, time.Since(a.req.Arrived))
 	a.span.End()
 	a.cancel()

@@ -34,7 +34,15 @@ func newCustodian(b Binding, cfg Config) *custodian {
 		Name:        string(b.Rules.Custodian.Key),
 		MaxRequests: 1, // one probe when half open
 		Timeout:     cfg.BreakerOpen,
-		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= uint32(max(1, cfg.BreakerFailures)) },
+		ReadyToTrip: func(c gobreaker.Counts) bool {
+			// Where another replica has given a custodian up, the first failure here is enough. That alone is not: the trouble may be between the two.
+			return c.ConsecutiveFailures >= uint32(max(1, cfg.BreakerFailures)) || c.ConsecutiveFailures > 0 && cfg.Hints.Suspected(b.Rules.Custodian.Key)
+		},
+		OnStateChange: func(_ string, from, to gobreaker.State) {
+			if to == gobreaker.StateOpen && from == gobreaker.StateClosed {
+				cfg.Hints.Opened(b.Rules.Custodian.Key, time.Now().Add(cfg.BreakerOpen))
+			}
+		},
 		// A caller who hangs up, or leaves less time than the custodian normally gets, says nothing about the custodian.
 		IsExcluded: func(err error) bool { return errors.Is(err, errNothingLearnt) },
 	})}

@@ -56,6 +56,7 @@ type Config struct {
 	ListTraces       int                  // how many people of a list may be asked for at once; 16
 	ListTraceRate    int                  // and how many in a second: what the demographics service allows beside care; 0: as many as it answers
 	Followers        []Follower           // systems that are told of changes to objections
+	Hints            Hints                // what replicas tell each other; nil: there is one, or each finds out for itself
 	Log              *slog.Logger         // made by NewLogger; nil: none
 	Traces           trace.TracerProvider // nil: none
 	Meters           metric.MeterProvider // nil: none
@@ -76,6 +77,9 @@ type Broker struct {
 
 // New checks the configuration and returns a broker. It asks nobody.
 func New(cfg Config) (*Broker, error) {
+	if cfg.Hints == nil {
+		cfg.Hints = noHints{}
+	}
 	if cfg.Ledger == nil || cfg.Tracer == nil || len(cfg.Custodians) == 0 {
 		return nil, errors.New("broker: a ledger, a tracer and at least one custodian are required")
 	}
@@ -151,6 +155,10 @@ func (b *Broker) Retrieve(ctx context.Context, req Request) (*Result, error) {
 		held = append(held, h)
 	}
 	a.bytes.settle()
+	if a.overtaken.Load() {
+		_, statuses := a.prepared(held)
+		return nil, a.changed(a.newer, false, statuses)
+	}
 	if a.bytes.gaveUp() {
 		_, statuses := a.prepared(held)
 		return nil, a.close(audit.TypeRefused, consent.ReasonBudget, statuses, &Refusal{Kind: Overloaded, RetryAfter: b.room.comeBack()})
@@ -212,6 +220,10 @@ func (b *Broker) Stream(ctx context.Context, req Request, sink Sink) error {
 		return gone()
 	}
 	for h := range a.gather(a.permit, a.opened) {
+		if a.overtaken.Load() {
+			_, statuses := a.prepared(sent)
+			return a.changed(a.newer, false, statuses)
+		}
 		if !certain && a.prepare(h).prepared.Status.State == record.NoRecord {
 			unsent, sent = append(unsent, h), append(sent, h)
 			continue

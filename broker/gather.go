@@ -65,9 +65,15 @@ func (a *access) gather(p consent.Permit, o audit.Opened) iter.Seq[held] {
 			asked++
 			go func() { answers <- a.ask(c, p) }()
 		}
-		for range asked {
-			if !yield(<-answers) {
-				return
+		for asked > 0 {
+			select {
+			case h := <-answers:
+				asked--
+				if !yield(h) {
+					return
+				}
+			case <-a.hinted:
+				a.lookAgain()
 			}
 		}
 	}
@@ -123,7 +129,7 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 		h.reply = merge.Reply{}
 		h.failed = true
 	}
-	callerLeft := err != nil && a.caller.Err() != nil
+	callerLeft := err != nil && (a.caller.Err() != nil || a.overtaken.Load())
 	// A deadline that is noticed late was missed by this process, which had too much to do: that says nothing about the custodian.
 	starved := err != nil && time.Since(now) > min(left, c.Timeout)+late
 	// A call that had much less time than the custodian normally gets says nothing about it; what the trace took does not count as much.

@@ -88,10 +88,14 @@ func (v *Verifier) actingPerson(system record.Requester, acting []string, now ti
 	case err != nil:
 		return refuse("used before")
 	}
+	if v.used != nil && v.used(c.ID+"\x00"+id, ends.Add(v.skew)) {
+		return refuse("used before")
+	}
 	return person, nil
 }
 
-// replays remembers the ids of statements until they have expired. It lives in the process: two replicas each accept a statement once.
+// replays remembers the ids of statements until they have expired. It lives in the process: two replicas each accept a statement once, unless
+// Config.Used says that the other one has.
 type replays struct {
 	mu    sync.Mutex
 	until map[string]time.Time

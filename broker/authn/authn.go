@@ -68,6 +68,9 @@ type Config struct {
 	Clients  []Client      // systems that may name an acting person
 	Skew     time.Duration // how far clocks may differ; 30 s if 0, at most 60 s
 	Keys     KeyTimes
+	// Used reports whether another replica has taken the statement of this id, and tells the others that this one has. It is a hint: where it cannot say, it says
+	// no, at once. nil: each replica takes a statement once.
+	Used func(id string, until time.Time) bool
 }
 
 // Issuer is somebody whose tokens are accepted, and for whom it may speak.
@@ -116,6 +119,7 @@ type Verifier struct {
 	skew     time.Duration
 	issuers  map[string]*issuer
 	clients  map[string]*client
+	used     func(id string, until time.Time) bool
 }
 
 type issuer struct {
@@ -154,7 +158,7 @@ func New(cfg Config, keys Keys) (*Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &Verifier{audience: cfg.Audience, skew: cfg.Skew, issuers: map[string]*issuer{}, clients: map[string]*client{}}
+	v := &Verifier{used: cfg.Used, audience: cfg.Audience, skew: cfg.Skew, issuers: map[string]*issuer{}, clients: map[string]*client{}}
 	for _, in := range cfg.Issuers {
 		is, err := newIssuer(in)
 		if err != nil {

@@ -32,6 +32,7 @@ type Config struct {
 	PublicBase   string       `yaml:"publicBase"` // FHIR base address that callers use, no trailing slash, e.g. https://record.example/fhir. Required
 	CodeBase     string       `yaml:"codeBase"`   // base of our own code systems; default https://mycarerecord.example
 	Ledger       Ledger       `yaml:"ledger"`
+	Hints        Hints        `yaml:"hints"` // what replicas tell each other; default: nothing
 	Demographics Demographics `yaml:"demographics"`
 	Audience     string       `yaml:"audience"`   // aud that tokens must name. Required
 	Issuers      []Issuer     `yaml:"issuers"`    // at least one
@@ -86,6 +87,17 @@ type Postgres struct {
 type Witness struct {
 	Address string `yaml:"address"` // where it takes them: https, plain http on loopback only. Required
 	Key     string `yaml:"key"`     // its verifier key, as it prints it when it starts. Required
+}
+
+// Hints says where Redis (7 or later) is, through which replicas tell each other what each would find out a little later by itself: changed objections, used
+// statements, custodians in trouble. It decides nothing and keeps nothing; without it only that head start is lost.
+type Hints struct {
+	Redis        string   `yaml:"redis"`        // host:port; default: no hints
+	User         string   `yaml:"user"`         // default: Redis's own
+	PasswordFile string   `yaml:"passwordFile"` // readable by the broker only
+	TLS          bool     `yaml:"tls"`          // needed where Redis is on another machine; default false
+	CA           string   `yaml:"ca"`           // PEM of who vouches for Redis's certificate; default: the system's
+	Timeout      Duration `yaml:"timeout"`      // longest wait for Redis; default 20ms
 }
 
 // Demographics is the service that knows NHS numbers.
@@ -371,6 +383,7 @@ func (c *Config) complete(dir string) {
 	if c.Ledger.Path != "" {
 		orElse(&c.Ledger.Checkpoints, filepath.Join(filepath.Dir(c.Ledger.Path), "checkpoints"))
 	}
+	orElse(&c.Hints.Timeout, Duration(20*time.Millisecond))
 	orElse(&c.Demographics.DeceasedWindow, Duration(28*24*time.Hour))
 	orElse(&c.Demographics.Timeout, Duration(2*time.Second))
 	orElse(&c.Demographics.ListTraces, 16)
@@ -399,7 +412,7 @@ func (c *Config) complete(dir string) {
 		orElse(&c.Custodians[i].Timeout, l.Custodian)
 		adapters.Absolute(&c.Custodians[i].Settings, dir)
 	}
-	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.Ledger.Postgres.ConnectionFile, &c.PolicyFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA}
+	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.Ledger.Postgres.ConnectionFile, &c.Hints.PasswordFile, &c.Hints.CA, &c.PolicyFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA}
 	for i := range c.Clients {
 		paths = append(paths, &c.Clients[i].JWKSFile)
 	}
@@ -453,6 +466,15 @@ func (c *Config) problems() []Problem {
 		need(c.Ledger.Checkpoints != "", "ledger.checkpoints", "name the folder where signed checkpoints are kept")
 	default:
 		need(false, "ledger.store", "sqlite or postgres")
+	}
+	if h := c.Hints; h.Redis != "" {
+		host, _, err := net.SplitHostPort(h.Redis)
+		need(err == nil, "hints.redis", "give host:port")
+		need(h.TLS || loopback(host), "hints.tls", "must be true where Redis is on another machine")
+		need(h.TLS || h.CA == "", "hints.ca", "is for tls: true")
+		need(h.Timeout <= Duration(time.Second), "hints.timeout", "at most 1s: a request may wait for it")
+	} else {
+		need(h == Hints{Timeout: h.Timeout}, "hints.redis", "name Redis, or leave hints out")
 	}
 	need(c.Ledger.Keys != "", "ledger.keys", "name the folder of key files; `broker keys` makes one")
 	need(c.Ledger.Origin != "", "ledger.origin", "give the ledger a name, e.g. record.example/ledger")

@@ -16,8 +16,8 @@ import (
 
 // keySet is every secret of a deployment.
 type keySet struct {
-	ledger       *audit.Keys
-	ids, handles []byte
+	ledger              *audit.Keys
+	ids, handles, hints []byte
 }
 
 // identityFile holds 32 random bytes from which the keys of ids and handles are derived. Changing it changes every id and handle.
@@ -106,6 +106,9 @@ func loadKeys(dir string) (keySet, error) {
 	out := keySet{ledger: ledger}
 	if out.ids, err = hkdf.Key(sha256.New, key, nil, "mycarerecord ids v1", 32); err != nil {
 		return keySet{}, errors.New("ledger.keys: the key of ids cannot be derived")
+	}
+	if out.hints, err = hkdf.Key(sha256.New, key, nil, "mycarerecord hints v1", 32); err != nil {
+		return keySet{}, errors.New("ledger.keys: the key of hints cannot be derived")
 	}
 	if out.handles, err = hkdf.Key(sha256.New, key, nil, "mycarerecord handles v1", 64); err != nil {
 		return keySet{}, errors.New("ledger.keys: the key of handles cannot be derived")

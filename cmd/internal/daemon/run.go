@@ -83,6 +83,14 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	if err != nil {
 		return err
 	}
+	// What replicas tell each other, if they do. No start and no request depends on it.
+	told, err := openHints(cfg.Hints, keys.hints)
+	if err != nil {
+		return err
+	}
+	if told != nil {
+		defer told.Close()
+	}
 	store, err := openStore(ctx, cfg.Ledger)
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
@@ -91,7 +99,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
 	}
-	ledger, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys.ledger, Replica: cfg.Ledger.Postgres.Replica, Origin: cfg.Ledger.Origin, Deadline: time.Duration(cfg.Ledger.Timeout),
+	ledger, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys.ledger, Replica: cfg.Ledger.Postgres.Replica, Changed: told.changed(), Origin: cfg.Ledger.Origin, Deadline: time.Duration(cfg.Ledger.Timeout),
 		Configuration: configuration, Policy: table.Version(), Override: time.Duration(cfg.Limits.Override), Sinks: sinks, Adopt: o.Adopt})
 	if err != nil {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
@@ -129,7 +137,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	}
 
 	// The broker over its custodians.
-	core, closeSources, err := newBroker(cfg, configuration, table.Followers(), ledger, keys, log, telemetry)
+	core, closeSources, err := newBroker(cfg, configuration, table.Followers(), ledger, told, keys, log, telemetry)
 	if err != nil {
 		return err
 	}
@@ -140,7 +148,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	// Who may call.
 	keySets := authn.NewHTTPKeys(nil)
 	defer keySets.Close()
-	verifier, err := newVerifier(cfg, keySets)
+	verifier, err := newVerifier(cfg, keySets, told)
 	if err != nil {
 		return err
 	}
@@ -248,11 +256,12 @@ func policyTable(cfg Config) (*policy.Table, error) {
 	return t, nil
 }
 
-func newVerifier(cfg Config, keys authn.Keys) (*authn.Verifier, error) {
+func newVerifier(cfg Config, keys authn.Keys, told *replicas) (*authn.Verifier, error) {
 	c, err := authnConfig(cfg)
 	if err != nil {
 		return nil, err
 	}
+	c.Used = told.used()
 	return authn.New(c, keys)
 }
 

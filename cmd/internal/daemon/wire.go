@@ -43,7 +43,7 @@ func checkpointSinks(l Ledger) ([]audit.Sink, error) {
 
 // newBroker binds every configured custodian to its source.
 // The function that it returns closes idle connections; the broker is not asked any more then.
-func newBroker(cfg Config, configuration string, followers []policy.Follower, ledger *audit.Ledger, keys keySet, log *slog.Logger, t *telemetry) (*broker.Broker, func(), error) {
+func newBroker(cfg Config, configuration string, followers []policy.Follower, ledger *audit.Ledger, told *replicas, keys keySet, log *slog.Logger, t *telemetry) (*broker.Broker, func(), error) {
 	var open []any
 	closeAll := func() {
 		for _, x := range open {
@@ -69,6 +69,9 @@ func newBroker(cfg Config, configuration string, followers []policy.Follower, le
 	}
 	if t != nil {
 		c.Traces, c.Meters = t.traces, t.meters
+	}
+	if told != nil {
+		c.Hints = told.Hints
 	}
 	c.Limits = broker.DefaultLimits
 	c.Limits.Bytes, c.Limits.Resources, c.Limits.Pages = int64(cfg.Limits.CustodianBytes), cfg.Limits.Resources, cfg.Limits.Pages
@@ -188,7 +191,7 @@ func Check(cfg Config) error {
 			return err
 		}
 	}
-	verifier, err := newVerifier(cfg, noKeys{})
+	verifier, err := newVerifier(cfg, noKeys{}, nil)
 	if err != nil {
 		return err
 	}
