@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,7 +88,12 @@ func (w *writer) checkpoint() {
 		return
 	}
 	root := w.tree.root()
-	if w.failed(sameAsStored(w.tx, last.Size, w.position, root)) {
+	if last.Size > 0 && last.Size == l.signed.Size && len(l.signedTree) == bits.OnesCount64(last.Size) {
+		err = grownAsStored(w.tx, l.signedTree, last.Size, w.position, root)
+	} else {
+		err = sameAsStored(w.tx, last.Size, w.position, root)
+	}
+	if w.failed(err) {
 		return
 	}
 	c := Checkpoint{Size: w.position, At: w.now}
@@ -95,17 +102,54 @@ func (w *writer) checkpoint() {
 		return
 	}
 	if !w.failed(w.tx.PutCheckpoint(c)) {
-		w.signed = &c
+		w.signed, w.signedTree = &c, slices.Clone(w.tree.frontier)
 	}
+}
+
+func differs(at uint64) error {
+	return fmt.Errorf("%w: %w: what is stored from entry %d on is not what was to be recorded", ErrUnsound, ErrDamaged, at)
+}
+
+// grownAsStored is sameAsStored where this process signed the checkpoint before: its frontier was found to be that of the rows then, and each new row is read once.
+func grownAsStored(r Reader, frontier [][32]byte, from, size uint64, want [32]byte) error {
+	const page = 256
+	t := tree{frontier: slices.Clone(frontier)}
+	for at := from; at < size; {
+		leaves, err := r.Leaves(at, int(min(page, size-at)))
+		if err != nil {
+			return err
+		}
+		if len(leaves) == 0 {
+			return differs(at)
+		}
+		for i := range leaves {
+			e := &leaves[i]
+			if e.Position != at || e.leaf() != e.Leaf {
+				return differs(at)
+			}
+			t.add(at, e.Leaf)
+			at++
+		}
+	}
+	for _, n := range t.nodes {
+		stored, err := r.Nodes(n.Level, n.Index, 1)
+		if err != nil {
+			return err
+		}
+		if len(stored) != 1 || stored[0] != n {
+			return differs(n.Index << (tileHeight * int(n.Level)))
+		}
+	}
+	if t.root() != want {
+		return differs(from)
+	}
+	return nil
 }
 
 // sameAsStored makes the root of the first size entries a second time, from rows: each entry since from is hashed again from what stands in it, each kept node
 // that was completed since from is made again of what lies beneath it.
 func sameAsStored(r Reader, from, size uint64, want [32]byte) error {
 	const tile = 1 << tileHeight
-	differs := func(at uint64) error {
-		return fmt.Errorf("%w: %w: what is stored from entry %d on is not what was to be recorded", ErrUnsound, ErrDamaged, at)
-	}
 	for at := from; at < size; at += tile {
 		n := min(tile, size-at)
 		leaves, err := r.Leaves(at, int(n))

@@ -51,6 +51,7 @@ type writer struct {
 	signed         *Checkpoint
 	continues      *Predecessor       // of the transaction that begins a ledger
 	changed        []record.NHSNumber // whose objections changed
+	signedTree     [][32]byte         // the frontier under the checkpoint, where this transaction signed it
 }
 
 // failed notes a failure of the store and reports whether there is one.
@@ -270,7 +271,7 @@ func (l *Ledger) commit(batch []*op) {
 	}
 	l.counted(w, time.Since(start))
 	if w.signed != nil {
-		l.publish(*w.signed)
+		l.publish(*w.signed, w.signedTree)
 	}
 	for _, o := range live {
 		l.settle(o, o.err)

@@ -70,11 +70,13 @@ type Ledger struct {
 	reloading sync.Mutex    // one Reload at a time
 	signers   []note.Signer // of the committer alone
 	signed    Checkpoint    // the newest one; of the committer alone
-	newest    atomic.Pointer[Checkpoint]
-	sinks     []Sink
-	wakes     []chan struct{} // one for each sink, with room for one word
-	exporting sync.WaitGroup
-	done      chan struct{} // closed when commitAll and every export have ended
+	// The frontier under it, if it was signed here; else nil.
+	signedTree [][32]byte
+	newest     atomic.Pointer[Checkpoint]
+	sinks      []Sink
+	wakes      []chan struct{} // one for each sink, with room for one word
+	exporting  sync.WaitGroup
+	done       chan struct{} // closed when commitAll and every export have ended
 
 	statsMu sync.Mutex
 	stats   Stats
@@ -291,7 +293,7 @@ func (l *Ledger) start(ctx context.Context, c Config) error {
 		}
 		head = w.position
 		if w.signed != nil {
-			l.publish(*w.signed)
+			l.publish(*w.signed, w.signedTree)
 		}
 	}
 	return nil

@@ -145,8 +145,8 @@ func (l *Ledger) taken(i int) uint64 {
 }
 
 // publish makes a checkpoint that is durable known to whoever exports it.
-func (l *Ledger) publish(c Checkpoint) {
-	l.signed = c
+func (l *Ledger) publish(c Checkpoint, frontier [][32]byte) {
+	l.signed, l.signedTree = c, frontier
 	l.newest.Store(&c)
 	for _, wake := range l.wakes {
 		select {

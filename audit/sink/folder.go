@@ -96,7 +96,7 @@ func follows(ctx context.Context, held, given audit.State, prove func(context.Co
 }
 
 // tail is how much of a file's end is read: more than the longest checkpoint.
-const tail = 64 << 10
+const tail = 20 << 10
 
 // newest reads the last whole checkpoint of the newest file that holds one; a zero state if there is none. torn reports that something stands after it that is
 // not one: the process ended, or the disk was full, in the middle of writing.
