@@ -98,8 +98,11 @@ type log struct {
 	mu       sync.Mutex
 	answers  []*answer
 	requests atomic.Int64
-	running  atomic.Int64
+	running  [maxBrokers]atomic.Int64 // calls on their way, by broker
 }
+
+// maxBrokers is more than are ever asked at once.
+const maxBrokers = 4
 
 func (l *log) keep(a *answer) {
 	l.mu.Lock()
@@ -219,7 +222,7 @@ func (c *caller) ask(ctx context.Context, f face, by asker, about person) *answe
 	ctx, cancel := context.WithTimeout(ctx, neighbourhood.CallTime)
 	defer cancel()
 	c.log.requests.Add(1)
-	c.log.running.Add(1)
+	c.log.running[c.v.at].Add(1)
 	a.began = time.Now()
 	switch f {
 	case byREST:
@@ -230,7 +233,7 @@ func (c *caller) ask(ctx context.Context, f face, by asker, about person) *answe
 		c.streamRecord(ctx, a)
 	}
 	a.ended = time.Now()
-	c.log.running.Add(-1)
+	c.log.running[c.v.at].Add(-1)
 	c.log.keep(a)
 	return a
 }

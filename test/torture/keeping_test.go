@@ -1,12 +1,16 @@
 package torture
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/audit/postgres"
 	"github.com/mycarerecord/mycarerecord/audit/sqlite"
 	"github.com/mycarerecord/mycarerecord/test/neighbourhood"
+	"github.com/mycarerecord/mycarerecord/test/services"
 )
 
 // keeping is how brokers under test keep their ledger.
@@ -16,6 +20,7 @@ type keeping struct {
 	ledger   func(replica int) map[string]any // the setting
 	more     map[string]any                   // further settings
 	keys     string                           // folder
+	server   *services.PostgreSQLServer       // nil: none
 	open     func(t *testing.T) audit.Store   // when nobody serves
 }
 
@@ -39,10 +44,36 @@ func onSQLite(t *testing.T, program string) keeping {
 	return k
 }
 
+// onPostgreSQL keeps the ledger of two brokers in a database. They share the folder of checkpoints.
+func onPostgreSQL(t *testing.T, program string) keeping {
+	t.Helper()
+	server := services.PostgreSQL(t)
+	dir, database := t.TempDir(), server.URL(server.Database(t))
+	k := keeping{name: "two brokers on PostgreSQL", replicas: 2, keys: neighbourhood.Keys(t, program, dir), server: server}
+	secret := filepath.Join(dir, "connection")
+	if err := os.WriteFile(secret, []byte(database), 0o600); err != nil {
+		t.Fatal("the connection cannot be written down")
+	}
+	k.ledger = func(replica int) map[string]any {
+		return map[string]any{"store": "postgres", "keys": k.keys, "origin": origin, "checkpoints": filepath.Join(dir, "checkpoints"),
+			"postgres": map[string]any{"connectionFile": secret, "replica": fmt.Sprintf("broker-%d", replica)}}
+	}
+	k.open = func(t *testing.T) audit.Store {
+		t.Helper()
+		store, err := postgres.Open(t.Context(), postgres.Config{Connection: database, Replica: "torture"})
+		if err != nil {
+			t.Fatalf("the ledger cannot be opened: %v", err)
+		}
+		return store
+	}
+	return k
+}
+
 // keepings are those that are tried. program is the built broker.
 var keepings = []struct {
 	name string
 	make func(t *testing.T, program string) keeping
 }{
 	{"SQLite", onSQLite},
+	{"PostgreSQL", onPostgreSQL},
 }

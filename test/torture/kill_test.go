@@ -104,11 +104,11 @@ func (m *torment) round(t *testing.T, victim int, point string) {
 	var killed time.Time
 	if point == "" {
 		pause(t.Context(), time.Duration(20+m.r.IntN(either(400, 250)))*time.Millisecond)
-		m.all.await(ctx, 2, person{}, started)              // however busy the machine is
-		for m.all.running.Load() == 0 && ctx.Err() == nil { // callers pause for no longer than it takes to begin the next call
+		m.all.await(ctx, 2*len(m.replicas), person{}, started)      // however busy the machine is
+		for m.all.running[victim].Load() == 0 && ctx.Err() == nil { // callers pause for no longer than it takes to begin the next call
 			pause(ctx, time.Millisecond)
 		}
-		if m.all.running.Load() > 0 {
+		if m.all.running[victim].Load() > 0 {
 			m.caught++
 		}
 		killed = time.Now()
@@ -241,7 +241,7 @@ func TestKills(t *testing.T) {
 		t.Run(keep.name, func(t *testing.T) {
 			program := either(withPoints, plain)(t)
 			m := newTorment(t, keep.make(t, program), program)
-			for n := rounds(12, 500, 4); m.kills < n && m.hasTime(t, n); {
+			for n := rounds(12/len(m.replicas), 500, 4/len(m.replicas)); m.kills < n && m.hasTime(t, n); {
 				m.round(t, m.r.IntN(len(m.replicas)), "")
 			}
 			m.end(t, "at any moment")
@@ -259,7 +259,7 @@ func TestKillsAtPoints(t *testing.T) {
 		t.Run(keep.name, func(t *testing.T) {
 			program := withPoints(t)
 			m := newTorment(t, keep.make(t, program), program)
-			for n := rounds(2, 50, 1) * len(points); m.kills < n && m.hasTime(t, n); {
+			for n := rounds(max(1, 3-len(m.replicas)), 50, 1) * len(points); m.kills < n && m.hasTime(t, n); {
 				m.round(t, m.r.IntN(len(m.replicas)), points[m.kills%len(points)])
 			}
 			m.end(t, "at named points")
