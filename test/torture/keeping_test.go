@@ -71,9 +71,10 @@ func onPostgreSQL(t *testing.T, program string) keeping {
 
 // keepings are those that are tried. program is the built broker.
 var keepings = []struct {
-	name string
-	make func(t *testing.T, program string) keeping
+	name   string
+	make   func(t *testing.T, program string) keeping
+	rarely bool // named points are tried when there is time only
 }{
-	{"SQLite", onSQLite},
-	{"PostgreSQL", onPostgreSQL},
+	{"SQLite", onSQLite, false},
+	{"PostgreSQL", onPostgreSQL, true},
 }

@@ -119,7 +119,7 @@ func TestObjectionsAreLinearizableOutside(t *testing.T) {
 			program := either(withPoints, plain)(t)
 			k := keep.make(t, program)
 			r, seed := withSeed(t)
-			want := rounds(300, 200_000, 100)
+			want := rounds(150, 200_000, 60)
 			everybody := subjects(max(want/30, 6*peopleAtOnce), "1950-02-03")
 			n := neighbourhood.Start(t, neighbourhood.Options{Flags: []string{"-cohort", cohortOf(t, everybody)}})
 			doctor, office := n.Token(t, "ed-doctor"), n.Token(t, "ig-officer")
