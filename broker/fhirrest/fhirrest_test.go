@@ -483,6 +483,22 @@ func TestTheTable(t *testing.T) {
 			t.Errorf("got %+v", i)
 		}
 	})
+	t.Run("the person's choice and its date are named", func(t *testing.T) {
+		k := newKit(t)
+		k.broker.answer = func(broker.Request) (*broker.Result, error) {
+			status := statuses(record.Withheld)
+			status[0].Explanation, status[0].Rule, status[0].Preference = "Not shown, in words.", "C-2.7", 4
+			return nil, &broker.Refusal{Kind: broker.Suppressed, Reason: consent.ReasonObjection, Rule: "C-2.7", Statuses: status,
+				Explanation: consent.Explanation{Rule: "C-2.7", Reason: consent.ReasonObjection, Preference: 4, Text: "Not shown, in words."}}
+		}
+		r := wantProblem(t, k.get(everything(t, ada)), 403, "suppressed")
+		if i := r.Issue[0]; i.Diagnostics != "rule C-2.7; preference at 4" || i.Details.Text != "Not shown, in words." {
+			t.Errorf("got %+v", i)
+		}
+		if i := r.Issue[1]; !strings.Contains(i.Details.Text, " is not shown in this view. Not shown, in words.") || !strings.HasSuffix(i.Diagnostics, "rule C-2.7; preference at 4") {
+			t.Errorf("of the custodian: got %+v", i)
+		}
+	})
 	t.Run("an error that is no refusal", func(t *testing.T) {
 		k := newKit(t)
 		k.broker.answer = func(broker.Request) (*broker.Result, error) { return nil, fmt.Errorf("secret detail") }
@@ -504,6 +520,7 @@ func TestNeutralAnswersAreTheSame(t *testing.T) {
 				k := newKit(t)
 				k.broker.answer = func(broker.Request) (*broker.Result, error) {
 					return nil, &broker.Refusal{Kind: broker.NotFound, Reason: reason, Rule: "C-2.3", Statuses: statuses(record.Unavailable), RetryAfter: 0,
+						Explanation: consent.Explanation{Rule: "C-2.3", Reason: reason, Preference: 9, Text: "Of " + string(reason)},
 						Receipt: audit.Receipt{Origin: "o", Position: uint64(i) * 1000}}
 				}
 				resp := k.get(target)

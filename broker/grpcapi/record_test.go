@@ -370,7 +370,8 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(string(c.kind), func(t *testing.T) {
 			w.broker.err = &broker.Refusal{Kind: c.kind, Reason: consent.ReasonObjection, Rule: "C-2.7", Statuses: statuses, RetryAfter: 2 * time.Second,
-				Receipt: audit.Receipt{Origin: "test/ledger", Position: 9}}
+				Receipt: audit.Receipt{Origin: "test/ledger", Position: 9}, Explanation: consent.Explanation{Rule: "C-2.7", Reason: consent.ReasonObjection, Preference: 4,
+					Recorded: time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC), Text: "In words."}}
 			_, err := w.record.GetRecord(as(t, "doctor"), good())
 			s := wantStatus(t, err, c.code, c.reason)
 			stream, err := w.record.StreamRecord(as(t, "doctor"), &v1.StreamRecordRequest{NhsNumber: number, Purpose: v1.Purpose_PURPOSE_TREAT})
@@ -394,6 +395,8 @@ func TestRefusals(t *testing.T) {
 				}
 			} else if info["rule"] != "C-2.7" || info["why"] != "objection" || got.GetPosition() != 9 {
 				t.Error("rule, reason or receipt is missing")
+			} else if info["explanation"] != "In words." || info["preference"] != "4" || info["recorded"] != "2026-03-01T09:00:00Z" {
+				t.Error("the explanation, the person's choice or its date is missing")
 			}
 			list := detail[*v1.CustodianStatuses](s).GetCustodians()
 			if len(list) != 2 || list[0].GetCustodian().GetKey() != "acute" {
