@@ -521,7 +521,7 @@ func TestNeutralAnswersAreTheSame(t *testing.T) {
 				k.broker.answer = func(broker.Request) (*broker.Result, error) {
 					return nil, &broker.Refusal{Kind: broker.NotFound, Reason: reason, Rule: "C-2.3", Statuses: statuses(record.Unavailable), RetryAfter: 0,
 						Explanation: consent.Explanation{Rule: "C-2.3", Reason: reason, Preference: 9, Text: "Of " + string(reason)},
-						Receipt: audit.Receipt{Origin: "o", Position: uint64(i) * 1000}}
+						Receipt:     audit.Receipt{Origin: "o", Position: uint64(i) * 1000}}
 				}
 				resp := k.get(target)
 				seen[bodyOf(t, resp)+headerText(resp.Header)] = true
