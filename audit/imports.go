@@ -6,7 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"hash"
 	"io"
@@ -53,7 +52,8 @@ type Standing uint8
 // How rows of a list stand against what is recorded.
 const (
 	RowNew     Standing = iota + 1 // recording it would change something
-	RowPresent                     // it is recorded, or was, and has been changed since
+	RowPresent                     // it is recorded, and so it stands
+	RowChanged                     // it was recorded, and has been changed since, withdrawn say: whoever wants it anew says something new
 	RowTooMany                     // the person has as many objections as one number may have
 
 	rowStaged // it is of the import under way
@@ -64,12 +64,6 @@ func (l *Ledger) ListDigest() hash.Hash {
 	h := hmac.New(sha256.New, l.keys.Load().current().lookup[:])
 	_, _ = io.WriteString(h, "mycarerecord list of objections v1\x00") // hash.Hash.Write never returns an error
 	return h
-}
-
-// rowKey is what makes a row safe to repeat, whoever brings the list: all that it says but whose it is, which the mark says.
-func rowKey(o consent.Objection) string {
-	sum := sha256.Sum256(canonical(objectionOut(wish(o))))
-	return hex.EncodeToString(sum[:16])
 }
 
 // wish leaves of an objection what the person wants and how they said so: not who wrote it down, when, and under which id.
@@ -134,80 +128,65 @@ func (m endings) stands(r Reader, k *Keys, p *payload, o *consent.Objection) (bo
 	return true, nil
 }
 
-// standing holds a row against what is recorded. within is an import whose own rows count as recorded too, 0 for none.
+// standing holds a row against what is recorded, now and in the past. within is an import whose own rows count as recorded too, 0 for none.
 func (m endings) standing(r Reader, k *Keys, row Listed, within uint64) (Standing, error) {
-	counts := func(p *payload, o *consent.Objection) (Standing, error) {
-		if p.Import != 0 && p.Import == within {
-			return rowStaged, nil
-		}
-		if ok, err := m.stands(r, k, p, o); err != nil || !ok {
-			return 0, err
-		}
-		return RowPresent, nil
-	}
-	found := Standing(0)
 	rows, err := r.ObjectionsOf(values(k.persons([]record.NHSNumber{row.About})))
 	if err != nil {
 		return 0, err
 	}
-	if len(rows) == 0 {
-		return RowNew, nil // nothing was ever brought in, or it is erased
-	}
-	want := wish(row.Objection)
+	want, found := wish(row.Objection), RowNew
 	for _, has := range rows {
-		state, err := stateAt(r, k, has)
-		if err != nil {
-			return 0, err
-		}
-		o, p := state.objection, state.payload
-		if o == nil { // a delegation
-			continue
-		}
-		if state.about != row.About {
-			return 0, fmt.Errorf("%w: entry %d is about somebody else", ErrDamaged, has.Position)
-		}
-		if wish(*o) != want {
-			continue
-		}
-		s, err := counts(p, o)
-		if err != nil || s == rowStaged {
-			return s, err
-		}
-		found = max(found, s)
-	}
-	if found != 0 {
-		return found, nil
-	}
-	// It may have been brought in before and changed since: then the change stands.
-	position, ok, err := r.Newest(k.hashes(MarkKey, "imported", row.About.Reveal(), rowKey(row.Objection)))
-	if err != nil {
-		return 0, err
-	}
-	if ok {
-		e, err := entryAt(r, position)
-		if err != nil {
-			return 0, err
-		}
-		var o consent.Objection
-		p, err := decode(k, &e)
-		if err != nil {
-			return 0, err
-		}
-		if err := restore(&o, p, &e); err != nil {
-			return 0, err
-		}
-		if s, err := counts(p, &o); err != nil || s != 0 {
-			return s, err
+		for at := has.Position; at != 0; {
+			state, err := stateAt(r, k, ObjectionRow{has.ID, has.Person, at})
+			if err != nil {
+				return 0, err
+			}
+			o, p := state.objection, state.payload
+			if o == nil { // a delegation
+				break
+			}
+			if state.about != row.About || p.Replaces >= at {
+				return 0, fmt.Errorf("%w: entry %d is about somebody else, or replaces one behind it", ErrDamaged, at)
+			}
+			if wish(*o) == want {
+				if p.Import != 0 && p.Import == within {
+					return rowStaged, nil
+				}
+				stood, err := m.stands(r, k, p, o)
+				if err != nil {
+					return 0, err
+				}
+				switch {
+				case stood && at == has.Position:
+					found = RowPresent
+				case stood && found == RowNew:
+					found = RowChanged
+				}
+			}
+			at = p.Replaces
 		}
 	}
-	if len(rows) >= maxObjections {
+	if found == RowNew && len(rows) >= maxObjections {
 		return RowTooMany, nil
 	}
-	return RowNew, nil
+	return found, nil
 }
 
-// CompareList says how rows of a list stand against what is recorded. It records nothing: what comes of the list is recorded as a whole, by
-// CheckedList or ApplyImport. Give some hundred rows at a time: they are read in one state.
+// SortList puts rows in the order in which they are staged fastest: that of what people are found by, so that neighbours in the list are neighbours in the
+// store. Without it every row would touch pages of its own, and a long list would write twenty times what it holds.
+func (l *Ledger) SortList(rows []Listed) {
+	epoch := l.keys.Load().current()
+	marks := make(map[record.NHSNumber]string, len(rows))
+	for _, r := range rows {
+		if _, known := marks[r.About]; !known {
+			marks[r.About] = epoch.hash(MarkPerson, r.About.Reveal()).Value
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b Listed) int { return cmp.Compare(marks[a.About], marks[b.About]) })
+}
+
+// CompareList says how rows of a list stand against what is recorded. It records nothing: what it finds MUST NOT be told before LookedAtList has
+// recorded whom it was about. Give some hundred rows at a time: they are read in one state.
 func (l *Ledger) CompareList(ctx context.Context, rows []Listed) ([]Standing, error) {
 	out := make([]Standing, 0, len(rows))
 	err := l.view(ctx, func(r Reader) error {
@@ -222,6 +201,22 @@ func (l *Ledger) CompareList(ctx context.Context, rows []Listed) ([]Standing, er
 		return nil
 	})
 	return out, err
+}
+
+// LookedAtList records that rows of a list about these people were held against what is recorded, or that they were asked for at the demographics
+// service (C-10): at most MaxPage of them at a time, each once.
+func (l *Ledger) LookedAtList(ctx context.Context, by Actor, about []record.NHSNumber) error {
+	if err := checkActor(by); err != nil {
+		return err
+	}
+	if len(about) > MaxPage {
+		return fmt.Errorf("%w: at most %d people at a time", ErrInvalid, MaxPage)
+	}
+	return l.do(ctx, func(w *writer) error {
+		p := &payload{Actor: actorOut(by), Question: &questionBody{Kind: questionList, Subjects: reveal(about)}}
+		_, err := w.append(TypeRead, p, append(w.epoch.about(about...), w.epoch.who(by.Requester)...))
+		return err
+	}, nil)
 }
 
 // CheckedList records that somebody had a list held against what is recorded, and that nothing of it was taken: it was a trial, or was refused.
@@ -335,13 +330,13 @@ func (l *Ledger) StageObjections(ctx context.Context, by Actor, im Import, rows 
 				fresh = append(fresh, row)
 			case rowStaged:
 				staged++
-			case RowPresent:
+			case RowPresent, RowChanged:
 			}
 		}
 		for _, row := range fresh {
 			o := row.Objection
-			o.ID = objectionID()
-			p := &payload{Subject: row.About.Reveal(), Actor: actorOut(by), Key: rowKey(o), Objection: objectionOut(o), Import: im.position}
+			o.ID = listedID(w.position)
+			p := &payload{Subject: row.About.Reveal(), Actor: actorOut(by), Objection: objectionOut(o), Import: im.position}
 			if err := w.stage(p, row.About, &o, by); err != nil {
 				return err
 			}
@@ -361,7 +356,7 @@ func (w *writer) stage(p *payload, about record.NHSNumber, o *consent.Objection,
 	if o.Custodian != "" {
 		marks = append(marks, Mark{MarkCustodian, string(o.Custodian)})
 	}
-	receipt, err := w.append(TypeObjection, p, append(marks, w.epoch.hash(MarkKey, "imported", about.Reveal(), p.Key)))
+	receipt, err := w.append(TypeObjection, p, marks)
 	if err != nil {
 		return err
 	}

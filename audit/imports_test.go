@@ -130,7 +130,8 @@ func TestListComesInAsAWhole(t *testing.T) {
 	if _, _, err := l.WithdrawObjection(ctx, actor(), []record.NHSNumber{rows[0].About}, prefs.Objections[0].ID, key()); err != nil {
 		t.Fatalf("withdrawing an objection that a list brought: %v", err)
 	}
-	compare(t, l, rows, audit.RowPresent)
+	compare(t, l, rows[:1], audit.RowChanged)
+	compare(t, l, rows[1:], audit.RowPresent)
 	before, err := l.Preferences(ctx, []record.NHSNumber{rows[0].About})
 	if err != nil {
 		t.Fatal(err)

@@ -144,9 +144,7 @@ func marksOf(k *Keys, e *Entry, p *payload, begin *Access) ([]Mark, error) {
 		if p.Objection.Custodian != "" {
 			out = append(out, Mark{MarkCustodian, p.Objection.Custodian})
 		}
-		if p.Import != 0 && p.Replaces == 0 {
-			out = append(out, epoch.hash(MarkKey, "imported", about.Reveal(), p.Key))
-		} else {
+		if p.Import == 0 || p.Replaces != 0 { // a row of a list is found again by whose it is
 			out = append(out, epoch.change("objection", "withdrawal", by.User, about, p.Objection.ID, p.Key, p.Replaces))
 		}
 	case p.Question != nil:

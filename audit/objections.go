@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -333,6 +334,14 @@ func (l *Ledger) readPreferences(ctx context.Context, by Actor, numbers []record
 func objectionID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // crypto/rand.Read never returns an error (Go 1.24)
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
+}
+
+// listedID makes an id of the place where the entry will stand and 80 random bits: neighbours of a list have neighbouring ids.
+func listedID(position uint64) string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:], position<<16) // 48 bits last longer than any ledger
+	_, _ = rand.Read(b[6:])                        // crypto/rand.Read never returns an error (Go 1.24)
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
 }
 

@@ -58,7 +58,7 @@ type Verdict string
 // The verdicts.
 const (
 	RowNew     Verdict = "new"     // it changes something
-	RowPresent Verdict = "present" // it is recorded already, or was, and has been changed since
+	RowPresent Verdict = "present" // it is recorded already; or it was, and has been changed since: then a problem says so
 	RowRefused Verdict = "refused" // it cannot be taken
 )
 
@@ -100,17 +100,19 @@ const (
 type ListSummary struct {
 	Outcome                               ListOutcome
 	Rows, New, Present, Refused, Untraced int
+	Changed                               int // of those present: changed since
 	Receipt                               audit.Receipt
 }
 
 const (
 	longestImport   = time.Hour // what tracing at a modest rate takes for a long list
-	compareRows     = 512       // rows that are held against the ledger, and traced, before progress is told
+	compareRows     = 500       // rows that are held against the ledger, and traced, before progress is told; at most audit.MaxPage
 	reportRows      = 500       // rows in one report
 	stageTries      = 8         // a ledger that is busy with care may refuse a piece: it is tried again
 	defaultTracers  = 16
 	maxRowProblems  = 8
 	unconfirmedText = "a person whom the demographics service confirms under this number, with this date of birth"
+	changedText     = "a date (from) or a reference (source) of its own, if the person objects anew: what this row says was recorded, and has been changed since"
 	untracedText    = "to be tried again: the demographics service could not be asked just now"
 )
 
@@ -333,6 +335,9 @@ func (l *list) compare(ctx context.Context, people *people, from, until int) err
 		switch stands[j] {
 		case audit.RowPresent:
 			l.verdicts[i] = RowPresent
+		case audit.RowChanged:
+			l.verdicts[i], l.rows[i].Problems = RowPresent, []RowProblem{{"row", changedText}}
+			l.sum.Changed++
 		case audit.RowTooMany:
 			l.refuse(i, "row", "a person with fewer objections: one number cannot have more")
 		default:
@@ -357,7 +362,18 @@ func (l *list) compare(ctx context.Context, people *people, from, until int) err
 			l.refuse(i, "nhs_number", unconfirmedText)
 		}
 	}
-	return nil
+	// Whoever holds a list against what is recorded looks at it: that is on record before anything is told of a row.
+	looked := make([]record.NHSNumber, 0, len(rows))
+	seen := make(map[record.NHSNumber]bool, len(rows))
+	for _, r := range rows {
+		if !seen[r.About] {
+			seen[r.About], looked = true, append(looked, r.About)
+		}
+	}
+	if len(looked) == 0 {
+		return nil
+	}
+	return patiently(ctx, func() error { return l.b.cfg.Ledger.LookedAtList(ctx, l.by, looked) })
 }
 
 // report tells the verdict on every row.
@@ -427,6 +443,7 @@ func (l *list) record(ctx context.Context) error {
 			rows = append(rows, audit.Listed{About: r.Subject, Objection: o})
 		}
 	}
+	l.b.cfg.Ledger.SortList(rows)
 	staged := 0
 	for from := 0; from < len(rows); from += audit.MaxStage {
 		piece := rows[from:min(from+audit.MaxStage, len(rows))]

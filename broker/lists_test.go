@@ -221,8 +221,30 @@ func TestListWithBadRows(t *testing.T) {
 	if sum.Outcome != broker.ListApplied || sum.New != 0 || sum.Present != 6 || !sameState(h.state(t), after) {
 		t.Errorf("the second time: %+v, want nothing to change", sum)
 	}
+	// Whoever was on a list that was held against the ledger can find out, also where nothing came of it.
+	looks, _, _, err := h.ledger.Search(context.Background(), audit.Actor{Requester: officer}, audit.Search{Subjects: []record.NHSNumber{people[6]}, Types: []audit.EntryType{audit.TypeRead}})
+	if err != nil || len(looks) != 5 {
+		t.Errorf("%d looks at somebody whose row was refused are on record (%v), want one for each of the 5 lists", len(looks), err)
+	}
 	if v := k.verdicts(); v[broker.RowPresent] != 6 || v[broker.RowRefused] != 6 {
 		t.Errorf("the second time: %v", v)
+	}
+	// What somebody has changed at a desk since is not undone, and the officer is told.
+	list, _, err := h.ShowObjections(context.Background(), broker.ObjectionRequest{ID: "r", Face: "grpc", Requester: officer, Role: req.Role, Subject: people[0], BirthDate: "1950-02-03", Arrived: time.Now()})
+	if err != nil || len(list) != 1 {
+		t.Fatal(err)
+	}
+	if _, _, err := h.WithdrawObjection(context.Background(), broker.ObjectionRequest{ID: "r", Face: "grpc", Requester: officer, Role: req.Role, Subject: people[0], BirthDate: "1950-02-03", Arrived: time.Now()}, list[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	sum, k = h.bringIn(t, req, rows)
+	if sum.New != 0 || sum.Present != 6 || sum.Changed != 1 || len(k.rows[0].Problems) != 1 || k.rows[0].Verdict != broker.RowPresent || h.honoured(t, people[0]) {
+		t.Errorf("after a withdrawal: %+v", sum)
+	}
+	rows[0].Objection.Source = "a new form"
+	rows[4].Objection.Source = "a new form"
+	if sum, _ = h.bringIn(t, req, rows); sum.New != 1 || !h.honoured(t, people[0]) {
+		t.Errorf("who objects anew: %+v", sum)
 	}
 	verified(t, h.ledger)
 }

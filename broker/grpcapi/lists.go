@@ -70,7 +70,7 @@ func (s *server) ImportObjections(stream grpc.BidiStreamingServer[v1.ImportObjec
 		return refusal(err)
 	}
 	return to.send(&v1.ImportObjectionsResponse{Message: &v1.ImportObjectionsResponse_Summary{Summary: &v1.ImportSummary{Outcome: listOutcomes.toWire(sum.Outcome),
-		Rows: uint64(sum.Rows), NewRows: uint64(sum.New), Present: uint64(sum.Present), Refused: uint64(sum.Refused), Untraced: uint64(sum.Untraced),
+		Rows: uint64(sum.Rows), NewRows: uint64(sum.New), Present: uint64(sum.Present), Refused: uint64(sum.Refused), Untraced: uint64(sum.Untraced), Changed: uint64(sum.Changed),
 		Receipt: receipt(sum.Receipt)}}})
 }
 

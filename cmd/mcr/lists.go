@@ -210,7 +210,7 @@ func (r *rowReport) add(rows []*v1.RowReport) {
 			}
 			continue
 		}
-		if !refused || !r.text {
+		if !refused && len(x.GetProblems()) == 0 || !r.text {
 			continue
 		}
 		if r.shown++; r.shown > shownRows {
@@ -265,6 +265,9 @@ func importText(x *v1.ImportSummary, rows *rowReport, report string) string {
 	}
 	fmt.Fprintf(&b, "Rows: %s. Change something: %s. Recorded already: %s. Cannot be taken: %s. Not traced just now: %s.\n", thousands(x.GetRows()), thousands(x.GetNewRows()),
 		thousands(x.GetPresent()), thousands(x.GetRefused()), thousands(x.GetUntraced()))
+	if n := x.GetChanged(); n > 0 {
+		fmt.Fprintf(&b, "Of those recorded already, %s have been changed since, withdrawn say, and stay so: look at these rows.\n", thousands(n))
+	}
 	if report != "" {
 		b.WriteString("What becomes of each row is in the report.\n")
 	}

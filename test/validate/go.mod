@@ -6,6 +6,7 @@ require (
 	github.com/google/fhir/go v0.7.4
 	github.com/mycarerecord/mycarerecord v0.0.0
 	go.yaml.in/yaml/v3 v3.0.6
+	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 )
 
@@ -33,7 +34,6 @@ require (
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260928230214-8a89bd6388cc // indirect
-	google.golang.org/grpc v1.85.0 // indirect
 )
 
 // What google/fhir v0.7.4 requires and no package of it needs: vitess brings in the module graph of a database, and the old genproto holds

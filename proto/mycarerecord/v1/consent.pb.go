@@ -1565,7 +1565,7 @@ type RowReport struct {
 	Row uint64 `protobuf:"varint,1,opt,name=row,proto3" json:"row,omitempty"`
 	// What becomes of it.
 	Verdict RowVerdict `protobuf:"varint,2,opt,name=verdict,proto3,enum=mycarerecord.v1.RowVerdict" json:"verdict,omitempty"`
-	// Of a row that is refused: why.
+	// Of a row that is refused: why. Of one that is recorded already, and has been changed since: that.
 	Problems []*RowProblem `protobuf:"bytes,3,rep,name=problems,proto3" json:"problems,omitempty"`
 	// Whether its person could not be traced just now.
 	Untraced      bool `protobuf:"varint,4,opt,name=untraced,proto3" json:"untraced,omitempty"`
@@ -1702,7 +1702,9 @@ type ImportSummary struct {
 	// Those of persons who could not be traced just now.
 	Untraced uint64 `protobuf:"varint,6,opt,name=untraced,proto3" json:"untraced,omitempty"`
 	// Where it is recorded.
-	Receipt       *Receipt `protobuf:"bytes,7,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt *Receipt `protobuf:"bytes,7,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// Of those recorded already: how many have been changed since, withdrawn say. Nothing of that is undone.
+	Changed       uint64 `protobuf:"varint,8,opt,name=changed,proto3" json:"changed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1784,6 +1786,13 @@ func (x *ImportSummary) GetReceipt() *Receipt {
 		return x.Receipt
 	}
 	return nil
+}
+
+func (x *ImportSummary) GetChanged() uint64 {
+	if x != nil {
+		return x.Changed
+	}
+	return 0
 }
 
 // ExportObjectionsRequest asks for everybody's objections.
@@ -3025,7 +3034,7 @@ const file_mycarerecord_v1_consent_proto_rawDesc = "" +
 	"\n" +
 	"RowProblem\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x12\n" +
-	"\x04want\x18\x02 \x01(\tR\x04want\"\xfc\x01\n" +
+	"\x04want\x18\x02 \x01(\tR\x04want\"\x96\x02\n" +
 	"\rImportSummary\x128\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x1e.mycarerecord.v1.ImportOutcomeR\aoutcome\x12\x12\n" +
 	"\x04rows\x18\x02 \x01(\x04R\x04rows\x12\x19\n" +
@@ -3033,7 +3042,8 @@ const file_mycarerecord_v1_consent_proto_rawDesc = "" +
 	"\apresent\x18\x04 \x01(\x04R\apresent\x12\x18\n" +
 	"\arefused\x18\x05 \x01(\x04R\arefused\x12\x1a\n" +
 	"\buntraced\x18\x06 \x01(\x04R\buntraced\x122\n" +
-	"\areceipt\x18\a \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\x96\x01\n" +
+	"\areceipt\x18\a \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\x12\x18\n" +
+	"\achanged\x18\b \x01(\x04R\achanged\"\x96\x01\n" +
 	"\x17ExportObjectionsRequest\x123\n" +
 	"\x06format\x18\x01 \x01(\x0e2\x1b.mycarerecord.v1.ListFormatR\x06format\x12.\n" +
 	"\x13without_birth_dates\x18\x02 \x01(\bR\x11withoutBirthDates\x12\x16\n" +
