@@ -187,6 +187,7 @@ type list struct {
 	rows     []ListRow
 	verdicts []Verdict
 	untraced []bool
+	order    []int        // in which rows are compared and recorded
 	whole    []RowProblem // what is wrong with the list itself
 	said     time.Time    // when progress was told last
 	sum      ListSummary
@@ -289,14 +290,20 @@ func (l *list) check(ctx context.Context) error {
 		}
 		first[[16]byte(sum[:16])] = r.Number
 	}
+	about := make([]record.NHSNumber, len(l.rows))
+	for i := range l.rows {
+		about[i] = l.rows[i].Subject
+	}
+	l.order = l.b.cfg.Ledger.ListOrder(about)
 	people := newPeople(l.b)
 	defer people.close()
-	for from := 0; from < len(l.rows); from += compareRows {
-		until := min(from+compareRows, len(l.rows))
-		if err := l.compare(ctx, people, from, until); err != nil {
+	done := 0
+	for piece := range slices.Chunk(l.order, compareRows) {
+		if err := l.compare(ctx, people, piece); err != nil {
 			return err
 		}
-		if err := l.progress(ListChecking, until, len(l.rows)); err != nil {
+		done += len(piece)
+		if err := l.progress(ListChecking, done, len(l.rows)); err != nil {
 			return err
 		}
 	}
@@ -317,10 +324,10 @@ func (l *list) check(ctx context.Context) error {
 }
 
 // compare holds some rows against what is recorded, and the people of those that would change something against the demographics service.
-func (l *list) compare(ctx context.Context, people *people, from, until int) error {
+func (l *list) compare(ctx context.Context, people *people, piece []int) error {
 	var which []int
 	var rows []audit.Listed
-	for i := from; i < until; i++ {
+	for _, i := range piece {
 		if l.verdicts[i] == "" {
 			which = append(which, i)
 			rows = append(rows, audit.Listed{About: l.rows[i].Subject, Objection: l.rows[i].Objection})
@@ -435,7 +442,7 @@ func (l *list) record(ctx context.Context) error {
 		return err
 	}
 	var rows []audit.Listed
-	for i := range l.rows {
+	for _, i := range l.order {
 		if l.verdicts[i] == RowNew || im.Resumed() && l.verdicts[i] == RowPresent {
 			r := &l.rows[i]
 			o := r.Objection
@@ -443,7 +450,6 @@ func (l *list) record(ctx context.Context) error {
 			rows = append(rows, audit.Listed{About: r.Subject, Objection: o})
 		}
 	}
-	l.b.cfg.Ledger.SortList(rows)
 	staged := 0
 	for from := 0; from < len(rows); from += audit.MaxStage {
 		piece := rows[from:min(from+audit.MaxStage, len(rows))]
