@@ -167,6 +167,11 @@ func TestWhoAsks(t *testing.T) {
 			t.Errorf("name %q: %v", who, err)
 		}
 	}
+	q := query(t, held) // as `broker source check` asks
+	q.Requester = record.Requester{Kind: record.Professional, User: "source-check", Organisation: odsCode}
+	if _, err := src.Fetch(t.Context(), q); err != nil {
+		t.Errorf("a check of the source: %v", err)
+	}
 }
 
 func TestToken(t *testing.T) {
@@ -190,7 +195,7 @@ func TestToken(t *testing.T) {
 	iat, _ := c["iat"].(float64)
 	exp, _ := c["exp"].(float64)
 	if exp-iat != 300 || time.Since(time.Unix(int64(iat), 0)) > time.Minute || c["aud"] != at || c["sub"] != "555021935107" || c["reason_for_request"] != "directcare" ||
-		c["requested_scope"] != "patient/*.read" || strings.Contains(string(payload), held) || !strings.Contains(string(payload), `"family":"Okafor-Lane","given":["Dr","Miriam"]`) {
+		c["requested_scope"] != "patient/*.read" || strings.Contains(string(payload), held) || !strings.Contains(string(payload), `"system":"https://fhir.nhs.uk/Id/sds-user-id","value":"555021935107"`) || !strings.Contains(string(payload), `"family":"Okafor-Lane","given":["Dr","Miriam"]`) {
 		t.Errorf("claims %s", payload)
 	}
 	for name, want := range map[string]string{"Ssp-From": ourASID, "Ssp-To": itsASID, "Ssp-InteractionID": "urn:nhs:names:services:gpconnect:fhir:operation:gpc.getstructuredrecord-1",

@@ -43,9 +43,9 @@ func (s Settings) check() error {
 	switch {
 	case s.BearerFile != "":
 		return &wire.SettingError{Field: "bearerFile", Want: "leave it out: every request has a token that names who asks"}
-	case !asid(s.FromASID):
+	case !twelve(s.FromASID):
 		return &wire.SettingError{Field: "fromASID", Want: "the Spine id of our system, 12 digits"}
-	case !asid(s.ToASID):
+	case !twelve(s.ToASID):
 		return &wire.SettingError{Field: "toASID", Want: "the Spine id of the practice's system, 12 digits"}
 	}
 	if u, err := url.Parse(s.Issuer); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || len(s.Issuer) > 200 {
@@ -61,7 +61,8 @@ func (s Settings) check() error {
 	return nil
 }
 
-func asid(s string) bool {
+// twelve reports whether s is 12 digits, as ids of the Spine are.
+func twelve(s string) bool {
 	if len(s) != 12 {
 		return false
 	}

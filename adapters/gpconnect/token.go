@@ -77,7 +77,7 @@ func token(s Settings, audience string, r record.Requester, now time.Time) (stri
 		Device: device{"Device", s.FromASID, []identifier{{s.Issuer, s.FromASID}}, "My Care Record", "1"},
 		Organisation: organisation{"Organization", string(r.Organisation), []identifier{{record.ODSSystem, string(r.Organisation)}},
 			string(r.Organisation)},
-		Practitioner: practitioner{"Practitioner", r.User, []identifier{{sdsUser, or(r.User)}, {sdsRoleProfile, or(r.RoleProfile)}, {local(s, r), r.User}},
+		Practitioner: practitioner{"Practitioner", r.User, []identifier{{sdsUser, sds(r.User)}, {sdsRoleProfile, sds(r.RoleProfile)}, {local(s, r), r.User}},
 			[]name{called(r)}},
 	}
 	payload, err := json.Marshal(c)
@@ -88,8 +88,9 @@ func token(s Settings, audience string, r record.Requester, now time.Time) (stri
 	return encode([]byte(`{"alg":"none","typ":"JWT"}`)) + "." + encode(payload) + ".", nil // the last dot is required: an empty signature
 }
 
-func or(id string) string {
-	if id == "" {
+// sds is an id of the Spine Directory Service, which has 12 digits. Any other is no such id, and stands as the local one only.
+func sds(id string) string {
+	if !twelve(id) {
 		return none
 	}
 	return id
