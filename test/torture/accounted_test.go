@@ -55,7 +55,7 @@ func readStore(t *testing.T, store audit.Store, folder string) *ledger {
 	if err != nil {
 		t.Fatalf("the folder of checkpoints: %v", err)
 	}
-	open, err := audit.Open(t.Context(), audit.Config{Store: store, Keys: keys, Origin: origin, Sinks: []audit.Sink{kept}, Adopt: true})
+	open, err := audit.Open(t.Context(), audit.Config{Store: store, Keys: keys, Origin: origin, Sinks: []audit.Sink{kept}, Adopt: true, Deadline: time.Minute})
 	if err != nil {
 		t.Fatalf("the ledger does not start: %v", err)
 	}
@@ -69,7 +69,7 @@ func readStore(t *testing.T, store audit.Store, folder string) *ledger {
 	by := audit.Actor{Requester: record.Requester{Kind: record.Professional, User: "torture"}, Reason: "everything is checked after a test"}
 	for before, more := uint64(0), true; more; {
 		var page []audit.Found
-		page, more, _, err = open.Search(t.Context(), by, audit.Search{Limit: 1000, Before: before})
+		page, more, _, err = open.Search(t.Context(), by, audit.Search{Limit: 200, Before: before})
 		if err != nil {
 			t.Fatalf("the ledger cannot be searched: %v", err)
 		}

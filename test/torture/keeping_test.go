@@ -1,10 +1,17 @@
 package torture
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
+
+	hostile "github.com/redis/go-redis/v9"
 
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/audit/postgres"
@@ -16,12 +23,13 @@ import (
 // keeping is how brokers under test keep their ledger.
 type keeping struct {
 	name     string
-	replicas int                              // brokers on one ledger
-	ledger   func(replica int) map[string]any // the setting
-	more     map[string]any                   // further settings
-	keys     string                           // folder
-	server   *services.PostgreSQLServer       // nil: none
-	open     func(t *testing.T) audit.Store   // when nobody serves
+	replicas int                                     // brokers on one ledger
+	ledger   func(replica int) map[string]any        // the setting
+	more     map[string]any                          // further settings
+	keys     string                                  // folder
+	server   *services.PostgreSQLServer              // nil: none
+	trouble  func(t *testing.T, r *rand.Rand) string // makes some beside the kills, and says which; nil: none
+	open     func(t *testing.T) audit.Store          // when nobody serves
 }
 
 // onSQLite keeps the ledger of one broker in a file.
@@ -49,7 +57,7 @@ func onPostgreSQL(t *testing.T, program string) keeping {
 	t.Helper()
 	server := services.PostgreSQL(t)
 	dir, database := t.TempDir(), server.URL(server.Database(t))
-	k := keeping{name: "two brokers on PostgreSQL", replicas: 2, keys: neighbourhood.Keys(t, program, dir), server: server}
+	k := keeping{name: "two brokers on PostgreSQL", replicas: 2, keys: neighbourhood.Keys(t, program, dir)}
 	secret := filepath.Join(dir, "connection")
 	if err := os.WriteFile(secret, []byte(database), 0o600); err != nil {
 		t.Fatal("the connection cannot be written down")
@@ -69,12 +77,77 @@ func onPostgreSQL(t *testing.T, program string) keeping {
 	return k
 }
 
+// withRedis is onPostgreSQL with hints through a Redis to which everything happens meanwhile that can: nothing in it can permit anything, or be missed.
+func withRedis(t *testing.T, program string) keeping {
+	t.Helper()
+	k := onPostgreSQL(t, program)
+	redis := services.Redis(t)
+	k.name += " and Redis"
+	k.more = map[string]any{"hints": map[string]any{"redis": redis.Address()}}
+	raw := hostile.NewClient(&hostile.Options{Addr: redis.Address(), DialTimeout: time.Second, ReadTimeout: time.Second, MaxRetries: -1})
+	t.Cleanup(func() { _ = raw.Close() }) // nothing is in flight
+	k.trouble = func(t *testing.T, r *rand.Rand) string {
+		t.Helper()
+		switch r.IntN(4) {
+		case 0:
+			redis.Do(t, "FLUSHALL")
+			return "flushed"
+		case 1:
+			if !fill(t.Context(), raw, r) {
+				t.Error("Redis does not take hostile values")
+			}
+			return "filled with hostile values"
+		case 2:
+			goOn := redis.Stall(t)
+			pause(t.Context(), time.Duration(50+r.IntN(300))*time.Millisecond)
+			goOn()
+			return "stalled"
+		}
+		redis.Kill(t)
+		pause(t.Context(), time.Duration(50+r.IntN(300))*time.Millisecond)
+		redis.Start(t)
+		return "killed"
+	}
+	return k
+}
+
+// fill gives every key and every channel that are there values that nobody sealed, and adds some.
+func fill(ctx context.Context, raw *hostile.Client, r *rand.Rand) bool {
+	garbage := func() []byte {
+		b := make([]byte, r.IntN(200))
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		return b
+	}
+	keys, errKeys := raw.Keys(ctx, "*").Result()
+	channels, errChannels := raw.PubSubChannels(ctx, "*").Result()
+	errs := []error{errKeys, errChannels}
+	for _, key := range append(keys, "mcr:0", "mcr:1") {
+		errs = append(errs, raw.Set(ctx, key, garbage(), 5*time.Second).Err())
+	}
+	for _, c := range channels {
+		for range 20 {
+			errs = append(errs, raw.Publish(ctx, c, garbage()).Err())
+		}
+	}
+	return errors.Join(errs...) == nil
+}
+
 // keepings are those that are tried. program is the built broker.
 var keepings = []struct {
-	name   string
-	make   func(t *testing.T, program string) keeping
-	rarely bool // named points are tried when there is time only
+	name string
+	make func(t *testing.T, program string) keeping
 }{
-	{"SQLite", onSQLite, false},
-	{"PostgreSQL", onPostgreSQL, true},
+	{"SQLite", onSQLite},
+	{"PostgreSQL", onPostgreSQL},
+	{"PostgreSQL and Redis", withRedis},
+}
+
+// daily skips a way of keeping that is not among those that are tried every day, unless there is time.
+func daily(t *testing.T, name string, every ...string) {
+	t.Helper()
+	if !long() && !slices.Contains(every, name) {
+		t.Skip("tried when there is time")
+	}
 }

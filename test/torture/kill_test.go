@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/mycarerecord/mycarerecord/test/neighbourhood"
 	"github.com/mycarerecord/mycarerecord/test/torture/figure"
@@ -33,14 +36,14 @@ type torment struct {
 
 	began                        time.Time // of the newest tokens
 	kills, caught, unknown, lost int
-	at                           map[string]int // kills by point
+	at, trouble                  map[string]int // kills by point; what else was done
 	up                           []time.Duration
 }
 
 // newTorment starts a neighbourhood and the brokers. program is a built broker.
 func newTorment(t *testing.T, k keeping, program string) *torment {
 	t.Helper()
-	m := &torment{k: k, who: people(t), all: &log{}, at: map[string]int{}, pointAt: filepath.Join(t.TempDir(), "point")}
+	m := &torment{k: k, who: people(t), all: &log{}, at: map[string]int{}, trouble: map[string]int{}, pointAt: filepath.Join(t.TempDir(), "point")}
 	m.r, m.seed = withSeed(t)
 	m.g = &register{r: rand.New(rand.NewPCG(m.r.Uint64(), 1)), who: m.who} //nolint:gosec // chance of a test
 	m.n = neighbourhood.Start(t, neighbourhood.Options{})
@@ -104,6 +107,9 @@ func (m *torment) round(t *testing.T, victim int, point string) {
 	var killed time.Time
 	if point == "" {
 		pause(t.Context(), time.Duration(20+m.r.IntN(either(400, 250)))*time.Millisecond)
+		if m.k.trouble != nil {
+			m.trouble[m.k.trouble(t, m.r)]++
+		}
 		m.all.await(ctx, 2*len(m.replicas), person{}, started)      // however busy the machine is
 		for m.all.running[victim].Load() == 0 && ctx.Err() == nil { // callers pause for no longer than it takes to begin the next call
 			pause(ctx, time.Millisecond)
@@ -205,6 +211,9 @@ func (m *torment) end(t *testing.T, by string) {
 	figure.Report(t, figure.Figure{Name: name + "acknowledged objections not honoured", Seen: len(h.breaches), Of: h.bound, What: "answers that began under one", Seed: m.seed, More: load})
 	figure.Report(t, figure.Figure{Name: name + "acknowledged consent writes lost", Seen: m.lost, Of: m.g.acked(), What: "acknowledged", Seed: m.seed, More: load})
 	figure.Report(t, figure.Figure{Name: name + "kills after which any of these was so", Seen: len(a.problems) + len(h.breaches) + m.lost, Of: m.kills, What: "kills", Seed: m.seed})
+	if m.k.trouble != nil { // a change of preferences twice in one request is a refusal, too: it is no more often so than without any trouble
+		figure.Note(t, "%sbeside the kills Redis was %v; %d of %d requests were refused as unavailable", name, m.trouble, refusedFor(m.all.answers), m.all.requests.Load())
+	}
 	report(t, a.problems)
 	report(t, h.breaches)
 	report(t, m.g.problem)
@@ -220,6 +229,16 @@ func (m *torment) end(t *testing.T, by string) {
 	if m.caught < m.kills || abandoned < m.kills/2 || m.g.acked() < m.kills || h.bound < m.kills/2 || h.ordered < m.kills/2 {
 		t.Error("the kills did not meet enough of a load to prove anything")
 	}
+}
+
+// refusedFor counts requests that a broker turned away for a while. Those that a kill cut off are not among them.
+func refusedFor(answers []*answer) (n int) {
+	for _, a := range answers {
+		if !a.cut && (a.status == http.StatusServiceUnavailable || a.code == codes.Unavailable) {
+			n++
+		}
+	}
+	return n
 }
 
 // plain is the broker as it is shipped.
@@ -239,6 +258,7 @@ func TestKills(t *testing.T) {
 	t.Parallel()
 	for _, keep := range keepings {
 		t.Run(keep.name, func(t *testing.T) {
+			daily(t, keep.name, "SQLite", "PostgreSQL and Redis")
 			program := either(withPoints, plain)(t)
 			m := newTorment(t, keep.make(t, program), program)
 			for n := rounds(8/len(m.replicas), 500, 4/len(m.replicas)); m.kills < n && m.hasTime(t, n); {
@@ -257,9 +277,7 @@ func TestKillsAtPoints(t *testing.T) {
 	t.Parallel()
 	for _, keep := range keepings {
 		t.Run(keep.name, func(t *testing.T) {
-			if keep.rarely && !long() {
-				t.Skip("with one broker on SQLite it is tried every day")
-			}
+			daily(t, keep.name, "SQLite")
 			program := withPoints(t)
 			m := newTorment(t, keep.make(t, program), program)
 			for n := rounds(1, 50, 1) * len(points); m.kills < n && m.hasTime(t, n); {

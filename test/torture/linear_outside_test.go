@@ -116,6 +116,7 @@ func TestObjectionsAreLinearizableOutside(t *testing.T) {
 	t.Parallel()
 	for _, keep := range keepings {
 		t.Run(keep.name, func(t *testing.T) {
+			daily(t, keep.name, "PostgreSQL")
 			program := either(withPoints, plain)(t)
 			k := keep.make(t, program)
 			r, seed := withSeed(t)
