@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // Reload takes up keys without stopping. New epochs begin with an entry, and are used from the transaction after it; new signing keys are named by one, and sign
@@ -28,4 +29,22 @@ func (l *Ledger) Reload(ctx context.Context, keys *Keys) error {
 			l.signers = signers
 		}
 	})
+}
+
+// EpochSince returns when the key epoch in use began.
+func (l *Ledger) EpochSince(ctx context.Context) (time.Time, error) {
+	var since time.Time
+	err := l.view(ctx, func(r Reader) error {
+		position, ok, err := r.Newest([]Mark{epochMark(l.keys.Load().current().number)})
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fmt.Errorf("%w: no entry says when the keys in use began", ErrDamaged)
+		}
+		e, err := entryAt(r, position)
+		since = e.Time
+		return err
+	})
+	return since, err
 }

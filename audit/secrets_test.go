@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -71,6 +72,11 @@ func TestEncryptedAtRest(t *testing.T) {
 		if err != nil || len(files) < 2 {
 			t.Fatalf("%v, %d files", err, len(files))
 		}
+		kept, err := filepath.Glob(filepath.Join(audittest.Checkpoints(p.Path), "*"))
+		if err != nil || len(kept) == 0 {
+			t.Fatalf("%v: no checkpoints are kept", err)
+		}
+		files = append(files, kept...)
 		for _, f := range files {
 			content, err := os.ReadFile(f)
 			if err != nil {
@@ -81,6 +87,27 @@ func TestEncryptedAtRest(t *testing.T) {
 					t.Errorf("%s: %s holds a marker", when, filepath.Base(f))
 				}
 			}
+		}
+	}
+	signed(t, p) // an export holds what is under a checkpoint
+	var sealed, clear bytes.Buffer
+	for into, unsealed := range map[*bytes.Buffer]bool{&sealed: false, &clear: true} {
+		if err := audit.ExportStore(ctx, p.Store, p.Keys, l.Origin(), unsealed, func(b []byte) error { into.Write(b); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, export := range map[string][]byte{"sealed": sealed.Bytes(), "in clear": clear.Bytes()} {
+		opened := bytes.Clone(export)
+		for line := range bytes.Lines(export) { // what is in base64 is looked at as it is and as it reads
+			if _, rest, ok := bytes.Cut(line, []byte(`"opened":"`)); ok {
+				text, _, _ := bytes.Cut(rest, []byte(`"`))
+				if plain, err := base64.StdEncoding.DecodeString(string(text)); err == nil {
+					opened = append(opened, plain...)
+				}
+			}
+		}
+		if found := bytes.Contains(opened, []byte("MARKERREQ")) || bytes.Contains(opened, []byte("9990000018")); found != (name == "in clear") {
+			t.Errorf("an export %s: a marker was found: %v", name, found)
 		}
 	}
 	look("while it runs")

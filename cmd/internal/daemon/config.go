@@ -72,6 +72,7 @@ type Ledger struct {
 
 	Postgres    Postgres  `yaml:"postgres"`    // postgres: where the database is
 	Checkpoints string    `yaml:"checkpoints"` // folder where signed checkpoints are kept, better on another disk; default with sqlite: checkpoints, beside path
+	MonthlyKeys bool      `yaml:"monthlyKeys"` // sqlite: make new keys for what is recorded when a month begins (UTC); the folder of keys must be writable, and its backup follow; default false
 	Witnesses   []Witness `yaml:"witnesses"`   // who cosigns checkpoints: other organisations that run `verify witness`
 }
 
@@ -463,6 +464,7 @@ func (c *Config) problems() []Problem {
 		need(c.Ledger.Path == "", "ledger.path", "is for store: sqlite")
 		need((pg.ConnectionFile == "") != (pg.ConnectionEnv == ""), "ledger.postgres", "name either the connectionFile that holds the connection string, or the variable connectionEnv")
 		need(pg.Replica != "" && len(pg.Replica) <= 100, "ledger.postgres.replica", "give this replica a name of its own, at most 100 bytes")
+		need(!c.Ledger.MonthlyKeys, "ledger.monthlyKeys", "replicas need new keys all at once: run `broker keys add`, hand out the files, and send SIGHUP to each")
 		need(c.Ledger.Checkpoints != "", "ledger.checkpoints", "name the folder where signed checkpoints are kept")
 	default:
 		need(false, "ledger.store", "sqlite or postgres")

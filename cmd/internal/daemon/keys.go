@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit"
 )
@@ -81,6 +82,29 @@ func reloadKeys(ctx context.Context, cfg Config, ledger *audit.Ledger) error {
 		return err
 	}
 	return ledger.Reload(ctx, keys)
+}
+
+// monthlyKeys begins a new epoch of keys if the one in use began in an earlier month, so that what one key opens is a month of one ledger at most. A file that
+// was made and not taken up is taken up first.
+func monthlyKeys(ctx context.Context, cfg Config, ledger *audit.Ledger, now time.Time) (changed bool, err error) {
+	old := func() (bool, error) {
+		since, err := ledger.EpochSince(ctx)
+		began, this := since.UTC(), now.UTC()
+		return began.Year() < this.Year() || began.Year() == this.Year() && began.Month() < this.Month(), err
+	}
+	if is, err := old(); err != nil || !is {
+		return false, err
+	}
+	if err := reloadKeys(ctx, cfg, ledger); err != nil {
+		return false, err
+	}
+	if is, err := old(); err != nil || !is {
+		return true, err
+	}
+	if _, err := audit.AddEpoch(cfg.Ledger.Keys); err != nil {
+		return false, err
+	}
+	return true, reloadKeys(ctx, cfg, ledger)
 }
 
 // loadKeys reads them, and refuses files that others can read.

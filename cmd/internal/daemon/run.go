@@ -207,8 +207,23 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 		o.Ready(addresses)
 	}
 
+	months := time.NewTicker(time.Hour)
+	defer months.Stop()
+	month := func() {
+		if !cfg.Ledger.MonthlyKeys {
+			return
+		}
+		if changed, err := monthlyKeys(ctx, cfg, ledger, time.Now()); err != nil {
+			log.Error("no new keys were made for this month; those from before are in use", "problem", "keys")
+		} else if changed {
+			log.Info("new keys were made for this month: back them up")
+		}
+	}
+	month()
 	for serving := true; serving; {
 		select {
+		case <-months.C:
+			month()
 		case <-ctx.Done():
 			serving = false
 		case <-failed: // what a listener says may hold addresses
