@@ -19,6 +19,8 @@ var conversions = []string{"HL7 v2 to FHIR R4"}
 type converter struct {
 	subject  record.Subject
 	category string // of results whose report states no section
+	// authorities are those of NHS numbers beside the usual ones.
+	authorities map[string]bool
 	// hold counts bytes and resources that are about to be kept.
 	hold func(bytes, resources int) error
 	caps caps

@@ -34,8 +34,10 @@ const Adapter = "hl7v2/1"
 type Source struct {
 	settings  Settings
 	questions []question
-	base      string
-	pool      *pool
+	// authorities are Settings.NHSAuthorities.
+	authorities map[string]bool
+	base        string
+	pool        *pool
 }
 
 var _ broker.Source = (*Source)(nil)
@@ -50,9 +52,12 @@ func New(s Settings) (*Source, error) {
 	if err := s.valid(); err != nil {
 		return nil, err
 	}
-	out := &Source{settings: s, base: dialer.Base(), pool: newPool(dialer, s.Connections)}
+	out := &Source{settings: s, base: dialer.Base(), authorities: map[string]bool{}, pool: newPool(dialer, s.Connections)}
 	for _, q := range s.Queries {
 		out.questions = append(out.questions, question{q, false})
+	}
+	for _, a := range s.NHSAuthorities {
+		out.authorities[a] = true
 	}
 	for _, q := range s.LegacyQueries {
 		out.questions = append(out.questions, question{q, true})
@@ -192,7 +197,7 @@ func (f *fetch) ask(ctx context.Context, n int) harvest {
 	if q.legacy {
 		tag = string("0123456789abcdef"[n%16]) + tag // its tag is shorter: the beginning must tell them apart
 	}
-	c := &converter{subject: f.query.Subject, category: f.source.settings.ResultCategory, hold: f.hold, caps: caps{f.limits.Resources, f.limits.ResourceBytes, f.limits.StringBytes},
+	c := &converter{subject: f.query.Subject, category: f.source.settings.ResultCategory, authorities: f.source.authorities, hold: f.hold, caps: caps{f.limits.Resources, f.limits.ResourceBytes, f.limits.StringBytes},
 		out: []byte{'['}, others: map[string]bool{}, unconverted: map[string]int{}}
 	seen := map[string]bool{}
 	for pointer := ""; ; {

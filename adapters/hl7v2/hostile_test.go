@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -75,9 +76,17 @@ func (e *evil) serve(conn net.Conn, answer func(n int) string) {
 		e.mu.Unlock()
 		l := strings.Split(strings.Trim(text, "\x0b\x1c"), "\r")
 		msh, qpd := strings.Split(l[0], "|"), strings.Split(l[1], "|")
-		out := strings.NewReplacer("{CTL}", msh[9], "{TAG}", qpd[2], "{QPD}", l[1], "{NHS}", held).Replace(answer(n))
-		closing := strings.HasSuffix(out, "{CLOSE}")
-		if _, err := conn.Write([]byte(strings.TrimSuffix(out, "{CLOSE}"))); err != nil || closing {
+		fill := strings.NewReplacer("{CTL}", msh[9], "{TAG}", qpd[2], "{QPD}", l[1], "{NHS}", held)
+		out, closing := strings.CutSuffix(answer(n), "{CLOSE}")
+		for len(out) > 0 && err == nil { // in pieces, so that a large answer is not copied whole
+			k := min(len(out), 64<<10)
+			if end := strings.LastIndexByte(out[:k], '\r'); end >= 0 && k < len(out) {
+				k = end + 1
+			}
+			_, err = conn.Write([]byte(fill.Replace(out[:k])))
+			out = out[k:]
+		}
+		if err != nil || closing {
 			return
 		}
 	}
@@ -240,6 +249,19 @@ func patients(r broker.Reply) int {
 	return n
 }
 
+// An authority of the site's own is one of NHS numbers where that is configured, and not otherwise.
+func TestFurtherAuthorities(t *testing.T) {
+	e := newEvil(t, func(int) string { return block(strings.Replace(good, "^^^NHS^NH", "^^^SPINE^NH", 1)) })
+	only := func(s *hl7v2.Settings) { s.Queries = []string{simulator.QueryResults} }
+	if _, err := source(t, e.address, only).Fetch(t.Context(), query(t, held)); !errors.Is(err, broker.ErrWrongSubject) {
+		t.Errorf("not configured: got %v", err)
+	}
+	reply, err := source(t, e.address, only, func(s *hl7v2.Settings) { s.NHSAuthorities = []string{"SPINE"} }).Fetch(t.Context(), query(t, held))
+	if err != nil || !reply.Entries[0].Resource.At("identifier", "system").Is(record.NHSNumberSystem) {
+		t.Errorf("configured: got %v", err)
+	}
+}
+
 // Where the right person and others are in one answer, all come: the merge drops and counts the others'. They are Patients of their own, and what is
 // theirs says so.
 func TestMixedPeople(t *testing.T) {
@@ -357,15 +379,30 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
-// An answer without end costs no more memory than R-7 allows.
-func TestHugeAnswerMemory(t *testing.T) {
-	e := newEngine(t)
-	if err := e.SetFault(simulator.FaultSpec{Fault: simulator.FaultHuge}); err != nil {
-		t.Fatal(err)
+// An answer costs no more memory than R-7 allows, whether it has no end, or is many large documents, or many small results.
+func TestMemory(t *testing.T) {
+	document := "OBX|1|ED|1^Scan^L||^AP^PDF^Base64^" + strings.Repeat("QUFB", 700<<10) + "||||||F\r"
+	for name, answer := range map[string]string{
+		"no end":         "\x0b" + mshGood + ackGood + pidGood + labGood + strings.Repeat(obxGood, 900_000),
+		"documents":      block(good + strings.Repeat(document, 5)),
+		"more documents": block(good + strings.Repeat(document, 9)),
+		"results":        block(good + strings.Repeat(obxGood, 19_000)),
+		"one segment":    block(good + "ZZZ|" + strings.Repeat("x&", 14<<20) + "\r"),
+		"segments":       block(good + strings.Repeat("ZZZ\r", 7<<20)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEvil(t, func(int) string { return answer })
+			memory(t, source(t, e.address, func(s *hl7v2.Settings) { s.Queries = []string{simulator.QueryResults} }))
+		})
 	}
-	s := source(t, e.address, func(s *hl7v2.Settings) { s.Queries = []string{simulator.QueryResults} })
+}
+
+// memory asks once, and fails where more is in use meanwhile than R-7 lets one request have.
+func memory(t *testing.T, s *hl7v2.Source) {
+	t.Helper()
 	q := query(t, held)
 	q.Limits = broker.DefaultLimits
+	defer debug.SetGCPercent(debug.SetGCPercent(5)) // what is in use, not what has not been swept yet
 	runtime.GC()
 	var before, now runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -380,22 +417,18 @@ func TestHugeAnswerMemory(t *testing.T) {
 				return
 			default:
 				runtime.ReadMemStats(&now)
-				most = max(most, now.HeapInuse)
+				most = max(most, now.HeapAlloc)
 				time.Sleep(time.Millisecond)
 			}
 		}
 	}()
 	_, err := s.Fetch(t.Context(), q)
 	close(done)
-	most := <-peak
-	if !errors.Is(err, broker.ErrTooMuch) {
-		t.Errorf("got %v", err)
+	extra := (int64(<-peak) - int64(before.HeapAlloc)) >> 20
+	if extra > 64 {
+		t.Errorf("%d MiB more in use", extra)
 	}
-	if extra := int64(most) - int64(before.HeapInuse); extra > 64<<20 {
-		t.Errorf("%d MiB more in use", extra>>20)
-	} else {
-		t.Logf("%d MiB more in use at the most", extra>>20)
-	}
+	t.Logf("%d MiB more in use at the most, %v", extra, err)
 }
 
 // A query is answered for the number that a subject's number replaced, too, if both stand in the PID.

@@ -391,6 +391,7 @@ func TestSettings(t *testing.T) {
 		{"version", func(s *hl7v2.Settings) { s.Version = "3" }},
 		{"count", func(s *hl7v2.Settings) { s.Count = 20_000 }},
 		{"characterSet", func(s *hl7v2.Settings) { s.CharacterSet = "EBCDIC" }},
+		{"nhsAuthorities", func(s *hl7v2.Settings) { s.NHSAuthorities = []string{"A^B"} }},
 		{"resultCategory", func(s *hl7v2.Settings) { s.ResultCategory = "other" }},
 	} {
 		s := good

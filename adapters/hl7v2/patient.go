@@ -25,7 +25,8 @@ type person struct {
 	status   string // of the NHS number, PID-32
 	contacts [][]byte
 	gp       [][]byte
-	fields   int // that have something in them
+	fields   int             // that have something in them
+	further  map[string]bool // authorities: see Settings.NHSAuthorities
 }
 
 // nhsAuthorities and nhsTypes say that an identifier of PID-3 is an NHS number: the assigning authority NHS (CX-4, by name or by OID), or, where
@@ -35,14 +36,14 @@ var (
 	nhsTypes       = map[string]bool{"NH": true, "NHS": true, "NHSNMBR": true}
 )
 
-// isNHSNumber reports whether a CX says that it is an NHS number.
-func (s segment) isNHSNumber(cx string) bool {
+// isNHSNumber reports whether a CX says that it is an NHS number. further are authorities that are configured.
+func (s segment) isNHSNumber(cx string, further map[string]bool) bool {
 	authority := part(cx, s.component, 4)
 	if strings.TrimSpace(authority) == "" {
 		return nhsTypes[s.of(cx, 5)]
 	}
 	for n := 1; n <= 2; n++ {
-		if nhsAuthorities[s.text(part(authority, s.sub, n))] {
+		if name := s.text(part(authority, s.sub, n)); nhsAuthorities[name] || further[name] {
 			return true
 		}
 	}
@@ -54,7 +55,7 @@ func digits(s string) string { return strings.NewReplacer(" ", "", "-", "").Repl
 
 // identify reads whose PID it is. It is ours if it carries the number that was asked, and no other but those that it replaced.
 func (c *converter) identify(s segment) *person {
-	p := &person{pid: s, birth: readTime(s.at(7, 1)), status: s.at(32, 1), seed: s.field(3)}
+	p := &person{pid: s, birth: readTime(s.at(7, 1)), status: s.at(32, 1), seed: s.field(3), further: c.authorities}
 	for n := 1; n < len(s.fields); n++ {
 		if s.fields[n] != "" {
 			p.fields++
@@ -62,7 +63,7 @@ func (c *converter) identify(s segment) *person {
 	}
 	found, other := false, false
 	for cx := range s.repetitions(3) {
-		if !s.isNHSNumber(cx) || s.of(cx, 1) == "" {
+		if !s.isNHSNumber(cx, c.authorities) || s.of(cx, 1) == "" {
 			continue
 		}
 		n, err := record.ParseNHSNumber(digits(s.of(cx, 1)))
@@ -178,7 +179,7 @@ func (p *person) identifiers(statuses []string) [][]byte {
 		if value == "" {
 			continue
 		}
-		if !s.isNHSNumber(cx) {
+		if !s.isNHSNumber(cx, p.further) {
 			out = append(out, s.identifier(cx))
 			continue
 		}

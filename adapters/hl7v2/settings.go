@@ -42,6 +42,9 @@ type Settings struct {
 	// CharacterSet is assumed of messages that do not name theirs in MSH-18: ASCII, 8859/1, 8859/15, WINDOWS-1252 or UNICODE UTF-8. Default
 	// ASCII, as the standard has it.
 	CharacterSet string `yaml:"characterSet"`
+	// NHSAuthorities are further assigning authorities (CX-4 in PID-3) whose numbers are NHS numbers, beside NHS, NHSNBR and the OID
+	// 2.16.840.1.113883.2.1.4.1. Default: none.
+	NHSAuthorities []string `yaml:"nhsAuthorities"`
 	// ResultCategory is the category of results whose report states no section (OBR-24): laboratory or imaging. Default: none.
 	ResultCategory string `yaml:"resultCategory"`
 }
@@ -85,6 +88,11 @@ func (s Settings) valid() error {
 		return bad("count", "1 to 10000")
 	case s.ResultCategory != "" && s.ResultCategory != "laboratory" && s.ResultCategory != "imaging":
 		return bad("resultCategory", "laboratory or imaging")
+	}
+	for _, a := range s.NHSAuthorities {
+		if strings.TrimSpace(a) != a || a == "" || strings.Contains(a, "^") || !sendable(a, 64) {
+			return bad("nhsAuthorities", "names as they stand in CX-4, each without separators")
+		}
 	}
 	if _, known := charsets[s.CharacterSet]; !known {
 		return bad("characterSet", "ASCII, 8859/1, 8859/15, WINDOWS-1252 or UNICODE UTF-8")
