@@ -29,7 +29,7 @@ var arrows = map[string][]string{
 	"audit/sink":      {"audit"},
 	"audit/audittest": {"audit", "audit/sqlite", "audit/sink", "broker/record", "consent"},
 	"audit/postgres":  {"audit", "broker/record", "consent"},
-	"audit/storetest": {"audit"},
+	"audit/storetest": {"audit", "audit/sink", "broker/record", "consent"},
 	"broker/merge":    {"broker/record", "broker/fhirjson"},
 	"broker/hints":    {"broker/record"},
 	"broker":          {"broker/record", "consent", "audit", "broker/merge", "broker/fhirjson"},

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 	"unsafe"
 
 	"modernc.org/libc"
@@ -29,13 +30,15 @@ type disk struct {
 	real    map[uintptr]*lib.Tsqlite3_io_methods
 	methods map[uintptr]uintptr // the real methods' address -> ours
 
-	calls    int          // writes, syncs and truncations
-	failAt   int          // which of them fails; 0: none
-	failNext string       // the next of this kind fails: "write" or "sync"
-	failWith int32        // SQLite result
-	failed   bool         // it has
-	lying    bool         // syncs are reported and not done: the seeded bug that the tests must catch
-	after    func(string) // called after each, not under the lock
+	calls    int           // writes, syncs and truncations
+	failAt   int           // which of them fails; 0: none
+	bare     bool          // only the time that a sync takes is modelled: for benchmarks
+	syncs    time.Duration // what a sync takes, where bare
+	failNext string        // the next of this kind fails: "write" or "sync"
+	failWith int32         // SQLite result
+	failed   bool          // it has
+	lying    bool          // syncs are reported and not done: the seeded bug that the tests must catch
+	after    func(string)  // called after each, not under the lock
 }
 
 type diskFile struct {
@@ -135,6 +138,10 @@ func (d *disk) opened(tls *libc.TLS, path string, fresh bool, file uintptr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f := d.files[path]
+	if d.bare {
+		f = &diskFile{path: path}
+		d.files[path] = f
+	}
 	if f == nil || f.deleted {
 		content, err := os.ReadFile(path)
 		if err != nil {
@@ -189,6 +196,13 @@ func (d *disk) opened(tls *libc.TLS, path string, fresh bool, file uintptr) {
 
 // step does one thing to a file and to what the disk holds of it, unless it is the one that fails.
 func (d *disk) step(file uintptr, what string, really func() int32, model func(*diskFile)) int32 {
+	if d.bare {
+		rc := really()
+		if what == "sync" {
+			time.Sleep(d.syncs)
+		}
+		return rc
+	}
 	d.mu.Lock()
 	f := d.handles[file]
 	d.calls++

@@ -26,7 +26,6 @@ const (
 	writeHead     = `UPDATE head SET size = ?, newest = ?, frontier = ? WHERE one = 1 AND size = ?`
 	readEntry     = `SELECT position, version, type, time, epoch, commitment, leaf, sealed FROM entries WHERE position = ?`
 	writeEntry    = `INSERT INTO entries (position, version, type, time, epoch, commitment, leaf, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
-	writeMark     = `INSERT OR IGNORE INTO marks (kind, value, position) VALUES (?, ?, ?)`
 	newestMark    = `SELECT position FROM marks WHERE kind = ? AND value = ? ORDER BY position DESC LIMIT 1`
 	readObjection = `SELECT id, person, position FROM objections WHERE id = ?`
 	objectionsOf  = `SELECT id, person, position FROM objections WHERE person = ?`
@@ -45,6 +44,14 @@ const (
 	lastSigned    = `SELECT size, at, note FROM checkpoints ORDER BY size DESC LIMIT 1`
 )
 
+// writeMarks adds so many marks at once, less one: a statement costs more than the row that it adds.
+var writeMarks = func() (out [12]string) {
+	for i := range out {
+		out[i] = `INSERT OR IGNORE INTO marks (kind, value, position) VALUES (?, ?, ?)` + strings.Repeat(`, (?, ?, ?)`, i)
+	}
+	return out
+}()
+
 // statements are prepared on one connection. A query that is not among them goes there unprepared.
 type statements struct {
 	conn     *sql.Conn
@@ -53,8 +60,8 @@ type statements struct {
 
 func prepareAll(ctx context.Context, c *sql.Conn) (statements, error) {
 	s := statements{c, map[string]*sql.Stmt{}}
-	for _, q := range []string{readHead, writeHead, readEntry, writeEntry, writeMark, newestMark, readObjection, objectionsOf, putObjection, isOpen, openAccess,
-		closeAccess, openDue, openDueOf, openCount, putAlert, putNode, putCheckpoint, readLeaves, readNodes, lastSigned} {
+	for _, q := range append([]string{readHead, writeHead, readEntry, writeEntry, newestMark, readObjection, objectionsOf, putObjection, isOpen, openAccess,
+		closeAccess, openDue, openDueOf, openCount, putAlert, putNode, putCheckpoint, readLeaves, readNodes, lastSigned}, writeMarks[:]...) {
 		p, err := c.PrepareContext(ctx, q)
 		if err != nil {
 			s.close()
@@ -587,8 +594,14 @@ func (t *tx) Append(e audit.Entry, marks []audit.Mark) error {
 		return fmt.Errorf("%w: an entry for position %d was given at %d", audit.ErrDamaged, e.Position, head.Size)
 	}
 	err = t.exec("adding an entry", writeEntry, e.Position, e.Version, e.Type, e.Time.UnixMicro(), e.Epoch, e.Commitment[:], e.Leaf[:], e.Sealed)
-	for i := 0; err == nil && i < len(marks); i++ {
-		err = t.exec("adding a mark", writeMark, marks[i].Kind, []byte(marks[i].Value), e.Position)
+	for err == nil && len(marks) > 0 {
+		n := min(len(marks), len(writeMarks))
+		args := make([]any, 0, 3*n)
+		for _, m := range marks[:n] {
+			args = append(args, m.Kind, []byte(m.Value), e.Position)
+		}
+		t.bytes += 4096 * (n - 1) // each on a page of its own
+		err, marks = t.exec("adding marks", writeMarks[n-1], args...), marks[n:]
 	}
 	if err != nil {
 		return err
