@@ -483,7 +483,7 @@ func TestLongList(t *testing.T) {
 	count, most := 4_000, 2*time.Minute
 	if os.Getenv("MCR_TORTURE") == "long" {
 		count = 200_000
-	} else if testing.Short() || thinned {
+	} else if testing.Short() || thinned > 1 {
 		count = 1_000
 	}
 	p := audittest.New(t, audit.Config{})
