@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -212,6 +213,17 @@ func TestOldLedgerIsRefused(t *testing.T) {
 		}
 	}
 	look(2)
+	for _, kind := range []string{"epoch", "signing"} { // and new keys are taken up while it serves
+		if out, ok := command(t, program, "keys", "add", "-dir", keys, "-kind", kind); !ok {
+			t.Fatalf("adding keys: %s", out)
+		}
+	}
+	r.Signal(syscall.SIGHUP)
+	eventually(t, 10*time.Second, "the new keys to be taken up", func() bool {
+		_, said := r.Output()
+		return bytes.Contains(said, []byte("the keys were taken up"))
+	})
+	look(1)
 	r.Stop(t) // signs and exports a last checkpoint
 	backup := filepath.Join(dir, "backup")
 	if err := os.CopyFS(backup, os.DirFS(filepath.Join(dir, "ledger"))); err != nil {
