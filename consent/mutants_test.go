@@ -189,7 +189,7 @@ func (g *grower) full(parent, c ast.Node) (string, bool) {
 		g.results = g.results[:len(g.results)-1]
 		return text, true
 	case *ast.BlockStmt:
-		return g.block(c.List, c, g.text(c)[:1], "}"), true
+		return g.block(c.List, "{", "}"), true
 	case *ast.CaseClause:
 		return g.clause(parent, c), true
 	case *ast.SwitchStmt:
@@ -319,7 +319,7 @@ func (g *grower) returned(c *ast.ReturnStmt) string {
 }
 
 // block writes statements, each of which may be left out.
-func (g *grower) block(list []ast.Stmt, _ ast.Node, opens, closes string) string {
+func (g *grower) block(list []ast.Stmt, opens, closes string) string {
 	var out strings.Builder
 	out.WriteString(opens + "\n")
 	for _, s := range list {
@@ -362,12 +362,12 @@ func (g *grower) conditional(i *ast.IfStmt) string {
 		text += g.render(i.Init) + "; "
 	}
 	n := g.mutant("turned round", i.Cond)
-	text += fmt.Sprintf("mNot(%d, %s) ", n, g.operand(i.Cond)) + g.block(i.Body.List, i.Body, "{", "}")
+	text += fmt.Sprintf("mNot(%d, %s) ", n, g.operand(i.Cond)) + g.block(i.Body.List, "{", "}")
 	switch e := i.Else.(type) {
 	case *ast.IfStmt:
 		text += " else " + g.conditional(e)
 	case *ast.BlockStmt:
-		text += " else " + g.block(e.List, e, "{", "}")
+		text += " else " + g.block(e.List, "{", "}")
 	}
 	return text
 }
@@ -400,5 +400,5 @@ func (g *grower) clause(parent ast.Node, c *ast.CaseClause) string {
 		}
 		head = "case " + strings.Join(list, ", ") + ":"
 	}
-	return g.block(c.Body, c, head, "")
+	return g.block(c.Body, head, "")
 }
