@@ -24,6 +24,7 @@ import (
 //	package  whose tests find it
 //	run      which of them, as `go test -run` has it
 //	says     what they say then, as a regular expression
+//	flags    more of the test binary's, such as not to keep what was found
 //	needs    commands that they build, which are built beforehand so as not to be counted in the time
 //	times    how often in a row it must be found when there is time; 1
 //	daily    yes: it is tried every day, not only when there is time
@@ -45,7 +46,7 @@ func readBug(t *testing.T, file string) bug {
 			continue
 		}
 		switch name {
-		case "package", "run", "says", "needs", "times", "daily", "long":
+		case "package", "run", "says", "needs", "times", "daily", "long", "flags":
 			b.value[name] = value
 		default:
 			t.Fatalf("%s: %q says nothing about a bug", b.name, name)
@@ -69,7 +70,8 @@ func (b bug) found(t *testing.T, overlay, program string) (took time.Duration, c
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), bugTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "-test.run", b.value["run"], "-test.v", "-test.timeout", bugTime.String()) //nolint:gosec // built from our own sources
+	args := append([]string{"-test.run", b.value["run"], "-test.v", "-test.timeout", bugTime.String()}, strings.Fields(b.value["flags"])...)
+	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // built from our own sources
 	cmd.Dir = filepath.Join(neighbourhood.Root(t), b.value["package"])
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); name != "MCR_TORTURE" && name != figure.File {
