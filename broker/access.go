@@ -272,7 +272,7 @@ func (a *access) begin() *Refusal {
 	a.opened = opened
 	a.merging = merge.Request{Base: a.b.cfg.Base, CodeBase: a.b.cfg.CodeBase, Subject: a.subject, Handle: a.b.handles.Seal(a.subject.Number),
 		PatientView: a.req.Purpose == record.PatientAccess, Carer: a.req.Purpose == record.PatientAccess && a.req.Requester.Own != a.subject.Number,
-		Now: time.Now().UTC(), IDKey: a.b.cfg.IDKey, Filter: a.req.Filter, RequestID: a.req.ID}
+		Now: time.Now().UTC(), IDKey: a.b.cfg.IDKey, Filter: a.req.Filter, RequestID: a.req.ID, Sections: a.b.cfg.Sections}
 	return nil
 }
 

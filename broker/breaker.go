@@ -16,6 +16,7 @@ import (
 type custodian struct {
 	Binding
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+	home    record.Sections // the one in which everything stands that it holds, by the section rules; or none
 
 	mu         sync.Mutex
 	lastState  record.State
@@ -30,7 +31,11 @@ var (
 )
 
 func newCustodian(b Binding, cfg Config) *custodian {
-	return &custodian{Binding: b, breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+	var home record.Sections
+	if s, has := cfg.Sections.Home(b.Rules.Custodian.Kind); has {
+		home = home.With(s)
+	}
+	return &custodian{Binding: b, home: home, breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:        string(b.Rules.Custodian.Key),
 		MaxRequests: 1, // one probe when half open
 		Timeout:     cfg.BreakerOpen,

@@ -42,6 +42,7 @@ type Config struct {
 	HandleKey        []byte               // 64 bytes; key of handles (M-7)
 	TestNumbers      bool                 // accept NHS numbers from 999 000 0000 up
 	Configuration    string               // hash of the configuration in force, for the ledger
+	Sections         *merge.SectionRules  // which section an entry belongs to; nil: the rules that are built in
 	Request          time.Duration        // budget of one request; 8 s
 	Reserve          time.Duration        // kept back for release and sending; 250 ms
 	Minimum          time.Duration        // less than this left: refuse at once; 500 ms
@@ -85,6 +86,9 @@ func New(cfg Config) (*Broker, error) {
 	}
 	if len(cfg.IDKey) < 32 || cfg.NeutralWait <= 0 || cfg.Request <= cfg.Reserve || cfg.MaxInFlightBytes < cfg.RequestBytes || cfg.RequestBytes <= 0 {
 		return nil, errors.New("broker: keys, times or sizes are missing or contradict each other")
+	}
+	if cfg.Sections == nil {
+		cfg.Sections = merge.ShippedSections()
 	}
 	handles, err := NewHandles(cfg.HandleKey)
 	if err != nil {

@@ -28,15 +28,11 @@ type held struct {
 	sent     bool // a stream has sent it: it is final
 }
 
-// home is the section in which everything stands that a custodian of a kind holds, its Patient included (broker/merge/sections.go has the same).
-var home = map[record.CustodianKind]record.Section{record.KindMentalHealth: record.MentalHealth, record.KindSocialCare: record.SocialCare,
-	record.KindAmbulance: record.Ambulance, record.KindCommunity: record.Community, record.KindPharmacy: record.Pharmacy}
-
-// may returns what a custodian may give under a permit: nothing where its home section is withheld, so that it is not asked at all and its
-// state does not tell whether it knows the person.
+// may returns what a custodian may give under a permit: nothing where its home section is withheld, in which all stands that it holds, so that it is
+// not asked at all and its state does not tell whether it knows the person.
 func (c *custodian) may(p consent.Permit) record.Sections {
 	sections := p.Sections(c.Rules.Custodian.Key)
-	if s, ok := home[c.Rules.Custodian.Kind]; ok && !sections.Has(s) {
+	if c.home.Without(sections) != 0 {
 		return 0
 	}
 	return sections

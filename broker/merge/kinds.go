@@ -1,46 +1,30 @@
 package merge
 
-import (
-	"strings"
+import "strings"
 
-	"github.com/mycarerecord/mycarerecord/broker/record"
-)
-
-// kind is what the tables say of one resource type, looked up once for each resource: subjects.go, sections.go, dates.go, grouping.go.
+// kind is what the tables say of one resource type, looked up once for each resource: subjects.go, dates.go, grouping.go. What the section rules
+// say of it stands under its number (sections.go), because they are configured.
 type kind struct {
-	name    string // the type
-	row     *naming
-	heading record.Section
-	byCode  []codeRule // those that may hold for the type, in order
-	more    []addition // likewise
-	dating  dating
-	alike   *sameness // nil: grouped by identifier alone
+	name   string // the type
+	number int    // from 1; 0 for what is no type of R4
+	row    *naming
+	dating dating
+	alike  *sameness // nil: grouped by identifier alone
 }
 
 // kinds is what the tables say, by type.
 var kinds = func() map[string]*kind {
 	m := make(map[string]*kind, len(subjects))
 	for typ, row := range subjects {
-		m[typ] = newKind(typ, row)
+		k := newKind(typ, row)
+		k.number = len(m) + 1
+		m[typ] = k
 	}
 	return m
 }()
 
 func newKind(typ string, row naming) *kind {
-	k := &kind{name: typ, row: &row, heading: record.Other, dating: dates[typ]}
-	if s, known := headings[typ]; known {
-		k.heading = s
-	}
-	for _, r := range byCode {
-		if r.types[typ] {
-			k.byCode = append(k.byCode, r)
-		}
-	}
-	for _, a := range additions {
-		if a.types == nil || a.types[typ] {
-			k.more = append(k.more, a)
-		}
-	}
+	k := &kind{name: typ, row: &row, dating: dates[typ]}
 	if g, has := groupings[typ]; has {
 		k.alike = &g
 	}
@@ -53,4 +37,12 @@ func kindOf(seen string) *kind {
 		return k
 	}
 	return newKind(strings.Clone(seen), naming{})
+}
+
+func words(s string) map[string]bool {
+	m := map[string]bool{}
+	for _, w := range strings.Fields(s) {
+		m[w] = true
+	}
+	return m
 }

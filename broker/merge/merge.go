@@ -6,7 +6,7 @@
 // as the closed list of M-3 says.
 //
 // The rules that people argue about are tables, one a file: subjects.go says which elements name a person, dates.go where a clinical
-// time stands, sections.go what belongs where, references.go what is a reference and what becomes of it, grouping.go what is likely to be the
+// time stands, sections.txt what belongs where, references.go what is a reference and what becomes of it, grouping.go what is likely to be the
 // same thing at two custodians. DESIGN.md says why things are as they are.
 //
 // Where the design leaves a choice, this was chosen. A reply must have exactly one Patient with the number asked for; Patients with other
@@ -36,6 +36,7 @@ type Request struct {
 	IDKey       []byte    // key of the HMAC in ids (M-5)
 	Filter      Filter
 	RequestID   string
+	Sections    *SectionRules // nil: those that are built in
 }
 
 // Filter is what the caller asked to see less of (M-12).

@@ -254,7 +254,7 @@ func TestEveryTypeOfTheSamplesIsInTheTables(t *testing.T) {
 			t.Errorf("%s has no row in subjects", typ)
 		}
 		_, hasDate := dates[typ]
-		_, hasHeading := headings[typ]
+		_, hasHeading := shipped.headings[typ]
 		if (row.class == person || row.class == either) && (!hasDate || !hasHeading) {
 			t.Errorf("%s has no row in dates or headings", typ)
 		}

@@ -1,242 +1,196 @@
 package merge
 
 import (
+	_ "embed"
+	"slices"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
-// How an entry comes to its sections:
-//
-//  1. Its type and codes give it a section of its own: [headings], [byCode].
-//  2. What is true of it beyond that adds sections: [additions], in order. An addition that leads becomes the primary section, the first
-//     to lead, unless the entry's own is one of those that stay together across organisations: medications, results, letters,
-//     appointments, demographics.
-//  3. An entry of an Encounter has the emergency and mental-health sections of that Encounter too, and of the one that it is part of.
-//  4. A container has the sections of what is contained in it.
+// How an entry comes to its sections is said in sections.txt, or in what a region has instead of it. Here the rules are followed; sectionrules.go
+// reads them.
 //
 // One section is the primary one (the sum of primaries is the sum of entries), the others are for objections: an entry is withheld if any
-// of its sections is (C-4). So where these rules err, they err on the side of one section more.
+// of its sections is (C-4).
 
-// headings is the section of a type where no code says better (standards.md 2). What is not listed is Other.
-var headings = map[string]record.Section{
-	"AdverseEvent":               record.History,
-	"AllergyIntolerance":         record.History,
-	"Appointment":                record.Appointments,
-	"AppointmentResponse":        record.Appointments,
-	"AuditEvent":                 record.Other,
-	"Basic":                      record.Other,
-	"BiologicallyDerivedProduct": record.Other,
-	"BodyStructure":              record.History,
-	"CarePlan":                   record.PlansAlerts,
-	"CareTeam":                   record.PlansAlerts,
-	"ClinicalImpression":         record.History,
-	"Communication":              record.Correspondence,
-	"CommunicationRequest":       record.Correspondence,
-	"Composition":                record.Correspondence,
-	"Condition":                  record.History,
-	"Consent":                    record.PlansAlerts,
-	"DetectedIssue":              record.PlansAlerts,
-	"Device":                     record.History,
-	"DeviceRequest":              record.PlansAlerts,
-	"DeviceUseStatement":         record.History,
-	"DiagnosticReport":           record.Results,
-	"DocumentManifest":           record.Correspondence,
-	"DocumentReference":          record.Correspondence,
-	"Encounter":                  record.History,
-	"EpisodeOfCare":              record.History,
-	"FamilyMemberHistory":        record.History,
-	"Flag":                       record.PlansAlerts,
-	"Goal":                       record.PlansAlerts,
-	"Group":                      record.Other,
-	"GuidanceResponse":           record.PlansAlerts,
-	"ImagingStudy":               record.Results,
-	"Immunization":               record.History,
-	"ImmunizationEvaluation":     record.History,
-	"ImmunizationRecommendation": record.PlansAlerts,
-	"List":                       record.History,
-	"MeasureReport":              record.Other,
-	"Media":                      record.Results,
-	"MedicationAdministration":   record.Medications,
-	"MedicationDispense":         record.Medications,
-	"MedicationRequest":          record.Medications,
-	"MedicationStatement":        record.Medications,
-	"MolecularSequence":          record.Results,
-	"NutritionOrder":             record.PlansAlerts,
-	"Observation":                record.History, // results by category
-	"Patient":                    record.Demographics,
-	"Person":                     record.Demographics,
-	"Procedure":                  record.History,
-	"QuestionnaireResponse":      record.History,
-	"RelatedPerson":              record.Demographics,
-	"RequestGroup":               record.PlansAlerts,
-	"ResearchSubject":            record.Other,
-	"RiskAssessment":             record.PlansAlerts,
-	"ServiceRequest":             record.PlansAlerts, // results by category
-	"Specimen":                   record.Results,
-	"SupplyDelivery":             record.SocialCare,
-	"SupplyRequest":              record.SocialCare,
-	"Task":                       record.PlansAlerts,
-	"VisionPrescription":         record.History,
+//go:embed sections.txt
+var shippedText string
+
+// shipped are the rules that hold where nobody gave others. The tests of this package rule the panic out.
+var shipped = func() *SectionRules {
+	r, err := ParseSections([]byte(shippedText))
+	if err != nil {
+		panic("the shipped section rules: " + err.Error())
+	}
+	return r
+}()
+
+// ShippedSections returns the rules that are built in.
+func ShippedSections() *SectionRules { return shipped }
+
+// SectionRules say to which sections entries belong. They do not change and are safe for concurrent use. [ParseSections] reads them.
+type SectionRules struct {
+	version    string
+	fallback   record.Section // of types without a heading
+	headings   map[string]record.Section
+	instead    []*sectionRule
+	more       []*sectionRule // lead and also
+	homes      map[record.CustodianKind]home
+	stays      record.Sections
+	movable    map[string]bool
+	handed     record.Sections
+	placements []placement // by kind.number: the above, laid out once so that a resource is looked at by the rules of its type alone
 }
 
-// byCode replaces a type's heading where one of the codings at the paths has one of the codes.
-var byCode = []codeRule{
-	// http://terminology.hl7.org/CodeSystem/observation-category
-	{words("Observation"), []string{"category.coding"}, words("laboratory imaging exam procedure"), record.Results},
-	// SNOMED CT laboratory procedure, imaging, diagnostic procedure; HL7 table 0074 as some still send it
-	{words("ServiceRequest"), []string{"category.coding"}, words("108252007 363679005 103693007 LAB RAD"), record.Results},
-	// LOINC laboratory report, diagnostic imaging study, pathology report; SNOMED CT diagnostic studies report; NRL imaging pointers
-	{words("DocumentReference Composition"), []string{"type.coding", "category.coding"},
-		words("11502-2 18748-4 11526-1 721981007 103693007 MAULR MAXIB"), record.Results},
-	// Plans that NRL points to: mental health crisis, end of life, EoLC co-ordination, emergency health care, ReSPECT, contingency,
-	// advance care, treatment escalation, personalised care and support; and the category care plan
-	{words("DocumentReference Composition"), []string{"type.coding", "category.coding"}, words("736253002 736373009 861421000000109 887701000000100 1382601000000107 " +
-		"325691000000100 736366004 735324008 2181441000000107 734163000"), record.PlansAlerts},
+// placement is what the rules say of one type.
+type placement struct {
+	heading record.Section
+	instead []*sectionRule
+	more    []*sectionRule
+	movable bool
 }
 
-// stays holds the sections that keep their entries whichever organisation they come from.
-var stays = record.SectionsOf(record.Demographics, record.Medications, record.Results, record.Correspondence, record.Appointments)
-
-// ofKind is the section that everything of a kind of custodian is in. Practices, hospitals, 111 and out of hours have none of their own.
-var ofKind = map[record.CustodianKind]record.Section{
-	record.KindMentalHealth: record.MentalHealth,
-	record.KindSocialCare:   record.SocialCare,
-	record.KindAmbulance:    record.Ambulance,
-	record.KindCommunity:    record.Community,
-	record.KindPharmacy:     record.Pharmacy,
-}
-
-// additions are the further sections of a resource, by what it is and says.
-var additions = []addition{
-	{words("Condition Flag CarePlan"), mentalHealthCoded, record.MentalHealth, true},
-	{words("Condition Flag CarePlan"), mentalHealthNamed, record.MentalHealth, true},
-	{words("Encounter EpisodeOfCare CareTeam Goal ClinicalImpression RiskAssessment DocumentReference Composition ServiceRequest Appointment Procedure"),
-		mentalHealthCoded, record.MentalHealth, true},
-	{nil, sensitive, record.MentalHealth, false},
-	{words("Encounter"), func(v fhirjson.Value) bool {
-		return anyCode(v, emergencyClasses, "class") || anyCode(v, emergencyTypes, "type.coding")
-	},
-		record.Emergency, true},
-	{words("DocumentReference Composition"), func(v fhirjson.Value) bool { return anyCode(v, emergencyDocuments, "type.coding") }, record.Emergency, true},
-}
-
-// v3-ActCode, encounter class emergency.
-var emergencyClasses = words("EMER")
-
-// SNOMED CT: emergency room admission; emergency department patient visit.
-var emergencyTypes = words("50849002 4525004")
-
-// LOINC: emergency department discharge summary, emergency medicine note.
-var emergencyDocuments = words("59258-4 34878-9 34111-5")
-
-// v3-ActCode sensitivity labels of mental and behavioural health and of substance use.
-var sensitiveLabels = words("PSY MH BH PSYTHPN SUD ETH ETHUD OPIOIDUD")
-
-// mentalHealthCodes is a short list of SNOMED CT concepts: disorders of mood, anxiety, psychosis, eating, personality, attention, substance
-// dependence, self-harm; mental health plans and services. Deploying regions label at the custodian where they need more.
-var mentalHealthCodes = words("74732009 35489007 36923009 66344007 370143000 41006004 310495003 310496002 310497006 58703003 78667006 " + // depression
-	"191610000 197480006 21897009 80583007 371631005 231504006 386810004 25501002 " + // anxiety
-	"13746004 68569003 58214004 69322001 191525009 68890003 " + // bipolar, psychosis
-	"47505003 191736004 72366004 56882008 78004001 33449004 20010003 406506008 192127007 " + // trauma, OCD, eating, personality, attention
-	"6471006 425104003 248062006 82313006 " + // self-harm and suicide
-	"7200002 66590003 5602001 75544000 191816009 26416006 " + // dependence
-	"736253002 391281002") // crisis plan, assessment
-
-// mentalHealthTerms are looked for in what a Condition, Flag or CarePlan is called, in lower case. They are phrases where the bare
-// word means other things too: a depressed fracture, respiratory depression, ST depression.
-var mentalHealthTerms = []string{"depressive", "major depression", "postnatal depression", "clinical depression", "anxiety", "psychos", "psychot",
-	"psychiatr", "schizo", "bipolar", "self-harm", "self harm", "suicid", "eating disorder", "anorexia nervosa", "bulimia", "personality disorder",
-	"obsessive compulsive", "obsessive-compulsive", "post-traumatic stress", "post traumatic stress", "posttraumatic stress", "attention deficit",
-	"panic disorder", "panic attack", "mental health", "mental illness", "mental disorder", "alcoholism", "alcohol dependence", "drug dependence",
-	"opioid dependence", "opioid abuse"}
-
-// codeRule says that a resource with one of the codes at one of the paths is in a section.
-type codeRule struct {
-	types   map[string]bool
-	paths   []string
-	codes   map[string]bool
+// home is what the rules say of one kind of custodian.
+type home struct {
+	bit     kindSet
+	has     bool
 	section record.Section
 }
 
-// addition says that a resource of which something holds is in a further section.
-type addition struct {
-	types   map[string]bool // nil for all
-	holds   func(v fhirjson.Value) bool
+// kindSet is a set of kinds of custodians.
+type kindSet uint16
+
+// sectionRule is a line of instead, lead or also.
+type sectionRule struct {
 	section record.Section
 	leads   bool
+	types   map[string]bool // nil: all
+	from    kindSet         // 0: all
+	paths   []string        // nil: whatever the resource says
+	list    *sectionList
+	text    string // as it was written
 }
 
-func words(s string) map[string]bool {
-	m := map[string]bool{}
-	for _, w := range strings.Fields(s) {
-		m[w] = true
+// sectionList is a list of codes or of terms.
+type sectionList struct {
+	codes  map[string]bool // whatever their system
+	coded  map[Code]bool   // of a system
+	terms  []string        // what a text must hold
+	wholes []string        // what it must be
+}
+
+// Version returns the SHA-256 of the rules' bytes, as 64 hex digits: for rules that extend the shipped ones, of the shipped bytes and theirs.
+func (r *SectionRules) Version() string { return r.version }
+
+// Home returns the section in which everything stands that a kind of custodian holds, its Patient included; false if there is none.
+func (r *SectionRules) Home(k record.CustodianKind) (record.Section, bool) {
+	h := r.homes[k]
+	return h.section, h.has
+}
+
+// Explain returns the lines of the rules that may hold for a type of resource from a kind of custodian, in the order in which they are followed;
+// none for a type that stands in no section.
+func (r *SectionRules) Explain(typ string, k record.CustodianKind) []string {
+	of := kindOf(typ)
+	if of.row.class != person && of.row.class != either {
+		return nil
 	}
-	return m
-}
-
-// anyCode reports whether a coding at one of the paths has a code of the set.
-func anyCode(v fhirjson.Value, set map[string]bool, paths ...string) bool {
-	for _, path := range paths {
-		for c := range v.Each(path) {
-			if set[c.Get("code").View()] {
-				return true
+	p, h := &r.placements[of.number], r.homes[k]
+	out := []string{"heading " + p.heading.Code()}
+	add := func(rules []*sectionRule) {
+		for _, x := range rules {
+			if x.isFrom(h.bit) {
+				out = append(out, x.text)
 			}
 		}
 	}
-	return false
+	add(p.instead)
+	if h.has {
+		out = append(out, "home "+h.section.Code())
+	}
+	add(p.more)
+	return out
 }
 
-func mentalHealthCoded(v fhirjson.Value) bool {
-	return anyCode(v, mentalHealthCodes, "code.coding", "category.coding", "type.coding", "serviceType.coding", "reasonCode.coding")
-}
-
-func mentalHealthNamed(v fhirjson.Value) bool {
-	named := func(path string) bool {
-		for t := range v.Each(path) {
-			text := strings.ToLower(t.View())
-			if text == "depression" {
-				return true
-			}
-			for _, term := range mentalHealthTerms {
-				if strings.Contains(text, term) {
-					return true
-				}
-			}
+// layOut fills in the placements.
+func (r *SectionRules) layOut() {
+	of := func(rules []*sectionRule, typ string) []*sectionRule {
+		return slices.DeleteFunc(slices.Clone(rules), func(x *sectionRule) bool { return x.types != nil && !x.types[typ] })
+	}
+	r.placements = make([]placement, len(kinds)+1)
+	r.placements[0].heading = r.fallback
+	for typ, k := range kinds {
+		heading, has := r.headings[typ]
+		if !has {
+			heading = r.fallback
 		}
+		r.placements[k.number] = placement{heading, of(r.instead, typ), of(r.more, typ), r.movable[typ]}
+	}
+}
+
+func (x *sectionRule) isFrom(kind kindSet) bool { return x.from == 0 || x.from&kind != 0 }
+
+// holds reports whether the rule holds of a resource from a kind of custodian. That it is for the type is known.
+func (x *sectionRule) holds(v fhirjson.Value, kind kindSet) bool {
+	if !x.isFrom(kind) {
 		return false
 	}
-	return named("code.text") || named("code.coding.display") || named("category.text") || named("category.coding.display") || named("title")
+	for _, path := range x.paths {
+		for y := range v.Each(path) {
+			if x.list.has(y) {
+				return true
+			}
+		}
+	}
+	return x.paths == nil
 }
 
-func sensitive(v fhirjson.Value) bool {
-	return anyCode(v, sensitiveLabels, "meta.security", "securityLabel.coding")
+// has reports whether a coding, or a text, is in the list.
+func (l *sectionList) has(v fhirjson.Value) bool {
+	if l.terms == nil && l.wholes == nil {
+		code := v.Get("code").View()
+		return l.codes[code] || l.coded != nil && l.coded[Code{v.Get("system").View(), code}]
+	}
+	text := strings.ToLower(v.View())
+	return slices.Contains(l.wholes, text) || slices.ContainsFunc(l.terms, func(term string) bool { return strings.Contains(text, term) })
 }
 
-// place gives a resource of a custodian its sections by rules 1, 2 and 4.
+// sectionRules are the rules of the request.
+func (p *preparing) sectionRules() *SectionRules {
+	if p.req.Sections == nil {
+		return shipped
+	}
+	return p.req.Sections
+}
+
+// place gives a resource of a custodian its sections, those that Encounters hand down aside.
 func (p *preparing) place(k *kind, v fhirjson.Value) (record.Section, record.Sections) {
-	primary := k.heading
-	for _, r := range k.byCode {
-		if anyCode(v, r.codes, r.paths...) {
+	rules := p.sectionRules()
+	of, from := &rules.placements[k.number], rules.homes[p.reply.Custodian.Kind]
+	primary := of.heading
+	for _, r := range of.instead {
+		if r.holds(v, from.bit) {
 			primary = r.section
 			break
 		}
 	}
 	all := record.SectionsOf(primary)
-	moves := !stays.Has(primary) || k.name == "Composition" || k.name == "DocumentReference"
+	stays := rules.stays.Has(primary)
+	moves := !stays || of.movable
 	add := func(s record.Section, leads bool) {
 		all = all.With(s)
 		if leads && moves {
 			primary, moves = s, false
 		}
 	}
-	if s, has := ofKind[p.reply.Custodian.Kind]; has {
-		add(s, !stays.Has(primary))
+	if from.has {
+		add(from.section, !stays)
 	}
-	for _, a := range k.more {
-		if a.holds(v) {
-			add(a.section, a.leads)
+	for _, r := range of.more {
+		if r.holds(v, from.bit) {
+			add(r.section, r.leads)
 		}
 	}
 	for _, path := range [...]string{"category.coding", "meta.tag", "meta.security"} { // a custodian may name our sections itself
@@ -257,14 +211,12 @@ func (p *preparing) place(k *kind, v fhirjson.Value) (record.Section, record.Sec
 	return primary, all
 }
 
-// followed are the sections that an Encounter hands to its entries.
-var followed = record.SectionsOf(record.Emergency, record.MentalHealth)
-
 // maxEncounterDepth bounds how far Encounter.partOf is followed.
 const maxEncounterDepth = 8
 
-// follow gives entries the sections of their Encounter (rule 3), and an Encounter those of the one that it is part of.
+// follow gives entries what their Encounter hands down, and an Encounter what the one that it is part of does.
 func (p *preparing) follow() {
+	rules := p.sectionRules()
 	handed := make(map[int32]record.Sections)
 	var hand func(i int32, depth int) record.Sections
 	hand = func(i int32, depth int) record.Sections {
@@ -272,7 +224,7 @@ func (p *preparing) follow() {
 			return s
 		}
 		it := &p.items[i]
-		s := it.sections & followed
+		s := it.sections & rules.handed
 		if depth < maxEncounterDepth {
 			if up := p.encounterAt(it.v.Get("partOf"), it); up >= 0 && up != i {
 				s |= hand(up, depth+1)

@@ -11,6 +11,7 @@
 //	broker ledger continue -config FILE -from FILE             begin a new ledger after one that is damaged
 //	broker source check -config FILE -custodian KEY -nhs-number-file FILE   ask one custodian about a test person and say what is wrong
 //	broker policy explain -config FILE [-job-role R -org ODS]  say what a role may see, or what the custodians allow
+//	broker sections explain -config FILE -type T -kind K       say which section rules are followed for a resource type from a kind of custodian
 //
 // Exit codes: 0 done, 1 failed, 2 wrong use or wrong configuration.
 package main
@@ -46,6 +47,7 @@ const usage = `usage:
   broker ledger continue -config FILE -from FILE
   broker source check -config FILE -custodian KEY -nhs-number-file FILE
   broker policy explain -config FILE [-job-role CODE -org ODS]
+  broker sections explain -config FILE -type TYPE -kind KIND
 `
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
@@ -59,7 +61,8 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	flags.Usage = func() { fmt.Fprint(errs, usage) }
 	config := flags.String("config", "", "configuration file")
 	dir := flags.String("dir", "", "folder for key files")
-	kind := flags.String("kind", "", "which keys to add: epoch or signing")
+	kind := flags.String("kind", "", "which keys to add: epoch or signing; or a kind of custodian")
+	typ := flags.String("type", "", "resource type of FHIR R4")
 	file := flags.String("out", "", "file to write")
 	clear := flags.Bool("clear", false, "write what entries say in clear: for an auditor who gets no keys")
 	by := flags.String("by", "", "who does it; recorded")
@@ -133,6 +136,8 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		return report(errs, daemon.SourceCheck(ctx, cfg, *custodian, *numberFile, out))
 	case "policy explain ":
 		return report(errs, daemon.PolicyExplain(cfg, *jobRole, *org, out))
+	case "sections explain ":
+		return report(errs, daemon.SectionsExplain(cfg, *typ, *kind, out))
 	}
 	fmt.Fprintf(errs, "broker: there is no command %q\n%s", command, usage)
 	return 2

@@ -70,6 +70,52 @@ func TestCheckExplains(t *testing.T) {
 	}
 }
 
+// A region's section rules are explained by file and line, and say in the end what is followed.
+func TestSectionsFile(t *testing.T) {
+	dir := t.TempDir()
+	example, err := os.ReadFile("broker.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, sections := filepath.Join(dir, "broker.yaml"), filepath.Join(dir, "sections.txt")
+	text := strings.Replace(string(example), "# sectionsFile:", "sectionsFile:", 1)
+	if text == string(example) {
+		t.Fatal("the example does not have sectionsFile")
+	}
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := invoke(t, "check", "-config", config); code != 2 || !strings.Contains(out, "sectionsFile: "+sections+": there is no such file") {
+		t.Errorf("exit %d without the file: %s", code, strings.ReplaceAll(out, dir, ""))
+	}
+	if err := os.WriteFile(sections, []byte("extends default\n\nheading labs Procedure\nlead other Flag from surgery\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out := invoke(t, "check", "-config", config)
+	for _, want := range []string{sections + `:3: unknown section "labs": one of demographics`, sections + `:4: unknown kind of custodian "surgery"`} {
+		if code != 2 || !strings.Contains(out, want) {
+			t.Errorf("exit %d, said %s", code, strings.ReplaceAll(out, dir, ""))
+		}
+	}
+	if err := os.WriteFile(sections, []byte("extends default\nheading results Procedure\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := invoke(t, "check", "-config", config); code != 0 {
+		t.Errorf("exit %d on good rules: %s", code, strings.ReplaceAll(out, dir, ""))
+	}
+	for _, c := range []struct{ config, want string }{{config, "heading results"}, {"broker.example.yaml", "heading history"}} {
+		if code, out := invoke(t, "sections", "explain", "-config", c.config, "-type", "Procedure", "-kind", "pharmacy"); code != 0 ||
+			!strings.Contains(out, c.want+"\n  home pharmacy\n  lead mental-health ") {
+			t.Errorf("exit %d: %s", code, out)
+		}
+	}
+	for _, args := range [][]string{{"-type", "Procedures", "-kind", "gp"}, {"-type", "Procedure"}} {
+		if code, _ := invoke(t, append([]string{"sections", "explain", "-config", "broker.example.yaml"}, args...)...); code != 1 {
+			t.Errorf("%v: exit %d", args, code)
+		}
+	}
+}
+
 func TestWrongUse(t *testing.T) {
 	for _, args := range [][]string{{}, {"check"}, {"frobnicate", "-config", "broker.example.yaml"}, {"-nonsense"}, {"keys"}, {"-config", "no-such-file.yaml"}} {
 		if code, out := invoke(t, args...); code != 2 || out == "" {

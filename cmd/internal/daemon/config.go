@@ -22,6 +22,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/adapters"
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/audit/sink"
+	"github.com/mycarerecord/mycarerecord/broker/merge"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
@@ -34,12 +35,13 @@ type Config struct {
 	Ledger       Ledger       `yaml:"ledger"`
 	Hints        Hints        `yaml:"hints"` // what replicas tell each other; default: nothing
 	Demographics Demographics `yaml:"demographics"`
-	Audience     string       `yaml:"audience"`   // aud that tokens must name. Required
-	Issuers      []Issuer     `yaml:"issuers"`    // at least one
-	Clients      []Client     `yaml:"clients"`    // engines that may name an acting person
-	PolicyFile   string       `yaml:"policyFile"` // role table; default: the one built in
-	Exclusions   string       `yaml:"exclusions"` // codes that nobody shares here: builtin (default), none, or a file; to be confirmed by the region
-	Custodians   []Custodian  `yaml:"custodians"` // at least one, in the order in which people are shown them
+	Audience     string       `yaml:"audience"`     // aud that tokens must name. Required
+	Issuers      []Issuer     `yaml:"issuers"`      // at least one
+	Clients      []Client     `yaml:"clients"`      // engines that may name an acting person
+	PolicyFile   string       `yaml:"policyFile"`   // role table; default: the one built in
+	SectionsFile string       `yaml:"sectionsFile"` // section rules; default: those built in
+	Exclusions   string       `yaml:"exclusions"`   // codes that nobody shares here: builtin (default), none, or a file; to be confirmed by the region
+	Custodians   []Custodian  `yaml:"custodians"`   // at least one, in the order in which people are shown them
 	Alerts       Alerts       `yaml:"alerts"`
 	Limits       Limits       `yaml:"limits"`
 	Telemetry    Telemetry    `yaml:"telemetry"`
@@ -413,7 +415,7 @@ func (c *Config) complete(dir string) {
 		orElse(&c.Custodians[i].Timeout, l.Custodian)
 		adapters.Absolute(&c.Custodians[i].Settings, dir)
 	}
-	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.Ledger.Postgres.ConnectionFile, &c.Hints.PasswordFile, &c.Hints.CA, &c.PolicyFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA}
+	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.Ledger.Postgres.ConnectionFile, &c.Hints.PasswordFile, &c.Hints.CA, &c.PolicyFile, &c.SectionsFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA}
 	for i := range c.Clients {
 		paths = append(paths, &c.Clients[i].JWKSFile)
 	}
@@ -582,9 +584,9 @@ func (c Config) text() []byte {
 	return text
 }
 
-// hash names the configuration in force, for the ledger: that of Hash, the exclusion list, and the engines' public keys, which decide who may name an
-// acting person. So every entry says by which custodians' rules it was decided.
-func (c Config) hash() (string, error) {
+// hash names the configuration in force, for the ledger: that of Hash, the exclusion list, the section rules, which decide what an objection to a
+// section withholds, and the engines' public keys, which decide who may name an acting person. So every entry says by which custodians' rules it was decided.
+func (c Config) hash(sections *merge.SectionRules) (string, error) {
 	h := sha256.New()
 	h.Write(c.text())
 	list, err := exclusions(c)
@@ -592,6 +594,7 @@ func (c Config) hash() (string, error) {
 		return "", err
 	}
 	h.Write([]byte(list.Version))
+	h.Write([]byte(sections.Version()))
 	for i, x := range c.Clients {
 		keys, err := readCapped(x.JWKSFile)
 		if err != nil {

@@ -24,7 +24,7 @@ func TestExclusionList(t *testing.T) {
 		t.Helper()
 		c := Config{Exclusions: setting}
 		c.complete(dir)
-		hash, err := c.hash()
+		hash, err := c.hash(merge.ShippedSections())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +57,7 @@ func TestExclusionList(t *testing.T) {
 	if _, err := exclusions(c); err == nil || !strings.Contains(err.Error(), "exclusions: the exclusion list: line 1") {
 		t.Errorf("a bad file: %v", err)
 	}
-	if _, err := c.hash(); err == nil {
+	if _, err := c.hash(merge.ShippedSections()); err == nil {
 		t.Error("a list that cannot be read has a hash")
 	}
 }

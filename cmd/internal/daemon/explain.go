@@ -12,6 +12,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/adapters"
 	"github.com/mycarerecord/mycarerecord/adapters/adaptertest"
 	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/merge"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
 )
@@ -60,7 +61,11 @@ func rulesExplain(cfg Config, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	hash, err := cfg.hash()
+	sections, err := sectionRules(cfg)
+	if err != nil {
+		return err
+	}
+	hash, err := cfg.hash(sections)
 	if err != nil {
 		return err
 	}
@@ -69,6 +74,9 @@ func rulesExplain(cfg Config, w io.Writer) error {
 		fmt.Fprintln(w, "exclusion list: none")
 	} else {
 		fmt.Fprintf(w, "exclusion list of %s (%.12s), %d codes that nobody shares here, to be confirmed by the region\n", list.Date, list.Version, len(list.Codes))
+	}
+	if cfg.SectionsFile != "" {
+		fmt.Fprintf(w, "section rules of the region's own (%.12s): broker sections explain\n", sections.Version())
 	}
 	fmt.Fprintf(w, "a break-glass override lasts %s\n", time.Duration(cfg.Limits.Override))
 	for _, c := range cfg.Custodians {
@@ -97,6 +105,26 @@ func rulesExplain(cfg Config, w io.Writer) error {
 	fmt.Fprintln(w, "rules, in the order in which they decide but for the last four:")
 	for _, r := range consent.Rules() {
 		fmt.Fprintf(w, "  %-6s %s\n", r, consent.RuleText(r))
+	}
+	return nil
+}
+
+// SectionsExplain writes the section rules that are followed for a resource type from a kind of custodian, in their order.
+func SectionsExplain(cfg Config, typ, kind string, w io.Writer) error {
+	if !merge.IsType(typ) || !record.CustodianKind(kind).Valid() {
+		return errors.New("sections explain: give -type, a resource type of FHIR R4 such as Observation, and -kind, a kind of custodian such as gp")
+	}
+	rules, err := sectionRules(cfg)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%s from a custodian of kind %s: section rules %.12s, in this order\n", typ, kind, rules.Version())
+	lines := rules.Explain(typ, record.CustodianKind(kind))
+	for _, line := range lines {
+		fmt.Fprintln(w, "  "+line)
+	}
+	if len(lines) == 0 {
+		fmt.Fprintln(w, "  stands in no section: it is not about a person")
 	}
 	return nil
 }

@@ -79,7 +79,11 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	if err != nil {
 		return err
 	}
-	configuration, err := cfg.hash()
+	sections, err := sectionRules(cfg)
+	if err != nil {
+		return err
+	}
+	configuration, err := cfg.hash(sections)
 	if err != nil {
 		return err
 	}
@@ -137,7 +141,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	}
 
 	// The broker over its custodians.
-	core, closeSources, err := newBroker(cfg, configuration, table.Followers(), ledger, told, keys, log, telemetry)
+	core, closeSources, err := newBroker(cfg, sections, configuration, table.Followers(), ledger, told, keys, log, telemetry)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func checkpointSinks(l Ledger) ([]audit.Sink, error) {
 
 // newBroker binds every configured custodian to its source.
 // The function that it returns closes idle connections; the broker is not asked any more then.
-func newBroker(cfg Config, configuration string, followers []policy.Follower, ledger *audit.Ledger, told *replicas, keys keySet, log *slog.Logger, t *telemetry) (*broker.Broker, func(), error) {
+func newBroker(cfg Config, sections *merge.SectionRules, configuration string, followers []policy.Follower, ledger *audit.Ledger, told *replicas, keys keySet, log *slog.Logger, t *telemetry) (*broker.Broker, func(), error) {
 	var open []any
 	closeAll := func() {
 		for _, x := range open {
@@ -56,7 +56,7 @@ func newBroker(cfg Config, configuration string, followers []policy.Follower, le
 	}
 	open = append(open, tracer)
 	c := broker.Config{
-		Tracer: tracer, Ledger: ledger, Base: cfg.PublicBase, CodeBase: cfg.CodeBase, IDKey: keys.ids, HandleKey: keys.handles, Configuration: configuration,
+		Tracer: tracer, Ledger: ledger, Base: cfg.PublicBase, CodeBase: cfg.CodeBase, IDKey: keys.ids, HandleKey: keys.handles, Configuration: configuration, Sections: sections,
 		Request: time.Duration(cfg.Limits.Request), Reserve: time.Duration(cfg.Limits.Reserve), Minimum: time.Duration(cfg.Limits.Minimum),
 		NeutralWait: time.Duration(cfg.Limits.NeutralWait), TraceTimeout: time.Duration(cfg.Demographics.Timeout),
 		DeceasedWindow: time.Duration(cfg.Demographics.DeceasedWindow), TestNumbers: cfg.TestNumbers,
@@ -161,12 +161,15 @@ func authnConfig(cfg Config) (authn.Config, error) {
 }
 
 // Check does everything that Run does before it opens the ledger or listens, and nothing that leaves a trace: settings of adapters, issuers and
-// the policy table are read and built.
+// the policy table and the section rules are read and built.
 func Check(cfg Config) error {
 	if _, err := policyTable(cfg); err != nil {
 		return err
 	}
 	if _, err := exclusions(cfg); err != nil {
+		return err
+	}
+	if _, err := sectionRules(cfg); err != nil {
 		return err
 	}
 	if _, err := adapters.NewTracer(cfg.Demographics.Kind, &cfg.Demographics.Settings); err != nil {
