@@ -15,8 +15,7 @@ type report struct {
 	id        string
 	results   []string // addresses
 	specimens [][]byte
-	documents [][]byte // attachments
-	count     int      // OBX so far
+	count     int // OBX so far
 }
 
 // result is an OBX, and what is about it.

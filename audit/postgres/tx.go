@@ -72,10 +72,6 @@ type nodeAt struct {
 	number uint64
 }
 
-func (w *written) empty() bool {
-	return len(w.entries)+len(w.objections)+len(w.opened)+len(w.closed)+len(w.alerts)+len(w.nodes)+len(w.checkpoints) == 0
-}
-
 // lockHead begins a transaction that holds the head row, and reads in the same breath the settings without which its commit would mean nothing.
 const lockHead = `SELECT size, newest, frontier, (SELECT max(number) FROM migrations), current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')
 	FROM head WHERE one FOR UPDATE OF head`
@@ -180,7 +176,9 @@ func (t *tx) Expect(w audit.Wanted) error {
 		}
 	}
 	for _, p := range w.Open {
-		f.open[p] = f.open[p] // a false that is known
+		if _, known := f.open[p]; !known {
+			f.open[p] = false
+		}
 	}
 	if len(at) > 0 {
 		list, err := t.reader.entries("reading entries", `SELECT `+entryColumns+`, sealed FROM entries WHERE position = ANY ($1)`, positionArray(at))

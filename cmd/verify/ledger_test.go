@@ -172,22 +172,6 @@ func exported(t testing.TB, w *written, path string, unsealed bool) ([]byte, err
 	return out.Bytes(), err
 }
 
-// check is a checker that trusts the ledger's key.
-func (w *written) check(t testing.TB, payloads bool) *checker {
-	t.Helper()
-	k, err := parseKey(w.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var keys payloadKeys
-	if payloads {
-		if keys, err = loadKeys(w.keysDir); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return newChecker([]key{k}, keys)
-}
-
 // file puts bytes into a file.
 func file(t testing.TB, name string, b []byte) string {
 	t.Helper()

@@ -27,7 +27,6 @@ type keeping struct {
 	ledger   func(replica int) map[string]any        // the setting
 	more     map[string]any                          // further settings
 	keys     string                                  // folder
-	server   *services.PostgreSQLServer              // nil: none
 	trouble  func(t *testing.T, r *rand.Rand) string // makes some beside the kills, and says which; nil: none
 	open     func(t *testing.T) audit.Store          // when nobody serves
 }
