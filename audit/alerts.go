@@ -89,6 +89,10 @@ func (l *Ledger) Overrides(ctx context.Context, by Actor, in Bounds, which Alert
 	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
 	defer cancel()
 	err = l.view(ctx, func(r Reader) error {
+		keys, err := l.keysFor(r)
+		if err != nil {
+			return err
+		}
 		rows, err := r.Alerts(which, from, maxLooked)
 		if err != nil {
 			return err
@@ -105,7 +109,7 @@ func (l *Ledger) Overrides(ctx context.Context, by Actor, in Bounds, which Alert
 			if e.Sealed == nil {
 				continue // erased
 			}
-			f, err := found(l.keys.Load(), &e)
+			f, err := found(keys, &e)
 			if err != nil {
 				return err
 			}

@@ -64,10 +64,14 @@ func (l *Ledger) page(ctx context.Context, by Actor, from Cursor, kind string, l
 		if err != nil {
 			return err
 		}
+		keys, err := l.keysFor(r)
+		if err != nil {
+			return err
+		}
 		if from.Position >= head.Size {
 			from = Cursor{Position: max(head.Size, 1) - 1}
 		}
-		s = scan{r: r, keys: l.keys.Load(), limit: limit, left: maxScan, keep: keep, page: Page{Next: from}, size: head.Size}
+		s = scan{r: r, keys: keys, limit: limit, left: maxScan, keep: keep, page: Page{Next: from}, size: head.Size}
 		if err := walk(&s, &endings{}); err != nil {
 			return err
 		}
@@ -348,6 +352,10 @@ func (l *Ledger) Adoptions(ctx context.Context, position uint64, clients []strin
 		if err != nil {
 			return err
 		}
+		keys, err := l.keysFor(r)
+		if err != nil {
+			return err
+		}
 		for _, client := range clients {
 			a := Adoption{Client: client}
 			// last is the newest word of the system before a position, and how far it goes. Words go further and further, so that the first
@@ -361,7 +369,7 @@ func (l *Ledger) Adoptions(ctx context.Context, position uint64, clients []strin
 				if err != nil {
 					return Entry{}, 0, err
 				}
-				p, err := decode(l.keys.Load(), &e)
+				p, err := decode(keys, &e)
 				if err != nil {
 					return Entry{}, 0, err
 				}
@@ -401,14 +409,18 @@ func (l *Ledger) History(ctx context.Context, numbers []record.NHSNumber) ([]con
 	defer cancel()
 	var out []consent.Objection
 	err := l.view(ctx, func(r Reader) error {
-		rows, err := r.ObjectionsOf(values(l.keys.Load().persons(numbers)))
+		keys, err := l.keysFor(r)
+		if err != nil {
+			return err
+		}
+		rows, err := r.ObjectionsOf(values(keys.persons(numbers)))
 		if err != nil {
 			return err
 		}
 		m := endings{}
 		for _, row := range rows {
 			for at := row.Position; at != 0 && len(out) < maxHistory; {
-				state, err := stateAt(r, l.keys.Load(), ObjectionRow{row.ID, row.Person, at})
+				state, err := stateAt(r, keys, ObjectionRow{row.ID, row.Person, at})
 				if err != nil {
 					return err
 				}
@@ -420,7 +432,7 @@ func (l *Ledger) History(ctx context.Context, numbers []record.NHSNumber) ([]con
 					return fmt.Errorf("%w: entry %d is about somebody else, or replaces one behind it", ErrDamaged, at)
 				}
 				at = p.Replaces
-				stood, err := m.stands(r, l.keys.Load(), p, o)
+				stood, err := m.stands(r, keys, p, o)
 				if err != nil {
 					return err
 				}

@@ -21,6 +21,7 @@ const MaxBatch = 256
 type op struct {
 	by     time.Time // not begun after this
 	wanted Wanted    // what run will ask for
+	keys   bool      // it takes up keys: it alone is done while those at hand are behind the ledger's
 	run    func(*writer) error
 	settle func(err error, left bool) // on the committer, when the outcome is known; left: nobody waits for it any more. May be nil
 	err    error                      // set before done is closed
@@ -147,7 +148,12 @@ func (l *Ledger) do(ctx context.Context, run func(*writer) error, settle func(er
 
 // wanting is do for an operation that says what it will ask for.
 func (l *Ledger) wanting(ctx context.Context, w Wanted, run func(*writer) error, settle func(err error, left bool)) error {
-	o := &op{by: time.Now().Add(l.deadline), wanted: w, run: run, settle: settle, done: make(chan struct{})}
+	return l.await(ctx, &op{wanted: w, run: run, settle: settle})
+}
+
+// await is do for an operation that is made already.
+func (l *Ledger) await(ctx context.Context, o *op) error {
+	o.by, o.done = time.Now().Add(l.deadline), make(chan struct{})
 	if err := l.enqueue(o); err != nil {
 		return err
 	}
@@ -234,14 +240,22 @@ func (l *Ledger) commit(batch []*op) {
 			if w, err = l.begin(tx); err != nil {
 				return err
 			}
-			var wanted Wanted
+			wanted := Wanted{Marks: w.keys.next()}
 			for _, o := range live {
 				wanted.add(o.wanted)
 			}
 			if err := tx.Expect(wanted); err != nil {
 				return err
 			}
+			behind, err := w.keys.behind(tx)
+			if err != nil {
+				return err
+			}
 			for _, o := range live {
+				if behind && !o.keys {
+					o.err = errBehind
+					continue
+				}
 				wrote := w.wrote
 				o.err = w.evaluate(o.run)
 				switch {

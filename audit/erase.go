@@ -108,7 +108,11 @@ func checkErasure(e Erasure) error {
 // erasable finds what may be erased, in one state of the ledger. What it finds is looked at again in the transaction that erases it.
 func (l *Ledger) erasable(ctx context.Context, e Erasure) (units []unit, kept int, err error) {
 	err = l.view(ctx, func(r Reader) error {
-		g := &gathering{r: r, keys: l.keys.Load(), now: l.clock(), accesses: map[uint64]*access{}, objections: map[string]*chain{}, reviews: map[uint64]uint64{}, reviewed: map[uint64]*access{}}
+		keys, err := l.keysFor(r)
+		if err != nil {
+			return err
+		}
+		g := &gathering{r: r, keys: keys, now: l.clock(), accesses: map[uint64]*access{}, objections: map[string]*chain{}, reviews: map[uint64]uint64{}, reviewed: map[uint64]*access{}}
 		head, err := r.Head()
 		if err != nil {
 			return err

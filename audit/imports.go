@@ -190,9 +190,13 @@ func (l *Ledger) ListOrder(about []record.NHSNumber) []int {
 func (l *Ledger) CompareList(ctx context.Context, rows []Listed) ([]Standing, error) {
 	out := make([]Standing, 0, len(rows))
 	err := l.view(ctx, func(r Reader) error {
+		keys, err := l.keysFor(r)
+		if err != nil {
+			return err
+		}
 		m := endings{}
 		for _, row := range rows {
-			s, err := m.standing(r, l.keys.Load(), row, 0)
+			s, err := m.standing(r, keys, row, 0)
 			if err != nil {
 				return err
 			}

@@ -131,7 +131,7 @@ func makeKeys(names ...string) error {
 }
 
 // LoadKeys reads the keys of every epoch in dir. It refuses files that others than their owner may touch, files of another length than
-// 32 bytes, keys that are nothing but zeros or used twice, and epochs that lack one of their two keys.
+// 32 bytes, keys that are nothing but zeros or used twice, epochs that lack one of their two keys, and numbers of epochs with a gap.
 func LoadKeys(dir string) (*Keys, error) {
 	listed, err := os.ReadDir(dir)
 	if err != nil {
@@ -181,6 +181,11 @@ func LoadKeys(dir string) (*Keys, error) {
 		return nil, fmt.Errorf("%w: there are none in the folder", ErrKeys)
 	}
 	slices.SortFunc(k.epochs, func(a, b epoch) int { return int(int64(a.number) - int64(b.number)) })
+	for i := range k.epochs[1:] {
+		if n := k.epochs[i].number + 1; k.epochs[i+1].number != n {
+			return nil, fmt.Errorf("%w: there is no %s although a later epoch is there: epochs are numbered without a gap", ErrKeys, filepath.Base(keyFile(dir, payloadPrefix, n)))
+		}
+	}
 	for number, seed := range signing {
 		k.signing = append(k.signing, signingKey{number, seed})
 	}
@@ -297,6 +302,16 @@ func (k *Keys) persons(numbers []record.NHSNumber) []Mark {
 		}
 	}
 	return out
+}
+
+// next is the mark of the epoch after those at hand. Epochs are numbered without a gap: where the ledger names any that is newer, it names this one.
+func (k *Keys) next() []Mark { return []Mark{epochMark(k.current().number + 1)} }
+
+// behind reports whether the ledger is written under an epoch that is not at hand. What stands under it is not found by these keys: an objection would be
+// as if it had never been.
+func (k *Keys) behind(r Reader) (bool, error) {
+	_, newer, err := r.Newest(k.next())
+	return newer, err
 }
 
 func epochMark(number uint32) Mark {

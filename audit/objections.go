@@ -24,8 +24,12 @@ func (l *Ledger) Preferences(ctx context.Context, numbers []record.NHSNumber) (c
 	ctx, cancel := context.WithTimeout(ctx, l.deadline)
 	defer cancel()
 	var out consent.Preferences
-	err := l.view(ctx, func(r Reader) (err error) {
-		out, err = preferences(r, l.keys.Load(), numbers)
+	err := l.view(ctx, func(r Reader) error {
+		keys, err := l.keysFor(r)
+		if err != nil {
+			return err
+		}
+		out, err = preferences(r, keys, numbers)
 		return err
 	})
 	return out, err

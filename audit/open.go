@@ -67,9 +67,10 @@ type Ledger struct {
 	tally    tally
 	owed     []debt // of the committer alone
 
-	reloading sync.Mutex    // one Reload at a time
-	signers   []note.Signer // of the committer alone
-	signed    Checkpoint    // the newest one; of the committer alone
+	reloading sync.Mutex           // one Reload at a time
+	coming    atomic.Pointer[Keys] // those of a Reload whose transaction is being kept; else nil
+	signers   []note.Signer        // of the committer alone
+	signed    Checkpoint           // the newest one; of the committer alone
 	// The frontier under it, if it was signed here; else nil.
 	signedTree [][32]byte
 	newest     atomic.Pointer[Checkpoint]
@@ -130,7 +131,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 		return nil, err
 	}
 	// Another replica may have begun the ledger since the self-test found it empty: under another origin, or with other keys.
-	if err := l.view(ctx, l.testKeys); err != nil {
+	if err := l.view(ctx, func(r Reader) error { return testKeys(r, l.origin, c.Keys) }); err != nil {
 		return nil, err
 	}
 	if before == 0 { // those that cannot be asked what they hold are shown the first checkpoint before anything else is recorded
@@ -189,7 +190,7 @@ func (l *Ledger) selfTest(ctx context.Context) error {
 			return fmt.Errorf("%w: the clock is %s behind the newest entry: set it right", ErrUnavailable, behind.Round(time.Second))
 		}
 		// The keys first: with others everything would look damaged.
-		if err := l.testKeys(r); err != nil {
+		if err := testKeys(r, l.origin, l.keys.Load()); err != nil {
 			return err
 		}
 		newest, err := r.Entries(head.Size-min(head.Size, selfTestEntries), selfTestEntries)
@@ -215,8 +216,7 @@ func (l *Ledger) selfTest(ctx context.Context) error {
 }
 
 // testKeys holds the first entry against the origin, and every Key entry against the keys at hand.
-func (l *Ledger) testKeys(r Reader) error {
-	keys := l.keys.Load()
+func testKeys(r Reader, origin string, keys *Keys) error {
 	positions, err := r.OfType(TypeKey, 0, maxKeyEntries)
 	if err != nil {
 		return err
@@ -229,11 +229,11 @@ func (l *Ledger) testKeys(r Reader) error {
 		if err != nil {
 			return err
 		}
-		p, err := decode(l.keys.Load(), &e)
+		p, err := decode(keys, &e)
 		if err != nil {
 			return fmt.Errorf("%w (are these the keys of this ledger?)", err)
 		}
-		if p.Epoch.Origin != l.origin {
+		if p.Epoch.Origin != origin {
 			return fmt.Errorf("%w: the ledger was made under another origin; give that one, or another ledger", ErrInvalid)
 		}
 		if p.Epoch.Number == 0 {

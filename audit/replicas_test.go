@@ -3,6 +3,7 @@ package audit_test
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -12,6 +13,8 @@ import (
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/audit/audittest"
 	"github.com/mycarerecord/mycarerecord/audit/sqlite"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
 )
 
 // shared lets two ledgers write one store in turns, as a database that several processes share does.
@@ -173,5 +176,115 @@ func TestStatisticsSeeOtherReplicas(t *testing.T) {
 	}
 	if !slices.Equal(entries(t, p), []audit.EntryType{audit.TypeBegin}) {
 		t.Errorf("entries %v", entries(t, p))
+	}
+}
+
+// A replica that has not taken up the keys that another writes under finds none of what the other wrote: it refuses, until it has been told to reload.
+func TestReplicaBehindOnKeysRefuses(t *testing.T) {
+	p := audittest.New(t, audit.Config{})
+	open := replicas(t, p, nil)
+	one, two := open("one"), open("two")
+	dir := filepath.Join(filepath.Dir(p.Path), "keys")
+	person, other := number(t, "9990000018"), number(t, "9990000026")
+	a := ask{subject: person}
+	opened, permit := a.begin(t, two)
+	more, same := a.begin(t, two)
+	old, err := audit.LoadKeys(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // two epochs are as far as one
+		if _, err := audit.AddEpoch(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keys, err := audit.LoadKeys(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := one.Reload(ctx, keys); err != nil {
+		t.Fatal(err)
+	}
+	o := object(t, one, person, consent.ToAll)
+	for name, f := range map[string]func() error{
+		"Preferences":      func() error { _, err := two.Preferences(ctx, []record.NHSNumber{person}); return err },
+		"History":          func() error { _, err := two.History(ctx, []record.NHSNumber{person}); return err },
+		"ReadObjections":   func() error { _, _, err := two.ReadObjections(ctx, actor(), []record.NHSNumber{person}); return err },
+		"ReadDelegations":  func() error { _, _, err := two.ReadDelegations(ctx, actor(), []record.NHSNumber{person}); return err },
+		"ExportObjections": func() error { _, err := two.ExportObjections(ctx, actor(), audit.Cursor{}); return err },
+		"CompareList": func() error {
+			_, err := two.CompareList(ctx, []audit.Listed{{About: person, Objection: o}})
+			return err
+		},
+		"Search": func() error {
+			_, _, _, err := two.Search(ctx, actor(), audit.Search{Subjects: []record.NHSNumber{person}})
+			return err
+		},
+		"Begin":        func() error { _, err := two.Begin(ctx, permit, a.access(time.Now(), permit.Decision())); return err },
+		"Release":      func() error { _, err := two.Release(ctx, opened, permit, shown(permit)); return err },
+		"ReleaseChunk": func() error { _, err := two.ReleaseChunk(ctx, opened, permit, shown(permit)); return err },
+		"WithdrawObjection": func() error {
+			_, _, err := two.WithdrawObjection(ctx, actor(), []record.NHSNumber{person}, o.ID, key())
+			return err
+		},
+		"RecordObjection": func() error {
+			_, _, err := two.RecordObjection(ctx, actor(), other, consent.Objection{Scope: consent.ToAll, Responsible: "self", Method: "phone"}, key())
+			return err
+		},
+	} {
+		if err := f(); !errors.Is(err, audit.ErrUnavailable) || !errors.Is(err, audit.ErrKeys) {
+			t.Errorf("%s on the replica that is behind: %v, want ErrUnavailable and ErrKeys", name, err)
+		}
+	}
+	if err := two.Reload(ctx, old); !errors.Is(err, audit.ErrKeys) {
+		t.Errorf("reloading the keys that are behind: %v, want ErrKeys", err)
+	}
+	// keys of the same number that are others
+	for _, prefix := range []string{"payload", "lookup"} {
+		if err := os.Remove(filepath.Join(dir, prefix+"-0003.key")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := audit.AddEpoch(dir); err != nil {
+		t.Fatal(err)
+	}
+	if wrong, err := audit.LoadKeys(dir); err != nil {
+		t.Fatal(err)
+	} else if err := two.Reload(ctx, wrong); err == nil {
+		t.Error("other keys of an epoch that the ledger names were taken up")
+	}
+	if prefs, err := two.Preferences(ctx, []record.NHSNumber{person}); err == nil {
+		t.Errorf("after two reloads that failed: %d objections, want a refusal", len(prefs.Objections))
+	}
+	if err := two.Reload(ctx, keys); err != nil {
+		t.Fatalf("reloading what the other has: %v", err)
+	}
+	if prefs, err := two.Preferences(ctx, []record.NHSNumber{person}); err != nil || len(prefs.Objections) != 1 {
+		t.Errorf("after the reload: %v, %d objections, want 1", err, len(prefs.Objections))
+	}
+	var changed *audit.ConsentChangedError
+	if _, err := two.Release(ctx, more, same, shown(same)); !errors.As(err, &changed) {
+		t.Errorf("a release after the reload, against the objection: %v, want a change of consent", err)
+	}
+	p.Keys, p.Config.Keys = keys, keys
+	sound(t, two)
+}
+
+// Whether there is a newer epoch is told by the next number: a folder with a gap is refused.
+func TestEpochsWithAGapAreRefused(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	if _, err := audit.CreateKeys(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := audit.AddEpoch(dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, prefix := range []string{"payload", "lookup"} {
+		if err := os.Rename(filepath.Join(dir, prefix+"-0002.key"), filepath.Join(dir, prefix+"-0003.key")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := audit.LoadKeys(dir); !errors.Is(err, audit.ErrKeys) {
+		t.Errorf("LoadKeys: %v, want ErrKeys", err)
 	}
 }

@@ -59,7 +59,10 @@ func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (out []Found, m
 	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
 	defer cancel()
 	err = l.view(ctx, func(reader Reader) error {
-		keys := l.keys.Load() // not before the view begins: nothing in it is under keys that came later
+		keys, err := l.keysFor(reader)
+		if err != nil {
+			return err
+		}
 		positions, err := reader.Search(keys.query(q, r.Position))
 		if err != nil {
 			return err
