@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -60,16 +61,65 @@ func (c Checkpoint) State() (State, error) {
 // maxNote caps a checkpoint with all its signatures.
 const maxNote = 16 << 10
 
-// verified reports whether any of the verifiers signed the checkpoint.
+// maxSignatures caps the lines of signatures: checkers of notes refuse more.
+const maxSignatures = 100
+
+// verified reports whether any of the verifiers signed the checkpoint. It looks at their lines alone: what others put beside them cannot unmake it.
 func (c Checkpoint) verified(verifiers []string) bool {
-	var list []note.Verifier
-	for _, text := range verifiers {
-		if v, err := note.NewVerifier(text); err == nil {
-			list = append(list, v)
+	body, lines, _ := bytes.Cut(c.Note, []byte("\n\n"))
+	text := append(bytes.Clone(body), '\n')
+	for _, verifier := range verifiers {
+		v, err := note.NewVerifier(verifier)
+		if err != nil {
+			continue
+		}
+		for line := range bytes.Lines(lines) {
+			by, signature, ok := signatureOf(line)
+			if ok && by == (signedBy{v.Name(), v.KeyHash()}) && v.Verify(text, signature) {
+				return true
+			}
 		}
 	}
-	n, err := note.Open(c.Note, note.VerifierList(list...))
-	return err == nil && len(n.Sigs) > 0
+	return false
+}
+
+// signedBy is whose a signature is: a name, and the ID of a key under it.
+type signedBy struct {
+	name string
+	key  uint32
+}
+
+// signatureOf reads a line of a signature (c2sp.org/signed-note), and reports whether it is one.
+func signatureOf(line []byte) (by signedBy, signature []byte, ok bool) {
+	rest, found := bytes.CutPrefix(line, []byte("— "))
+	rest, whole := bytes.CutSuffix(rest, []byte("\n"))
+	name, encoded, _ := bytes.Cut(rest, []byte(" "))
+	raw, err := base64.StdEncoding.DecodeString(string(encoded))
+	if !found || !whole || err != nil || len(name) == 0 || len(raw) < 5 {
+		return signedBy{}, nil, false
+	}
+	return signedBy{string(name), binary.BigEndian.Uint32(raw)}, raw[4:], true
+}
+
+// with returns the checkpoint with lines of signatures added, as many as it may hold: of each key the first. A witness signs anew each time that it is given the same
+// checkpoint, at every start of the ledger, and its first line is the one that says most.
+func (c Checkpoint) with(more []byte) Checkpoint {
+	body, lines, found := bytes.Cut(c.Note, []byte("\n\n"))
+	if !found {
+		return c
+	}
+	out := append(bytes.Clone(body), "\n\n"...)
+	seen := map[signedBy]bool{}
+	for line := range bytes.Lines(slices.Concat(lines, more)) {
+		by, _, ok := signatureOf(line)
+		if !ok || seen[by] || len(seen) == maxSignatures || len(out)+len(line) > maxNote {
+			continue
+		}
+		seen[by] = true
+		out = append(out, line...)
+	}
+	c.Note = out
+	return c
 }
 
 // checkpoint signs one in this transaction where it is due. Before it signs, everything that was added since the last one is read back from the store

@@ -60,7 +60,7 @@ func ReadPredecessor(ctx context.Context, store Store, keys *Keys, now time.Time
 		if !last.verified(signers) {
 			return fmt.Errorf("%w: the last checkpoint of the old ledger is not signed by a key that the ledger names", ErrDamaged)
 		}
-		out.note = last.Note
+		out.note = last.with(nil).Note
 		stood := map[uint64]bool{}
 		err = vouched(r, keys, TypeImported, func(_ uint64, p *payload) error {
 			stood[p.Opens] = p.Reason == ""

@@ -64,7 +64,7 @@ func (l *Ledger) extend(ctx context.Context, i int) error {
 		if newest.Size == c.Size { // contradicted, and nobody was faster
 			break
 		}
-		c = newest
+		c = newest.with(nil)
 		signatures, err = l.sinks[i].Extend(ctx, c, func(ctx context.Context, from uint64) ([][32]byte, error) { return l.Consistency(ctx, from, c.Size) })
 		if !errors.Is(err, ErrContradicted) {
 			break
@@ -84,18 +84,19 @@ func (l *Ledger) extend(ctx context.Context, i int) error {
 	return err
 }
 
-// cosigned adds a witness's signatures to a checkpoint. That it may be lost is no harm: the witness has it, and the next one is near.
+// cosigned adds a witness's signature to a checkpoint that has none of it yet. That it may be lost is no harm: the witness has it, and the next one is near.
 func (l *Ledger) cosigned(c Checkpoint, signatures []byte) {
 	_ = l.enqueue(l.own(func(w *writer) error {
 		stored, err := signedAt(w.tx, c.Size)
-		if errors.Is(err, ErrNotSigned) || err == nil && (bytes.Contains(stored.Note, signatures) || len(stored.Note)+len(signatures) > maxNote) {
+		if errors.Is(err, ErrNotSigned) {
 			return nil
 		}
 		if w.failed(err) {
 			return w.err
 		}
-		stored.Note = append(bytes.Clone(stored.Note), signatures...)
-		w.failed(w.tx.PutCheckpoint(stored))
+		if now := stored.with(signatures); !bytes.Equal(now.Note, stored.Note) {
+			w.failed(w.tx.PutCheckpoint(now))
+		}
 		return w.err
 	}, nil))
 }

@@ -97,12 +97,12 @@ func (w *Witness) Extend(ctx context.Context, c audit.Checkpoint, prove func(con
 		}
 		switch status {
 		case http.StatusOK:
-			lines := w.key.cosigned(body, c.Note)
-			if lines == nil {
+			line := w.key.cosigned(body, c.Note)
+			if line == nil {
 				return nil, fmt.Errorf("%s answered with no cosignature of its own: is its key the right one?", w.Name())
 			}
 			w.has = given.Size
-			return lines, nil
+			return line, nil
 		case http.StatusConflict:
 			size, err := strconv.ParseUint(strings.TrimSuffix(string(body), "\n"), 10, 63)
 			if err != nil || size == w.has { // as many, with another root
@@ -149,10 +149,9 @@ func (w *Witness) ask(ctx context.Context, body []byte) (int, []byte, error) {
 
 const maxAnswer = 8 << 10
 
-// cosigned returns the lines of an answer that are this witness's valid cosignatures of a note; nil if there are none.
+// cosigned returns the first line of an answer that is this witness's valid cosignature of a note; nil if there is none.
 func (k cosigner) cosigned(answer, note []byte) []byte {
 	body, _, _ := bytes.Cut(note, []byte("\n\n"))
-	var out []byte
 	for line := range strings.Lines(string(answer)) {
 		name, sig, _ := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(line, "— "), "\n"), " ")
 		raw, err := base64.StdEncoding.DecodeString(sig)
@@ -161,8 +160,8 @@ func (k cosigner) cosigned(answer, note []byte) []byte {
 		}
 		message := fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s\n", binary.BigEndian.Uint64(raw[4:]), body)
 		if ed25519.Verify(k.public, message, raw[12:]) {
-			out = append(out, "— "+name+" "+sig+"\n"...)
+			return []byte("— " + name + " " + sig + "\n")
 		}
 	}
-	return out
+	return nil
 }

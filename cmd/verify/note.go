@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ const (
 	typeSignature   = 1 // Ed25519 over the note's text
 	typeCosignature = 4 // Ed25519 over the text and a time, by a witness
 	maxNote         = 32 << 10
+	maxSignatures   = 100
 )
 
 // key is a public key under a name.
@@ -93,10 +95,17 @@ func parseCheckpoint(note []byte) (checkpoint, error) {
 		rest, ok := strings.CutPrefix(line, "— ")
 		name, encoded, ok2 := strings.Cut(strings.TrimSuffix(rest, "\n"), " ")
 		raw, err := base64.StdEncoding.DecodeString(encoded)
-		if !ok || !ok2 || err != nil || len(raw) < 5 || !strings.HasSuffix(line, "\n") || len(c.lines) == 100 {
+		if !ok || !ok2 || err != nil || len(raw) < 5 || !strings.HasSuffix(line, "\n") {
 			return checkpoint{}, errCheckpoint
 		}
-		c.lines = append(c.lines, signature{name, binary.BigEndian.Uint32(raw), raw[4:]})
+		s := signature{name, binary.BigEndian.Uint32(raw), raw[4:]}
+		if slices.ContainsFunc(c.lines, func(o signature) bool { return o.name == s.name && o.id == s.id }) {
+			continue // of each key the first counts: a witness that is asked again signs again
+		}
+		if len(c.lines) == maxSignatures {
+			return checkpoint{}, errCheckpoint
+		}
+		c.lines = append(c.lines, s)
 	}
 	return c, nil
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -176,5 +177,30 @@ func TestGoldenTree(t *testing.T) {
 		if c, err := parseCheckpoint([]byte(bad)); err == nil && c.signedBy([]key{trusted}) {
 			t.Errorf("a changed checkpoint is good:\n%s", bad)
 		}
+	}
+}
+
+// Signatures of one key beyond the first do not count, and do not make a checkpoint none; too many keys do.
+func TestRepeatedSignatures(t *testing.T) {
+	w := witnessOf(t)
+	text := []byte("mycarerecord.example/test\n7\n" + strings.Repeat("A", 43) + "=\n")
+	first := time.Unix(1_700_000_000, 0)
+	note := string(text) + "\n"
+	for n := range 200 {
+		note += cosign(w.name, w.private, text, first.Add(time.Duration(n)*time.Second))
+	}
+	c, err := parseCheckpoint([]byte(note))
+	if err != nil || len(c.lines) != 1 {
+		t.Fatalf("200 signatures of one key: %v, %d lines count, want 1", err, len(c.lines))
+	}
+	if at, ok := c.cosignedBy(w.key()); !ok || !at.Equal(first) {
+		t.Errorf("cosigned at %s %v, want the first", at, ok)
+	}
+	note = string(text) + "\n"
+	for n := range maxSignatures + 1 {
+		note += cosign(fmt.Sprint("w", n), w.private, text, first)
+	}
+	if _, err := parseCheckpoint([]byte(note)); err == nil {
+		t.Errorf("a checkpoint with signatures of %d keys was taken", maxSignatures+1)
 	}
 }
