@@ -375,6 +375,15 @@ func (a *access) changed(err error, rebuilt bool, statuses []record.Status) *Ref
 	return a.close(audit.TypeRefused, d.Reason, statuses, &Refusal{Kind: kindOf(d), Reason: d.Reason, Rule: d.Rule, Explanation: d.Explain()})
 }
 
+// cutShort ends an access whose custodians were not heard to the end, because a newer choice of the person would have refused it. Where that choice has
+// run out meanwhile, the caller may ask again, and is told so.
+func (a *access) cutShort(statuses []record.Status) *Refusal {
+	if refusal := a.changed(a.newer, false, statuses); refusal != nil {
+		return refusal
+	}
+	return a.close(audit.TypeRefused, consent.ReasonChanged, statuses, &Refusal{Kind: Transient, RetryAfter: time.Second})
+}
+
 // nothing ends an access that shows nothing: by what the custodians said, a released answer without matches, trouble, or the neutral answer.
 func (a *access) nothing(prepared []merge.Prepared, statuses []record.Status) (*Result, error) {
 	for i := range statuses { // a prepared part that shows nothing replaces the bare status

@@ -161,7 +161,7 @@ func (b *Broker) Retrieve(ctx context.Context, req Request) (*Result, error) {
 	a.bytes.settle()
 	if a.overtaken.Load() {
 		_, statuses := a.prepared(held)
-		return nil, a.changed(a.newer, false, statuses)
+		return nil, a.cutShort(statuses)
 	}
 	if a.bytes.gaveUp() {
 		_, statuses := a.prepared(held)
@@ -226,7 +226,7 @@ func (b *Broker) Stream(ctx context.Context, req Request, sink Sink) error {
 	for h := range a.gather(a.permit, a.opened) {
 		if a.overtaken.Load() {
 			_, statuses := a.prepared(sent)
-			return a.changed(a.newer, false, statuses)
+			return a.cutShort(statuses)
 		}
 		if !certain && a.prepare(h).prepared.Status.State == record.NoRecord {
 			unsent, sent = append(unsent, h), append(sent, h)
