@@ -59,6 +59,9 @@ func (b *Broker) open(ctx context.Context, req Request) (*access, *Refusal) {
 		}
 		// Waiting for room takes from the time that custodians have: nothing counts after arrival + NeutralWait.
 		if a.bytes = openAccount(a.ctx, b.room, b.cfg.NeutralWait/4, b.cfg.RequestBytes, len(b.custodians)); a.bytes == nil {
+			if a.caller.Err() != nil {
+				return a.refuse(Gone, consent.ReasonCancelled, "")
+			}
 			r := a.refuse(Overloaded, consent.ReasonBudget, "R-7")
 			r.RetryAfter = b.room.comeBack()
 			return r

@@ -158,7 +158,6 @@ func (b *Broker) Retrieve(ctx context.Context, req Request) (*Result, error) {
 	for h := range a.gather(a.permit, a.opened) {
 		held = append(held, h)
 	}
-	a.bytes.settle()
 	if a.overtaken.Load() {
 		_, statuses := a.prepared(held)
 		return nil, a.cutShort(statuses)

@@ -64,7 +64,9 @@ func (a *access) gather(p consent.Permit, o audit.Opened) iter.Seq[held] {
 		for asked > 0 {
 			select {
 			case h := <-answers:
-				asked--
+				if asked--; asked == 0 {
+					a.bytes.settle() // nobody has more to say: others may wait for this request
+				}
 				if !yield(h) {
 					return
 				}
@@ -78,7 +80,8 @@ func (a *access) gather(p consent.Permit, o audit.Opened) iter.Seq[held] {
 // late is how long after a deadline a process with time to spare notices it at the latest.
 const late = 100 * time.Millisecond
 
-// ask gets one custodian's part. It returns by the custodian's deadline whatever the source does.
+// ask gets one custodian's part. It returns by the custodian's deadline whatever the source does; what has been read by then may be made into a part of
+// the answer until the request's own.
 func (a *access) ask(c *custodian, p consent.Permit) held {
 	now := time.Now()
 	h := held{c: c, failed: true}
@@ -114,24 +117,37 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 	if err == nil {
 		h.reply = merge.Reply{Custodian: c.Rules.Custodian, Base: reply.Base, Entries: reply.Entries, Parts: reply.Parts, Adapter: reply.Adapter,
 			Conversions: reply.Conversions, Asked: now.UTC(), Took: time.Since(now)}
+	}
+	timedOut := err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
+	starved := false
+	if err == nil {
 		// No more parts are made at once than there are cores: in a crowd replies are read in time, and answers leave one after the other, not all late.
-		a.b.making <- struct{}{}
-		err = a.build(&h, c.may(p))
-		<-a.b.making
+		turn := time.NewTimer(left - time.Since(now))
+		select {
+		case a.b.making <- struct{}{}:
+			err = a.build(&h, c.may(p))
+			<-a.b.making
+		case <-turn.C:
+			err, timedOut, starved = ErrTimedOut, true, true
+		case <-a.ctx.Done():
+			err, timedOut, starved = ErrTimedOut, true, true
+		}
+		turn.Stop()
 	}
 	full := false
 	if err != nil {
-		full = holds.fail()
+		denied, waited := holds.fail()
+		full = denied && errors.Is(err, ErrTooMuch) || waited && timedOut
 		h.reply = merge.Reply{}
 		h.failed = true
 	}
 	callerLeft := err != nil && (a.caller.Err() != nil || a.overtaken.Load())
 	// A deadline that is noticed late was missed by this process, which had too much to do: that says nothing about the custodian.
-	starved := err != nil && time.Since(now) > min(left, c.Timeout)+late
+	starved = starved || timedOut && time.Since(now) > min(left, c.Timeout)+late
 	// A call that had much less time than the custodian normally gets says nothing about it; what the trace took does not count as much.
-	v := judge(err, callerLeft, errors.Is(ctx.Err(), context.DeadlineExceeded), left < c.Timeout*3/4 || starved)
-	if full && errors.Is(err, ErrTooMuch) {
-		v = verdict{record.Failed, reasonRequestFull, errNothingLearnt, false} // the others had taken the room: that is not its illness
+	v := judge(err, callerLeft, timedOut, left < c.Timeout*3/4 || starved)
+	if full && !callerLeft {
+		v = verdict{record.Failed, reasonRequestFull, errNothingLearnt, false} // there was no room for what it said: that is not its illness
 	}
 	done(v.breaker)
 	if err != nil {

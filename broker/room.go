@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -36,6 +37,7 @@ type room struct {
 // waiter waits until there is room for it.
 type waiter struct {
 	n     int64
+	first bool          // the oldest request under way: nobody takes room past it
 	ready chan struct{} // closed when n has been taken for it
 }
 
@@ -49,7 +51,7 @@ func (r *room) take(ctx context.Context, n int64) bool { return r.wait(ctx, n, f
 // grow reserves n bytes more for a request under way. The oldest waits for them, in front of all others. Any other gets them now or not at all.
 func (r *room) grow(ctx context.Context, age uint64, n int64) bool {
 	r.mu.Lock()
-	if r.free >= n {
+	if r.free >= n && !(len(r.waiting) > 0 && r.waiting[0].first) {
 		r.free -= n
 		r.mu.Unlock()
 		return true
@@ -71,7 +73,7 @@ func (r *room) wait(ctx context.Context, n int64, first bool) bool {
 		r.mu.Unlock()
 		return true
 	}
-	w := &waiter{n, make(chan struct{})}
+	w := &waiter{n, first, make(chan struct{})}
 	if first {
 		r.waiting = slices.Insert(r.waiting, 0, w)
 	} else {
@@ -142,7 +144,9 @@ type account struct {
 	age   uint64
 	ctx   context.Context // the request's: nobody waits longer
 	share int64           // each custodian's own
+	most  int64           // bytes of memory that all of it may take
 
+	growing  sync.Mutex // held while one of its parts waits for room: what that gets may do for the others
 	mu       sync.Mutex
 	common   int64 // left of the half for all
 	held     int64 // decoded bytes
@@ -163,7 +167,7 @@ func openAccount(ctx context.Context, r *room, atMost time.Duration, limit int64
 	if !r.take(soon, first) {
 		return nil
 	}
-	a := &account{room: r, ctx: ctx, share: limit / 2 / int64(max(1, custodians)), common: limit / 2, reserved: first}
+	a := &account{room: r, ctx: ctx, share: limit / 2 / int64(max(1, custodians)), common: limit / 2, most: limit * weight, reserved: first}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.next++
@@ -190,13 +194,13 @@ func (a *account) close() {
 	defer r.mu.Unlock()
 	delete(r.under, a.age)
 	if took > 0 { // a refusal says nothing of what requests take
-		// One huge record must not keep the others out: a request reserves at most an eighth beforehand.
+		// One huge record must not keep the others out: a request reserves at most a sixteenth beforehand.
 		if took > r.usual {
-			r.usual += (took - r.usual) / 2
+			r.usual += (took - r.usual) / 4
 		} else {
 			r.usual -= (r.usual - took) / 8
 		}
-		r.usual = min(max(r.usual, firstBytes), max(firstBytes, r.size/8))
+		r.usual = min(max(r.usual, firstBytes), max(firstBytes, r.size/16))
 	}
 	r.free += reserved
 	r.serve()
@@ -229,6 +233,7 @@ type part struct {
 	common int64 // of held, what came from the half for all
 	over   bool  // the reply has failed, or the request has ended: nothing more may be held
 	denied bool  // there was no room
+	waits  bool  // for room
 }
 
 func (a *account) part() *part { return &part{of: a} }
@@ -238,44 +243,79 @@ func (p *part) take(n int64) bool {
 	a := p.of
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for !p.over && !a.closed && !a.crowded {
-		more := max(0, max(0, p.held+n-a.share)-p.common) // what must come from the half for all
-		if more > a.common {
-			p.denied = true
+	if p.taken(n) {
+		return true
+	}
+	a.mu.Unlock() // nobody waits for a lock while this waits for room
+	a.growing.Lock()
+	defer a.growing.Unlock()
+	a.mu.Lock()
+	for !p.taken(n) {
+		if p.over || p.denied || a.closed || a.crowded {
+			p.denied = p.denied || a.crowded
 			return false
 		}
 		lacking := (a.held+n)*weight - a.reserved
-		if lacking <= 0 {
-			a.common -= more
-			a.held += n
-			p.held += n
-			p.common += more
-			return true
-		}
-		lacking = (lacking + stepBytes - 1) / stepBytes * stepBytes
-		a.mu.Unlock() // nobody waits for a lock while this waits for room
+		lacking = max(lacking, min((lacking+stepBytes-1)/stepBytes*stepBytes, a.most-a.reserved))
+		p.waits = true
+		a.mu.Unlock()
 		got := a.room.grow(a.ctx, a.age, lacking)
 		a.mu.Lock()
+		p.waits = false
 		switch {
 		case got && a.closed:
 			a.room.giveBack(lacking)
 		case got:
 			a.reserved += lacking
+		case errors.Is(a.ctx.Err(), context.Canceled): // the caller left
+			return false
 		default:
-			a.crowded = true
+			a.noRoomFor(p, n)
 		}
 	}
-	p.denied = p.denied || a.crowded
-	return false
+	return true
 }
 
-// fail gives back what the reply held, and reports whether it failed for want of room. Nothing can be taken afterwards.
-func (p *part) fail() (denied bool) {
+// taken counts n more bytes if the request may hold them and has room for them. Where it may not hold them, p is denied. a.mu is held.
+func (p *part) taken(n int64) bool {
+	a := p.of
+	if p.over || p.denied || a.closed {
+		return false
+	}
+	more := max(0, max(0, p.held+n-a.share)-p.common) // what must come from the half for all
+	if more > a.common {
+		p.denied = true
+		return false
+	}
+	if (a.held+n)*weight > a.reserved {
+		return false
+	}
+	a.common -= more
+	a.held += n
+	p.held += n
+	p.common += more
+	return true
+}
+
+// noRoomFor gives up: the whole request for a reply that wants its own share, that reply alone if it wants more, so that no custodian's bulk refuses what
+// the others say. a.mu is held.
+func (a *account) noRoomFor(p *part, n int64) {
+	p.denied = true
+	a.crowded = a.crowded || p.held+n <= a.share
+}
+
+// fail gives back what the reply held, and reports whether it failed for want of room: it was denied some, or waited for some when its time ended.
+// Nothing can be taken afterwards.
+func (p *part) fail() (denied, waited bool) {
 	a := p.of
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	waited = p.waits
+	if waited {
+		a.noRoomFor(p, 0)
+	}
 	a.common += p.common
 	a.held -= p.held
 	p.held, p.common, p.over = 0, 0, true
-	return p.denied
+	return p.denied, waited
 }

@@ -365,3 +365,37 @@ func TestNobodyIsStarved(t *testing.T) {
 		}
 	}
 }
+
+// P8, section 6: a custodian whose answer waits for room in this process until its time ends is not called ill or slow, and the answer says what it was.
+func TestNoRoomIsNoIllness(t *testing.T) {
+	h := open(t, audittest.Open(t), func(c *broker.Config) {
+		quick(c)
+		c.NeutralWait, c.Request, c.MaxInFlightBytes, c.RequestBytes = 400*time.Millisecond, 3*time.Second, 8<<20, 8<<20
+	})
+	slow, err := h.Broker.Retrieve(t.Context(), question(number(t, ann))) // its reader is slow
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Done()
+	h.sources[0].answer = func(_ context.Context, q broker.Query) (broker.Reply, error) {
+		for range 17 {
+			if !q.Limits.Take(64 << 10) {
+				return broker.Reply{}, broker.ErrTooMuch
+			}
+		}
+		return reply("gp", q.Subject.Number, observation("o1", "2024-05-01", "x")), nil
+	}
+	for range 6 {
+		res, err := h.Retrieve(t.Context(), question(number(t, "9990000026")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := res.Answer.Statuses[0]; s.State != record.Failed || s.Reason != "request-full" {
+			t.Errorf("gp is %s, %s", s.State, s.Reason)
+		}
+		res.Done()
+	}
+	if c := h.Custodians()[0]; c.Breaker != "closed" {
+		t.Errorf("the breaker of a healthy custodian is %s", c.Breaker)
+	}
+}

@@ -49,5 +49,5 @@ func (b *believed) add(token string, keys []jose.JSONWebKey, now time.Time) {
 	b.list[sum] = belief{&keys[0], now.Add(believedFor)}
 }
 
-// believedFor bounds how long a digest stays: tokens live for an hour at most where nothing else is configured.
+// believedFor bounds how long a digest is believed: tokens live for an hour at most where nothing else is configured.
 const believedFor = time.Hour

@@ -91,11 +91,19 @@ func Parse(src []byte, lim Limits) (*Doc, error) {
 		return nil, &Error{"text too long", 0}
 	}
 	s := scanner{src: src, lim: lim.orDefault(), tape: make([]token, 0, guess(src))}
+	// What is indexed takes memory too: a text of little but brackets and commas would take ten times its own. FHIR has some twenty bytes for a value.
+	s.lim.Values = min(s.lim.Values, fewValues+len(src)/leastBytes)
 	if err := s.scan(); err != nil {
 		return nil, err
 	}
 	return &Doc{src, s.tape, s.addresses, s.codes}, nil
 }
+
+// A text may have fewValues values, and one more for every leastBytes.
+const (
+	fewValues  = 4096
+	leastBytes = 8
+)
 
 // guess says how many values a text may have, by what begins or parts them in a few places of it. It is for the tape's first size only, so
 // it is never far beyond what ordinary text has: the cap on values is the scanner's.
@@ -235,7 +243,7 @@ func (v Value) Get(key string) Value {
 	return Value{}
 }
 
-// may reports whether v is an object that may have a member with that key, or one that is equal but for case.
+// may reports whether v is an object that may have a member with that key, or one that is equal but for case where the key is ASCII.
 func (v Value) may(key string) bool {
 	if v.doc == nil {
 		return false
@@ -419,8 +427,8 @@ const (
 )
 
 // Addresses calls f for every string in v that is a member `reference` or `url`, in the order of the text, with the containers around it, v
-// outermost. The slice is valid until f returns. around is memory for it, and returned, which may have grown, for the next call. The work is in the
-// number of such strings, not in the size of v.
+// outermost. The slice is valid until f returns. around is memory for it, and returned, which may have grown, for the next call. Nothing is looked at
+// that holds none of them.
 func (v Value) Addresses(around []Value, f func(around []Value, x Value)) []Value {
 	if v.doc == nil {
 		return around
@@ -436,19 +444,28 @@ func (v Value) Codes(around []Value, f func(around []Value, x Value)) []Value {
 	return v.noted(v.doc.codes, around, f)
 }
 
+// noted walks from each of the list to the next: what is between them is stepped over, and never twice.
 func (v Value) noted(list []int32, around []Value, f func(around []Value, x Value)) []Value {
 	tape := v.doc.tape
 	from, _ := slices.BinarySearch(list, v.i)
+	around = around[:0]
+	at := v.i // not behind the next one, on the level below around
 	for _, to := range list[from:] {
 		if to >= tape[v.i].next {
 			break
 		}
-		around = around[:0]
-		for at := v.i; at != to; {
-			around = append(around, Value{v.doc, at})
-			for at++; tape[at].next <= to; {
+		for len(around) > 0 && tape[around[len(around)-1].i].next <= to {
+			at, around = around[len(around)-1].i, around[:len(around)-1]
+		}
+		for {
+			for tape[at].next <= to {
 				at = tape[at].next
 			}
+			if at == to {
+				break
+			}
+			around = append(around, Value{v.doc, at})
+			at++
 		}
 		if len(around) > 0 { // else v is the string itself, and nothing is around it
 			f(around, Value{v.doc, to})

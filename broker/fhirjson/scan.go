@@ -15,7 +15,7 @@ type scanner struct {
 	pos  int // where it stopped
 	lim  Limits
 	tape []token
-	// strings whose key is one of addressKeys: see Value.Addresses
+	// strings that are a member reference or url: see Value.Addresses
 	addresses []int32
 	codes     []int32 // see Value.Codes
 	// keys of the object being closed, reused between objects
@@ -283,6 +283,11 @@ func (s *scanner) uniqueKeys(tape []token, self int, ascii bool) *Error {
 		s.seen = make(map[string]struct{}, members)
 	}
 	clear(s.seen)
+	defer func() {
+		if members > 1024 {
+			s.seen = nil // clearing it would cost every later object as much as this one
+		}
+	}()
 	for i := first; i < end; i = tape[i].next {
 		folded := fold(key(i))
 		if _, twice := s.seen[folded]; twice {

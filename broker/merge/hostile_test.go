@@ -51,6 +51,9 @@ func TestHostileShapesStayLinear(t *testing.T) {
 		{"a chain of Encounters", next(`{"resourceType":"Encounter","id":"%",` + toAda + `,"partOf":{"reference":"Encounter/@"}}`)},
 		{"a chain of Organizations", append(next(`{"resourceType":"Organization","id":"%","partOf":{"reference":"Organization/@"}}`),
 			`{"resourceType":"Encounter","id":"e",`+toAda+`,"serviceProvider":{"reference":"Organization/0"}}`)},
+		{"a list of lines that lead nowhere", []string{`{"resourceType":"List","id":"l",` + toAda + `,"entry":[` + members(`{"item":{"reference":"#%"}}`) + `]}`}},
+		{"a contained one of many references, its type last", []string{`{"resourceType":"CarePlan","id":"l",` + toAda + `,"contained":[{` + members(`"x%":{"reference":"Basic/%"}`) + `,"resourceType":"Observation"}]}`}},
+		{"many codes", []string{`{"resourceType":"Observation","id":"l",` + toAda + `,"code":{"coding":[` + members(`{"code":"%"}`) + `]}}`}},
 		{"many Patients", many(`{"resourceType":"Patient","id":"q%"}`)},
 	} {
 		reply := bare(t, ada)

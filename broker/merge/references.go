@@ -74,7 +74,7 @@ func (p *preparing) scanAll(it *item, cites func(target int32)) {
 // address notes a string if it is the address of a Reference or of an Attachment on the custodian's own server, and reports whether it is of either.
 func (p *preparing) address(it *item, around []fhirjson.Value, x fhirjson.Value) bool {
 	switch {
-	case x.KeyIs("reference") && isReference(around, it.typ):
+	case x.KeyIs("reference") && p.isReference(around, it.typ):
 		if address := x.View(); !strings.HasPrefix(address, "#") && address != "" {
 			r := ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it)}
 			r.line, r.holder = p.lineOf(around, it.typ)
@@ -94,7 +94,7 @@ func (p *preparing) address(it *item, around []fhirjson.Value, x fhirjson.Value)
 func (p *preparing) refsOf(it *item) []ref { return p.refs[it.refs[0]:it.refs[1]] }
 
 // isReference reports whether the `reference` in the innermost container is that of a Reference. typ is the type of the root.
-func isReference(around []fhirjson.Value, typ string) bool {
+func (p *preparing) isReference(around []fhirjson.Value, typ string) bool {
 	if len(around) < 2 {
 		return false // DetectedIssue.reference, a uri
 	}
@@ -102,7 +102,7 @@ func isReference(around []fhirjson.Value, typ string) bool {
 		if len(around) == 3 {
 			return false // the same of a contained one
 		}
-		typ = around[2].Get("resourceType").View()
+		typ = p.typeWithin(around[2])
 	}
 	switch {
 	case typ == "Immunization" && memberIs(around, "education"):
@@ -136,6 +136,14 @@ func isAttachment(around []fhirjson.Value, typ string) bool {
 	return attachments[name.Key()] || typ == "Media" && o.KeyIs("content")
 }
 
+// typeWithin is the type of a contained resource, asked once for each and not for each of its references.
+func (p *preparing) typeWithin(c fhirjson.Value) string {
+	if p.within != c {
+		p.within, p.withinType = c, c.Get("resourceType").View()
+	}
+	return p.withinType
+}
+
 // lineOf returns the List.entry or Composition.section.entry that the innermost container is the reference of, and the resource that it
 // is a line of: the root or a contained one.
 func (p *preparing) lineOf(around []fhirjson.Value, typ string) (line, holder fhirjson.Value) {
@@ -143,10 +151,7 @@ func (p *preparing) lineOf(around []fhirjson.Value, typ string) (line, holder fh
 	h := 0
 	if len(around) > 2 && around[1].KeyIs("contained") {
 		h = 2
-		if p.within != around[h] { // asked once for each contained resource, not for each of its lines
-			p.within, p.withinType = around[h], around[h].Get("resourceType").View()
-		}
-		typ = p.withinType
+		typ = p.typeWithin(around[h])
 	}
 	within := around[h+1:]
 	switch {

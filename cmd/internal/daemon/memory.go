@@ -30,8 +30,7 @@ func limitMemory(inFlight int64) {
 	}
 }
 
-// giveBackMemory returns memory to the system after a busy time, so that nothing of a record stays in pages that nobody uses, and the process is as
-// small again as it was. used says how much requests hold now, and asked how many there have been.
+// giveBackMemory returns whole pages that nobody uses to the system after a busy time, so that the process is as small again as it was. used says how much requests hold now, and asked how many there have been.
 func giveBackMemory(ctx context.Context, used func() (bytes int64, asked uint64)) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
