@@ -42,6 +42,9 @@ type checker struct {
 	signed   int
 	last     checkpoint
 	opened   int
+	clear    bool     // it was made with payloads in clear
+	shut     []uint64 // positions of payloads that nothing at hand opens; the first of them
+	shutAll  int      // how many there are
 	erased   map[uint64]uint8
 	redacted map[uint64]uint64
 	replay   *replay
@@ -222,10 +225,16 @@ func (c *checker) entry(e *entry) bool {
 		c.replay.lost()
 		return true
 	}
-	if ok {
-		c.opened++
-		c.say(e, text)
+	if !ok {
+		if c.shutAll++; len(c.shut) < maxProblems {
+			c.shut = append(c.shut, at)
+		}
+		c.replay.broken = true
+		return true
 	}
+	c.clear = c.clear || e.Opened != nil && e.Type != typeKey
+	c.opened++
+	c.say(e, text)
 	return true
 }
 
@@ -335,6 +344,13 @@ func (c *checker) finish() {
 		if w.size == 0 {
 			c.derived(size, "the witness %s has cosigned none of the checkpoints", w.key.name)
 		}
+	}
+	// Whoever makes an export in clear opens all of it: what stays sealed in one says nothing, and nobody could tell what it would have said.
+	if c.clear {
+		for _, position := range c.shut {
+			c.problem(position, "it stays sealed in an export with payloads in clear")
+		}
+		c.found += c.shutAll - len(c.shut)
 	}
 	for _, position := range slices.Sorted(maps.Keys(c.erased)) {
 		if !mayErase(c.erased[position]) {

@@ -56,6 +56,26 @@ func keyOf(n int) string { return fmt.Sprintf("%032x", n) }
 // access does what the broker does: decide by what the ledger says, begin, release.
 func (w *written) access(t testing.TB, n int, person record.NHSNumber, glass bool) {
 	t.Helper()
+	o, permit, a, ok := w.begin(t, n, person, glass)
+	if !ok {
+		return
+	}
+	var shows audit.Disclosure
+	for _, k := range a.Asked {
+		w.requests = append(w.requests, request{time.Now(), string(k), outgoing(a.RequestID)})
+		shows.Custodians = append(shows.Custodians, audit.Shown{Key: k, State: record.Returned, Sections: permit.Sections(k), Count: 1, Digests: [][32]byte{{byte(n)}}})
+		shows.Total++
+	}
+	r, err := w.Ledger.Release(ctx, o, permit, shows)
+	if err != nil {
+		t.Fatalf("Release: %v", err)
+	}
+	w.receipts = append(w.receipts, r)
+}
+
+// begin is the first half of an access, and false if it was refused.
+func (w *written) begin(t testing.TB, n int, person record.NHSNumber, glass bool) (audit.Opened, consent.Permit, audit.Access, bool) {
+	t.Helper()
 	l := w.Ledger
 	prefs, err := l.Preferences(ctx, []record.NHSNumber{person})
 	if err != nil {
@@ -87,23 +107,13 @@ func (w *written) access(t testing.TB, n int, person record.NHSNumber, glass boo
 			t.Fatal(err)
 		}
 		w.receipts = append(w.receipts, r)
-		return
+		return audit.Opened{}, permit, a, false
 	}
 	o, err := l.Begin(ctx, permit, a)
 	if err != nil {
 		t.Fatalf("Begin: %v", err)
 	}
-	var shows audit.Disclosure
-	for _, k := range a.Asked {
-		w.requests = append(w.requests, request{time.Now(), string(k), outgoing(a.RequestID)})
-		shows.Custodians = append(shows.Custodians, audit.Shown{Key: k, State: record.Returned, Sections: permit.Sections(k), Count: 1, Digests: [][32]byte{{byte(n)}}})
-		shows.Total++
-	}
-	r, err := l.Release(ctx, o, permit, shows)
-	if err != nil {
-		t.Fatalf("Release: %v", err)
-	}
-	w.receipts = append(w.receipts, r)
+	return o, permit, a, true
 }
 
 // write makes a ledger with a bit of everything.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"time"
 )
@@ -38,6 +39,7 @@ type accessBody struct {
 	Purpose  string       `json:"purpose"`
 	Decision decisionBody `json:"decision"`
 	Asked    []string     `json:"asked"`
+	BudgetMS int64        `json:"budgetMs"`
 }
 
 type decisionBody struct {
@@ -373,7 +375,26 @@ func moment(text string) time.Time {
 	return t
 }
 
+const (
+	ownBudget = 8 * time.Second // of an access that states none
+	slack     = 2 * time.Minute // by which clocks of several processes may differ, and what closes what was forgotten may be late
+)
+
+// abandonedBy returns when an access that nobody closed must have been closed as abandoned.
+func (b *begun) abandonedBy() time.Time {
+	budget := ownBudget
+	if n := b.access.BudgetMS; n > 0 && n < math.MaxInt64/int64(4*time.Millisecond) {
+		budget = time.Duration(n) * time.Millisecond
+	}
+	return b.at.Add(2*budget + slack)
+}
+
 func (r *replay) finish() {
+	for _, position := range slices.Sorted(maps.Keys(r.open)) {
+		if r.open[position].abandonedBy().Before(micros(r.c.time)) {
+			r.problem(position, "the access was never closed, although more was recorded after twice its budget")
+		}
+	}
 	followed := map[uint64]bool{}
 	for _, b := range r.begins {
 		if b.override != 0 {
