@@ -32,8 +32,9 @@ type carriedOver struct {
 func (p *Predecessor) Carried() int { return len(p.carried) }
 
 // ReadPredecessor reads what a new ledger must take over from the one in a store, which may be damaged and is not changed. What people chose is read from the entries
-// themselves, as the encryption alone vouches for it; of rows, leaves and the tree nothing is believed but the last checkpoint, and that by its signature. An entry
-// that may say what somebody chose and cannot be read is an error (ErrDamaged): it must be restored first. Objections and delegations that ended or were erased stay behind.
+// themselves, as the encryption alone vouches for it; of rows, leaves, types and the tree nothing is believed but the last checkpoint, and that by its signature. Every
+// position is looked at: one that is missing, cannot be read, or lost its payload to nothing that says so may be what somebody chose, and is an error (ErrDamaged): it must
+// be restored first. So must entries that were cut off at the end. Objections and delegations that ended or were erased stay behind.
 func ReadPredecessor(ctx context.Context, store Store, keys *Keys, now time.Time) (*Predecessor, error) {
 	out := &Predecessor{}
 	err := store.View(ctx, func(r Reader) error {
@@ -47,58 +48,133 @@ func ReadPredecessor(ctx context.Context, store Store, keys *Keys, now time.Time
 		if out.State, err = last.State(); err != nil {
 			return err
 		}
-		var signers []string
-		err = vouched(r, keys, TypeKey, func(_ uint64, p *payload) error {
-			if p.Epoch.Signer != "" && p.Epoch.Origin == out.State.Origin {
-				signers = append(signers, p.Epoch.Signer)
-			}
-			return nil
-		})
-		if err != nil {
+		left := &bequest{keys: keys, stood: map[uint64]bool{}, redacted: map[uint64]uint64{}}
+		if err := left.walk(ctx, r, out.State); err != nil {
 			return err
 		}
-		if !last.verified(signers) {
+		if !last.verified(left.signers) {
 			return fmt.Errorf("%w: the last checkpoint of the old ledger is not signed by a key that the ledger names", ErrDamaged)
 		}
 		out.note = last.with(nil).Note
-		stood := map[uint64]bool{}
-		err = vouched(r, keys, TypeImported, func(_ uint64, p *payload) error {
-			stood[p.Opens] = p.Reason == ""
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		newest := map[string]carriedOver{}
-		for _, t := range []EntryType{TypeObjection, TypeDelegation} {
-			err := vouched(r, keys, t, func(position uint64, p *payload) error {
-				id := ""
-				if p.Objection != nil {
-					id = p.Objection.ID
-				} else {
-					id = p.Delegation.ID
-				}
-				if p.Import == 0 || stood[p.Import] {
-					newest[id] = carriedOver{position, p}
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-		for _, c := range newest {
-			if c.counts(now) {
-				out.carried = append(out.carried, c)
-			}
-		}
-		slices.SortFunc(out.carried, func(a, b carriedOver) int { return cmp.Compare(a.at, b.at) })
+		out.carried = left.standing(now)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
+}
+
+// bequest is what a walk over a ledger that ended brings together.
+type bequest struct {
+	keys     *Keys
+	size     uint64            // the next position
+	signers  []string          // keys that the ledger names
+	stood    map[uint64]bool   // by the position of an Import: whether it came in
+	chosen   []carriedOver     // every state of every objection and delegation, in order
+	empty    []uint64          // entries without a payload
+	redacted map[uint64]uint64 // by position: the newest Redact entry that names it
+}
+
+// walk looks at every position from 0 on: those that were signed and those after them, which are as binding and perhaps the newest word of somebody.
+func (b *bequest) walk(ctx context.Context, r Reader, signed State) error {
+	head, err := r.Head()
+	if err != nil {
+		return err
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		page, err := r.Entries(b.size, verifyPage)
+		if err != nil {
+			return err
+		}
+		for i := range page {
+			if page[i].Position != b.size {
+				return irreplaceable(b.size, "is missing")
+			}
+			if err := b.take(&page[i], signed.Origin); err != nil {
+				return err
+			}
+			b.size++
+		}
+		if len(page) < verifyPage {
+			break
+		}
+	}
+	if b.size < signed.Size || b.size < head.Size {
+		return irreplaceable(b.size, fmt.Sprintf("and all after it are missing, up to the %d that there were", max(signed.Size, head.Size)))
+	}
+	for _, position := range b.empty {
+		if b.redacted[position] <= position {
+			return irreplaceable(position, "has lost what it said, and no entry says that it was erased")
+		}
+	}
+	return nil
+}
+
+// take reads one entry. Its type is part of what the encryption is bound to: an entry under another type does not open.
+func (b *bequest) take(e *Entry, origin string) error {
+	if e.Sealed == nil {
+		b.empty = append(b.empty, e.Position)
+		return nil
+	}
+	unreadable := irreplaceable(e.Position, "cannot be read")
+	epoch, ok := b.keys.epoch(e.Epoch)
+	if !ok {
+		return unreadable
+	}
+	plain, ok := unseal(epoch.payload, e.Sealed, e.associated())
+	p := &payload{}
+	if !ok || len(plain) < saltSize || parseCanonical(plain[saltSize:], p) != nil || !p.fits(e.Type) {
+		return unreadable
+	}
+	switch {
+	case e.Type == TypeKey:
+		if p.Epoch.Signer != "" && p.Epoch.Origin == origin {
+			b.signers = append(b.signers, p.Epoch.Signer)
+		}
+	case e.Type == TypeImported:
+		b.stood[p.Opens] = p.Reason == ""
+	case e.Type == TypeObjection || e.Type == TypeDelegation:
+		b.chosen = append(b.chosen, carriedOver{e.Position, p})
+	case e.Type == TypeRedact:
+		if !p.Redact.positions(func(position uint64) { b.redacted[position] = e.Position }) {
+			return unreadable
+		}
+	}
+	return nil
+}
+
+// irreplaceable says of a position why the ledger cannot be continued, and what to do.
+func irreplaceable(position uint64, what string) error {
+	return fmt.Errorf("%w: entry %d of the old ledger %s, and it may say what somebody chose: restore the old ledger from the newest backup that has it, and continue that one", ErrDamaged, position, what)
+}
+
+// standing are the newest states that count, in the order in which they were recorded.
+func (b *bequest) standing(now time.Time) (out []carriedOver) {
+	newest := map[string]carriedOver{}
+	for _, c := range b.chosen {
+		if c.payload.Import == 0 || b.stood[c.payload.Import] {
+			newest[c.id()] = c
+		}
+	}
+	for _, c := range newest {
+		if c.counts(now) {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b carriedOver) int { return cmp.Compare(a.at, b.at) })
+	return out
+}
+
+// id is that of the objection or delegation.
+func (c carriedOver) id() string {
+	if c.payload.Objection != nil {
+		return c.payload.Objection.ID
+	}
+	return c.payload.Delegation.ID
 }
 
 // counts reports whether it binds, or may yet.
@@ -113,51 +189,13 @@ func (c carriedOver) counts(now time.Time) bool {
 	return status != string(consent.Withdrawn) && status != string(consent.Declined) && (until.IsZero() || until.After(now))
 }
 
-// vouched calls f with the payload of every entry of a type that is not erased, as far as its encryption vouches for it.
-func vouched(r Reader, keys *Keys, t EntryType, f func(position uint64, p *payload) error) error {
-	for from := uint64(0); ; {
-		positions, err := r.OfType(t, from, verifyPage)
-		if err != nil {
-			return err
-		}
-		for _, position := range positions {
-			from = position + 1
-			e, err := entryAt(r, position)
-			if err != nil {
-				return err
-			}
-			if e.Sealed == nil {
-				continue
-			}
-			unreadable := fmt.Errorf("%w: entry %d of the old ledger cannot be read, and may say what somebody chose: restore it from a backup first", ErrDamaged, position)
-			epoch, ok := keys.epoch(e.Epoch)
-			if !ok {
-				return unreadable
-			}
-			plain, ok := unseal(epoch.payload, e.Sealed, e.associated())
-			p := &payload{}
-			if !ok || len(plain) < saltSize || parseCanonical(plain[saltSize:], p) != nil || !p.fits(t) {
-				return unreadable
-			}
-			if err := f(position, p); err != nil {
-				return err
-			}
-		}
-		if len(positions) < verifyPage {
-			return nil
-		}
-	}
-}
-
 // carry appends what is taken over: who chose and who wrote it down stay as they were; it is in force here from now on.
 func (w *writer) carry(p *Predecessor) error {
 	for _, c := range p.carried {
 		out := &payload{Subject: c.payload.Subject, Actor: c.payload.Actor, Key: c.payload.Key, Objection: c.payload.Objection, Delegation: c.payload.Delegation}
-		t, id := TypeObjection, ""
-		if out.Objection != nil {
-			id = out.Objection.ID
-		} else {
-			t, id = TypeDelegation, out.Delegation.ID
+		t := TypeObjection
+		if out.Objection == nil {
+			t = TypeDelegation
 		}
 		e := &Entry{Type: t, Epoch: w.epoch.number}
 		marks, err := marksOf(w.keys, e, out, nil)
@@ -172,7 +210,7 @@ func (w *writer) carry(p *Predecessor) error {
 		if about == (record.NHSNumber{}) {
 			return fmt.Errorf("%w: entry %d of the old ledger is about nobody", ErrDamaged, c.at)
 		}
-		if w.failed(w.tx.PutObjection(ObjectionRow{ID: id, Person: w.epoch.hash(MarkPerson, about.Reveal()).Value, Position: receipt.Position})) {
+		if w.failed(w.tx.PutObjection(ObjectionRow{ID: c.id(), Person: w.epoch.hash(MarkPerson, about.Reveal()).Value, Position: receipt.Position})) {
 			return w.err
 		}
 	}

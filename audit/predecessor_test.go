@@ -2,7 +2,9 @@ package audit_test
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,5 +118,104 @@ func TestANewLedgerTakesOver(t *testing.T) {
 	defer func() { _ = old.Close() }()
 	if _, err := audit.ReadPredecessor(ctx, old, p.Keys, time.Now()); !errors.Is(err, audit.ErrDamaged) {
 		t.Errorf("an objection that cannot be read: %v, want ErrDamaged", err)
+	}
+}
+
+// Whatever became of an entry that says what somebody chose, or took back, it is not passed over: another type would hide it from whoever looks for its own, an absence from
+// whoever does not count.
+func TestNothingThatWasChosenIsPassedOver(t *testing.T) {
+	p := audittest.New(t, audit.Config{})
+	one, two, three := number(t, "9990000018"), number(t, "9990000026"), number(t, "9990000034")
+	standing := object(t, p.Ledger, one, consent.ToAll)
+	back, _, err := p.Ledger.RecordDelegation(ctx, actor(), one, consent.Delegation{Carer: two, Sections: record.AllSections, Until: time.Now().AddDate(0, 1, 0)}, key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, withdrawal, err := p.Ledger.WithdrawDelegation(ctx, actor(), []record.NHSNumber{one}, back.ID, key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	life(t, p.Ledger, three)
+	erased, err := p.Ledger.Erase(ctx, actor(), audit.Erasure{Basis: audit.BasisErasure, Reference: "decision 1", Subjects: []record.NHSNumber{three}})
+	if err != nil || erased.Entries == 0 {
+		t.Fatalf("%v: %d erased", err, erased.Entries)
+	}
+	refuseMany(t, p.Ledger, 70) // more than a page
+	newest := object(t, p.Ledger, two, consent.ToAll)
+	p.Close(t)
+	read := func(q *audittest.Place) (int, error) {
+		t.Helper()
+		old, err := sqlite.Open(ctx, sqlite.Config{Path: q.Path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = old.Close() }()
+		before, err := audit.ReadPredecessor(ctx, old, q.Keys, time.Now())
+		if err != nil {
+			return 0, err
+		}
+		return before.Carried(), nil
+	}
+	if n, err := read(copyOf(t, p)); err != nil || n != 2 {
+		t.Fatalf("untouched: %v, %d choices, want 2: what was erased is accounted for, what was withdrawn ended", err, n)
+	}
+	at := func(sql string, position uint64) string { return fmt.Sprintf(sql, position) }
+	const (
+		payload = "UPDATE entries SET sealed = NULL WHERE position = %d"
+		kind    = "UPDATE entries SET type = 11 WHERE position = %d"
+		row     = "DELETE FROM entries WHERE position = %d"
+		tail    = "DELETE FROM entries WHERE position >= %d"
+		end     = "UPDATE head SET size = %d"
+	)
+	for name, statements := range map[string][]string{
+		"an objection's payload is gone":       {at(payload, standing.Position)},
+		"an objection's type is another":       {at(kind, standing.Position)},
+		"an objection's row is gone":           {at(row, standing.Position)},
+		"a withdrawal's payload is gone":       {at(payload, withdrawal.Position)},
+		"a withdrawal's type is another":       {at(kind, withdrawal.Position)},
+		"a withdrawal's row is gone":           {at(row, withdrawal.Position)},
+		"the entry that names what was erased": {at(payload, erased.Receipts[0].Position)},
+		"the end is gone":                      {at(tail, newest.Position)},
+		"the end is gone, and the head agrees": {at(tail, newest.Position), at(end, newest.Position)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := copyOf(t, p)
+			tamper(t, q, append([]string{"PRAGMA foreign_keys = OFF"}, statements...)...)
+			if n, err := read(q); !errors.Is(err, audit.ErrDamaged) || !strings.Contains(err.Error(), "restore") {
+				t.Errorf("%v: %d choices, want ErrDamaged that says what to do", err, n)
+			}
+		})
+	}
+}
+
+// What was recorded after the last checkpoint binds like everything before it, and is carried over; where the head tells of more than there is, somebody's newest word may be missing.
+func TestWhatWasNotSignedIsTakenOverToo(t *testing.T) {
+	p := audittest.New(t, audit.Config{})
+	person := number(t, "9990000018")
+	signed(t, p)
+	late := object(t, p.Ledger, person, consent.ToAll)
+	signed(t, p)
+	p.Close(t)
+	unsigned := fmt.Sprintf("DELETE FROM checkpoints WHERE size > %d", late.Position)
+	for name, c := range map[string]struct {
+		cut  []string
+		want error
+	}{
+		"it is there": {nil, nil},
+		"it is gone":  {[]string{fmt.Sprintf("DELETE FROM entries WHERE position >= %d", late.Position)}, audit.ErrDamaged},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := copyOf(t, p)
+			tamper(t, q, append([]string{"PRAGMA foreign_keys = OFF", unsigned}, c.cut...)...)
+			old, err := sqlite.Open(ctx, sqlite.Config{Path: q.Path})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = old.Close() }()
+			before, err := audit.ReadPredecessor(ctx, old, q.Keys, time.Now())
+			if !errors.Is(err, c.want) || err == nil && (before.State.Size > late.Position || before.Carried() != 1) {
+				t.Errorf("%v, want %v and, with none, the objection behind the last checkpoint", err, c.want)
+			}
+		})
 	}
 }
