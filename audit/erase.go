@@ -49,7 +49,8 @@ type unit struct {
 // Erase takes away payload, salt and marks of entries, and leaves what the tree is made of, so that every proof holds as before. A Redact entry in the same
 // transaction names them and the basis. Some entries stay although they were asked for: those of an access that is open, or that lies only in part before the time;
 // an override that nobody has reviewed; objections and delegations that bind or may bind yet, and objections that came with a list; and what holds nothing of a person: keys,
-// policies, lists, adoptions and Redact entries themselves.
+// policies, lists, adoptions and Redact entries themselves. A look at several people at once is evidence for each of them: it goes with its retention, or when all of them
+// are asked for.
 //
 // When it returns nil, what was erased is in none of the store's files. That part takes about as long as reading and writing them once, and nothing else is recorded
 // meanwhile: choose a quiet hour. Backups and exports that were made before are not reached.
@@ -200,11 +201,32 @@ func (g *gathering) about(e Erasure, size uint64) error {
 		if err != nil {
 			return err
 		}
+		if e.Basis != BasisRetention {
+			if shared, err := g.shared(&entry, e.Subjects); err != nil {
+				return err
+			} else if shared {
+				g.asked++ // and kept
+				continue
+			}
+		}
 		if err := g.take(&entry); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// shared reports whether an entry tells of a look that somebody else was looked at in too.
+func (g *gathering) shared(e *Entry, asked []record.NHSNumber) (bool, error) {
+	if e.Sealed == nil || e.Type != TypeRead {
+		return false, nil
+	}
+	p, err := decode(g.keys, e)
+	if err != nil {
+		return false, err
+	}
+	numbers := reveal(asked)
+	return slices.ContainsFunc(p.Question.Subjects, func(n string) bool { return !slices.Contains(numbers, n) }), nil
 }
 
 // take puts one entry, in order of position, where it belongs.

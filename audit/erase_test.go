@@ -185,6 +185,63 @@ func TestErasingAPerson(t *testing.T) {
 	sound(t, q.Ledger)
 }
 
+// A look at several people is evidence for each of them: erasing one leaves it to the others, and it goes when all are asked for, or its time is over.
+func TestALookAtSeveralPeopleStaysForTheOthers(t *testing.T) {
+	clock := newClock()
+	p := audittest.New(t, audit.Config{Now: clock.now})
+	l := p.Ledger
+	one, two := number(t, "9990000018"), number(t, "9990000026")
+	looked := func(about ...record.NHSNumber) {
+		t.Helper()
+		if err := l.LookedAtList(ctx, actor(), about); err != nil {
+			t.Fatal(err)
+		}
+	}
+	looks := func() (n int) {
+		t.Helper()
+		found, _, _, err := l.Search(ctx, actor(), audit.Search{Subjects: []record.NHSNumber{two}, Types: []audit.EntryType{audit.TypeRead}, Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range found {
+			if f.Subject == one { // the page's, which begins with them; not that of a search here
+				n++
+			}
+		}
+		return n
+	}
+	erase := func(e audit.Erasure, entries, kept int) {
+		t.Helper()
+		e.Reference = "decision 1"
+		if done, err := l.Erase(ctx, actor(), e); err != nil || done.Entries != entries || done.Kept != kept {
+			t.Errorf("%v: %d erased and %d kept for %s, want %d and %d", err, done.Entries, done.Kept, e.Basis, entries, kept)
+		}
+		sound(t, l)
+	}
+	looked(one, two)
+	looked(one)
+	for _, basis := range []audit.Basis{audit.BasisErasure, audit.BasisOrder} {
+		entries := 1 // the look at this person alone
+		if basis == audit.BasisOrder {
+			entries = 0
+		}
+		erase(audit.Erasure{Basis: basis, Subjects: []record.NHSNumber{one}}, entries, 1)
+		if n := looks(); n != 1 {
+			t.Errorf("after the %s of one person, %d looks at the other are found, want 1", basis, n)
+		}
+	}
+	erase(audit.Erasure{Basis: audit.BasisErasure, Subjects: []record.NHSNumber{one, two}}, 3, 0) // with the two searches above
+	if n := looks(); n != 0 {
+		t.Errorf("after both were asked for, %d looks are found", n)
+	}
+	looked(one, two)
+	clock.add(time.Hour)
+	erase(audit.Erasure{Basis: audit.BasisRetention, Before: clock.now(), Subjects: []record.NHSNumber{one}}, 1, 0)
+	if n := looks(); n != 0 {
+		t.Errorf("at the end of their retention, %d looks are found", n)
+	}
+}
+
 // At the end of retention everything before a time goes, but for what must stay.
 func TestErasingAtTheEndOfRetention(t *testing.T) {
 	clock := newClock()
