@@ -40,6 +40,14 @@ func (f Found) Explain() string {
 			string(Referred):     "An officer looked into this emergency access and passed it to whoever decides on it.",
 		}[f.Reason]
 	case TypeObjection:
+		switch {
+		case f.Listed == Incoming:
+			return "This objection stands in a list that has not come in yet. It holds nothing back so far."
+		case f.Listed == GivenUp:
+			return "This objection stood in a list that never came in. It never held anything back."
+		case f.Listed == CameIn && f.Objection.Status == consent.InForce:
+			return "This objection came with a list. It holds from when the whole list came in."
+		}
 		return map[consent.Status]string{
 			consent.Requested: "An objection was asked for. It holds nothing back until it is decided on.",
 			consent.InForce:   "This objection holds from here on.",

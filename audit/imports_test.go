@@ -432,3 +432,38 @@ func TestExportShowsEveryObjectionAsItStands(t *testing.T) {
 	}
 	sound(t, l)
 }
+
+// A search tells of a list's objections what became of the list: nothing of it is told as held back that was not.
+func TestSearchesSayWhatBecameOfAList(t *testing.T) {
+	l := audittest.Open(t)
+	rows := list(t, listedPeople...)
+	told := func(want audit.Listing, words string) {
+		t.Helper()
+		found, _, _, err := l.Search(ctx, actor(), audit.Search{Subjects: []record.NHSNumber{rows[0].About}, Types: []audit.EntryType{audit.TypeObjection}})
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%v: %d entries", err, len(found))
+		}
+		if f := found[0]; f.Listed != want || f.Explain() != words {
+			t.Errorf("listing %d, %q, want %d, %q", f.Listed, f.Explain(), want, words)
+		}
+	}
+	given := begin(t, l, rows[:1])
+	stage(t, l, given, rows[:1], 1)
+	told(audit.Incoming, "This objection stands in a list that has not come in yet. It holds nothing back so far.")
+	im := begin(t, l, rows) // another list takes its place
+	told(audit.GivenUp, "This objection stood in a list that never came in. It never held anything back.")
+	stage(t, l, im, rows, len(rows))
+	told(audit.Incoming, "This objection stands in a list that has not come in yet. It holds nothing back so far.")
+	apply(t, l, im, rows)
+	told(audit.CameIn, "This objection came with a list. It holds from when the whole list came in.")
+	prefs, err := l.Preferences(ctx, []record.NHSNumber{rows[0].About})
+	if err != nil || len(prefs.Objections) != 1 {
+		t.Fatalf("%v: %d objections", err, len(prefs.Objections))
+	}
+	if _, _, err := l.WithdrawObjection(ctx, actor(), []record.NHSNumber{rows[0].About}, prefs.Objections[0].ID, key()); err != nil {
+		t.Fatal(err)
+	}
+	told(audit.NotListed, "This objection was withdrawn. It holds nothing back from here on.")
+	object(t, l, rows[0].About, consent.ToAll)
+	told(audit.NotListed, "This objection holds from here on.")
+}

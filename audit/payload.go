@@ -559,7 +559,7 @@ func found(k *Keys, e *Entry) (Found, error) {
 		return Found{}, err
 	}
 	r := &reading{}
-	f := Found{Position: e.Position, Type: e.Type, At: e.Time, Leaf: e.Leaf, Opens: p.Opens, Subject: r.number(p.Subject), Reason: p.Reason, Count: int(p.Count)}
+	f := Found{Position: e.Position, Type: e.Type, At: e.Time, Leaf: e.Leaf, Opens: p.Opens, Subject: r.number(p.Subject), Reason: p.Reason, Count: int(p.Count), list: p.Import}
 	if p.Access != nil {
 		f.Access = r.access(*p.Access)
 		f.Subject, f.Reason = f.Access.Subject, string(f.Access.Reason)

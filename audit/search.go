@@ -33,12 +33,43 @@ type Found struct {
 	Access     *Access             // Begin, Refused alone, Override
 	Disclosure *Disclosure         // Chunk, Released, Nothing, Refused, Cancelled
 	Objection  *consent.Objection  // Objection
+	Listed     Listing             // Objection: what became of the list that brought it, as of the search
 	Delegation *consent.Delegation // Delegation
 	Actor      *Actor              // Objection, Delegation, Read, Review; of a Limited entry the requester alone
 	Reason     string              // of a review its outcome
 	Note       string              // of a review
 	Expires    time.Time           // of an override
 	Count      int                 // Check, Limited
+
+	list uint64 // position of the Import that brings the objection in, 0 for none
+}
+
+// Listing says what became of the list that an objection came with.
+type Listing uint8
+
+// The states of such a list.
+const (
+	NotListed Listing = iota // it came with none
+	Incoming                 // it has not come in yet: the objection does not count so far
+	CameIn                   // the objection counts from when it came in
+	GivenUp                  // it never came in: the objection never counted
+)
+
+// listing looks up what became of the list that brings an entry's objection in.
+func (m endings) listing(r Reader, k *Keys, f Found) (Listing, error) {
+	if f.list == 0 {
+		return NotListed, nil
+	}
+	end, err := m.of(r, k, f.list)
+	switch {
+	case err != nil:
+		return NotListed, err
+	case end.position == 0:
+		return Incoming, nil
+	case !end.applied:
+		return GivenUp, nil
+	}
+	return CameIn, nil
 }
 
 // Bounds of a search. A page that would hold more bytes of entries is cut, and says that there is more.
@@ -70,6 +101,7 @@ func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (out []Found, m
 		if more = len(positions) > q.Limit; more {
 			positions = positions[:q.Limit]
 		}
+		lists := endings{}
 		for size := 0; len(out) < len(positions); {
 			e, err := reader.Entry(positions[len(out)])
 			if err != nil {
@@ -81,6 +113,9 @@ func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (out []Found, m
 			}
 			f, err := found(keys, &e)
 			if err != nil {
+				return err
+			}
+			if f.Listed, err = lists.listing(reader, keys, f); err != nil {
 				return err
 			}
 			out = append(out, f)
