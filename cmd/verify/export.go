@@ -37,7 +37,8 @@ type checker struct {
 
 	origin   string
 	tree     tree
-	time     int64
+	began    int64 // of the first entry
+	time     int64 // of the last
 	ended    bool
 	signed   int
 	last     checkpoint
@@ -199,7 +200,9 @@ func (c *checker) entry(e *entry) bool {
 	if e.Time < c.time {
 		c.problem(at, "its time is before that of the entry in front")
 	}
-	c.time = e.Time
+	if c.time = e.Time; at == 0 {
+		c.began = e.Time
+	}
 	c.tree.add(stated)
 	if _, wanted := c.leaves[at]; wanted {
 		c.leaves[at] = stated

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -198,7 +199,6 @@ func TestReconcile(t *testing.T) {
 	for name, add := range map[string]func(){
 		"an id that nobody recorded":  func() { line(r.at, r.custodian, "00000000-0000-4000-8000-000000000000") },
 		"a custodian not to be asked": func() { line(r.at, "pharmacy", r.id) },
-		"an hour before":              func() { line(r.at.Add(-time.Hour), r.custodian, r.id) },
 	} {
 		size := log.Len()
 		add()
@@ -208,11 +208,47 @@ func TestReconcile(t *testing.T) {
 		}
 		log.Truncate(size)
 	}
+	size := log.Len()
+	line(r.at.Add(-time.Hour), r.custodian, "00000000-0000-4000-8000-000000000000") // before the ledger began, or of one that it continues
+	line(r.at.Add(time.Hour), r.custodian, "00000000-0000-4000-8000-000000000000")
+	code, out = invoke("export", exportPath, "-key", w.key, "-keys", w.keysDir, "-log", file(t, "log", log.Bytes()))
+	if code != 0 || !strings.Contains(out, fmt.Sprintf("%d requests, 0 without an entry", len(w.requests))) {
+		t.Errorf("requests before the first and after the last entry: exit %d, %s", code, out)
+	}
+	log.Truncate(size)
 	if code, _ := invoke("export", exportPath, "-key", w.key, "-log", file(t, "log", log.Bytes())); code != 1 {
 		t.Errorf("without payload keys: exit %d", code)
 	}
 	if code, _ := invoke("export", exportPath, "-key", w.key, "-keys", w.keysDir, "-log", file(t, "log", []byte("no JSON\n"))); code != 1 {
 		t.Errorf("a log that cannot be read: exit %d", code)
+	}
+}
+
+// A request is accounted for by an access that may have made it: about its time, give or take the clocks. Those that the ledger's time does not reach are not judged.
+func TestRequestsAreHeldAgainstTheirTime(t *testing.T) {
+	began := time.Date(2026, 11, 1, 9, 0, 0, 0, time.UTC)
+	id := "11111111-1111-4111-8111-111111111111"
+	for name, c := range map[string]struct {
+		after           time.Duration // the beginning of the ledger
+		judged, matched int
+	}{
+		"before the ledger, over the skew":   {-skew - time.Second, 0, 0},
+		"before the ledger, within the skew": {-skew + time.Second, 1, 0},
+		"before its access":                  {time.Hour - skew - time.Second, 1, 0},
+		"with its access":                    {time.Hour - skew + time.Second, 1, 1},
+		"when its access may still ask":      {time.Hour + window, 1, 1},
+		"long after its access":              {time.Hour + window + skew, 1, 0},
+		"at the end, within the skew":        {2*time.Hour + skew, 1, 0},
+		"after the ledger":                   {2*time.Hour + skew + time.Second, 0, 0},
+	} {
+		check := newChecker(nil, payloadKeys{})
+		check.began, check.time = began.UnixMicro(), began.Add(2*time.Hour).UnixMicro()
+		check.replay.begins = []*begun{{7, began.Add(time.Hour), &accessBody{RequestID: id, Asked: []string{"gp"}}, 0, map[string]int{}}}
+		log := fmt.Sprintf(`{"time":%q,"custodian":"gp","requestId":%q}`, began.Add(c.after).Format(time.RFC3339Nano), id)
+		r, err := check.replay.reconcile([]io.Reader{strings.NewReader(log)})
+		if err != nil || r.lines != c.judged || r.matched != c.matched || len(r.unentered) != c.judged-c.matched {
+			t.Errorf("%s: %v: %d judged, %d matched, %d unentered, want %d, %d, %d", name, err, r.lines, r.matched, len(r.unentered), c.judged, c.matched, c.judged-c.matched)
+		}
 	}
 }
 

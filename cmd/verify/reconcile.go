@@ -66,16 +66,12 @@ func made(id string) string {
 func (r *replay) reconcile(logs []io.Reader) (reconciliation, error) {
 	var out reconciliation
 	byID := map[string][]*begun{}
-	var first, last time.Time
 	for _, b := range r.begins {
 		for _, id := range []string{outgoing(b.access.RequestID), made(b.access.RequestID)} { // a UUID that looks like it holds an NHS number is replaced too
 			byID[id] = append(byID[id], b)
 		}
-		if first.IsZero() {
-			first = b.at
-		}
 	}
-	last = micros(r.c.time)
+	first, last := micros(r.c.began), micros(r.c.time)
 	custodians := map[string]bool{}
 	for _, log := range logs {
 		lines := bufio.NewScanner(log)
@@ -86,7 +82,7 @@ func (r *replay) reconcile(logs []io.Reader) (reconciliation, error) {
 				return out, fmt.Errorf("line %d of a log cannot be read: give time, custodian and requestId", n)
 			}
 			custodians[l.Custodian] = true
-			if l.Time.After(last.Add(skew)) {
+			if l.Time.Before(first.Add(-skew)) || l.Time.After(last.Add(skew)) {
 				continue
 			}
 			out.lines++
