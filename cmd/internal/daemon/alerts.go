@@ -22,8 +22,8 @@ import (
 
 // The pace of the sender: it looks for alerts this often, and after a failure waits twice as long each time, up to the configured longest pause.
 const (
-	alertPoll  = time.Second
-	alertRound = 100 // alerts tried in one round
+	alertPoll = time.Second
+	alertPage = 100 // alerts read at a time
 )
 
 // alertBook is where alerts wait. The ledger is one.
@@ -121,33 +121,36 @@ var (
 	errRefused     = errors.New("the webhook did not acknowledge")
 )
 
-// round tries every alert that waits from a position on, in order. It returns where the next round begins: at the first that still waits. One that the
-// webhook refuses does not hold up the others; a webhook that cannot be reached ends the round.
+// round tries every alert that waits from a position on, once each and in order, a page at a time. It returns where the next round begins: at the first that
+// still waits. One that the webhook refuses does not hold up the others, however many are refused; a webhook that cannot be reached ends the round.
 func (s *alertSender) round(ctx context.Context, from uint64) (next uint64, left int, err error) {
-	rows, err := s.book.PendingAlerts(ctx, from, alertRound)
-	if err != nil {
-		return from, 0, errBook
-	}
 	next = from
-	for i, row := range rows {
-		failure := s.post(ctx, row)
-		if failure == nil {
-			if s.book.AlertDelivered(ctx, row.Position) != nil {
+	for page := from; ; {
+		rows, failure := s.book.PendingAlerts(ctx, page, alertPage)
+		if failure != nil {
+			return next, left, errBook
+		}
+		for i, row := range rows {
+			failure := s.post(ctx, row)
+			if failure == nil && s.book.AlertDelivered(ctx, row.Position) != nil {
 				failure = errBook // it is sent again: twice is better than never
 			}
-		}
-		if failure == nil {
-			if left == 0 {
-				next = row.Position + 1
+			page = row.Position + 1
+			if failure == nil {
+				if left == 0 {
+					next = page
+				}
+				continue
 			}
-			continue
+			left, err = left+1, failure
+			if !errors.Is(failure, errRefused) {
+				return next, left + len(rows) - i - 1, err
+			}
 		}
-		left, err = left+1, failure
-		if !errors.Is(failure, errRefused) {
-			return next, left + len(rows) - i - 1, err
+		if len(rows) < alertPage {
+			return next, left, err
 		}
 	}
-	return next, left, err
 }
 
 // post sends one alert.

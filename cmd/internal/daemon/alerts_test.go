@@ -167,6 +167,26 @@ func TestARefusedAlertHoldsUpNobody(t *testing.T) {
 	}
 }
 
+// More alerts than are read at a time are refused, and the one behind them is tried in the same round.
+func TestPagesOfRefusedAlertsHoldUpNobody(t *testing.T) {
+	var positions []uint64
+	var statuses []int
+	for i := range 2 * alertPage {
+		positions, statuses = append(positions, uint64(10+i)), append(statuses, 400)
+	}
+	last := uint64(10 + 2*alertPage)
+	w := newWebhook(t, append(statuses, 200)...)
+	b := alerts(append(positions, last)...)
+	s := sender(t, b, w.URL, io.Discard)
+	next, left, err := s.round(context.Background(), 0)
+	if next != 0 || left != 2*alertPage || !errors.Is(err, errRefused) || !slices.Equal(b.delivered, []uint64{last}) {
+		t.Fatalf("next %d, %d left, %d delivered: %v", next, left, len(b.delivered), err)
+	}
+	if next, left, err = s.round(context.Background(), next); next != last || left != 0 || err != nil || len(b.delivered) != len(b.rows) {
+		t.Errorf("next %d, %d left, %d of %d delivered: %v", next, left, len(b.delivered), len(b.rows), err)
+	}
+}
+
 // A webhook that is away ends the round at once: ten alerts do not wait ten times for it.
 func TestAWebhookThatIsAway(t *testing.T) {
 	w := newWebhook(t, 200)
