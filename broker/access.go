@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -246,6 +247,9 @@ func (a *access) decide() *Refusal {
 				a.entry.Asked = append(a.entry.Asked, c.Rules.Custodian.Key)
 			}
 		}
+		if a.carer() && a.leavesNobody(p) {
+			return a.refuse(Forbidden, d.Reason, d.Rule) // as an objection to all sharing does, which is not to be told apart: see public
+		}
 		return nil
 	}
 	return a.refuse(kindOf(d), d.Reason, d.Rule)
@@ -303,8 +307,25 @@ func explained(d consent.Decision, reason consent.Reason, rule string) consent.E
 	return d.Explain()
 }
 
-// public makes a refusal fit for the caller: neutral answers wait and lose their reason, suppression names contacts.
+// carer reports whether somebody asks for the record of a person who lets them see it (C-6).
+func (a *access) carer() bool {
+	return a.req.Requester.Kind == record.Person && a.req.Requester.Own != a.subject.Number
+}
+
+// told is an explanation as this caller may read it; the ledger keeps the reason itself.
+func (a *access) told(e consent.Explanation) consent.Explanation {
+	if a.carer() {
+		return e.ForCarer()
+	}
+	return e
+}
+
+// public makes a refusal fit for the caller: neutral answers wait and lose their reason, suppression names contacts, and a carer does not learn of
+// objections: for them suppression is a refusal like that of a request that no delegation covers.
 func (a *access) public(r *Refusal) *Refusal {
+	if e := a.told(r.Explanation); e != r.Explanation {
+		r = &Refusal{Kind: Forbidden, Reason: e.Reason, Rule: e.Rule, Explanation: e, Receipt: r.Receipt}
+	}
 	switch r.Kind {
 	case NotFound:
 		a.waitNeutral()
@@ -370,7 +391,7 @@ func (a *access) changed(err error, rebuilt bool, statuses []record.Status) *Ref
 		return a.close(audit.TypeRefused, consent.ReasonChanged, statuses, &Refusal{Kind: Transient, RetryAfter: time.Second})
 	}
 	d := a.permit.Again(c.Preferences, time.Now().UTC())
-	if p, ok := d.Permit(); ok {
+	if p, ok := d.Permit(); ok && !(a.carer() && a.leavesNobody(p)) {
 		a.permit = p
 		a.version++
 		return nil
@@ -385,6 +406,11 @@ func (a *access) cutShort(statuses []record.Status) *Refusal {
 		return refusal
 	}
 	return a.close(audit.TypeRefused, consent.ReasonChanged, statuses, &Refusal{Kind: Transient, RetryAfter: time.Second})
+}
+
+// leavesNobody reports whether there is no custodian of whose record anything may be shown under p.
+func (a *access) leavesNobody(p consent.Permit) bool {
+	return !slices.ContainsFunc(a.b.custodians, func(c *custodian) bool { return c.may(p) != 0 })
 }
 
 // nothing ends an access that shows nothing: by what the custodians said, a released answer without matches, trouble, or the neutral answer.

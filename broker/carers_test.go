@@ -3,7 +3,9 @@ package broker_test
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -159,6 +161,111 @@ func TestCarer(t *testing.T) {
 		}
 	}
 	verified(t, l)
+}
+
+// C-10: a carer cannot tell what the person objects to from what the person does not let them see, whole or streamed, before or while they ask.
+func TestCarersDoNotLearnOfObjections(t *testing.T) {
+	var all []record.CustodianKey
+	for _, c := range nine {
+		all = append(all, c.Key)
+	}
+	type wish struct {
+		objections []consent.Objection
+		sections   record.Sections
+		custodians []record.CustodianKey
+	}
+	toCustodian := func(k record.CustodianKey) consent.Objection {
+		return consent.Objection{Scope: consent.ToCustodian, Custodian: k}
+	}
+	// asks returns what a carer is told under a wish, without what each answer has of its own.
+	asks := func(t *testing.T, w wish, meanwhile, stream bool) (statuses []record.Status, refused broker.Refusal) {
+		l := audittest.Open(t)
+		h := open(t, l, quick)
+		person, carer := number(t, ann), number(t, "9990000026")
+		if _, _, err := h.RecordDelegation(t.Context(), choosing(person), consent.Delegation{Carer: carer, Sections: w.sections, Custodians: w.custodians, Until: time.Now().Add(time.Hour)}); err != nil {
+			t.Fatal(err)
+		}
+		object := sync.OnceFunc(func() {
+			for _, o := range w.objections {
+				if _, _, err := h.RecordObjection(context.Background(), choosing(person), o); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		if meanwhile {
+			last := h.sources[len(nine)-1]
+			last.answer = func(_ context.Context, q broker.Query) (broker.Reply, error) {
+				object()
+				return reply(string(last.key), q.Subject.Number, observation("o1", "2024-05-01", "marker")), nil
+			}
+		} else {
+			object()
+		}
+		var text string
+		var err error
+		if stream {
+			r := &recorder{}
+			if err = h.Stream(t.Context(), themselves(carer, person), r); err == nil {
+				for _, e := range append(r.entries, r.authored.Entries...) {
+					text += string(e.JSON)
+				}
+				statuses = r.authored.Statuses
+			}
+		} else {
+			var res *broker.Result
+			if res, err = h.Retrieve(t.Context(), themselves(carer, person)); err == nil {
+				text, statuses = bundle(t, res.Answer), res.Answer.Statuses
+			}
+		}
+		if err != nil {
+			refused = *refusal(t, err)
+			refused.Receipt = audit.Receipt{}
+			text = fmt.Sprintf("%+v", refused)
+		}
+		text += fmt.Sprintf("%+v", statuses)
+		for _, word := range []string{"recorded on", "preference at", consent.RuleObjection, consent.ReasonObjection.Text(), "Reason:" + string(consent.ReasonObjection)} {
+			if strings.Contains(text, word) {
+				t.Errorf("the carer is told %q", word)
+			}
+		}
+		for i := range statuses {
+			statuses[i].Asked, statuses[i].Took = time.Time{}, 0
+		}
+		verified(t, l)
+		return statuses, refused
+	}
+	whole := record.AllSections
+	for name, c := range map[string]struct {
+		objects, instead wish
+		nothing          bool
+	}{
+		"two custodians": {wish{[]consent.Objection{toCustodian(all[0]), toCustodian(all[1])}, whole, nil}, wish{nil, whole, all[2:]}, false},
+		"a section":      {wish{[]consent.Objection{{Scope: consent.ToSection, Section: record.Results}}, whole, nil}, wish{nil, whole.Without(record.SectionsOf(record.Results)), nil}, false},
+		"all sharing":    {wish{[]consent.Objection{{Scope: consent.ToAll}}, whole, nil}, wish{[]consent.Objection{toCustodian(all[8])}, whole, all[8:]}, true},
+	} {
+		for _, meanwhile := range []bool{false, true} {
+			for _, stream := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, meanwhile %t, stream %t", name, meanwhile, stream), func(t *testing.T) {
+					statuses, refused := asks(t, c.objects, meanwhile, stream)
+					if c.nothing && !(meanwhile && stream) { // of a stream chunks may have left
+						if refused.Kind != broker.Forbidden || refused.Explanation != (consent.Explanation{Rule: consent.RuleDelegation, Reason: consent.ReasonDelegation, Text: consent.ReasonDelegation.Text()}) {
+							t.Errorf("refused: %+v", refused)
+						}
+					}
+					if meanwhile && !c.nothing {
+						return // whom they had asked by then they are told of as asked
+					}
+					want, wantRefused := asks(t, c.instead, meanwhile, stream)
+					if !reflect.DeepEqual(statuses, want) {
+						t.Errorf("told:\n%+v\nand where the person lets them see less:\n%+v", statuses, want)
+					}
+					if !reflect.DeepEqual(refused, wantRefused) {
+						t.Errorf("refused: %+v\nand otherwise: %+v", refused, wantRefused)
+					}
+				})
+			}
+		}
+	}
 }
 
 // what was chosen under a number that the present one supersedes holds.

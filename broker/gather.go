@@ -297,10 +297,10 @@ func (a *access) decided(c *custodian) record.Status {
 			continue
 		}
 		for _, part := range d.Parts {
-			e := part.Explain()
+			e := a.told(part.Explain())
 			s.Rule, s.Explanation, s.Preference, s.Recorded = e.Rule, e.Text, e.Preference, e.Recorded
 			if part.Outcome == consent.Suppressed {
-				s.State, s.Reason = record.Withheld, string(part.Reason)
+				s.State, s.Reason = record.Withheld, string(e.Reason)
 				return s
 			}
 		}

@@ -39,6 +39,15 @@ func explain(reason Reason, rule string, preference uint64, recorded time.Time) 
 	return e
 }
 
+// ForCarer returns e as a carer may read it. Carers may not see objections (C-10): that a person objected, and when, can turn a carer on them. What an
+// objection withholds, and a request that nothing is left of, therefore read as what the person does not let the carer see.
+func (e Explanation) ForCarer() Explanation {
+	if e.Reason != ReasonObjection && e.Reason != ReasonWithheld {
+		return e
+	}
+	return Explanation{Rule: RuleDelegation, Reason: ReasonDelegation, Text: ReasonDelegation.Text()}
+}
+
 var neutralReasons = map[Reason]struct{}{ReasonUnknown: {}, ReasonSuperseded: {}, ReasonInvalidated: {}, ReasonRestricted: {}, ReasonDeceased: {}, ReasonMismatch: {}, ReasonNobody: {}}
 
 // ruleTexts are the rules in plain words, for people at a desk and for the person.
