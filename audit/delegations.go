@@ -23,8 +23,9 @@ func (l *Ledger) RecordDelegation(ctx context.Context, by Actor, about record.NH
 	}
 	d.Status, d.AuthorUser, d.From, d.Until = consent.InForce, by.Requester.User, micro(d.From), micro(d.Until)
 	d.Custodians = slices.Compact(slices.Sorted(slices.Values(d.Custodians)))
-	if d.From.IsZero() {
-		d.From = l.clock()
+	now := d.From.IsZero()
+	if now {
+		d.From = micro(l.clock())
 	}
 	if err := checkDelegation(d); err != nil || about.IsZero() || about == d.Carer {
 		return consent.Delegation{}, Receipt{}, cmp.Or(err, fmt.Errorf("%w: a delegation is from one person to another", ErrInvalid))
@@ -42,7 +43,12 @@ func (l *Ledger) RecordDelegation(ctx context.Context, by Actor, about record.NH
 			if err := restoreDelegation(&d, p, &e); err != nil {
 				return err
 			}
-			if d.Carer != asked.Carer || d.Sections != asked.Sections || !slices.Equal(d.Custodians, asked.Custodians) || !d.Until.Equal(asked.Until) {
+			from := d.From.Equal(asked.From)
+			if now { // each call has its own now
+				from = !d.From.After(d.Recorded)
+			}
+			if !from || !d.Until.Equal(asked.Until) || d.Carer != asked.Carer || d.Name != asked.Name || d.Sections != asked.Sections ||
+				!slices.Equal(d.Custodians, asked.Custodians) {
 				return fmt.Errorf("%w: this key was used for another delegation: make a new one for each", ErrInvalid)
 			}
 			return w.newest(d.ID, e.Position)

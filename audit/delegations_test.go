@@ -110,6 +110,43 @@ func TestDelegationIsFound(t *testing.T) {
 	}
 }
 
+// The same key for another wish is refused, whatever of the wish is another; for the same wish it is safe to repeat.
+func TestDelegationKeyForAnotherWish(t *testing.T) {
+	l, person := audittest.New(t, audit.Config{}).Ledger, number(t, "9990000018")
+	for name, from := range map[string]time.Time{"from now": {}, "from then": time.Now().Add(time.Hour)} {
+		k, asked := key(), delegation(t)
+		asked.From = from
+		first, _, err := l.RecordDelegation(ctx, themselves(t), person, asked, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond) // another now
+		if again, _, err := l.RecordDelegation(ctx, themselves(t), person, asked, k); err != nil || again.ID != first.ID || !again.From.Equal(first.From) {
+			t.Errorf("%s: the same wish: %v", name, err)
+		}
+		for what, change := range map[string]func(*consent.Delegation){
+			"carer":      func(d *consent.Delegation) { d.Carer = number(t, "9990000034") },
+			"name":       func(d *consent.Delegation) { d.Name = "my neighbour" },
+			"sections":   func(d *consent.Delegation) { d.Sections = record.AllSections },
+			"custodians": func(d *consent.Delegation) { d.Custodians = []record.CustodianKey{"gp"} },
+			"from":       func(d *consent.Delegation) { d.From = time.Now().Add(2 * time.Hour) },
+			"until":      func(d *consent.Delegation) { d.Until = d.Until.Add(time.Minute) },
+		} {
+			d := asked
+			change(&d)
+			if _, _, err := l.RecordDelegation(ctx, themselves(t), person, d, k); !errors.Is(err, audit.ErrInvalid) {
+				t.Errorf("%s: another %s: %v, want ErrInvalid", name, what, err)
+			}
+		}
+		d := asked
+		d.From = time.Time{}
+		if _, _, err := l.RecordDelegation(ctx, themselves(t), person, d, k); !from.IsZero() && !errors.Is(err, audit.ErrInvalid) {
+			t.Errorf("from now instead of from then: %v, want ErrInvalid", err)
+		}
+	}
+	sound(t, l)
+}
+
 func TestDelegationsThatCannotBe(t *testing.T) {
 	p := audittest.New(t, audit.Config{})
 	l, person := p.Ledger, number(t, "9990000018")

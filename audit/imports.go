@@ -68,8 +68,12 @@ func (l *Ledger) ListDigest() hash.Hash {
 
 // wish leaves of an objection what the person wants and how they said so: not who wrote it down, when, and under which id.
 func wish(o consent.Objection) consent.Objection {
-	return consent.Objection{Scope: o.Scope, Custodian: o.Custodian, Section: o.Section, Status: o.Status, Absolute: o.Absolute, From: micro(o.From),
+	out := consent.Objection{Scope: o.Scope, Custodian: o.Custodian, Status: o.Status, Absolute: o.Absolute, From: micro(o.From),
 		Until: micro(o.Until), Responsible: o.Responsible, Method: o.Method, Source: o.Source}
+	if o.Scope == consent.ToSection {
+		out.Section = o.Section
+	}
+	return out
 }
 
 func endMark(begin uint64) Mark {

@@ -217,6 +217,39 @@ func TestObjectionKeyAfterWithdrawal(t *testing.T) {
 	sound(t, l)
 }
 
+// The same key for another wish is refused, whatever of the wish is another.
+func TestObjectionKeyForAnotherWish(t *testing.T) {
+	l, person := audittest.New(t, audit.Config{}).Ledger, number(t, "9990000018")
+	k := key()
+	asked := consent.Objection{Scope: consent.ToSection, Section: record.SocialCare, Status: consent.Requested, From: time.Now(), Until: time.Now().Add(time.Hour),
+		Responsible: "self", Method: "phone"}
+	first, _, err := l.RecordObjection(ctx, actor(), person, asked, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _, err := l.RecordObjection(ctx, actor(), person, asked, k); err != nil || again != first {
+		t.Errorf("the same wish: %v", err)
+	}
+	for what, change := range map[string]func(*consent.Objection){
+		"scope":       func(o *consent.Objection) { o.Scope = consent.ToAll },
+		"section":     func(o *consent.Objection) { o.Section = record.Results },
+		"status":      func(o *consent.Objection) { o.Status = consent.InForce },
+		"bindingness": func(o *consent.Objection) { o.Absolute = true },
+		"beginning":   func(o *consent.Objection) { o.From = time.Time{} },
+		"end":         func(o *consent.Objection) { o.Until = time.Time{} },
+		"responsible": func(o *consent.Objection) { o.Responsible = "mother" },
+		"method":      func(o *consent.Objection) { o.Method = "form" },
+		"source":      func(o *consent.Objection) { o.Source = "elsewhere" },
+	} {
+		o := asked
+		change(&o)
+		if _, _, err := l.RecordObjection(ctx, actor(), person, o, k); !errors.Is(err, audit.ErrInvalid) {
+			t.Errorf("another %s: %v, want ErrInvalid", what, err)
+		}
+	}
+	sound(t, l)
+}
+
 func TestObjections(t *testing.T) {
 	p := audittest.New(t, audit.Config{})
 	l, person := p.Ledger, number(t, "9990000018")

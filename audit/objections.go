@@ -138,7 +138,7 @@ func (l *Ledger) RecordObjection(ctx context.Context, by Actor, about record.NHS
 			if err := restore(&o, p, &e); err != nil {
 				return err
 			}
-			if !sameWish(o, asked) {
+			if wish(o) != wish(asked) {
 				return fmt.Errorf("%w: this key was used for another objection: make a new one for each", ErrInvalid)
 			}
 			return w.newest(o.ID, e.Position)
@@ -289,11 +289,6 @@ func (w *writer) objection(by Actor, about record.NHSNumber, o *consent.Objectio
 	o.Recorded, o.Position = w.now, receipt.Position
 	w.changed = append(w.changed, about)
 	return receipt, nil
-}
-
-// sameWish reports whether two objections ask for the same.
-func sameWish(a, b consent.Objection) bool {
-	return a.Scope == b.Scope && a.Custodian == b.Custodian && (a.Scope != consent.ToSection || a.Section == b.Section) && a.Absolute == b.Absolute
 }
 
 func restore(o *consent.Objection, p *payload, e *Entry) error {
