@@ -29,10 +29,14 @@ func (s shared) Update(ctx context.Context, f func(audit.Tx) error) error {
 	return s.Store.Update(ctx, f)
 }
 
+// turns holds one turn for each store, however often replicas is called for it.
+var turns sync.Map
+
 // replicas makes ledgers on the store of p, which has a ledger of its own that is closed.
 func replicas(t *testing.T, p *audittest.Place, change func(*audit.Config)) func(name string) *audit.Ledger {
 	t.Helper()
-	turn := &sync.Mutex{}
+	one, _ := turns.LoadOrStore(p.Store, &sync.Mutex{})
+	turn := one.(*sync.Mutex)
 	return func(name string) *audit.Ledger {
 		c := p.Config
 		c.Store, c.Replica, c.Sinks = shared{p.Store, turn}, name, audittest.Sinks(t, c, p.Path)
