@@ -91,7 +91,7 @@ func Parse(src []byte, lim Limits) (*Doc, error) {
 		return nil, &Error{"text too long", 0}
 	}
 	s := scanner{src: src, lim: lim.orDefault(), tape: make([]token, 0, guess(src))}
-	// What is indexed takes memory too: a text of little but brackets and commas would take ten times its own. FHIR has some twenty bytes for a value.
+	// What is indexed takes memory too: a text of little but brackets and commas would take twelve times its own. FHIR has some twenty bytes for a value.
 	s.lim.Values = min(s.lim.Values, fewValues+len(src)/leastBytes)
 	if err := s.scan(); err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func Parse(src []byte, lim Limits) (*Doc, error) {
 // A text may have fewValues values, and one more for every leastBytes.
 const (
 	fewValues  = 4096
-	leastBytes = 8
+	leastBytes = 4
 )
 
 // guess says how many values a text may have, by what begins or parts them in a few places of it. It is for the tape's first size only, so
