@@ -262,15 +262,15 @@ func TestMigrations(t *testing.T) {
 		t.Errorf("the old program that runs: %v, want ErrUnsound", err)
 	}
 	refuses(t, Config{Connection: url, Replica: "x"}, "has schema 2 and this program knows 1: run the newer program")
-	for spoil, say := range map[string]string{
-		"UPDATE migrations SET checksum = 'x' WHERE number = 1": "not the one that the database was made with",
-		"DELETE FROM migrations WHERE number = 1":               "gaps",
+	for _, x := range []struct{ spoil, say string }{ // one after the other
+		{"UPDATE migrations SET checksum = 'x' WHERE number = 1", "not the one that the database was made with"},
+		{"DELETE FROM migrations WHERE number = 1", "gaps"},
 	} {
-		if _, err := c.Exec(ctx, spoil); err != nil {
+		if _, err := c.Exec(ctx, x.spoil); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := migrate(ctx, c, newer); err == nil || !strings.Contains(err.Error(), say) {
-			t.Errorf("%v, want a refusal that says %q", err, say)
+		if _, err := migrate(ctx, c, newer); err == nil || !strings.Contains(err.Error(), x.say) {
+			t.Errorf("%v, want a refusal that says %q", err, x.say)
 		}
 	}
 	for _, files := range []fstest.MapFS{{"migrations/0002_x.sql": {}}, {"migrations/first.sql": {}}} {

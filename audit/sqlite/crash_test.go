@@ -400,7 +400,7 @@ func TestPowerLossCatchesAMissingSync(t *testing.T) {
 func (s *session) work() (errs []error) {
 	for i, f := range []func() error{s.object, s.access, s.relent, s.object, s.refuse} {
 		if i == 3 {
-			s.store.since = checkpointAfter // the next commit moves the log
+			s.store.since.Store(checkpointAfter) // the next commit moves the log
 		}
 		if err := f(); err != nil {
 			errs = append(errs, err)

@@ -43,7 +43,7 @@ type Store struct {
 	lock    *os.File
 	write   statements
 	unsound atomic.Bool
-	since   int // bytes written since the last checkpoint, roughly
+	since   atomic.Int64 // bytes written since the last checkpoint, roughly
 }
 
 var _ audit.Store = (*Store)(nil)
@@ -215,8 +215,8 @@ func (s *Store) Update(ctx context.Context, f func(audit.Tx) error) (err error) 
 		return fmt.Errorf("%w: %w", audit.ErrUnknownOutcome, s.judge("committing", err))
 	}
 	done = true
-	if s.since += t.bytes; s.since >= checkpointAfter {
-		s.since = 0
+	if s.since.Add(int64(t.bytes)) >= checkpointAfter {
+		s.since.Store(0)
 		_ = s.checkpoint(ctx, "PASSIVE") // the transaction is durable in the log; if this failed, the store is unsound from here on
 	}
 	return nil
@@ -275,7 +275,7 @@ func (s *Store) Purge(ctx context.Context) error {
 	if err := s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &moved); err != nil {
 		return s.judge("moving the log into the ledger file", err)
 	}
-	s.since = 0
+	s.since.Store(0)
 	if busy != 0 || log > 0 {
 		return errors.New("emptying the log: somebody is reading the ledger; try again")
 	}
