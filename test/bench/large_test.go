@@ -50,11 +50,12 @@ func TestLargeRequestsAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.stop()
-	// What a process in service has at rest, it has from now on: the program's pages, the ledger's page caches, its connections, the collector's own.
+	// What a process in service has at rest, it has from now on: the program's pages, the ledger's page caches, its connections, the collector's own. The
+	// first crowd is as wide as those that follow, so that it opens as many connections and stacks as they do.
 	if err := c.check(large); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (plan{Crowd: time.Minute}).crowd(c, 8); err != nil {
+	if _, err := (plan{Crowd: time.Minute}).crowd(c, atOnce); err != nil {
 		t.Fatal(err)
 	}
 	idle := quiet(t, c, 0)
