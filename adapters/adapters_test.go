@@ -65,7 +65,7 @@ func TestKindsAreMade(t *testing.T) {
 
 func TestProblemsNameLineAndKey(t *testing.T) {
 	for text, want := range map[string]string{
-		"  baseURL: https://x.example\n  timout: 3s\n":          "line 4: timout: there is no such setting here: there are allowPlainHTTP, baseURL, bearerFile, caFile, certificateFile, count, everything, keyFile, maxConnections, parallel, searches",
+		"  baseURL: https://x.example\n  timout: 3s\n":          "line 4: timout: there is no such setting here: there are allowPlainHTTP, baseURL, bearerFile, caFile, certificateFile, clientID, clientKeyFile, clientKeyID, count, everything, keyFile, maxConnections, parallel, scope, searches, tokenURL",
 		"  baseURL: https://x.example\n  baseurl: x\n":          "line 4: baseurl: there is no such setting here",
 		"  baseURL: http://x.example\n":                         "line 3: baseURL: https:// (http:// only with allowPlainHTTP: true",
 		"  count: 5\n":                                          "line 3: baseURL: give the FHIR base address",
@@ -155,7 +155,7 @@ func TestDescribe(t *testing.T) {
 	for _, s := range d {
 		text.WriteString(s.Key + "=" + s.Value + ";")
 	}
-	if want := "baseURL=(not shown);allowPlainHTTP=false;caFile=;certificateFile=;keyFile=;bearerFile=;maxConnections=64;everything=offered;count=500;searches=Observation, List;parallel=4;"; text.String() != want {
+	if want := "baseURL=(not shown);allowPlainHTTP=false;caFile=;certificateFile=;keyFile=;bearerFile=;maxConnections=64;everything=offered;count=500;searches=Observation, List;clientID=;clientKeyFile=;clientKeyID=;tokenURL=;scope=;parallel=4;"; text.String() != want {
 		t.Errorf("got %s", text.String())
 	}
 	if _, err := adapters.Describe("x", nil); err == nil {

@@ -30,6 +30,7 @@ const Adapter = "fhirr4/1"
 type Source struct {
 	settings  Settings
 	client    *wire.Client
+	tokens    *tokens // nil where none are asked for
 	statement *statementCache
 }
 
@@ -45,11 +46,18 @@ func New(s Settings) (*Source, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // names the setting already
 	}
-	return &Source{settings: s, client: client, statement: newStatementCache()}, nil
+	tokens, err := newTokens(s, client)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{settings: s, client: client, tokens: tokens, statement: newStatementCache()}, nil
 }
 
 // Close closes idle connections. Fetches that are under way end with their own contexts.
-func (s *Source) Close() { s.client.Close() }
+func (s *Source) Close() {
+	s.client.Close()
+	s.tokens.close()
+}
 
 // Fetch implements broker.Source.
 func (s *Source) Fetch(ctx context.Context, q broker.Query) (broker.Reply, error) {

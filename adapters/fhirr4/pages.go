@@ -2,6 +2,9 @@ package fhirr4
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -24,6 +27,7 @@ type fetch struct {
 	mu        sync.Mutex
 	seen      map[visit]bool
 	resources int
+	givenUp   string // the token that the custodian did not take; "" for none
 }
 
 // visit is one page that was asked for.
@@ -110,9 +114,9 @@ func (s said) err() error {
 
 // ask reads one answer and indexes it.
 func (f *fetch) ask(ctx context.Context, req wire.Request) (*fhirjson.Doc, error) {
-	a, err := f.source.client.Do(ctx, req, f.budget)
+	a, err := f.authorised(ctx, req)
 	if err != nil {
-		return nil, wireError(err)
+		return nil, err
 	}
 	if a.Trouble() != nil {
 		return nil, statusError(a)
@@ -122,6 +126,48 @@ func (f *fetch) ask(ctx context.Context, req wire.Request) (*fhirjson.Doc, error
 		return nil, textError(err)
 	}
 	return d, nil
+}
+
+// authorised asks with an access token, where the custodian wants one. A token may have been taken back before its end: a request that is refused
+// with 401 is asked again with a new one, and only one token of a fetch is given up like that.
+func (f *fetch) authorised(ctx context.Context, req wire.Request) (wire.Answer, error) {
+	for {
+		a, token, err := f.source.ask(ctx, req, f.budget)
+		if err != nil || token == "" || a.Status != http.StatusUnauthorized || !errors.Is(statusError(a), broker.ErrUnauthorised) || !f.giveUp(token) {
+			return a, err
+		}
+	}
+}
+
+// giveUp forgets a token, and reports whether another may be tried.
+func (f *fetch) giveUp(token string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.givenUp != "" && f.givenUp != token {
+		return false
+	}
+	f.givenUp = token
+	f.source.tokens.refused(token)
+	return true
+}
+
+// ask asks with an access token, which it returns; it is "" where none is needed.
+func (s *Source) ask(ctx context.Context, req wire.Request, budget *wire.Budget) (wire.Answer, string, error) {
+	token, err := s.tokens.bearer(ctx)
+	if err != nil {
+		return wire.Answer{}, "", err
+	}
+	if token != "" {
+		if req.Header = maps.Clone(req.Header); req.Header == nil {
+			req.Header = map[string]string{}
+		}
+		req.Header["Authorization"] = "Bearer " + token
+	}
+	a, err := s.client.Do(ctx, req, budget)
+	if err != nil {
+		return wire.Answer{}, "", wireError(err)
+	}
+	return a, token, nil
 }
 
 // visit counts a page. One that was asked for before means that the custodian's links run in a circle.

@@ -18,6 +18,7 @@ import (
 type search struct {
 	typ, param string
 	include    []string
+	revinclude []string
 	iterate    bool // the server follows every reference: let it follow those of what it included, too
 }
 
@@ -104,6 +105,9 @@ func (f *fetch) search(ctx context.Context, found patient, s search) ([]fhirjson
 	form := url.Values{s.param: {"Patient/" + found.id}, "_count": {strconv.Itoa(f.source.settings.Count)}}
 	if len(s.include) > 0 {
 		form["_include"] = s.include
+	}
+	if len(s.revinclude) > 0 {
+		form["_revinclude"] = s.revinclude
 	}
 	if s.iterate {
 		form["_include:iterate"] = s.include

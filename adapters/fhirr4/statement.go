@@ -17,6 +17,7 @@ const (
 	statementRetry   = time.Minute     // after a failure: a broken /metadata must not slow every request down
 	statementTimeout = 2 * time.Second // and no more than a third of the request's time
 	maxStatement     = 8 << 20
+	provenance       = "Provenance"
 )
 
 // offer is what a custodian offers, or, where it does not say, what to try.
@@ -108,7 +109,7 @@ func (s *Source) guess() offer {
 }
 
 func (s *Source) readStatement(ctx context.Context) (offer, bool) {
-	a, err := s.client.Do(ctx, wire.Request{Target: s.client.At("metadata")}, wire.NewBudget(maxStatement, 100, nil))
+	a, _, err := s.ask(ctx, wire.Request{Target: s.client.At("metadata")}, wire.NewBudget(maxStatement, 100, nil))
 	if err != nil || a.Trouble() != nil {
 		return offer{}, false
 	}
@@ -142,8 +143,12 @@ func (s *Source) readOffer(v fhirjson.Value) offer {
 	if len(types) == 0 {
 		types = slices.Sorted(maps.Keys(found))
 	}
+	searched := slices.Contains(types, provenance)
 	for _, t := range types {
 		x, ok := found[t]
+		if searched {
+			x.revinclude = nil // they come by their own search
+		}
 		if !ok { // configured, though the statement does not offer it: the operator knows better
 			x = search{typ: t, param: searchable[t]}
 		}
@@ -189,6 +194,11 @@ func offersSearch(r fhirjson.Value, typ string) (search, bool) {
 			if of, name, _ := strings.Cut(text, ":"); of == typ && supporting[name] && !slices.Contains(x.include, text) {
 				x.include = append(x.include, text)
 			}
+		}
+	}
+	for i := range r.Get("searchRevInclude").Elems() {
+		if i.Is(provenance + ":target") {
+			x.revinclude = []string{provenance + ":target"} // who wrote it; what else refers to it is found by its own search
 		}
 	}
 	if len(x.include) == 0 && wildcard != "" {

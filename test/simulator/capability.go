@@ -18,10 +18,14 @@ func (c *Custodian) capability(base string) []byte {
 			if c.cfg.Everything {
 				r["operation"] = []object{{"name": "everything", "definition": "http://hl7.org/fhir/OperationDefinition/Patient-everything"}}
 			}
+		case t == "Provenance" && c.cfg.RevInclude:
 		case c.searchable(t):
 			r["interaction"] = []object{{"code": "read"}, {"code": "search-type"}}
 			r["searchInclude"] = []string{"*", t + ":*"}
 			r["searchParam"] = []object{{"name": "patient", "type": "reference"}}
+			if c.cfg.RevInclude {
+				r["searchRevInclude"] = []string{"Provenance:target"}
+			}
 		}
 		resources = append(resources, r)
 	}

@@ -19,13 +19,16 @@ type CustodianConfig struct {
 	Base       string                       // path of its FHIR server; "" is "/fhir"
 	Everything bool                         // whether it offers Patient/{id}/$everything; if not, only search by type
 	PageSize   int                          // at most so many matches a page; 0 is 50
+	RevInclude bool                         // Provenance comes by _revinclude, and not by a search of its own
+	Backend    *Backend                     // whom it lets in, by SMART Backend Services; nil: anybody
 	People     map[string][]json.RawMessage // by NHS number: the whole record, exactly one Patient in it; the bytes are served as they are
 }
 
 // Custodian is a FHIR R4 server, read-only, with one record per person, and the faults of [CustodianFaults].
 //
 // Under its base path: GET metadata, POST Patient/_search with an identifier, GET or POST Patient/{id}/$everything if offered,
-// POST {Type}/_search with patient= and _include, GET {Type}/{id}. Pages are linked by sealed tokens. Beside it, at the root:
+// POST {Type}/_search with patient=, _include and _revinclude=Provenance:target, GET {Type}/{id}; with a [Backend], GET
+// .well-known/smart-configuration, and at the root POST /oauth2/token. Pages are linked by sealed tokens. Beside it, at the root:
 // POST /_sim/fault and GET /_sim/requests. Binary is read by address only, as on most servers.
 type Custodian struct {
 	cfg       CustodianConfig
@@ -34,6 +37,7 @@ type Custodian struct {
 	byPatient map[string]*person
 	types     []string // held by anybody, sorted
 	seal      *seal
+	door      *door // nil: open
 }
 
 var _ http.Handler = (*Custodian)(nil)
@@ -47,6 +51,12 @@ func NewCustodian(cfg CustodianConfig) (*Custodian, error) {
 		cfg.PageSize = 50
 	}
 	c := &Custodian{cfg: cfg, control: newControl(CustodianFaults()), byNumber: map[string]*person{}, byPatient: map[string]*person{}, seal: newSeal()}
+	if cfg.Backend != nil {
+		var err error
+		if c.door, err = newDoor(*cfg.Backend); err != nil {
+			return nil, err
+		}
+	}
 	held := map[string]bool{"Patient": true}
 	n := 0
 	for number, list := range cfg.People {
@@ -85,6 +95,7 @@ type query struct {
 	Type     string   `json:"t,omitempty"` // search by type; "" is $everything
 	Include  []string `json:"i,omitempty"` // _include values
 	Iterate  []string `json:"r,omitempty"` // _include:iterate values
+	Reverse  bool     `json:"v,omitempty"` // _revinclude=Provenance:target
 	Types    []string `json:"y,omitempty"` // $everything: _type
 	Count    int      `json:"c,omitempty"` // page size
 	Offset   int      `json:"o,omitempty"`
@@ -97,6 +108,10 @@ func (c *Custodian) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	base := "http://" + r.Host + c.cfg.Base
+	if c.door != nil && c.door.serve(w, r, c.cfg.Base) {
+		c.control.otherRequest(r)
+		return
+	}
 	path, under := strings.CutPrefix(r.URL.Path, c.cfg.Base)
 	path = strings.Trim(path, "/")
 	switch {
@@ -122,6 +137,9 @@ func (c *Custodian) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if c.befall(w, r, spec) {
+		return
+	}
+	if c.door != nil && !c.door.admits(w, r, path) {
 		return
 	}
 	a := c.answer(r, path, body)
@@ -241,7 +259,7 @@ func (c *Custodian) byIdentifier(token string) *person {
 }
 
 func (c *Custodian) searchType(typ string, form url.Values) answer {
-	if !slices.Contains(c.types, typ) {
+	if !slices.Contains(c.types, typ) || typ == "Provenance" && c.cfg.RevInclude {
 		return refuse(http.StatusNotFound, "not-supported", "")
 	}
 	var p *person
@@ -259,7 +277,8 @@ func (c *Custodian) searchType(typ string, form url.Values) answer {
 	if !asked {
 		return refuse(http.StatusBadRequest, "required", "MISSING_VALUE") // never everybody's
 	}
-	q := query{Type: typ, Count: c.count(form), Include: list(form["_include"]), Iterate: list(form["_include:iterate"])}
+	q := query{Type: typ, Count: c.count(form), Include: list(form["_include"]), Iterate: list(form["_include:iterate"]),
+		Reverse: c.cfg.RevInclude && slices.Contains(list(form["_revinclude"]), "Provenance:target")}
 	if p != nil {
 		q.Number = p.number
 	}
@@ -311,6 +330,9 @@ func (c *Custodian) page(q query) *page {
 		}
 		extra = p.linked(matches, seen, included(q.Include), false)
 		extra = append(extra, p.linked(append(slices.Clone(matches), extra...), seen, included(q.Iterate), true)...)
+		if q.Reverse {
+			extra = append(extra, p.provenance(matches, seen)...)
+		}
 	}
 	for _, r := range matches {
 		mode := "match"

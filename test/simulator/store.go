@@ -152,3 +152,21 @@ func (p *person) linked(from []*resource, seen map[string]bool, want func(r *res
 	}
 	return out
 }
+
+// provenance returns p's Provenance resources whose target is among matches, each once.
+func (p *person) provenance(matches []*resource, seen map[string]bool) []*resource {
+	var out []*resource
+	for _, r := range p.resources {
+		if r.typ != "Provenance" || seen[r.key()] {
+			continue
+		}
+		for _, f := range r.refs {
+			if f.path == "target" && slices.ContainsFunc(matches, func(m *resource) bool { return m.key() == f.target }) {
+				seen[r.key()] = true
+				out = append(out, r)
+				break
+			}
+		}
+	}
+	return out
+}
