@@ -36,6 +36,7 @@ type access struct {
 	deadline time.Time
 	bytes    *account // nil until there is room
 	merging  merge.Request
+	only     *custodian // of a document: whoever holds it, and nobody else is asked; nil: everybody
 
 	hinted    <-chan struct{}            // receives when preferences may have changed (L-7); nil: never
 	unwatch   func()                     // nil: nothing is watched
@@ -53,6 +54,9 @@ func (b *Broker) open(ctx context.Context, req Request) (*access, *Refusal) {
 			return a.refuse(Forbidden, req.TokenProblem, "C-2.4")
 		}
 		if refusal := a.takesNumber(req.Subject); refusal != nil {
+			return refusal
+		}
+		if refusal := a.takesAddress(); refusal != nil {
 			return refusal
 		}
 		if time.Until(a.deadline) < b.cfg.Minimum {
@@ -78,6 +82,9 @@ func (b *Broker) open(ctx context.Context, req Request) (*access, *Refusal) {
 			if refusal := a.decide(); refusal != nil {
 				return refusal
 			}
+		}
+		if refusal := a.mayOpen(); refusal != nil {
+			return refusal
 		}
 		return a.begin()
 	}()
@@ -243,7 +250,7 @@ func (a *access) decide() *Refusal {
 		a.first, a.permit = p, p
 		a.entry.Asked = nil
 		for _, c := range a.b.custodians {
-			if c.may(p) != 0 {
+			if c.may(p) != 0 && (a.only == nil || a.only == c) {
 				a.entry.Asked = append(a.entry.Asked, c.Rules.Custodian.Key)
 			}
 		}

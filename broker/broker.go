@@ -129,6 +129,7 @@ type Request struct {
 	MaxBytes         int64            // refuse with UseStream before release if the Bundle would be larger; 0: no bound
 	Meta             merge.BundleMeta // how the Bundle will be written; ReceiptTag is set by the transport from the receipt
 	TokenProblem     consent.Reason   // ReasonNoActingPerson: refuse and record, ask nobody; "" for none
+	Document         DocumentAddress  // of [Broker.Document]: what is asked for; Subject is the same person
 }
 
 // Result is a released answer. From the moment it is returned its entry is durable, and the first byte may leave. Whoever gets one MUST call

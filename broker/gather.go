@@ -45,8 +45,8 @@ func (a *access) may(c *custodian) record.Sections {
 }
 
 // gather asks, in parallel, every custodian that the permit leaves something to give, and yields what became of each as it comes, until all
-// have or the budget has gone. It is the only function that reaches a custodian, and it takes the proof that this was permitted and that it
-// is on record. A custodian that hangs, panics or lies costs its own place.
+// have or the budget has gone. It and [access.fetchDocument] are the only functions that reach a custodian, and they take the proof that this was
+// permitted and that it is on record. A custodian that hangs, panics or lies costs its own place.
 func (a *access) gather(p consent.Permit, o audit.Opened) iter.Seq[held] {
 	return func(yield func(held) bool) {
 		if !p.Valid() || !o.Valid() {
@@ -227,6 +227,7 @@ func (a *access) build(h *held, sections record.Sections) (err error) {
 	rules := h.c.Merge
 	rules.Permitted = sections
 	rules.PatientEntered = h.c.Rules.PatientEntered
+	rules.DocumentAddress = a.sealing(h.c)
 	asked, took := h.prepared.Status.Asked, h.prepared.Status.Took
 	prepared, err := merge.Prepare(a.merging, rules, h.reply)
 	if err != nil {

@@ -20,6 +20,23 @@ type Source interface {
 	Fetch(ctx context.Context, q Query) (Reply, error)
 }
 
+// documents is what a Source also is whose custodian has documents beside its resources: an optional part of the same contract, so that a custodian
+// without them needs nothing.
+//
+// Opens reports whether Document could be asked for an address that stands in a resource of the custodian's: only for one below a configured origin
+// and path. It asks nobody. Document fetches one, whole or not at all, for the subject of the query; it MUST check the address again, MUST NOT return a
+// document that says it is about another person, and keeps to limits, ctx and sentinels as Fetch does. [ErrNoRecord] is a document that is not there any more.
+type documents interface {
+	Opens(address string) bool
+	Document(ctx context.Context, q Query, address string) (Document, error)
+}
+
+// Document is one document as its holder keeps it.
+type Document struct {
+	Bytes []byte
+	Type  string // media type, as its holder gives it; "" if it does not
+}
+
 // Query is what a Source is asked.
 type Query struct {
 	Subject   record.Subject

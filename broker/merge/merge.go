@@ -48,14 +48,23 @@ type Filter struct {
 
 // Rules is what is configured or decided for one custodian.
 type Rules struct {
-	Permitted        record.Sections         // what the permit leaves; an entry is withheld if any of its sections is not among them (C-4)
-	TellCounts       bool                    // whether the number of withheld entries may be told
-	PatientEntered   bool                    // all that it holds was entered by the person (C-5)
-	LabelsEntered    bool                    // its meta.security PATAST means patient-entered (C-5)
-	LabelsNoPatient  bool                    // it labels NOPAT: in the person's view, what carries no label at all is still not cleared
-	Excluded         []Code                  // entries with such a code are withheld, counted, never described (C-2.5)
-	AcceptUnverified bool                    // accepts NHS numbers whose status is not 01 (M-4)
-	DocumentAddress  func(url string) string // sealed address of a document (M-3); nil leaves Attachment.url of its own server as dangling
+	Permitted        record.Sections // what the permit leaves; an entry is withheld if any of its sections is not among them (C-4)
+	TellCounts       bool            // whether the number of withheld entries may be told
+	PatientEntered   bool            // all that it holds was entered by the person (C-5)
+	LabelsEntered    bool            // its meta.security PATAST means patient-entered (C-5)
+	LabelsNoPatient  bool            // it labels NOPAT: in the person's view, what carries no label at all is still not cleared
+	Excluded         []Code          // entries with such a code are withheld, counted, never described (C-2.5)
+	AcceptUnverified bool            // accepts NHS numbers whose status is not 01 (M-4)
+	// DocumentAddress makes the sealed address of a document (M-3), wherever it is, or returns "" for one that the custodian's adapter cannot open.
+	// Such a one stays as it is, dangling if it is on the custodian's own server; so do all where this is nil.
+	DocumentAddress func(d Document) string
+}
+
+// Document is what an Attachment says of the document that it leads to.
+type Document struct {
+	Address  string          // in full
+	Type     string          // Attachment.contentType, "" if it does not say
+	Sections record.Sections // those of the entry that it stands in, none for one that stands in no section
 }
 
 // Code is a coding's system and code.

@@ -13,7 +13,7 @@ import (
 //
 //   - The string `reference` of every Reference, wherever it stands: elements, extensions, contained resources. Three elements of R4 have
 //     that name and are no Reference (DetectedIssue.reference, Immunization.education.reference, Expression.reference).
-//   - The `url` of every Attachment that leads to the custodian's own server.
+//   - The `url` of every Attachment that leads to the custodian's own server, or to where its documents are.
 //   - A Reference that gives an identifier only, if that identifier is of a resource in the reply that must not be shown.
 //
 // A reference within the reply gets the new id; a version, fragment or query after it stays. To a resource that is withheld, or dropped because it is
@@ -81,7 +81,7 @@ func (p *preparing) address(it *item, around []fhirjson.Value, x fhirjson.Value)
 			p.refs = append(p.refs, r)
 		}
 	case x.KeyIs("url") && isAttachment(around, it.typ):
-		if address := x.View(); p.own(address, it) || p.leadsHere(address) {
+		if address := x.View(); p.own(address, it) || p.leadsHere(address) || p.rules.DocumentAddress != nil && hasScheme(address) {
 			p.refs = append(p.refs, ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it), document: true})
 		}
 	default:

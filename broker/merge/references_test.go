@@ -145,7 +145,12 @@ func TestWhatIsCalledReferenceAndIsNone(t *testing.T) {
 
 func TestDocuments(t *testing.T) {
 	sealed := everything
-	sealed.DocumentAddress = func(url string) string { return "https://broker.example/fhir/Binary/sealed?of=" + url }
+	sealed.DocumentAddress = func(d Document) string {
+		if !strings.HasPrefix(d.Address, "https://gp.example/fhir/") && !strings.HasPrefix(d.Address, "https://documents.example/") {
+			return ""
+		}
+		return "https://broker.example/fhir/Binary/sealed?of=" + d.Address
+	}
 	binary := `{"resourceType":"Binary","id":"b","contentType":"text/plain","data":"eA=="}`
 	p := prepare(t, request(t), sealed, replyOf(t, `{"resourceType":"DocumentReference","id":"1",`+toAda+`,"content":[{"attachment":{"url":"https://broker.example/fhir/Binary/acute-b"}}]}`))
 	if got := member(t, p, "DocumentReference", "gp-1", "content"); got != `[{"attachment":`+maskJSON+`}]` || p.Dangling != 1 {
@@ -164,6 +169,7 @@ func TestDocuments(t *testing.T) {
 		{"on the server, absolute", "https://gp.example/fhir/docs/x.pdf?v=1", sealed, "https://broker.example/fhir/Binary/sealed?of=https://gp.example/fhir/docs/x.pdf?v=1", 0, false},
 		{"on the server, no address for it", "Binary/x", everything, "https://gp.example/fhir/Binary/x", 1, false},
 		{"on the server, absolute, no address for it", "https://gp.example/fhir/Binary/x", everything, "https://gp.example/fhir/Binary/x", 1, false},
+		{"on another server that the adapter can open", "https://documents.example/x.pdf", sealed, "https://broker.example/fhir/Binary/sealed?of=https://documents.example/x.pdf", 0, false},
 		{"elsewhere", "https://elsewhere.example/x.pdf", sealed, "https://elsewhere.example/x.pdf", 0, false},
 		{"a server whose name begins the same", "https://gp.example/fhirx/Binary/b", sealed, "https://gp.example/fhirx/Binary/b", 0, false},
 		{"data", "data:text/plain,x", sealed, "data:text/plain,x", 0, false},

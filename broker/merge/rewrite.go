@@ -56,8 +56,8 @@ func (p *preparing) rewrite(it *item) []byte {
 			case root == "" || p.leadsHere(root) && rest == "":
 				p.dangling++
 				replace(r.whole, maskedValue)
-			case r.document && p.rules.DocumentAddress != nil:
-				replace(r.text, p.quoted(p.rules.DocumentAddress(root+rest), ""))
+			case r.document && p.sealed(r, it, root+rest, replace):
+			case r.document && !p.own(r.text.View(), it) && !p.leadsHere(r.text.View()): // elsewhere in the world
 			default:
 				p.dangling++
 				if rest != "" { // it was relative
@@ -72,6 +72,18 @@ func (p *preparing) rewrite(it *item) []byte {
 	p.relabel(it)
 	p.edits = outermost(p.edits)
 	return it.v.AppendRewrite(p.out.take(it.v.RewriteSize(p.edits)), p.edits)
+}
+
+// sealed puts the sealed address of a document where its own stands, and reports whether there is one.
+func (p *preparing) sealed(r ref, it *item, address string, replace func(v fhirjson.Value, by []byte)) bool {
+	if p.rules.DocumentAddress == nil {
+		return false
+	}
+	to := p.rules.DocumentAddress(Document{Address: address, Type: r.whole.Get("contentType").Text(), Sections: it.sections})
+	if to != "" {
+		replace(r.text, p.quoted(to, ""))
+	}
+	return to != ""
 }
 
 // quoted is a JSON string of two parts, in memory that lasts until the next resource is rewritten.

@@ -249,7 +249,7 @@ func TestMergeTakesEverybodyWhole(t *testing.T) {
 			}
 			got, err := merge.Prepare(merge.Request{Base: "https://r.example/fhir", CodeBase: "https://mycarerecord.example", Handle: "handle", Now: now, IDKey: make([]byte, 32),
 				Subject: record.Subject{Number: number, Standing: record.Live, Family: p.Family, BirthDate: p.BirthDate}},
-				merge.Rules{Permitted: record.AllSections, DocumentAddress: func(url string) string { return url }},
+				merge.Rules{Permitted: record.AllSections, DocumentAddress: func(d merge.Document) string { return d.Address }},
 				merge.Reply{Custodian: record.Custodian{Key: record.CustodianKey(c.Key), ODS: record.ODSCode(c.ODS), Name: c.Name, Kind: record.CustodianKind(c.Kind)}, Base: base, Entries: entries})
 			if err != nil {
 				t.Errorf("%s at %s: %v", p.Name, c.Key, err)
