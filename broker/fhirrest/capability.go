@@ -68,6 +68,14 @@ func capabilityStatement(cfg Config) []byte {
 					Documentation: text("For one person: Patient/{id}/$everything by GET and POST, or Patient/$everything by POST with identifier in the Parameters body. " +
 						"Parameters: start, end, _type, _since, and birthDate as a second identifier. Undated entries are always included and marked.")}},
 			}, {
+				Type: fhir.ResourceTypeBinary,
+				Documentation: text("A document that a record leads to, at the address in Attachment.url and no other, fetched from whoever holds it when it is asked for, under the same " +
+					"headers as a record. The address holds for a quarter of an hour, for the organisation that asked. The answer is the document as it is; Accept: application/fhir+json gets a Binary around it."),
+				Interaction: []fhir.CapabilityStatementRestResourceInteraction{
+					{Code: fhir.TypeRestfulInteractionRead, Documentation: text("By the whole address: the id alone reads nothing.")},
+				},
+				Versioning: &noVersion, ReadHistory: &no, UpdateCreate: &no, ConditionalCreate: &no, ConditionalRead: &notConditional, ConditionalUpdate: &no,
+			}, {
 				Type: fhir.ResourceTypeConsent,
 				Documentation: text("The objections of one person, in any status: to all sharing (IHE PCF Basic), to one organisation's record being shown (IHE PCF Intermediate), or to one " +
 					"section, by a security label of ours (no PCF profile). Each denies and none permits. For the person, and for staff who may see objections; each look is recorded. " +

@@ -45,6 +45,8 @@ type (
 		Retrieve(ctx context.Context, req broker.Request) (*broker.Result, error)
 		RefuseUnread(ctx context.Context, req broker.Request) (audit.Receipt, error)
 		ShowObjections(ctx context.Context, req broker.ObjectionRequest) ([]consent.Objection, audit.Receipt, error)
+		OpenAddress(id, seal string) (broker.DocumentAddress, bool)
+		Document(ctx context.Context, req broker.Request) (*broker.DocumentResult, error)
 		Custodians() []broker.CustodianHealth
 	}
 	sealer interface {

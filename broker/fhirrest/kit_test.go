@@ -89,6 +89,20 @@ func (f *fakeBroker) Retrieve(_ context.Context, req broker.Request) (*broker.Re
 	return f.answer(req)
 }
 
+// OpenAddress opens the one address "good".
+func (f *fakeBroker) OpenAddress(id, seal string) (broker.DocumentAddress, bool) {
+	n, err := record.ParseNHSNumber(ada)
+	return broker.DocumentAddress{ID: id, Subject: n}, err == nil && seal == "good"
+}
+
+// Document gives four bytes.
+func (f *fakeBroker) Document(_ context.Context, req broker.Request) (*broker.DocumentResult, error) {
+	f.mu.Lock()
+	f.asked = append(f.asked, req)
+	f.mu.Unlock()
+	return &broker.DocumentResult{Document: broker.Document{Bytes: []byte("%PDF"), Type: "application/pdf"}, Receipt: audit.Receipt{Origin: "mycarerecord.example/test", Position: 12}}, nil
+}
+
 // fakeHandles are readable and reversible: no test may take them for the real ones.
 type fakeHandles struct{}
 

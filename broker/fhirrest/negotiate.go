@@ -34,7 +34,7 @@ func (x *exchange) negotiate() *problem {
 	if p := x.presentation(query); p != nil {
 		return p
 	}
-	if !query.Has("_format") && !takesJSON(x.r.Header.Values("Accept")) {
+	if !query.Has("_format") && !x.isDocument() && !takesJSON(x.r.Header.Values("Accept")) {
 		return notSupported(http.StatusNotAcceptable, "Answers are JSON: accept application/fhir+json.")
 	}
 	return nil

@@ -67,6 +67,8 @@ func match(s []string) route {
 		return route{reading, false, func(*exchange) *problem {
 			return notFoundHere("No Consent has this id here. Search Consent by patient, and use the id in the answer.")
 		}}
+	case len(s) == 2 && s[0] == "Binary" && isID(last):
+		return route{[]string{http.MethodGet}, false, readBinary(last)}
 	case len(s) == 0:
 		return notServed(reading, "Everything is asked for by person: search Patient by identifier, then read Patient/{id}/$everything.")
 	case strings.HasPrefix(last, "$"):

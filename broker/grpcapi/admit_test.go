@@ -81,6 +81,7 @@ var served = []string{
 	"/mycarerecord.v1.ConsentService/ShowObjections token",
 	"/mycarerecord.v1.ConsentService/WithdrawDelegation token",
 	"/mycarerecord.v1.ConsentService/WithdrawObjection token",
+	"/mycarerecord.v1.RecordService/GetDocument token",
 	"/mycarerecord.v1.RecordService/GetRecord token",
 	"/mycarerecord.v1.RecordService/ListCustodians token",
 	"/mycarerecord.v1.RecordService/StreamRecord token",

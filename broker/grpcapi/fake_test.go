@@ -74,6 +74,22 @@ func (f *fakeBroker) keep(req any) {
 	}
 }
 
+// OpenAddress opens the one address "good".
+func (f *fakeBroker) OpenAddress(id, seal string) (broker.DocumentAddress, bool) {
+	n, err := record.ParseNHSNumber(number)
+	return broker.DocumentAddress{ID: id, Subject: n}, err == nil && seal == "good"
+}
+
+// Document gives a document of two chunks and a byte.
+func (f *fakeBroker) Document(_ context.Context, req broker.Request) (*broker.DocumentResult, error) {
+	f.keep(req)
+	if f.err != nil {
+		return nil, f.err
+	}
+	return &broker.DocumentResult{Document: broker.Document{Bytes: bytes.Repeat([]byte("0123456789abcdef"), (2<<20)/16+1), Type: "application/pdf"}, Receipt: f.receipt,
+		Digest: [32]byte{1}, Custodian: record.Custodian{Key: "gp", ODS: "X9A01", Name: "Rivermead"}}, nil
+}
+
 func (f *fakeBroker) RefuseUnread(context.Context, broker.Request) (audit.Receipt, error) {
 	f.unread.Add(1)
 	return audit.Receipt{}, nil

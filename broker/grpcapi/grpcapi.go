@@ -73,6 +73,8 @@ type requests interface {
 	Retrieve(ctx context.Context, req broker.Request) (*broker.Result, error)
 	RefuseUnread(ctx context.Context, req broker.Request) (audit.Receipt, error)
 	Stream(ctx context.Context, req broker.Request, s broker.Sink) error
+	OpenAddress(id, seal string) (broker.DocumentAddress, bool)
+	Document(ctx context.Context, req broker.Request) (*broker.DocumentResult, error)
 	Custodians() []broker.CustodianHealth
 	RecordObjection(ctx context.Context, req broker.ObjectionRequest, o consent.Objection) (consent.Objection, audit.Receipt, error)
 	WithdrawObjection(ctx context.Context, req broker.ObjectionRequest, id string) (consent.Objection, audit.Receipt, error)

@@ -1155,6 +1155,267 @@ func (x *EntryGroup) GetDiffers() []string {
 	return nil
 }
 
+// GetDocumentRequest asks for one document.
+type GetDocumentRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its address, as it stands in the record: the whole of it, or from Binary/ on. It says whose document it is.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// A second identifier, YYYY-MM-DD; optional. If it is not the person's, the answer is NOT_FOUND.
+	BirthDate string `protobuf:"bytes,2,opt,name=birth_date,json=birthDate,proto3" json:"birth_date,omitempty"`
+	// Why.
+	Purpose Purpose `protobuf:"varint,3,opt,name=purpose,proto3,enum=mycarerecord.v1.Purpose" json:"purpose,omitempty"`
+	// What the person said.
+	Permission *Permission `protobuf:"bytes,4,opt,name=permission,proto3" json:"permission,omitempty"`
+	// How the requester is involved; absent counts as self-claimed.
+	Relationship *Relationship `protobuf:"bytes,5,opt,name=relationship,proto3" json:"relationship,omitempty"`
+	// For PURPOSE_BTG, and refused with any other: why, 10 characters or more, at most 500 bytes.
+	BreakGlassReason string `protobuf:"bytes,6,opt,name=break_glass_reason,json=breakGlassReason,proto3" json:"break_glass_reason,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *GetDocumentRequest) Reset() {
+	*x = GetDocumentRequest{}
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDocumentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDocumentRequest) ProtoMessage() {}
+
+func (x *GetDocumentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDocumentRequest.ProtoReflect.Descriptor instead.
+func (*GetDocumentRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetDocumentRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *GetDocumentRequest) GetBirthDate() string {
+	if x != nil {
+		return x.BirthDate
+	}
+	return ""
+}
+
+func (x *GetDocumentRequest) GetPurpose() Purpose {
+	if x != nil {
+		return x.Purpose
+	}
+	return Purpose_PURPOSE_UNSPECIFIED
+}
+
+func (x *GetDocumentRequest) GetPermission() *Permission {
+	if x != nil {
+		return x.Permission
+	}
+	return nil
+}
+
+func (x *GetDocumentRequest) GetRelationship() *Relationship {
+	if x != nil {
+		return x.Relationship
+	}
+	return nil
+}
+
+func (x *GetDocumentRequest) GetBreakGlassReason() string {
+	if x != nil {
+		return x.BreakGlassReason
+	}
+	return ""
+}
+
+// GetDocumentResponse is one message of a document.
+type GetDocumentResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What sort of message it is.
+	//
+	// Types that are valid to be assigned to Message:
+	//
+	//	*GetDocumentResponse_Head
+	//	*GetDocumentResponse_Chunk
+	Message       isGetDocumentResponse_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDocumentResponse) Reset() {
+	*x = GetDocumentResponse{}
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDocumentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDocumentResponse) ProtoMessage() {}
+
+func (x *GetDocumentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDocumentResponse.ProtoReflect.Descriptor instead.
+func (*GetDocumentResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetDocumentResponse) GetMessage() isGetDocumentResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *GetDocumentResponse) GetHead() *DocumentHead {
+	if x != nil {
+		if x, ok := x.Message.(*GetDocumentResponse_Head); ok {
+			return x.Head
+		}
+	}
+	return nil
+}
+
+func (x *GetDocumentResponse) GetChunk() []byte {
+	if x != nil {
+		if x, ok := x.Message.(*GetDocumentResponse_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+type isGetDocumentResponse_Message interface {
+	isGetDocumentResponse_Message()
+}
+
+type GetDocumentResponse_Head struct {
+	// Once, first.
+	Head *DocumentHead `protobuf:"bytes,1,opt,name=head,proto3,oneof"`
+}
+
+type GetDocumentResponse_Chunk struct {
+	// The next bytes, at most 1 MiB.
+	Chunk []byte `protobuf:"bytes,2,opt,name=chunk,proto3,oneof"`
+}
+
+func (*GetDocumentResponse_Head) isGetDocumentResponse_Message() {}
+
+func (*GetDocumentResponse_Chunk) isGetDocumentResponse_Message() {}
+
+// DocumentHead says what the document is.
+type DocumentHead struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its media type, as the record and its holder give it; application/octet-stream where they contradict each other. It is somebody else's word: never
+	// let it decide that a document runs.
+	ContentType string `protobuf:"bytes,1,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// How many bytes follow.
+	Size int64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	// SHA-256 of all of them.
+	Sha256 []byte `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// Who holds it.
+	Custodian *Custodian `protobuf:"bytes,4,opt,name=custodian,proto3" json:"custodian,omitempty"`
+	// Where this disclosure is recorded.
+	Receipt       *Receipt `protobuf:"bytes,5,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DocumentHead) Reset() {
+	*x = DocumentHead{}
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DocumentHead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DocumentHead) ProtoMessage() {}
+
+func (x *DocumentHead) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DocumentHead.ProtoReflect.Descriptor instead.
+func (*DocumentHead) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DocumentHead) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *DocumentHead) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *DocumentHead) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *DocumentHead) GetCustodian() *Custodian {
+	if x != nil {
+		return x.Custodian
+	}
+	return nil
+}
+
+func (x *DocumentHead) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
 // ListCustodiansRequest asks for nothing in particular.
 type ListCustodiansRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1164,7 +1425,7 @@ type ListCustodiansRequest struct {
 
 func (x *ListCustodiansRequest) Reset() {
 	*x = ListCustodiansRequest{}
-	mi := &file_mycarerecord_v1_record_proto_msgTypes[10]
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1437,7 @@ func (x *ListCustodiansRequest) String() string {
 func (*ListCustodiansRequest) ProtoMessage() {}
 
 func (x *ListCustodiansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_record_proto_msgTypes[10]
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1450,7 @@ func (x *ListCustodiansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCustodiansRequest.ProtoReflect.Descriptor instead.
 func (*ListCustodiansRequest) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{10}
+	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{13}
 }
 
 // ListCustodiansResponse lists the configured custodians.
@@ -1203,7 +1464,7 @@ type ListCustodiansResponse struct {
 
 func (x *ListCustodiansResponse) Reset() {
 	*x = ListCustodiansResponse{}
-	mi := &file_mycarerecord_v1_record_proto_msgTypes[11]
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1215,7 +1476,7 @@ func (x *ListCustodiansResponse) String() string {
 func (*ListCustodiansResponse) ProtoMessage() {}
 
 func (x *ListCustodiansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_record_proto_msgTypes[11]
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1228,7 +1489,7 @@ func (x *ListCustodiansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCustodiansResponse.ProtoReflect.Descriptor instead.
 func (*ListCustodiansResponse) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{11}
+	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListCustodiansResponse) GetCustodians() []*CustodianHealth {
@@ -1259,7 +1520,7 @@ type CustodianHealth struct {
 
 func (x *CustodianHealth) Reset() {
 	*x = CustodianHealth{}
-	mi := &file_mycarerecord_v1_record_proto_msgTypes[12]
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1532,7 @@ func (x *CustodianHealth) String() string {
 func (*CustodianHealth) ProtoMessage() {}
 
 func (x *CustodianHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_mycarerecord_v1_record_proto_msgTypes[12]
+	mi := &file_mycarerecord_v1_record_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1545,7 @@ func (x *CustodianHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CustodianHealth.ProtoReflect.Descriptor instead.
 func (*CustodianHealth) Descriptor() ([]byte, []int) {
-	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{12}
+	return file_mycarerecord_v1_record_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CustodianHealth) GetCustodian() *Custodian {
@@ -1414,7 +1675,27 @@ const file_mycarerecord_v1_record_proto_rawDesc = "" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12\x18\n" +
 	"\amembers\x18\x02 \x03(\tR\amembers\x12\x18\n" +
 	"\acertain\x18\x03 \x01(\bR\acertain\x12\x18\n" +
-	"\adiffers\x18\x04 \x03(\tR\adiffers\"\x17\n" +
+	"\adiffers\x18\x04 \x03(\tR\adiffers\"\xaf\x02\n" +
+	"\x12GetDocumentRequest\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1d\n" +
+	"\n" +
+	"birth_date\x18\x02 \x01(\tR\tbirthDate\x122\n" +
+	"\apurpose\x18\x03 \x01(\x0e2\x18.mycarerecord.v1.PurposeR\apurpose\x12;\n" +
+	"\n" +
+	"permission\x18\x04 \x01(\v2\x1b.mycarerecord.v1.PermissionR\n" +
+	"permission\x12A\n" +
+	"\frelationship\x18\x05 \x01(\v2\x1d.mycarerecord.v1.RelationshipR\frelationship\x12,\n" +
+	"\x12break_glass_reason\x18\x06 \x01(\tR\x10breakGlassReason\"m\n" +
+	"\x13GetDocumentResponse\x123\n" +
+	"\x04head\x18\x01 \x01(\v2\x1d.mycarerecord.v1.DocumentHeadH\x00R\x04head\x12\x16\n" +
+	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\t\n" +
+	"\amessage\"\xcb\x01\n" +
+	"\fDocumentHead\x12!\n" +
+	"\fcontent_type\x18\x01 \x01(\tR\vcontentType\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x16\n" +
+	"\x06sha256\x18\x03 \x01(\fR\x06sha256\x128\n" +
+	"\tcustodian\x18\x04 \x01(\v2\x1a.mycarerecord.v1.CustodianR\tcustodian\x122\n" +
+	"\areceipt\x18\x05 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\x17\n" +
 	"\x15ListCustodiansRequest\"Z\n" +
 	"\x16ListCustodiansResponse\x12@\n" +
 	"\n" +
@@ -1447,10 +1728,11 @@ const file_mycarerecord_v1_record_proto_rawDesc = "" +
 	"\x19BREAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14BREAKER_STATE_CLOSED\x10\x01\x12\x16\n" +
 	"\x12BREAKER_STATE_OPEN\x10\x02\x12\x1b\n" +
-	"\x17BREAKER_STATE_HALF_OPEN\x10\x032\xa5\x02\n" +
+	"\x17BREAKER_STATE_HALF_OPEN\x10\x032\x81\x03\n" +
 	"\rRecordService\x12R\n" +
 	"\tGetRecord\x12!.mycarerecord.v1.GetRecordRequest\x1a\".mycarerecord.v1.GetRecordResponse\x12]\n" +
-	"\fStreamRecord\x12$.mycarerecord.v1.StreamRecordRequest\x1a%.mycarerecord.v1.StreamRecordResponse0\x01\x12a\n" +
+	"\fStreamRecord\x12$.mycarerecord.v1.StreamRecordRequest\x1a%.mycarerecord.v1.StreamRecordResponse0\x01\x12Z\n" +
+	"\vGetDocument\x12#.mycarerecord.v1.GetDocumentRequest\x1a$.mycarerecord.v1.GetDocumentResponse0\x01\x12a\n" +
 	"\x0eListCustodians\x12&.mycarerecord.v1.ListCustodiansRequest\x1a'.mycarerecord.v1.ListCustodiansResponseBKZIgithub.com/mycarerecord/mycarerecord/proto/mycarerecord/v1;mycarerecordv1b\x06proto3"
 
 var (
@@ -1466,7 +1748,7 @@ func file_mycarerecord_v1_record_proto_rawDescGZIP() []byte {
 }
 
 var file_mycarerecord_v1_record_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_mycarerecord_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_mycarerecord_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_mycarerecord_v1_record_proto_goTypes = []any{
 	(SearchMode)(0),                // 0: mycarerecord.v1.SearchMode
 	(Precision)(0),                 // 1: mycarerecord.v1.Precision
@@ -1481,61 +1763,72 @@ var file_mycarerecord_v1_record_proto_goTypes = []any{
 	(*StreamCustodian)(nil),        // 10: mycarerecord.v1.StreamCustodian
 	(*StreamSummary)(nil),          // 11: mycarerecord.v1.StreamSummary
 	(*EntryGroup)(nil),             // 12: mycarerecord.v1.EntryGroup
-	(*ListCustodiansRequest)(nil),  // 13: mycarerecord.v1.ListCustodiansRequest
-	(*ListCustodiansResponse)(nil), // 14: mycarerecord.v1.ListCustodiansResponse
-	(*CustodianHealth)(nil),        // 15: mycarerecord.v1.CustodianHealth
-	(Purpose)(0),                   // 16: mycarerecord.v1.Purpose
-	(*Permission)(nil),             // 17: mycarerecord.v1.Permission
-	(*Relationship)(nil),           // 18: mycarerecord.v1.Relationship
-	(*CustodianStatus)(nil),        // 19: mycarerecord.v1.CustodianStatus
-	(*Receipt)(nil),                // 20: mycarerecord.v1.Receipt
-	(*timestamppb.Timestamp)(nil),  // 21: google.protobuf.Timestamp
-	(Section)(0),                   // 22: mycarerecord.v1.Section
-	(*Custodian)(nil),              // 23: mycarerecord.v1.Custodian
-	(CustodianState)(0),            // 24: mycarerecord.v1.CustodianState
+	(*GetDocumentRequest)(nil),     // 13: mycarerecord.v1.GetDocumentRequest
+	(*GetDocumentResponse)(nil),    // 14: mycarerecord.v1.GetDocumentResponse
+	(*DocumentHead)(nil),           // 15: mycarerecord.v1.DocumentHead
+	(*ListCustodiansRequest)(nil),  // 16: mycarerecord.v1.ListCustodiansRequest
+	(*ListCustodiansResponse)(nil), // 17: mycarerecord.v1.ListCustodiansResponse
+	(*CustodianHealth)(nil),        // 18: mycarerecord.v1.CustodianHealth
+	(Purpose)(0),                   // 19: mycarerecord.v1.Purpose
+	(*Permission)(nil),             // 20: mycarerecord.v1.Permission
+	(*Relationship)(nil),           // 21: mycarerecord.v1.Relationship
+	(*CustodianStatus)(nil),        // 22: mycarerecord.v1.CustodianStatus
+	(*Receipt)(nil),                // 23: mycarerecord.v1.Receipt
+	(*timestamppb.Timestamp)(nil),  // 24: google.protobuf.Timestamp
+	(Section)(0),                   // 25: mycarerecord.v1.Section
+	(*Custodian)(nil),              // 26: mycarerecord.v1.Custodian
+	(CustodianState)(0),            // 27: mycarerecord.v1.CustodianState
 }
 var file_mycarerecord_v1_record_proto_depIdxs = []int32{
-	16, // 0: mycarerecord.v1.GetRecordRequest.purpose:type_name -> mycarerecord.v1.Purpose
-	17, // 1: mycarerecord.v1.GetRecordRequest.permission:type_name -> mycarerecord.v1.Permission
-	18, // 2: mycarerecord.v1.GetRecordRequest.relationship:type_name -> mycarerecord.v1.Relationship
-	19, // 3: mycarerecord.v1.GetRecordResponse.custodians:type_name -> mycarerecord.v1.CustodianStatus
-	20, // 4: mycarerecord.v1.GetRecordResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	16, // 5: mycarerecord.v1.StreamRecordRequest.purpose:type_name -> mycarerecord.v1.Purpose
-	17, // 6: mycarerecord.v1.StreamRecordRequest.permission:type_name -> mycarerecord.v1.Permission
-	18, // 7: mycarerecord.v1.StreamRecordRequest.relationship:type_name -> mycarerecord.v1.Relationship
+	19, // 0: mycarerecord.v1.GetRecordRequest.purpose:type_name -> mycarerecord.v1.Purpose
+	20, // 1: mycarerecord.v1.GetRecordRequest.permission:type_name -> mycarerecord.v1.Permission
+	21, // 2: mycarerecord.v1.GetRecordRequest.relationship:type_name -> mycarerecord.v1.Relationship
+	22, // 3: mycarerecord.v1.GetRecordResponse.custodians:type_name -> mycarerecord.v1.CustodianStatus
+	23, // 4: mycarerecord.v1.GetRecordResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	19, // 5: mycarerecord.v1.StreamRecordRequest.purpose:type_name -> mycarerecord.v1.Purpose
+	20, // 6: mycarerecord.v1.StreamRecordRequest.permission:type_name -> mycarerecord.v1.Permission
+	21, // 7: mycarerecord.v1.StreamRecordRequest.relationship:type_name -> mycarerecord.v1.Relationship
 	7,  // 8: mycarerecord.v1.StreamRecordResponse.plan:type_name -> mycarerecord.v1.StreamPlan
 	9,  // 9: mycarerecord.v1.StreamRecordResponse.entry:type_name -> mycarerecord.v1.StreamEntry
 	10, // 10: mycarerecord.v1.StreamRecordResponse.custodian:type_name -> mycarerecord.v1.StreamCustodian
 	11, // 11: mycarerecord.v1.StreamRecordResponse.summary:type_name -> mycarerecord.v1.StreamSummary
-	19, // 12: mycarerecord.v1.StreamPlan.custodians:type_name -> mycarerecord.v1.CustodianStatus
-	21, // 13: mycarerecord.v1.ClinicalTime.lo:type_name -> google.protobuf.Timestamp
-	21, // 14: mycarerecord.v1.ClinicalTime.hi:type_name -> google.protobuf.Timestamp
+	22, // 12: mycarerecord.v1.StreamPlan.custodians:type_name -> mycarerecord.v1.CustodianStatus
+	24, // 13: mycarerecord.v1.ClinicalTime.lo:type_name -> google.protobuf.Timestamp
+	24, // 14: mycarerecord.v1.ClinicalTime.hi:type_name -> google.protobuf.Timestamp
 	1,  // 15: mycarerecord.v1.ClinicalTime.precision:type_name -> mycarerecord.v1.Precision
 	0,  // 16: mycarerecord.v1.StreamEntry.mode:type_name -> mycarerecord.v1.SearchMode
-	22, // 17: mycarerecord.v1.StreamEntry.section:type_name -> mycarerecord.v1.Section
-	22, // 18: mycarerecord.v1.StreamEntry.other_sections:type_name -> mycarerecord.v1.Section
+	25, // 17: mycarerecord.v1.StreamEntry.section:type_name -> mycarerecord.v1.Section
+	25, // 18: mycarerecord.v1.StreamEntry.other_sections:type_name -> mycarerecord.v1.Section
 	8,  // 19: mycarerecord.v1.StreamEntry.time:type_name -> mycarerecord.v1.ClinicalTime
-	19, // 20: mycarerecord.v1.StreamCustodian.status:type_name -> mycarerecord.v1.CustodianStatus
-	20, // 21: mycarerecord.v1.StreamCustodian.receipt:type_name -> mycarerecord.v1.Receipt
-	19, // 22: mycarerecord.v1.StreamSummary.custodians:type_name -> mycarerecord.v1.CustodianStatus
-	20, // 23: mycarerecord.v1.StreamSummary.receipt:type_name -> mycarerecord.v1.Receipt
+	22, // 20: mycarerecord.v1.StreamCustodian.status:type_name -> mycarerecord.v1.CustodianStatus
+	23, // 21: mycarerecord.v1.StreamCustodian.receipt:type_name -> mycarerecord.v1.Receipt
+	22, // 22: mycarerecord.v1.StreamSummary.custodians:type_name -> mycarerecord.v1.CustodianStatus
+	23, // 23: mycarerecord.v1.StreamSummary.receipt:type_name -> mycarerecord.v1.Receipt
 	12, // 24: mycarerecord.v1.StreamSummary.groups:type_name -> mycarerecord.v1.EntryGroup
-	15, // 25: mycarerecord.v1.ListCustodiansResponse.custodians:type_name -> mycarerecord.v1.CustodianHealth
-	23, // 26: mycarerecord.v1.CustodianHealth.custodian:type_name -> mycarerecord.v1.Custodian
-	2,  // 27: mycarerecord.v1.CustodianHealth.breaker:type_name -> mycarerecord.v1.BreakerState
-	24, // 28: mycarerecord.v1.CustodianHealth.last_state:type_name -> mycarerecord.v1.CustodianState
-	21, // 29: mycarerecord.v1.CustodianHealth.last_answer:type_name -> google.protobuf.Timestamp
-	3,  // 30: mycarerecord.v1.RecordService.GetRecord:input_type -> mycarerecord.v1.GetRecordRequest
-	5,  // 31: mycarerecord.v1.RecordService.StreamRecord:input_type -> mycarerecord.v1.StreamRecordRequest
-	13, // 32: mycarerecord.v1.RecordService.ListCustodians:input_type -> mycarerecord.v1.ListCustodiansRequest
-	4,  // 33: mycarerecord.v1.RecordService.GetRecord:output_type -> mycarerecord.v1.GetRecordResponse
-	6,  // 34: mycarerecord.v1.RecordService.StreamRecord:output_type -> mycarerecord.v1.StreamRecordResponse
-	14, // 35: mycarerecord.v1.RecordService.ListCustodians:output_type -> mycarerecord.v1.ListCustodiansResponse
-	33, // [33:36] is the sub-list for method output_type
-	30, // [30:33] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	19, // 25: mycarerecord.v1.GetDocumentRequest.purpose:type_name -> mycarerecord.v1.Purpose
+	20, // 26: mycarerecord.v1.GetDocumentRequest.permission:type_name -> mycarerecord.v1.Permission
+	21, // 27: mycarerecord.v1.GetDocumentRequest.relationship:type_name -> mycarerecord.v1.Relationship
+	15, // 28: mycarerecord.v1.GetDocumentResponse.head:type_name -> mycarerecord.v1.DocumentHead
+	26, // 29: mycarerecord.v1.DocumentHead.custodian:type_name -> mycarerecord.v1.Custodian
+	23, // 30: mycarerecord.v1.DocumentHead.receipt:type_name -> mycarerecord.v1.Receipt
+	18, // 31: mycarerecord.v1.ListCustodiansResponse.custodians:type_name -> mycarerecord.v1.CustodianHealth
+	26, // 32: mycarerecord.v1.CustodianHealth.custodian:type_name -> mycarerecord.v1.Custodian
+	2,  // 33: mycarerecord.v1.CustodianHealth.breaker:type_name -> mycarerecord.v1.BreakerState
+	27, // 34: mycarerecord.v1.CustodianHealth.last_state:type_name -> mycarerecord.v1.CustodianState
+	24, // 35: mycarerecord.v1.CustodianHealth.last_answer:type_name -> google.protobuf.Timestamp
+	3,  // 36: mycarerecord.v1.RecordService.GetRecord:input_type -> mycarerecord.v1.GetRecordRequest
+	5,  // 37: mycarerecord.v1.RecordService.StreamRecord:input_type -> mycarerecord.v1.StreamRecordRequest
+	13, // 38: mycarerecord.v1.RecordService.GetDocument:input_type -> mycarerecord.v1.GetDocumentRequest
+	16, // 39: mycarerecord.v1.RecordService.ListCustodians:input_type -> mycarerecord.v1.ListCustodiansRequest
+	4,  // 40: mycarerecord.v1.RecordService.GetRecord:output_type -> mycarerecord.v1.GetRecordResponse
+	6,  // 41: mycarerecord.v1.RecordService.StreamRecord:output_type -> mycarerecord.v1.StreamRecordResponse
+	14, // 42: mycarerecord.v1.RecordService.GetDocument:output_type -> mycarerecord.v1.GetDocumentResponse
+	17, // 43: mycarerecord.v1.RecordService.ListCustodians:output_type -> mycarerecord.v1.ListCustodiansResponse
+	40, // [40:44] is the sub-list for method output_type
+	36, // [36:40] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_mycarerecord_v1_record_proto_init() }
@@ -1550,13 +1843,17 @@ func file_mycarerecord_v1_record_proto_init() {
 		(*StreamRecordResponse_Custodian)(nil),
 		(*StreamRecordResponse_Summary)(nil),
 	}
+	file_mycarerecord_v1_record_proto_msgTypes[11].OneofWrappers = []any{
+		(*GetDocumentResponse_Head)(nil),
+		(*GetDocumentResponse_Chunk)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mycarerecord_v1_record_proto_rawDesc), len(file_mycarerecord_v1_record_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   13,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

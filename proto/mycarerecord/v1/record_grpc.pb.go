@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	RecordService_GetRecord_FullMethodName      = "/mycarerecord.v1.RecordService/GetRecord"
 	RecordService_StreamRecord_FullMethodName   = "/mycarerecord.v1.RecordService/StreamRecord"
+	RecordService_GetDocument_FullMethodName    = "/mycarerecord.v1.RecordService/GetDocument"
 	RecordService_ListCustodians_FullMethodName = "/mycarerecord.v1.RecordService/ListCustodians"
 )
 
@@ -45,6 +46,10 @@ type RecordServiceClient interface {
 	// `custodian`, then the `entry` messages that the broker itself authors, then `summary`. A stream that ends without its last
 	// `summary` message is not whole, whatever its status.
 	StreamRecord(ctx context.Context, in *StreamRecordRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamRecordResponse], error)
+	// GetDocument fetches one document that a record leads to, from whoever holds it: one `head`, then its bytes in `chunk` messages, as they are. It is an access
+	// of its own, decided and recorded like any. The address is an Attachment's `url` that a record gave; it holds for a quarter of an hour, for the same
+	// organisation. A stream that ends with fewer bytes than `size` is not whole, whatever its status.
+	GetDocument(ctx context.Context, in *GetDocumentRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetDocumentResponse], error)
 	// ListCustodians says who is configured and who has been in trouble. It asks nobody and says nothing of any person. A system that
 	// does not name the person it acts for is refused.
 	ListCustodians(ctx context.Context, in *ListCustodiansRequest, opts ...grpc.CallOption) (*ListCustodiansResponse, error)
@@ -87,6 +92,25 @@ func (c *recordServiceClient) StreamRecord(ctx context.Context, in *StreamRecord
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RecordService_StreamRecordClient = grpc.ServerStreamingClient[StreamRecordResponse]
 
+func (c *recordServiceClient) GetDocument(ctx context.Context, in *GetDocumentRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetDocumentResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &RecordService_ServiceDesc.Streams[1], RecordService_GetDocument_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetDocumentRequest, GetDocumentResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RecordService_GetDocumentClient = grpc.ServerStreamingClient[GetDocumentResponse]
+
 func (c *recordServiceClient) ListCustodians(ctx context.Context, in *ListCustodiansRequest, opts ...grpc.CallOption) (*ListCustodiansResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListCustodiansResponse)
@@ -118,6 +142,10 @@ type RecordServiceServer interface {
 	// `custodian`, then the `entry` messages that the broker itself authors, then `summary`. A stream that ends without its last
 	// `summary` message is not whole, whatever its status.
 	StreamRecord(*StreamRecordRequest, grpc.ServerStreamingServer[StreamRecordResponse]) error
+	// GetDocument fetches one document that a record leads to, from whoever holds it: one `head`, then its bytes in `chunk` messages, as they are. It is an access
+	// of its own, decided and recorded like any. The address is an Attachment's `url` that a record gave; it holds for a quarter of an hour, for the same
+	// organisation. A stream that ends with fewer bytes than `size` is not whole, whatever its status.
+	GetDocument(*GetDocumentRequest, grpc.ServerStreamingServer[GetDocumentResponse]) error
 	// ListCustodians says who is configured and who has been in trouble. It asks nobody and says nothing of any person. A system that
 	// does not name the person it acts for is refused.
 	ListCustodians(context.Context, *ListCustodiansRequest) (*ListCustodiansResponse, error)
@@ -136,6 +164,9 @@ func (UnimplementedRecordServiceServer) GetRecord(context.Context, *GetRecordReq
 }
 func (UnimplementedRecordServiceServer) StreamRecord(*StreamRecordRequest, grpc.ServerStreamingServer[StreamRecordResponse]) error {
 	return status.Error(codes.Unimplemented, "method StreamRecord not implemented")
+}
+func (UnimplementedRecordServiceServer) GetDocument(*GetDocumentRequest, grpc.ServerStreamingServer[GetDocumentResponse]) error {
+	return status.Error(codes.Unimplemented, "method GetDocument not implemented")
 }
 func (UnimplementedRecordServiceServer) ListCustodians(context.Context, *ListCustodiansRequest) (*ListCustodiansResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListCustodians not implemented")
@@ -190,6 +221,17 @@ func _RecordService_StreamRecord_Handler(srv interface{}, stream grpc.ServerStre
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type RecordService_StreamRecordServer = grpc.ServerStreamingServer[StreamRecordResponse]
 
+func _RecordService_GetDocument_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetDocumentRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(RecordServiceServer).GetDocument(m, &grpc.GenericServerStream[GetDocumentRequest, GetDocumentResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type RecordService_GetDocumentServer = grpc.ServerStreamingServer[GetDocumentResponse]
+
 func _RecordService_ListCustodians_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListCustodiansRequest)
 	if err := dec(in); err != nil {
@@ -228,6 +270,11 @@ var RecordService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "StreamRecord",
 			Handler:       _RecordService_StreamRecord_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "GetDocument",
+			Handler:       _RecordService_GetDocument_Handler,
 			ServerStreams: true,
 		},
 	},
