@@ -132,48 +132,102 @@ func (m endings) stands(r Reader, k *Keys, p *payload, o *consent.Objection) (bo
 	return true, nil
 }
 
-// standing holds a row against what is recorded, now and in the past. within is an import whose own rows count as recorded too, 0 for none.
-func (m endings) standing(r Reader, k *Keys, row Listed, within uint64) (Standing, error) {
-	rows, err := r.ObjectionsOf(values(k.persons([]record.NHSNumber{row.About})))
+// heldRows are one person's objections and delegations as the rows of a list are held against them. They are read once, however many rows are
+// about that person: one after the other would be read as often as there are rows.
+type heldRows struct {
+	rows     int // all that there are, those of lists that were given up included
+	count    int // those that count towards maxObjections
+	standing map[consent.Objection]Standing
+	givenUp  []string // ids of rows of lists that were given up: nothing will ever come of them
+}
+
+// heldBy reads what is recorded about a person, now and in the past. within is an import whose own rows count as recorded too, 0 for none.
+func (m endings) heldBy(r Reader, k *Keys, about record.NHSNumber, within uint64) (*heldRows, error) {
+	rows, err := r.ObjectionsOf(values(k.persons([]record.NHSNumber{about})))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	want, found := wish(row.Objection), RowNew
+	out := &heldRows{rows: len(rows), standing: make(map[consent.Objection]Standing, len(rows))}
 	for _, has := range rows {
 		for at := has.Position; at != 0; {
 			state, err := stateAt(r, k, ObjectionRow{has.ID, has.Person, at})
 			if err != nil {
-				return 0, err
+				return nil, err
 			}
 			o, p := state.objection, state.payload
 			if o == nil { // a delegation
+				out.count++
 				break
 			}
-			if state.about != row.About || p.Replaces >= at {
-				return 0, fmt.Errorf("%w: entry %d is about somebody else, or replaces one behind it", ErrDamaged, at)
+			if state.about != about || p.Replaces >= at {
+				return nil, fmt.Errorf("%w: entry %d is about somebody else, or replaces one behind it", ErrDamaged, at)
 			}
-			if wish(*o) == want {
-				if p.Import != 0 && p.Import == within {
-					return rowStaged, nil
-				}
-				stood, err := m.stands(r, k, p, o)
-				if err != nil {
-					return 0, err
-				}
-				switch {
-				case stood && at == has.Position:
-					found = RowPresent
-				case stood && found == RowNew:
-					found = RowChanged
-				}
+			said, stands, newest := wish(*o), RowNew, at == has.Position
+			switch stood, err := m.stands(r, k, p, o); {
+			case err != nil:
+				return nil, err
+			case p.Import != 0 && p.Import == within:
+				stands = rowStaged
+			case stood && newest:
+				stands = RowPresent
+			case stood:
+				stands = RowChanged
+			case m[p.Import].position != 0:
+				out.givenUp = append(out.givenUp, has.ID)
+			}
+			if newest && stands != RowNew {
+				out.count++
+			}
+			if was, known := out.standing[said]; !known || stands.over(was) {
+				out.standing[said] = stands
 			}
 			at = p.Replaces
 		}
 	}
-	if found == RowNew && len(rows) >= maxObjections {
-		return RowTooMany, nil
+	return out, nil
+}
+
+// over reports whether one standing says more of a wish than another does, where several rows hold that wish: what is of the import under way is
+// counted, what stands now needs no row, and what stood once is not made to stand again.
+func (s Standing) over(other Standing) bool {
+	rank := map[Standing]int{RowNew: 0, RowChanged: 1, RowPresent: 2, rowStaged: 3}
+	return rank[s] > rank[other]
+}
+
+// held holds rows of a list against what is recorded, for the time of one reading.
+type held struct {
+	endings
+	within uint64
+	people map[record.NHSNumber]*heldRows
+}
+
+func newHeld(within uint64) *held {
+	return &held{endings{}, within, map[record.NHSNumber]*heldRows{}}
+}
+
+// of returns what is recorded about a person.
+func (h *held) of(r Reader, k *Keys, about record.NHSNumber) (*heldRows, error) {
+	if known := h.people[about]; known != nil {
+		return known, nil
 	}
-	return found, nil
+	out, err := h.heldBy(r, k, about, h.within)
+	if err == nil {
+		h.people[about] = out
+	}
+	return out, err
+}
+
+// take says how a row stands. One that is new takes a place of those that its person may have.
+func (p *heldRows) take(row Listed) Standing {
+	s := p.standing[wish(row.Objection)]
+	switch {
+	case s != 0 && s != RowNew:
+		return s
+	case p.count >= maxObjections:
+		return RowTooMany
+	}
+	p.count++
+	return RowNew
 }
 
 // ListOrder returns the order in which the rows of a list about these people are compared and staged fastest, as places in about: that of what people are
@@ -190,7 +244,7 @@ func (l *Ledger) ListOrder(about []record.NHSNumber) []int {
 }
 
 // CompareList says how rows of a list stand against what is recorded. It records nothing: what it finds MUST NOT be told before LookedAtList has
-// recorded whom it was about. Give some hundred rows at a time: they are read in one state.
+// recorded whom it was about. Give some hundred rows at a time, and all that are about one person at once: they are read in one state, and counted together.
 func (l *Ledger) CompareList(ctx context.Context, rows []Listed) ([]Standing, error) {
 	out := make([]Standing, 0, len(rows))
 	err := l.view(ctx, func(r Reader) error {
@@ -198,13 +252,14 @@ func (l *Ledger) CompareList(ctx context.Context, rows []Listed) ([]Standing, er
 		if err != nil {
 			return err
 		}
-		m := endings{}
+		out = out[:0]
+		h := newHeld(0)
 		for _, row := range rows {
-			s, err := m.standing(r, keys, row, 0)
+			person, err := h.of(r, keys, row.About)
 			if err != nil {
 				return err
 			}
-			out = append(out, s)
+			out = append(out, person.take(row))
 		}
 		return nil
 	})
@@ -316,8 +371,8 @@ func (l *Ledger) StageObjections(ctx context.Context, by Actor, im Import, rows 
 	}
 	staged := 0
 	err := l.do(ctx, func(w *writer) error {
-		m := endings{}
-		end, err := m.of(w.tx, w.keys, im.position)
+		h := newHeld(im.position)
+		end, err := h.endings.of(w.tx, w.keys, im.position)
 		if err != nil {
 			return w.verdict(err)
 		}
@@ -327,11 +382,14 @@ func (l *Ledger) StageObjections(ctx context.Context, by Actor, im Import, rows 
 		staged = 0
 		var fresh []Listed
 		for _, row := range rows {
-			s, err := m.standing(w.tx, w.keys, row, im.position)
+			person, err := h.of(w.tx, w.keys, row.About)
 			if err != nil {
 				return w.verdict(err)
 			}
-			switch s {
+			if err := w.forget(person); err != nil {
+				return err
+			}
+			switch person.take(row) {
 			case RowTooMany:
 				return fmt.Errorf("%w: a person of the list has %d objections already", ErrInvalid, maxObjections)
 			case RowNew:

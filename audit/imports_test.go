@@ -33,7 +33,7 @@ func list(t testing.TB, people ...string) []audit.Listed {
 func about(l *audit.Ledger, rows []audit.Listed) audit.List {
 	h := l.ListDigest()
 	for _, r := range rows {
-		_, _ = fmt.Fprintln(h, r.About.Reveal(), r.Objection.Scope)
+		_, _ = fmt.Fprintln(h, r.About.Reveal(), r.Objection.Scope, r.Objection.Source)
 	}
 	return audit.List{Digest: hex.EncodeToString(h.Sum(nil)), Format: "csv", Rows: len(rows), New: len(rows)}
 }
@@ -466,4 +466,102 @@ func TestSearchesSayWhatBecameOfAList(t *testing.T) {
 	told(audit.NotListed, "This objection was withdrawn. It holds nothing back from here on.")
 	object(t, l, rows[0].About, consent.ToAll)
 	told(audit.NotListed, "This objection holds from here on.")
+}
+
+// oneWith are so many rows about one person, no two of which say the same.
+func oneWith(t testing.TB, n int, named string) []audit.Listed {
+	t.Helper()
+	out := make([]audit.Listed, n)
+	for i := range out {
+		out[i] = audit.Listed{About: number(t, listedPeople[0]), Objection: consent.Objection{Scope: consent.ToAll, Status: consent.InForce, Source: fmt.Sprintf("%s %d", named, i)}}
+	}
+	return out
+}
+
+// stageAll stages a list of any length, and returns how many rows the import brings in.
+func stageAll(t testing.TB, l *audit.Ledger, im audit.Import, rows []audit.Listed) (staged int, err error) {
+	t.Helper()
+	for piece := range slices.Chunk(rows, audit.MaxStage) {
+		n, err := l.StageObjections(ctx, actor(), im, piece)
+		if err != nil {
+			return staged, err
+		}
+		staged += n
+	}
+	return staged, nil
+}
+
+// What a list would have brought that was given up takes nothing of what a person may have: not at a desk, and not in the next list.
+func TestListsGivenUpTakeNoRoom(t *testing.T) {
+	const most = 500
+	p := audittest.New(t, audit.Config{})
+	l := p.Ledger
+	given := func(named string) {
+		t.Helper()
+		rows := oneWith(t, most, named)
+		if n, err := stageAll(t, l, begin(t, l, rows), rows); err != nil || n != most {
+			t.Fatalf("list %s: staged %d of %d (%v)", named, n, most, err)
+		}
+	}
+	given("first")
+	given("second") // gives up the first, and needs all its places
+	given("third")
+	if o := object(t, l, number(t, listedPeople[0]), consent.ToAll); o.Position == 0 { // the third is on its way in, and may never come
+		t.Error("no objection at a desk while a list is on its way")
+	}
+	sound(t, l)
+
+	last := oneWith(t, most, "last")
+	if got, err := l.CompareList(ctx, last); err != nil || got[most-2] != audit.RowNew || got[most-1] != audit.RowTooMany {
+		t.Errorf("of %d rows beside one that stands the last two stand %v (%v), want one that is new and one too many", most, got[most-2:], err)
+	}
+	im := begin(t, l, last)
+	if n, err := stageAll(t, l, im, last[:most-1]); err != nil || n != most-1 {
+		t.Fatalf("staged %d of %d (%v)", n, most-1, err)
+	}
+	if _, err := l.StageObjections(ctx, actor(), im, last[most-1:]); !errors.Is(err, audit.ErrInvalid) {
+		t.Errorf("one more than a person may have: %v", err)
+	}
+	apply(t, l, im, last[:most-1])
+	if n := inForce(t, l, last[:1]); n != most {
+		t.Errorf("%d objections stand, want %d", n, most)
+	}
+	if _, _, err := l.RecordObjection(ctx, actor(), last[0].About, consent.Objection{Scope: consent.ToAll, Source: "one more"}, key()); !errors.Is(err, audit.ErrInvalid) {
+		t.Errorf("one more than a person may have, at a desk: %v", err)
+	}
+	sound(t, l)
+	before := p.Store.Read()
+	if _, err := l.Preferences(ctx, []record.NHSNumber{last[0].About}); err != nil {
+		t.Fatal(err)
+	}
+	if n := p.Store.Read() - before; n > most+most/10 {
+		t.Errorf("%d entries are read to know %d objections: what was given up is read for ever", n, most)
+	}
+	p = p.Reopen(t)
+	sound(t, p.Ledger)
+	if n := inForce(t, p.Ledger, last[:1]); n != most {
+		t.Errorf("%d objections stand after a restart, want %d", n, most)
+	}
+}
+
+// Many rows about one person cost what there is about that person once a call, not once a row.
+func TestManyRowsAboutOnePerson(t *testing.T) {
+	p := audittest.New(t, audit.Config{})
+	l := p.Ledger
+	rows := oneWith(t, 3*audit.MaxStage, "row")
+	im := begin(t, l, rows)
+	before := p.Store.Read()
+	if n, err := stageAll(t, l, im, rows); err != nil || n != len(rows) {
+		t.Fatalf("staged %d of %d (%v)", n, len(rows), err)
+	}
+	if n := p.Store.Read() - before; n > 4*len(rows) { // of three pieces the second reads one piece, and the third two
+		t.Errorf("%d entries were read to stage %d rows", n, len(rows))
+	}
+	apply(t, l, im, rows)
+	before = p.Store.Read()
+	compare(t, l, rows, audit.RowPresent)
+	if n := p.Store.Read() - before; n > 2*len(rows) {
+		t.Errorf("%d entries were read to compare %d rows", n, len(rows))
+	}
+	sound(t, l)
 }

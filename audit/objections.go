@@ -16,7 +16,8 @@ import (
 	"github.com/mycarerecord/mycarerecord/consent"
 )
 
-// maxObjections bounds how many objections and delegations one number may have, withdrawn ones included: each release reads all of them.
+// maxObjections bounds how many objections and delegations one number may have, withdrawn ones included: each release reads all of them. At a desk and
+// while a list comes in what stands is counted; a list on its way may bring as many again.
 const maxObjections = 500
 
 // Preferences implements consent.Registry from the ledger's own state: every acknowledged change is in it.
@@ -171,15 +172,37 @@ func (w *writer) newest(id string, position uint64) error {
 	return nil
 }
 
-// room returns ErrInvalid if the person has as many objections and delegations as anybody may have.
+// room returns ErrInvalid if the person has as many objections and delegations as anybody may have. Those of lists that have not come in do not count.
 func (w *writer) room(about record.NHSNumber) error {
 	rows, err := w.tx.ObjectionsOf(values(w.keys.persons([]record.NHSNumber{about})))
 	if w.failed(err) {
 		return w.err
 	}
-	if len(rows) >= maxObjections {
+	if len(rows) < maxObjections {
+		return nil
+	}
+	person, err := endings{}.heldBy(w.tx, w.keys, about, 0)
+	if err != nil {
+		return w.verdict(err)
+	}
+	if person.count >= maxObjections {
 		return fmt.Errorf("%w: the person has %d objections already", ErrInvalid, maxObjections)
 	}
+	return w.forget(person)
+}
+
+// forget removes the rows of lists that were given up, where a person has so many rows that reading them costs: each release reads all. The entries
+// stay, and say what became of the list.
+func (w *writer) forget(person *heldRows) error {
+	if person.rows < maxObjections {
+		return nil
+	}
+	for _, id := range person.givenUp {
+		if w.failed(w.tx.DropObjection(id)) {
+			return w.err
+		}
+	}
+	person.rows, person.givenUp = person.rows-len(person.givenUp), nil
 	return nil
 }
 

@@ -452,7 +452,11 @@ func (v *verifier) projections(r Reader) error {
 	for position := range v.overrides {
 		v.report.problem(position, "no Begin follows the Override")
 	}
-	if err := compareObjections(r, v.objections, v.report); err != nil {
+	givenUp := map[uint64]bool{}
+	for position, list := range v.imports {
+		givenUp[position] = list.ended != 0 && !list.stood
+	}
+	if err := compareObjections(r, v.objections, givenUp, v.report); err != nil {
 		return err
 	}
 	v.report.Objections = len(v.objections)
@@ -491,17 +495,26 @@ func (v *verifier) projections(r Reader) error {
 	return nil
 }
 
-func compareObjections(r Reader, want map[string]*stated, report *Report) error {
-	rows := 0
+// compareObjections holds the rows against what the entries make of them. Rows of lists that were given up may be gone: see writer.forget.
+func compareObjections(r Reader, want map[string]*stated, givenUp map[uint64]bool, report *Report) error {
+	rows, wanted := 0, 0
 	err := r.EachObjection(func(row ObjectionRow) error {
-		rows++
-		if s := want[row.ID]; s == nil || s.row != row {
+		s := want[row.ID]
+		if s == nil || s.row != row {
 			report.problem(row.Position, "the row of an objection is not what the entries make of it")
+		}
+		if s == nil || !givenUp[s.list] {
+			rows++
 		}
 		return nil
 	})
-	if err == nil && rows != len(want) {
-		report.problem(0, "there are rows of %d objections, the entries tell of %d", rows, len(want))
+	for _, s := range want {
+		if !givenUp[s.list] {
+			wanted++
+		}
+	}
+	if err == nil && rows != wanted {
+		report.problem(0, "there are rows of %d objections, the entries tell of %d", rows, wanted)
 	}
 	return err
 }
@@ -515,7 +528,12 @@ func verifyObjections(r Reader, k *Keys) error {
 			return err
 		}
 	}
-	if err := compareObjections(r, v.objections, report); err != nil {
+	givenUp := map[uint64]bool{}
+	err := v.eachOf(r, TypeImported, func(_ *Entry, p *payload) error { givenUp[p.Opens] = p.Reason != ""; return nil })
+	if err != nil {
+		return err
+	}
+	if err := compareObjections(r, v.objections, givenUp, report); err != nil {
 		return err
 	}
 	return report.Sound()
@@ -523,6 +541,17 @@ func verifyObjections(r Reader, k *Keys) error {
 
 // preferences reads all entries of one of the two types that say what people chose.
 func (v *verifier) preferences(r Reader, t EntryType) error {
+	return v.eachOf(r, t, func(e *Entry, p *payload) error {
+		f, err := found(v.keys, e)
+		if err == nil {
+			v.preference(e, p, &f)
+		}
+		return err
+	})
+}
+
+// eachOf reads all entries of a type, but for those that are erased: rows went with them, and whether rightly is for Verify.
+func (v *verifier) eachOf(r Reader, t EntryType, f func(*Entry, *payload) error) error {
 	for from := uint64(0); ; {
 		positions, err := r.OfType(t, from, verifyPage)
 		if err != nil {
@@ -535,17 +564,15 @@ func (v *verifier) preferences(r Reader, t EntryType) error {
 			}
 			from = position + 1
 			if e.Sealed == nil {
-				continue // erased, and its row with it; whether it was rightly is for Verify
+				continue
 			}
 			p, err := decode(v.keys, &e)
 			if err != nil {
 				return err
 			}
-			f, err := found(v.keys, &e)
-			if err != nil {
+			if err := f(&e, p); err != nil {
 				return err
 			}
-			v.preference(&e, p, &f)
 		}
 		if len(positions) < verifyPage {
 			return nil

@@ -298,11 +298,15 @@ func (l *list) check(ctx context.Context) error {
 	people := newPeople(l.b)
 	defer people.close()
 	done := 0
-	for piece := range slices.Chunk(l.order, compareRows) {
-		if err := l.compare(ctx, people, piece); err != nil {
+	for done < len(l.order) {
+		end := min(done+compareRows, len(l.order))
+		for end < len(l.order) && about[l.order[end]] == about[l.order[end-1]] { // how many one person may have is counted in one piece
+			end++
+		}
+		if err := l.compare(ctx, people, l.order[done:end]); err != nil {
 			return err
 		}
-		done += len(piece)
+		done = end
 		if err := l.progress(ListChecking, done, len(l.rows)); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit"
@@ -51,6 +52,7 @@ type Faulty struct {
 	delay   time.Duration
 	held    chan struct{}
 	unsound bool
+	read    atomic.Int64
 }
 
 var _ audit.Store = (*Faulty)(nil)
@@ -109,6 +111,9 @@ func (f *Faulty) Commits() int {
 	return f.commits
 }
 
+// Read returns how often an entry was read by its position.
+func (f *Faulty) Read() int { return int(f.read.Load()) }
+
 // errAsked makes the inner store undo a transaction that is to be lost.
 var errAsked = errors.New("this commit was asked to fail")
 
@@ -125,7 +130,7 @@ func (f *Faulty) Update(ctx context.Context, run func(audit.Tx) error) error {
 	}
 	fault := None
 	err := f.Inner.Update(ctx, func(tx audit.Tx) error {
-		counted := &counting{Tx: tx}
+		counted := &counting{Tx: tx, read: &f.read}
 		if err := run(counted); err != nil || counted.entries == 0 {
 			return err
 		}
@@ -176,7 +181,7 @@ func (f *Faulty) View(ctx context.Context, run func(audit.Reader) error) error {
 	if unsound {
 		return audit.ErrUnsound
 	}
-	return f.Inner.View(ctx, run)
+	return f.Inner.View(ctx, func(r audit.Reader) error { return run(&readCounting{r, &f.read}) })
 }
 
 // Purge implements audit.Store.
@@ -188,9 +193,27 @@ func (f *Faulty) Close() error { return f.Inner.Close() }
 type counting struct {
 	audit.Tx
 	entries int
+	read    *atomic.Int64
+}
+
+// Entry implements audit.Reader.
+func (c *counting) Entry(position uint64) (audit.Entry, error) {
+	c.read.Add(1)
+	return c.Tx.Entry(position)
 }
 
 func (c *counting) Append(e audit.Entry, marks []audit.Mark) error {
 	c.entries++
 	return c.Tx.Append(e, marks)
+}
+
+type readCounting struct {
+	audit.Reader
+	read *atomic.Int64
+}
+
+// Entry implements audit.Reader.
+func (c *readCounting) Entry(position uint64) (audit.Entry, error) {
+	c.read.Add(1)
+	return c.Reader.Entry(position)
 }
