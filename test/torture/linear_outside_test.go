@@ -3,6 +3,7 @@ package torture
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,7 +125,7 @@ func TestObjectionsAreLinearizableOutside(t *testing.T) {
 			everybody := subjects(max(want/30, 6*peopleAtOnce), "1950-02-03")
 			n := neighbourhood.Start(t, neighbourhood.Options{Flags: []string{"-cohort", cohortOf(t, everybody)}})
 			doctor, office := n.Token(t, "ed-doctor"), n.Token(t, "ig-officer")
-			l := &linearity{r: r}
+			l := &linearity{r: rand.New(rand.NewPCG(r.Uint64(), 5))} //nolint:gosec // chance of a test: waves run beside the kills, and have their own
 			var replicas []*neighbourhood.Replica
 			for i := range k.replicas {
 				b := n.Replica(t, neighbourhood.ReplicaOptions{Program: program, Ledger: k.ledger(i), More: k.more, Only: append([]string{always}, objectedTo[:]...)})

@@ -2,6 +2,7 @@ package torture
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"maps"
@@ -146,6 +147,7 @@ type place struct {
 	rest, grpc string            // host:port of the faces
 	mark       string            // host:port of the operations listener, which the client asks after each answer
 	custodians map[string]string // key by host:port
+	headPage   uint32            // page of the ledger's file that holds its head row; 0: not known, and every commit counts
 }
 
 // exchange is one request of a client that makes one after the other, and what it was told.
@@ -160,17 +162,56 @@ type exchange struct {
 type order struct {
 	problems []string
 	broken   map[string]bool // exchanges with a problem
-	commits  int             // of the ledger, within the exchanges
+	commits  int             // of the ledger that add entries, within the exchanges
+	others   int             // of the ledger that add none, in the whole trace
 	asked    int             // writes to custodians
 	answers  int             // writes that hold something of an answer
 }
+
+// withoutEntries finds the writes of commits that add no entry: of checkpoints, which the ledger signs in commits of their own when it is idle, and of
+// what is noted beside the entries. Whoever adds an entry moves the head row, in the same transaction (audit.Tx), so that its page is among those that
+// the commit writes to the log: each stands behind a header of 24 bytes that begins with the number of the page and, in the last one of a commit, the size of
+// the file, which is 0 in the others (SQLite file format, 4.1). What no end of a commit follows is not taken out.
+func withoutEntries(calls []*systemCall, headPage uint32) (writes map[*systemCall]bool, commits int) {
+	writes = map[*systemCall]bool{}
+	if headPage == 0 {
+		return writes, 0
+	}
+	var group []*systemCall
+	moves, ends := false, false // the head row; whether the page that comes next is the last of its commit
+	for _, c := range calls {
+		if c.name != "pwrite64" || !strings.HasSuffix(c.target, "/ledger.db-wal") {
+			continue
+		}
+		group = append(group, c)
+		switch {
+		case c.header:
+		case c.result == pageHeader && len(c.data) == pageHeader:
+			moves = moves || binary.BigEndian.Uint32(c.data) == headPage
+			ends = binary.BigEndian.Uint32(c.data[4:]) != 0
+		case ends:
+			if !moves {
+				commits++
+				for _, w := range group {
+					writes[w] = true
+				}
+			}
+			group, moves, ends = nil, false, false
+		}
+	}
+	return writes, commits
+}
+
+// pageHeader is how long the header of a page in the log is.
+const pageHeader = 24
 
 // firstOf finds whose resources stand in an answer.
 var firstOf = regexp.MustCompile(`/fhir/[A-Za-z]+/([a-z0-9]{1,12})-`)
 
 // checkOrder holds a trace against what must come first (P1, R-1, R-2): before a custodian is asked, a commit of the ledger that is on disk; before
 // the first byte of an answer, a second; before the first byte of each custodian's part of a stream, one more; before what closes a stream,
-// one more. A commit is on disk when a sync of the write-ahead log, begun after its last write ended, has come back with success.
+// one more. A commit is on disk when a sync of the write-ahead log, begun after its last write ended, has come back with success. A commit that adds no
+// entry is none of these, and may happen at any moment.
 func checkOrder(calls []*systemCall, p place, exchanges []exchange) order {
 	type moment struct {
 		line int
@@ -198,6 +239,8 @@ func checkOrder(calls []*systemCall, p place, exchanges []exchange) order {
 	})
 
 	out := order{broken: map[string]bool{}}
+	other, others := withoutEntries(calls, p.headPage)
+	out.others = others
 	var now *exchange
 	marks := 0
 	begun, ended, safe := 0, 0, 0   // writes of the log that have begun and ended, and how many of them are on disk
@@ -245,6 +288,7 @@ func checkOrder(calls []*systemCall, p place, exchanges []exchange) order {
 		wal := strings.HasSuffix(c.target, "/ledger.db-wal")
 		sync := c.name == "fsync" || c.name == "fdatasync"
 		switch {
+		case other[c]:
 		case wal && sync && !m.ends:
 			covers[c], atSync[c] = ended, entries
 		case wal && sync && c.result == 0:
@@ -380,6 +424,40 @@ func TestReadTrace(t *testing.T) {
 	for _, bad := range []string{"1  t fsync(3) = 0\n", "1  t <... fsync resumed>) = 0\n", "1  t fsync(3</x>)\n"} {
 		if _, err := readTrace(strings.NewReader(bad)); err == nil {
 			t.Errorf("%q is read", bad)
+		}
+	}
+}
+
+// TestWithoutEntries tells commits that move the head row from those that do not.
+func TestWithoutEntries(t *testing.T) {
+	const text = `10  t pwrite64(21</s/ledger.db-wal>, "\0\0\0\7\0\0\0\0................", 24, 32) = 24
+10  t pwrite64(21</s/ledger.db-wal>, "a page"..., 4096, 56) = 4096
+10  t pwrite64(21</s/ledger.db-wal>, "\0\0\0\3\0\0\0\11................", 24, 4152) = 24
+10  t pwrite64(21</s/ledger.db-wal>, "a page"..., 4096, 4176) = 4096
+10  t fdatasync(21</s/ledger.db-wal>) = 0
+10  t pwrite64(21</s/ledger.db-wal>, "7\177\6\202", 32, 0) = 32
+10  t pwrite64(21</s/ledger.db-wal>, "\0\0\0\4\0\0\0\0................", 24, 32) = 24
+10  t pwrite64(21</s/ledger.db-wal>, "a page"..., 4096, 56) = 4096
+10  t pwrite64(21</s/ledger.db-wal>, "\0\0\0\5\0\0\0\11................", 24, 4152) = 24
+10  t pwrite64(21</s/ledger.db-wal>, "a page"..., 4096, 4176) = 4096
+10  t fdatasync(21</s/ledger.db-wal>) = 0
+10  t pwrite64(21</s/ledger.db-wal>, "\0\0\0\6\0\0\0\0................", 24, 8272) = 24
+10  t pwrite64(21</s/ledger.db-wal>, "a page"..., 4096, 8296) = 4096
+`
+	calls, err := readTrace(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for head, want := range map[uint32][]int{3: {5, 6, 7, 8, 9}, 7: {5, 6, 7, 8, 9}, 4: {0, 1, 2, 3}, 5: {0, 1, 2, 3}, 0: nil, 99: {0, 1, 2, 3, 5, 6, 7, 8, 9}} {
+		writes, commits := withoutEntries(calls, head)
+		var got []int
+		for i, c := range calls {
+			if writes[c] {
+				got = append(got, i)
+			}
+		}
+		if !slices.Equal(got, want) || commits != (len(want)+3)/5 {
+			t.Errorf("with the head row on page %d calls %v of %d commits add no entry, want calls %v", head, got, commits, want)
 		}
 	}
 }
