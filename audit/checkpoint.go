@@ -286,7 +286,11 @@ func (l *Ledger) testCheckpoints(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	if err := l.testSinks(ctx, last, served && !c.Adopt); err != nil {
+	must := sinksNone
+	if served && !c.Adopt {
+		must = sinksSome
+	}
+	if err := l.testSinks(ctx, last, must); err != nil {
 		return err
 	}
 	l.signed = last
@@ -311,9 +315,20 @@ func hasServed(r Reader, size uint64) (bool, error) {
 	return false, err
 }
 
-// testSinks hands the newest checkpoint to every sink, which refuses it if what it holds already is not continued by it. If there must be one somewhere
-// (the ledger has signed before) and there is none anywhere, the evidence was lost or taken away.
-func (l *Ledger) testSinks(ctx context.Context, last Checkpoint, must bool) error {
+// sinksMust is what the places where checkpoints are kept must say for a ledger to start.
+type sinksMust int
+
+const (
+	sinksNone sinksMust = iota // contradict it: none may
+	sinksSome                  // also, one at least must hold a checkpoint of it, or not be able to say: the ledger has signed before, and evidence is not lost by itself
+	sinksAll                   // also, all must take its newest
+)
+
+// sinkTries is how often one that is away is asked again where it must answer.
+const sinkTries = 2
+
+// testSinks hands the newest checkpoint to every sink, which refuses it if what it holds already is not continued by it.
+func (l *Ledger) testSinks(ctx context.Context, last Checkpoint, must sinksMust) error {
 	some := false
 	for _, s := range l.sinks {
 		size, known, err := s.Holds(ctx)
@@ -325,7 +340,7 @@ func (l *Ledger) testSinks(ctx context.Context, last Checkpoint, must bool) erro
 		}
 		some = some || !known || size > 0
 	}
-	if must && !some {
+	if must == sinksSome && !some {
 		return fmt.Errorf("%w: this ledger has signed checkpoints of up to %d entries, and none of them is where they are kept (%s): put them back, or adopt the ledger as it is if you know why they are gone",
 			ErrDamaged, last.Size, l.sinks[0].Name())
 	}
@@ -334,9 +349,22 @@ func (l *Ledger) testSinks(ctx context.Context, last Checkpoint, must bool) erro
 	}
 	for i := range l.sinks {
 		err := l.extend(ctx, i)
+		for range sinkTries {
+			if must != sinksAll || !errors.Is(err, ErrAway) {
+				break
+			}
+			select { // another replica may be starting as well, and keep it busy
+			case <-ctx.Done():
+			case <-time.After(sinkPause / 2):
+				err = l.extend(ctx, i)
+			}
+		}
 		switch {
 		case errors.Is(err, ErrContradicted):
 			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		case must == sinksAll && errors.Is(err, ErrAway):
+			return fmt.Errorf("%w: this ledger is new, and whether there was one before it only those can tell who keep its checkpoints: %w. Start when it answers, or take it out of the configuration",
+				ErrUnavailable, err)
 		case err != nil && !errors.Is(err, ErrAway):
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}

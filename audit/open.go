@@ -32,6 +32,7 @@ type Config struct {
 	Sinks          []Sink                   // where checkpoints are kept beside the store; at least one. Only the ledger uses them from now on
 	Continues      *Predecessor             // what a new ledger takes over from one that ended; the store must be empty
 	Adopt          bool                     // start although no sink holds a checkpoint of a ledger that has signed some: for an operator who knows why
+	Begun          string                   // what says that a ledger was begun before, so that an empty store is not it; "": nothing says so
 	Override       time.Duration            // how long an override lasts; MaxOverride, and not more (C-3)
 }
 
@@ -114,7 +115,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 		return nil, fmt.Errorf("%w: times and the length of the queue must not be negative, and an override lasts at most an hour", ErrInvalid)
 	}
 	l.queue = make(chan *op, or(c.Queue, 1024))
-	if err := l.selfTest(ctx); err != nil {
+	if err := l.selfTest(ctx, c); err != nil {
 		return nil, err
 	}
 	if err := l.plant(ctx); err != nil {
@@ -126,7 +127,16 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if err := l.testCheckpoints(ctx, c); err != nil {
 		return nil, err
 	}
-	before := l.signed.Size
+	before, served := l.signed.Size, false
+	if err := l.view(ctx, func(r Reader) (err error) {
+		head, err := r.Head()
+		if err == nil && head.Size > 0 {
+			served, err = hasServed(r, head.Size)
+		}
+		return err
+	}); err != nil {
+		return nil, err
+	}
 	if err := l.start(ctx, c); err != nil {
 		return nil, err
 	}
@@ -134,8 +144,10 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if err := l.view(ctx, func(r Reader) error { return testKeys(r, l.origin, c.Keys) }); err != nil {
 		return nil, err
 	}
-	if before == 0 { // those that cannot be asked what they hold are shown the first checkpoint before anything else is recorded
-		if err := l.testSinks(ctx, l.signed, false); err != nil {
+	// Those that cannot be asked what they hold are shown the first checkpoint before anything else is recorded. Until a ledger has served, all must see
+	// it: if there was one before, and this store is new, only they may know.
+	if before == 0 || !served {
+		if err := l.testSinks(ctx, l.signed, sinksAll); err != nil {
 			return nil, err
 		}
 	}
@@ -170,7 +182,7 @@ func validOrigin(s string) bool {
 }
 
 // selfTest reads; it changes nothing.
-func (l *Ledger) selfTest(ctx context.Context) error {
+func (l *Ledger) selfTest(ctx context.Context, c Config) error {
 	return l.view(ctx, func(r Reader) error {
 		head, err := r.Head()
 		if err != nil {
@@ -184,6 +196,9 @@ func (l *Ledger) selfTest(ctx context.Context) error {
 			return fmt.Errorf("%w: there are entries beyond the head row: restore the ledger, do not go on", ErrDamaged)
 		}
 		if head.Size == 0 {
+			if c.Begun != "" && c.Continues == nil {
+				return fmt.Errorf("%w: the store is empty, and %s. If a ledger was begun, this is not it: give the right store (is its volume mounted?), or put the ledger back from a backup", ErrUnavailable, c.Begun)
+			}
 			return nil
 		}
 		if behind := head.Newest.Sub(l.clock()); behind > l.tolerance {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -339,4 +340,76 @@ func TestSecondEpoch(t *testing.T) {
 	if err := open(t, q, nil); err != nil {
 		t.Errorf("opened again: %v", err)
 	}
+}
+
+// elsewhere is a witness of a kind: it takes what it is given while it can be reached, and cannot say what it holds.
+type elsewhere struct {
+	away bool
+	took int
+}
+
+var _ audit.Sink = (*elsewhere)(nil)
+
+// Name implements audit.Sink.
+func (*elsewhere) Name() string { return "the witness elsewhere" }
+
+// Holds implements audit.Sink.
+func (*elsewhere) Holds(context.Context) (uint64, bool, error) { return 0, false, nil }
+
+// Extend implements audit.Sink.
+func (e *elsewhere) Extend(context.Context, audit.Checkpoint, func(context.Context, uint64) ([][32]byte, error)) ([]byte, error) {
+	if e.away {
+		return nil, fmt.Errorf("the witness elsewhere: %w", audit.ErrAway)
+	}
+	e.took++
+	return nil, nil
+}
+
+// An empty store may be a volume that is not mounted: it is refused where anything says that a ledger was begun, and where those who would know cannot be asked.
+func TestEmptyStores(t *testing.T) {
+	var store *sqlite.Store
+	dir := t.TempDir()
+	keys, err := audit.CreateKeys(filepath.Join(dir, "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func(begun string, sinks ...audit.Sink) (*audit.Ledger, error) {
+		t.Helper()
+		if store, err = sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(dir, "ledger.db")}); err != nil {
+			t.Fatal(err)
+		}
+		l, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys, Origin: "mycarerecord.example/test", Sinks: sinks, Begun: begun})
+		if err != nil {
+			return nil, errors.Join(err, store.Close())
+		}
+		return l, nil
+	}
+	stop := func(l *audit.Ledger) {
+		t.Helper()
+		if err := errors.Join(l.Shutdown(ctx), store.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := start("a file says that there was one", &elsewhere{}); !errors.Is(err, audit.ErrUnavailable) || !strings.Contains(err.Error(), "the store is empty, and a file says that there was one") {
+		t.Errorf("an empty store where there was a ledger: %v", err)
+	}
+	w := &elsewhere{away: true}
+	for range 2 { // the second finds what the first has written, and nobody has served from it
+		if _, err := start("", &elsewhere{}, w); !errors.Is(err, audit.ErrUnavailable) || !strings.Contains(err.Error(), "the witness elsewhere") {
+			t.Errorf("an empty store, and a witness that is away: %v", err)
+		}
+	}
+	w.away = false
+	l, err := start("", &elsewhere{}, w)
+	if err != nil || w.took == 0 {
+		t.Fatalf("with the witness there: %v, it took %d", err, w.took)
+	}
+	object(t, l, number(t, "9990000018"), consent.ToAll)
+	stop(l)
+	w.away = true
+	l, err = start("a file says that there was one", &elsewhere{}, w) // a ledger that has served does not wait for anybody
+	if err != nil {
+		t.Fatalf("a ledger that is there, with the witness away: %v", err)
+	}
+	stop(l)
 }

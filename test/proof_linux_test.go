@@ -277,3 +277,49 @@ func startWitness(t *testing.T, program, ledger string) (address, key string) {
 	})
 	return fmt.Sprintf("http://%s", listen), key
 }
+
+// TestLedgerThatIsNotThere takes the volume of a ledger and of its checkpoints away from the built broker, which must not begin another in its place: everybody's
+// objections would be gone.
+func TestLedgerThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("starts the whole demo")
+	}
+	n := neighbourhood.Start(t, neighbourhood.Options{})
+	program, dir := neighbourhood.Program(t, "broker"), t.TempDir()
+	keys, volume := neighbourhood.Keys(t, program, dir), filepath.Join(dir, "ledger")
+	if err := os.Mkdir(volume, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := n.Replica(t, neighbourhood.ReplicaOptions{Program: program,
+		Ledger: map[string]any{"store": "sqlite", "path": filepath.Join(volume, "ledger.db"), "keys": keys, "origin": "mycarerecord.example/volume"}})
+	r.Stop(t)
+	refused := func(what, says string) {
+		t.Helper()
+		if err := r.TryAgain(t); err == nil {
+			r.Stop(t)
+			t.Fatalf("the broker starts with %s", what)
+		}
+		if _, said := r.Output(); !strings.Contains(string(said), says) || !strings.Contains(string(said), "ledger.begun says that a ledger was begun with these keys") {
+			t.Errorf("%s: it does not say what to do: %s", what, neighbourhood.Struck(said))
+		}
+	}
+	aside := filepath.Join(dir, "aside")
+	if err := errors.Join(os.Rename(volume, aside), os.Mkdir(volume, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	refused("its volume not mounted", "mount its volume")
+	if left, err := os.ReadDir(volume); err != nil || len(left) != 0 {
+		t.Errorf("%d files were made where the volume should be", len(left))
+	}
+	if err := os.WriteFile(filepath.Join(volume, "ledger.db"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("an empty file", "the store is empty")
+	if err := errors.Join(os.RemoveAll(volume), os.Rename(aside, volume)); err != nil {
+		t.Fatal(err)
+	}
+	r.Again(t)
+	r.Stop(t)
+	n.Stop(t)
+}

@@ -72,6 +72,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	before := flags.String("before", "", "date: what was recorded before it")
 	from := flags.String("from", "", "file of the ledger that ended")
 	adopt := flags.Bool("adopt", false, "start although no checkpoint of the ledger is where they are kept: only if you know why they are gone")
+	begin := flags.Bool("begin", false, "begin a new ledger although the folder of keys is read-only: for the very first start alone")
 	custodian := flags.String("custodian", "", "key of one custodian")
 	numberFile := flags.String("nhs-number-file", "", "file that holds the NHS number of a test person, or - for standard input: a number on a command line would show in the list of processes")
 	jobRole := flags.String("job-role", "", "job role code")
@@ -120,7 +121,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		hangups := make(chan os.Signal, 1)
 		signal.Notify(hangups, syscall.SIGHUP)
 		defer signal.Stop(hangups)
-		return report(errs, daemon.Run(ctx, cfg, daemon.Options{Log: errs, Adopt: *adopt, Reload: hangups}))
+		return report(errs, daemon.Run(ctx, cfg, daemon.Options{Log: errs, Adopt: *adopt, Begin: *begin, Reload: hangups}))
 	case "check ":
 		fmt.Fprintf(out, "%s: good. %d custodians, %d issuers; configuration %.12s\n", *config, len(cfg.Custodians), len(cfg.Issuers), cfg.Hash())
 		return 0

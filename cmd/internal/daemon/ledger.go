@@ -35,6 +35,13 @@ func withLedger(ctx context.Context, cfg Config, continues *audit.Predecessor, f
 	if err != nil {
 		return fmt.Errorf("ledger.keys: %w", err)
 	}
+	begun, err := readBeginnings(cfg.Ledger.Keys)
+	if err == nil && continues == nil {
+		err = begun.check(cfg.Ledger)
+	}
+	if err != nil {
+		return err
+	}
 	store, err := openStore(ctx, cfg.Ledger)
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
@@ -43,11 +50,14 @@ func withLedger(ctx context.Context, cfg Config, continues *audit.Predecessor, f
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
-	l, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys, Origin: cfg.Ledger.Origin, Replica: "operator", Sinks: sinks, Continues: continues, Deadline: time.Minute})
+	l, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys, Origin: cfg.Ledger.Origin, Replica: "operator", Sinks: sinks, Continues: continues, Begun: begun.words(false),
+		Deadline: time.Minute})
 	if err != nil {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
 	}
-	err = f(l)
+	if _, err = begun.note(cfg.Ledger.Origin); err == nil {
+		err = f(l)
+	}
 	end, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if failed := l.Shutdown(end); failed != nil {

@@ -41,6 +41,7 @@ type Options struct {
 	Ready func(Addresses) // called once, when every listener answers
 	// Reload tells to read the key files anew; nil: never.
 	Reload <-chan os.Signal
+	Begin  bool                    // begin a new ledger although the folder of keys is read-only, so that nothing there says whether one was begun
 	Adopt  bool                    // start although the folder of checkpoints of a ledger that has signed some is empty
 	Spans  []sdktrace.SpanExporter // more exporters, for tests
 	// REST listens at cfg.Listen.REST already, for whoever had to know its port before the configuration could be written. Run closes it. nil: Run
@@ -95,6 +96,13 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	if told != nil {
 		defer told.Close()
 	}
+	begun, err := readBeginnings(cfg.Ledger.Keys)
+	if err == nil {
+		err = begun.check(cfg.Ledger)
+	}
+	if err != nil {
+		return err
+	}
 	store, err := openStore(ctx, cfg.Ledger)
 	if err != nil {
 		return fmt.Errorf("ledger: %w", err)
@@ -104,7 +112,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
 	}
 	ledger, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys.ledger, Replica: cfg.Ledger.Postgres.Replica, Changed: told.changed(), Origin: cfg.Ledger.Origin, Deadline: time.Duration(cfg.Ledger.Timeout),
-		Configuration: configuration, Policy: table.Version(), Override: time.Duration(cfg.Limits.Override), Sinks: sinks, Adopt: o.Adopt})
+		Configuration: configuration, Policy: table.Version(), Override: time.Duration(cfg.Limits.Override), Sinks: sinks, Adopt: o.Adopt, Begun: begun.words(o.Begin)})
 	if err != nil {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
 	}
@@ -119,6 +127,11 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 			log.Error("the ledger did not close cleanly", "problem", "ledger")
 		}
 	}()
+	if kept, err := begun.note(cfg.Ledger.Origin); err != nil {
+		return err
+	} else if !kept {
+		log.Warn("the folder of keys is read-only: it does not say that a ledger was begun with them", "problem", "ledger")
+	}
 
 	// Who is told of break-glass. No request waits for this, and it ends before the ledger does.
 	if cfg.Alerts.Webhook == "" {
