@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,16 +14,24 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
-// custodian is a binding with its breaker and what is known of its health. One per endpoint, local to the process.
+// custodian is a binding with what is known of its health.
 type custodian struct {
 	Binding
-	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+	sources []*endpoint     // one, or several that are asked beside each other
 	home    record.Sections // the one in which everything stands that it holds, by the section rules; or none
 
 	mu         sync.Mutex
 	lastState  record.State
 	lastAnswer time.Time
-	waitUntil  time.Time // a 429's Retry-After
+}
+
+// endpoint is one source of a custodian with its breaker, local to the process.
+type endpoint struct {
+	NamedSource // its name is "" where it is the only one
+	breaker     *gobreaker.TwoStepCircuitBreaker[struct{}]
+
+	mu        sync.Mutex
+	waitUntil time.Time // a 429's Retry-After
 }
 
 // errIll and errNothingLearnt are what the breaker is told: the custodian is ill, or the call says nothing about it.
@@ -35,17 +45,36 @@ func newCustodian(b Binding, cfg Config) *custodian {
 	if s, has := cfg.Sections.Home(b.Rules.Custodian.Kind); has {
 		home = home.With(s)
 	}
-	return &custodian{Binding: b, home: home, breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		Name:        string(b.Rules.Custodian.Key),
+	c := &custodian{Binding: b, home: home}
+	if len(b.Sources) == 0 {
+		c.sources = []*endpoint{newEndpoint(NamedSource{Source: b.Source, Adapter: b.Adapter}, b.Rules.Custodian.Key, cfg)}
+		return c
+	}
+	// What replicas tell each other is about custodians: it would not say which source is meant.
+	cfg.Hints = noHints{}
+	var kinds []string
+	for _, s := range b.Sources {
+		c.sources = append(c.sources, newEndpoint(s, b.Rules.Custodian.Key, cfg))
+		if !slices.Contains(kinds, s.Adapter) {
+			kinds = append(kinds, s.Adapter)
+		}
+	}
+	c.Adapter = strings.Join(kinds, ", ")
+	return c
+}
+
+func newEndpoint(s NamedSource, key record.CustodianKey, cfg Config) *endpoint {
+	return &endpoint{NamedSource: s, breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Name:        string(key),
 		MaxRequests: 1, // one probe when half open
 		Timeout:     cfg.BreakerOpen,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
 			// Where another replica has given a custodian up, the first failure here is enough. That alone is not: the trouble may be between the two.
-			return c.ConsecutiveFailures >= uint32(max(1, cfg.BreakerFailures)) || c.ConsecutiveFailures > 0 && cfg.Hints.Suspected(b.Rules.Custodian.Key)
+			return c.ConsecutiveFailures >= uint32(max(1, cfg.BreakerFailures)) || c.ConsecutiveFailures > 0 && cfg.Hints.Suspected(key)
 		},
 		OnStateChange: func(_ string, from, to gobreaker.State) {
 			if to == gobreaker.StateOpen && from == gobreaker.StateClosed {
-				cfg.Hints.Opened(b.Rules.Custodian.Key, time.Now().Add(cfg.BreakerOpen))
+				cfg.Hints.Opened(key, time.Now().Add(cfg.BreakerOpen))
 			}
 		},
 		// A caller who hangs up, or leaves less time than the custodian normally gets, says nothing about the custodian.
@@ -122,23 +151,34 @@ func judge(err error, callerLeft, timedOut, short bool) verdict {
 	return verdict{record.Failed, reasonMalformed, errIll, true} // an adapter that breaks its contract
 }
 
-func (c *custodian) throttled(now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return now.Before(c.waitUntil)
+// breaker is the state of the worst of its breakers.
+func (c *custodian) breaker() gobreaker.State {
+	worst := gobreaker.StateClosed
+	for _, e := range c.sources {
+		if s := e.breaker.State(); s == gobreaker.StateOpen || worst == gobreaker.StateClosed {
+			worst = s
+		}
+	}
+	return worst
+}
+
+func (e *endpoint) throttled(now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return now.Before(e.waitUntil)
 }
 
 // maxThrottle caps how long one custodian's Retry-After keeps us away.
 const maxThrottle = time.Minute
 
-func (c *custodian) throttle(until time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (e *endpoint) throttle(until time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if latest := time.Now().Add(maxThrottle); until.After(latest) {
 		until = latest
 	}
-	if until.After(c.waitUntil) {
-		c.waitUntil = until
+	if until.After(e.waitUntil) {
+		e.waitUntil = until
 	}
 }
 
@@ -158,7 +198,7 @@ func (c *custodian) answered(s record.State) {
 type CustodianHealth struct {
 	Custodian  record.Custodian
 	Adapter    string
-	Breaker    string       // "closed", "open", "half-open"
+	Breaker    string       // "closed", "open", "half-open": of several sources the worst
 	LastState  record.State // timed-out, unavailable or failed; returned once it answered again, whatever that was; "" while there was no trouble
 	LastAnswer time.Time    // when LastState became what it is; zero while there was no trouble
 }
@@ -167,7 +207,7 @@ type CustodianHealth struct {
 func (b *Broker) Custodians() []CustodianHealth {
 	out := make([]CustodianHealth, 0, len(b.custodians))
 	for _, c := range b.custodians {
-		h := CustodianHealth{Custodian: c.Rules.Custodian, Adapter: c.Adapter, Breaker: c.breaker.State().String()}
+		h := CustodianHealth{Custodian: c.Rules.Custodian, Adapter: c.Adapter, Breaker: c.breaker().String()}
 		c.mu.Lock()
 		h.LastState, h.LastAnswer = c.lastState, c.lastAnswer
 		c.mu.Unlock()
@@ -181,7 +221,7 @@ func (b *Broker) Custodians() []CustodianHealth {
 func (b *Broker) troubled() []record.Status {
 	var out []record.Status
 	for _, c := range b.custodians {
-		if c.breaker.State() != gobreaker.StateClosed {
+		if c.breaker() != gobreaker.StateClosed {
 			out = append(out, record.Status{Custodian: c.Rules.Custodian, State: record.Unavailable, Reason: reasonBreaker, Adapter: c.Adapter})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,8 +28,16 @@ type Binding struct {
 	Merge        merge.Rules // Permitted and PatientEntered are set per request
 	Source       Source
 	Adapter      string        // kind, for statuses of custodians that were not asked
+	Sources      []NamedSource // of a custodian that is read in several ways, at least two; Source and Adapter are unused then
 	Timeout      time.Duration // whole, search and pages included; 3 s
 	TraceContext bool          // sends traceparent on
+}
+
+// NamedSource is one of several sources of a custodian. Its name is shown to people where it is missing from an answer.
+type NamedSource struct {
+	Name    string
+	Source  Source
+	Adapter string
 }
 
 // Config is what a Broker is made of. Fields without a default are required.
@@ -102,8 +111,12 @@ func New(cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	for _, binding := range cfg.Custodians {
-		if binding.Source == nil || binding.Timeout <= 0 || binding.Timeout+cfg.Reserve > cfg.NeutralWait {
-			return nil, fmt.Errorf("broker: custodian %s has no source, no timeout, or one that does not fit into NeutralWait", binding.Rules.Custodian.Key)
+		none := func(s NamedSource) bool { return s.Source == nil || s.Name == "" }
+		if len(binding.Sources) == 1 || slices.ContainsFunc(binding.Sources, none) || (binding.Source == nil) == (len(binding.Sources) == 0) {
+			return nil, fmt.Errorf("broker: custodian %s: one source, or several with names", binding.Rules.Custodian.Key)
+		}
+		if binding.Timeout <= 0 || binding.Timeout+cfg.Reserve > cfg.NeutralWait {
+			return nil, fmt.Errorf("broker: custodian %s has no timeout, or one that does not fit into NeutralWait", binding.Rules.Custodian.Key)
 		}
 		b.custodians = append(b.custodians, newCustodian(binding, cfg))
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -77,14 +78,13 @@ func (a *access) viewOf() view {
 
 // sealing returns what makes addresses of a custodian's documents in this answer, nil where its adapter knows none.
 func (a *access) sealing(c *custodian) func(merge.Document) string {
-	source, has := c.Source.(documents)
-	if !has {
+	if !slices.ContainsFunc(c.sources, func(e *endpoint) bool { _, has := e.Source.(documents); return has }) {
 		return nil
 	}
 	view := a.viewOf()
 	expires := a.req.Arrived.UTC().Add(2 * addressLife).Truncate(addressLife)
 	return func(d merge.Document) string {
-		if len(d.Address) > maxLocator || len(d.Type) > maxMediaType || !source.Opens(d.Address) {
+		if len(d.Address) > maxLocator || len(d.Type) > maxMediaType || c.opener(d.Address) == nil {
 			return ""
 		}
 		sealed := DocumentAddress{Subject: a.subject.Number, Custodian: c.Rules.Custodian.Key, Locator: d.Address, Type: d.Type, Sections: d.Sections,
@@ -95,6 +95,16 @@ func (a *access) sealing(c *custodian) func(merge.Document) string {
 		}
 		return a.b.cfg.Base + "/Binary/" + id + "?ctx=" + seal
 	}
+}
+
+// opener is the first of a custodian's sources that opens the document at an address, nil for none.
+func (c *custodian) opener(address string) *endpoint {
+	for _, e := range c.sources {
+		if source, has := e.Source.(documents); has && source.Opens(address) {
+			return e
+		}
+	}
+	return nil
 }
 
 // sealAddress returns the id and the seal of an address.
@@ -186,11 +196,7 @@ func (a *access) takesAddress() *Refusal {
 			a.only = c
 		}
 	}
-	opens := false
-	if a.only != nil {
-		source, has := a.only.Source.(documents)
-		opens = has && source.Opens(d.Locator) // settings may have changed since
-	}
+	opens := a.only != nil && a.only.opener(d.Locator) != nil // settings may have changed since
 	if !opens || !time.Now().Before(d.Expires) || d.Subject != a.req.Subject || d.Organisation != a.req.Requester.Organisation || d.For != a.req.Requester.Own ||
 		d.View != a.viewOf() {
 		return a.invalid(wantAddress)
@@ -304,16 +310,18 @@ func (a *access) fetchDocument(p consent.Permit, o audit.Opened) (Document, reco
 		status.State, status.Reason, status.Asked = record.NotAsked, record.NotAskedPermit, time.Time{}
 		return Document{}, status
 	}
+	e := c.opener(a.req.Document.Locator) // takesAddress saw that there is one
+	status.Adapter = e.Adapter
 	left := min(time.Until(a.deadline), time.Until(a.req.Arrived.Add(a.b.cfg.NeutralWait))) - a.b.cfg.Reserve
 	switch {
 	case left <= 0:
 		status.State, status.Reason, status.Asked = record.NotAsked, record.NotAskedBudget, time.Time{}
 		return Document{}, status
-	case c.throttled(now):
+	case e.throttled(now):
 		status.State, status.Reason, status.Asked = record.Unavailable, reasonThrottled, time.Time{}
 		return Document{}, status
 	}
-	done, err := c.breaker.Allow()
+	done, err := e.breaker.Allow()
 	if err != nil {
 		status.State, status.Reason, status.Asked = record.Unavailable, reasonBreaker, time.Time{}
 		return Document{}, status
@@ -326,7 +334,7 @@ func (a *access) fetchDocument(p consent.Permit, o audit.Opened) (Document, reco
 	holds := a.bytes.part()
 	limits := a.b.cfg.Limits
 	limits.Take = func(n int64) bool { return ctx.Err() == nil && holds.take(n) }
-	source, _ := c.Source.(documents) // takesAddress saw that it is one
+	source, _ := e.Source.(documents)
 	document, err := fetchSafely(ctx, source, a.query(ctx, c, p, limits), a.req.Document.Locator)
 	timedOut := err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 	full := false
@@ -348,7 +356,7 @@ func (a *access) fetchDocument(p consent.Permit, o audit.Opened) (Document, reco
 	}
 	var t *ThrottledError
 	if errors.As(err, &t) {
-		c.throttle(now.Add(t.After))
+		e.throttle(now.Add(t.After))
 	}
 	if callerLeft {
 		return Document{}, status

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -80,12 +81,65 @@ func (a *access) gather(p consent.Permit, o audit.Opened) iter.Seq[held] {
 // late is how long after a deadline a process with time to spare notices it at the latest.
 const late = 100 * time.Millisecond
 
-// ask gets one custodian's part. It returns by the custodian's deadline whatever the source does; what has been read by then may be made into a part of
-// the answer until the request's own.
+// ask gets one custodian's part: of its only source, or of all of them together.
 func (a *access) ask(c *custodian, p consent.Permit) held {
+	if len(c.sources) > 1 {
+		return a.askAll(c, p)
+	}
+	x := a.askOne(c, c.sources[0], p, nil)
+	a.count(c, &x)
+	a.report(c, &x)
+	return x.held
+}
+
+// asked is what became of asking one source.
+type asked struct {
+	held
+	end   ending
+	alarm bool
+}
+
+// ending is how a call of a source ended, as far as it is anybody's business.
+type ending uint8
+
+const (
+	notCalled  ending = iota // it was not tried
+	notLet                   // its breaker is open
+	nobodyHere               // the caller left: nobody reads this answer, and what operators read is about custodians
+	called
+)
+
+// count counts what became of asking a custodian.
+func (a *access) count(c *custodian, x *asked) {
+	status := &x.prepared.Status
+	if x.end == called {
+		c.answered(status.State)
+	}
+	if x.end == called || x.end == notLet {
+		a.b.metrics.custodian(a.caller, c, status.State, status.Took)
+	}
+}
+
+// report tells operators of trouble with one source.
+func (a *access) report(c *custodian, x *asked) {
+	status := &x.prepared.Status
+	switch {
+	case x.end != called:
+	case x.alarm || x.prepared.Alarm:
+		a.b.metrics.alarm(a.caller, c, status.Reason)
+		a.b.log.ErrorContext(a.caller, "custodian needs an operator", keyRequest, a.req.ID, keyCustodian, c.Rules.Custodian.Key, keyState, status.State, keyReason, status.Reason)
+	case status.State.InTrouble():
+		a.b.log.WarnContext(a.caller, "custodian in trouble", keyRequest, a.req.ID, keyCustodian, c.Rules.Custodian.Key, keyState, status.State, keyReason, status.Reason,
+			keyDuration, status.Took)
+	}
+}
+
+// askOne gets what one source has for a custodian's part. It returns by the custodian's deadline whatever the source does; what has been read by then
+// may be made into a part of the answer until the request's own. may, if it is not nil, says what the custodian's other sources have left of its bytes.
+func (a *access) askOne(c *custodian, e *endpoint, p consent.Permit, may func(n int64) bool) asked {
 	now := time.Now()
-	h := held{c: c, failed: true}
-	h.prepared.Status = record.Status{Custodian: c.Rules.Custodian, Adapter: c.Adapter, Asked: now.UTC()}
+	h := asked{held: held{c: c, failed: true}}
+	h.prepared.Status = record.Status{Custodian: c.Rules.Custodian, Adapter: e.Adapter, Asked: now.UTC()}
 	status := &h.prepared.Status
 	// Nothing counts after arrival + neutralWait - reserve: whoever is held by nobody must have been answered by then, like everybody else of whom
 	// nothing may be said.
@@ -94,14 +148,14 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 	case left <= 0:
 		status.State, status.Reason, status.Asked = record.NotAsked, record.NotAskedBudget, time.Time{}
 		return h
-	case c.throttled(now):
+	case e.throttled(now):
 		status.State, status.Reason, status.Asked = record.Unavailable, reasonThrottled, time.Time{}
 		return h
 	}
-	done, err := c.breaker.Allow()
+	done, err := e.breaker.Allow()
 	if err != nil {
 		status.State, status.Reason, status.Asked = record.Unavailable, reasonBreaker, time.Time{}
-		a.b.metrics.custodian(a.caller, c, status.State, 0)
+		h.end = notLet
 		return h
 	}
 	ctx, span := a.b.spans.Start(a.ctx, "custodian", trace.WithSpanKind(trace.SpanKindClient),
@@ -112,8 +166,15 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 
 	holds := a.bytes.part() // of the request's bytes, what this reply takes
 	limits := a.b.cfg.Limits
-	limits.Take = func(n int64) bool { return ctx.Err() == nil && holds.take(n) }
-	reply, err := fetch(ctx, c.Source, a.query(ctx, c, p, limits))
+	var crowded atomic.Bool
+	limits.Take = func(n int64) bool {
+		if may != nil && !may(n) {
+			crowded.Store(true)
+			return false
+		}
+		return ctx.Err() == nil && holds.take(n)
+	}
+	reply, err := fetch(ctx, e.Source, a.query(ctx, c, p, limits))
 	if err == nil {
 		h.reply = merge.Reply{Custodian: c.Rules.Custodian, Base: reply.Base, Entries: reply.Entries, Parts: reply.Parts, Adapter: reply.Adapter,
 			Conversions: reply.Conversions, Asked: now.UTC(), Took: time.Since(now)}
@@ -121,23 +182,14 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 	timedOut := err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 	starved := false
 	if err == nil {
-		// No more parts are made at once than there are cores: in a crowd replies are read in time, and answers leave one after the other, not all late.
-		turn := time.NewTimer(left - time.Since(now))
-		select {
-		case a.b.making <- struct{}{}:
-			err = a.build(&h, c.may(p))
-			<-a.b.making
-		case <-turn.C:
-			err, timedOut, starved = ErrTimedOut, true, true
-		case <-a.ctx.Done():
-			err, timedOut, starved = ErrTimedOut, true, true
+		if err, starved = a.make(&h.held, c.may(p), left-time.Since(now)); starved {
+			timedOut = true
 		}
-		turn.Stop()
 	}
 	full := false
 	if err != nil {
 		denied, waited := holds.fail()
-		full = denied && errors.Is(err, ErrTooMuch) || waited && timedOut
+		full = (denied || crowded.Load()) && errors.Is(err, ErrTooMuch) || waited && timedOut
 		h.reply = merge.Reply{}
 		h.failed = true
 	}
@@ -156,22 +208,31 @@ func (a *access) ask(c *custodian, p consent.Permit) held {
 	status.Took = time.Since(now)
 	var t *ThrottledError
 	if errors.As(err, &t) {
-		c.throttle(now.Add(t.After))
+		e.throttle(now.Add(t.After))
 	}
-	if callerLeft {
-		return h // nobody reads this answer, and what operators read is about custodians
+	if h.end = called; callerLeft {
+		h.end = nobodyHere
+		return h
 	}
-	c.answered(status.State)
 	span.SetAttributes(attribute.String(keyState, string(status.State)), attribute.String(keyReason, status.Reason), attribute.Int(keyCount, status.Shown))
-	a.b.metrics.custodian(a.caller, c, status.State, status.Took)
-	if v.alarm || h.prepared.Alarm {
-		a.b.metrics.alarm(a.caller, c, status.Reason)
-		a.b.log.ErrorContext(a.caller, "custodian needs an operator", keyRequest, a.req.ID, keyCustodian, c.Rules.Custodian.Key, keyState, status.State, keyReason, status.Reason)
-	} else if status.State.InTrouble() {
-		a.b.log.WarnContext(a.caller, "custodian in trouble", keyRequest, a.req.ID, keyCustodian, c.Rules.Custodian.Key, keyState, status.State, keyReason, status.Reason,
-			keyDuration, status.Took)
-	}
+	h.alarm = v.alarm
 	return h
+}
+
+// make builds a part of the answer when its turn comes. No more parts are made at once than there are cores: in a crowd replies are read in time, and
+// answers leave one after the other, not all late. late says that its turn did not come within the time.
+func (a *access) make(h *held, sections record.Sections, within time.Duration) (err error, late bool) {
+	turn := time.NewTimer(within)
+	defer turn.Stop()
+	select {
+	case a.b.making <- struct{}{}:
+		err = a.build(h, sections)
+		<-a.b.making
+		return err, false
+	case <-turn.C:
+	case <-a.ctx.Done():
+	}
+	return ErrTimedOut, true
 }
 
 // query is what a custodian is asked: no more about the request than it needs.

@@ -78,7 +78,7 @@ func instruments(tp trace.TracerProvider, mp metric.MeterProvider, b *Broker) (t
 	}
 	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		for _, c := range b.custodians {
-			v := map[gobreaker.State]int64{gobreaker.StateClosed: 0, gobreaker.StateHalfOpen: 1, gobreaker.StateOpen: 2}[c.breaker.State()]
+			v := map[gobreaker.State]int64{gobreaker.StateClosed: 0, gobreaker.StateHalfOpen: 1, gobreaker.StateOpen: 2}[c.breaker()]
 			o.ObserveInt64(breaker, v, metric.WithAttributes(attribute.String(keyCustodian, string(c.Rules.Custodian.Key))))
 		}
 		o.ObserveInt64(inFlight, b.room.used())

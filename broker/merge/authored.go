@@ -73,7 +73,10 @@ func subjectPatient(req Request, prepared []Prepared) Entry {
 		p.DeceasedDateTime = some(s.Deceased)
 	}
 	for i := range prepared {
-		if id := prepared[i].PatientID; id != "" {
+		if prepared[i].PatientID == "" {
+			continue
+		}
+		for _, id := range append([]string{prepared[i].PatientID}, prepared[i].also...) {
 			p.Link = append(p.Link, fhir.PatientLink{Other: fhir.Reference{Reference: some("Patient/" + id)}, Type: fhir.LinkTypeSeealso})
 		}
 	}

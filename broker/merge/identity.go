@@ -9,30 +9,36 @@ import (
 )
 
 // identify finds the Patient that the reply is about and holds it against the trace (M-4). Exactly one Patient must carry the NHS
-// number asked for (copies of one id count as one, and each is checked); Patients with other numbers or none are strangers. The error
-// is of kind ErrWrongSubject.
+// number asked for (copies of one id count as one, and each is checked) in what each source returned; Patients with other numbers or none are
+// strangers. The error is of kind ErrWrongSubject.
 func (p *preparing) identify() error {
-	subject := ""
-	found := false
+	type patient struct {
+		id    string
+		found bool
+	}
+	subjects := make([]patient, len(p.origins))
 	for i := range p.items {
 		it := &p.items[i]
-		if it.typ != "Patient" || it.fate != undecided || !p.carriesNumber(it.v) {
+		if it.typ != "Patient" || !(it.fate == undecided || it.fate == folded && p.items[it.keeper].origin != it.origin) || !p.carriesNumber(it.v) {
 			continue
 		}
-		if found && (it.id == "" || it.id != subject) {
+		s := &subjects[it.origin]
+		if s.found && (it.id == "" || it.id != s.id) {
 			return ErrWrongSubject
 		}
-		found, subject, it.isSubject = true, it.id, true
+		s.found, s.id, it.isSubject = true, it.id, true
 		if !p.verified(it.v) || !p.agrees(it.v) {
 			return ErrWrongSubject
 		}
 	}
-	if !found {
-		return ErrWrongSubject
+	for i := range subjects {
+		if !subjects[i].found {
+			return ErrWrongSubject
+		}
 	}
 	for i := range p.items { // another copy of the same Patient that does not carry the number: whose it is cannot be told
 		it := &p.items[i]
-		if it.typ == "Patient" && it.fate == undecided && !it.isSubject && it.id != "" && it.id == subject {
+		if it.typ == "Patient" && it.fate == undecided && !it.isSubject && it.id != "" && it.id == subjects[it.origin].id {
 			return ErrWrongSubject
 		}
 		if it.fate == folded && it.typ == "Patient" {

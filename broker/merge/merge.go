@@ -80,6 +80,13 @@ type Reply struct {
 	Conversions []string
 	Asked       time.Time
 	Took        time.Duration
+	Beside      []Beside // what further sources of the same custodian returned, each from a server of its own
+}
+
+// Beside is what one more source of a custodian returned.
+type Beside struct {
+	Base    string
+	Entries []fhirjson.Entry
 }
 
 // Mode is an entry's search.mode.
@@ -131,6 +138,7 @@ type Prepared struct {
 	Status    record.Status // its Received is 0 where it could tell how much is withheld, whether or not something is
 	Entries   []Entry       // matches and includes in the order of M-8
 	PatientID string        // new id of the custodian's Patient; "" if nothing is shown
+	also      []string      // and of those of its further sources, where they are others
 	Counts    Counts
 	Dangling  int             // references that lead nowhere at the custodian
 	Sections  record.Sections // of the entries shown

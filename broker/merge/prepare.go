@@ -107,7 +107,7 @@ func (p *preparing) describe() {
 // finish writes what is shown, in the order of M-8, and proves the sum of M-11.
 func (p *preparing) finish() (Prepared, error) {
 	out := Prepared{reply: p.reply}
-	out.reply.Entries = nil // the documents may go when their bytes have been rewritten
+	out.reply.Entries, out.reply.Beside = nil, nil // the documents may go when their bytes have been rewritten
 	var fates [fateCount]int
 	n := 0
 	for i := range p.items {
@@ -145,8 +145,12 @@ func (p *preparing) finish() (Prepared, error) {
 			out.marks = p.marks(out.marks, it)
 			e.marksTo = int32(len(out.marks))
 		}
-		if it.isSubject && it.keeper == int32(i) {
+		switch {
+		case !it.isSubject || it.keeper != int32(i) && p.items[it.keeper].origin == it.origin:
+		case out.PatientID == "":
 			out.PatientID = it.newID
+		default:
+			out.also = append(out.also, it.newID)
 		}
 		e.JSON = p.rewrite(it)
 		out.Entries = append(out.Entries, e)

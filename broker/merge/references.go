@@ -170,7 +170,12 @@ func (p *preparing) own(address string, it *item) bool {
 	}
 	if isHTTP(address) {
 		c := canonical(address)
-		return p.base != "" && strings.HasPrefix(c, p.base+"/") || it.root != "" && strings.HasPrefix(c, it.root+"/")
+		for i := range p.origins {
+			if base := p.origins[i].base; base != "" && strings.HasPrefix(c, base+"/") {
+				return true
+			}
+		}
+		return it.root != "" && strings.HasPrefix(c, it.root+"/")
 	}
 	if strings.HasPrefix(address, "urn:") {
 		return p.resolve(address, it) >= 0
@@ -186,7 +191,7 @@ func (p *preparing) absolute(address string, it *item) (root, rest string) {
 		return address, ""
 	}
 	rest = strings.TrimLeft(address, "/")
-	for _, of := range [...]string{it.root, p.base} {
+	for _, of := range [...]string{it.root, p.from(it).base} {
 		if s := p.server(of); s.root != "" && !(s.near && p.leadsHere(s.root+rest)) {
 			return s.root, rest
 		}
@@ -209,12 +214,13 @@ func (p *preparing) server(root string) server {
 	if known {
 		return s
 	}
-	switch {
-	case root == "":
-	case root == p.base:
-		s.root = strings.TrimRight(p.reply.Base, "/") + "/"
-	default:
+	if root != "" {
 		s.root = "https:" + root + "/"
+	}
+	for i := range p.origins {
+		if o := &p.origins[i]; root != "" && root == o.base {
+			s.root = strings.TrimRight(o.given, "/") + "/"
+		}
 	}
 	if to, err := url.Parse(s.root); err != nil || p.sameHost(to) {
 		s.near = true

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -29,6 +30,7 @@ const (
 type item struct {
 	v           fhirjson.Value
 	typ, id     string
+	origin      int32  // which source it came from: its place in preparing.origins
 	root        string // canonical root of the server that its relative references are about
 	kind        *kind
 	fate        fate
@@ -47,6 +49,15 @@ type item struct {
 
 // typeID is what an id is unique for.
 type typeID struct{ typ, id string }
+
+// origin is one source of the custodian's, with a server of its own. What an address means depends on it; an id does not, where two sources hold the
+// same: M-5 speaks of the custodian.
+type origin struct {
+	given string // base of its server, as it was configured
+	base  string // canonical
+	sole  string // the only root that fullUrls have, "" if they have none or several
+	mark  string // what sets its urn: addresses apart from those of other sources
+}
 
 // copies are the resources of one type and id whose bytes differ.
 type copies struct {
@@ -67,10 +78,9 @@ type preparing struct {
 	firsts     map[typeID]int32            // the first item of a type and id
 	copies     map[typeID]*copies          // where there are several
 	nameless   map[[sha256.Size]byte]int32 // items without an id, by their bytes
-	base       string                      // canonical base of the custodian's server
+	origins    []origin                    // the sources that the reply came from; nearly always one
 	servers    map[string]server
 	here       *url.URL      // our base: see leadsHere
-	sole       string        // the only root that fullUrls have, "" if they have none or several
 	parts      []record.Part // from OperationOutcomes and Lists
 	received   int
 	strangers  int // dropped because they name somebody else
@@ -100,48 +110,31 @@ type preparing struct {
 
 // index reads the reply's resources: types, ids, addresses, copies. Its errors are of kind ErrMalformed.
 func (p *preparing) index() error {
-	p.items = make([]item, 0, len(p.reply.Entries))
-	p.addresses = make(map[string]int32, 2*len(p.reply.Entries))
-	p.firsts = make(map[typeID]int32, len(p.reply.Entries))
-	p.refs = make([]ref, 0, 4*len(p.reply.Entries)) // most have fewer; where there are more it grows
-	p.base = canonical(p.reply.Base)
-	roots := map[string]bool{}
-	urls := make([]string, 0, len(p.reply.Entries))
-	for _, e := range p.reply.Entries {
-		it, err := read(e.Resource)
-		if err != nil {
-			return err
-		}
-		if it.kind.row.class == outcome {
-			p.warnings(it.v)
-			continue
-		}
-		p.received++
-		url := ""
-		if e.FullURL != "" {
-			head, _ := splitAddress(e.FullURL)
-			url = canonical(head)
-			if root, is := rootOf(url, it.typ, it.id); is {
-				it.root = root
-				roots[root] = true
-			}
-		}
-		p.items = append(p.items, it)
-		urls = append(urls, url)
+	n := len(p.reply.Entries)
+	for _, b := range p.reply.Beside {
+		n += len(b.Entries)
 	}
-	if len(roots) == 1 {
-		for r := range roots {
-			p.sole = r
+	p.items = make([]item, 0, n)
+	p.addresses = make(map[string]int32, 2*n)
+	p.firsts = make(map[typeID]int32, n)
+	p.refs = make([]ref, 0, 4*n) // most have fewer; where there are more it grows
+	urls, err := p.read(p.reply.Base, p.reply.Entries, make([]string, 0, n))
+	for _, b := range p.reply.Beside {
+		if err == nil {
+			urls, err = p.read(b.Base, b.Entries, urls)
 		}
+	}
+	if err != nil {
+		return err
 	}
 	for i := range p.items {
 		it := &p.items[i]
 		it.keeper = int32(i)
 		if it.root == "" {
-			it.root = p.sole
+			it.root = p.from(it).sole
 		}
 		if it.root == "" {
-			it.root = p.base
+			it.root = p.from(it).base
 		}
 		if same, is := p.fold(int32(i)); is {
 			it.fate, it.keeper = folded, same
@@ -159,6 +152,51 @@ func (p *preparing) index() error {
 	}
 	return nil
 }
+
+// read takes what one source returned into the items, and appends the canonical fullUrl of each to urls.
+func (p *preparing) read(base string, entries []fhirjson.Entry, urls []string) ([]string, error) {
+	o := origin{given: base, base: canonical(base)}
+	if len(p.origins) > 0 {
+		o.mark = strconv.Itoa(len(p.origins)) + " "
+	}
+	roots := map[string]bool{}
+	for _, e := range entries {
+		it, err := read(e.Resource)
+		if err != nil {
+			return nil, err
+		}
+		it.origin = int32(len(p.origins))
+		if it.kind.row.class == outcome {
+			p.warnings(it.v)
+			continue
+		}
+		p.received++
+		url := ""
+		if e.FullURL != "" {
+			head, _ := splitAddress(e.FullURL)
+			url = canonical(head)
+			if strings.HasPrefix(url, "urn:") {
+				url = o.mark + url
+			}
+			if root, is := rootOf(url, it.typ, it.id); is {
+				it.root = root
+				roots[root] = true
+			}
+		}
+		p.items = append(p.items, it)
+		urls = append(urls, url)
+	}
+	if len(roots) == 1 {
+		for r := range roots {
+			o.sole = r
+		}
+	}
+	p.origins = append(p.origins, o)
+	return urls, nil
+}
+
+// from is the source that an item came from.
+func (p *preparing) from(it *item) *origin { return &p.origins[it.origin] }
 
 // updated is meta.lastUpdated. What cannot be read is none.
 func (it *item) updated() record.ClinicalTime {
@@ -281,7 +319,7 @@ func (p *preparing) resolve(address string, it *item) int32 {
 	case isHTTP(head):
 		key = append(key, canonical(head)...)
 	case strings.HasPrefix(head, "urn:"):
-		key = append(key, head...)
+		key = append(append(key, p.from(it).mark...), head...)
 	case head == "":
 		return -1
 	default:
@@ -289,15 +327,19 @@ func (p *preparing) resolve(address string, it *item) int32 {
 	}
 	p.key = key
 	i, found := p.addresses[string(key)]
-	if !found && p.sole != "" && p.sole != p.base && len(key) > len(p.base) && string(key[:len(p.base)]) == p.base && key[len(p.base)] == '/' {
+	if o := p.from(it); !found && o.sole != "" && o.sole != o.base && len(key) > len(o.base) && string(key[:len(o.base)]) == o.base && key[len(o.base)] == '/' {
 		// The custodian's addresses may name the server as it knows itself or as we know it.
-		p.key = append(append(p.key, p.sole...), key[len(p.base):]...)
+		p.key = append(append(p.key, o.sole...), key[len(o.base):]...)
 		i, found = p.addresses[string(p.key[len(key):])]
 	}
 	if !found {
 		return -1
 	}
-	return p.items[i].keeper
+	to := &p.items[i]
+	if to.fate != folded && p.items[to.keeper].origin != to.origin {
+		return i // another source's copy of one id differs from this: it may be another thing altogether
+	}
+	return to.keeper
 }
 
 // canonical is the form in which addresses are compared: without http: or https:, which proxies change, and without a last slash.

@@ -46,6 +46,10 @@ func TestCheckExplains(t *testing.T) {
 		{"requestBytes: 64MiB", "requestBytes: 64 megs", "give a size such as"},
 		{"baseURL: https://acute.example/fhir", "baseUrl: https://acute.example/fhir", "there is no such setting"},
 		{"fromASID: \"200000000001\"", "fromASID: 2000", "fromASID: the Spine id of our system, 12 digits"},
+		{"name: Crisis line", "name: Electronic record", "custodians[2].sources[1].name: this name is taken"},
+		{"      - name: Crisis line\n", "      - contact: x\n        name: Crisis line\n", "there is no such setting"},
+		{"    sources:  ", "    adapter: fhirr4\n    sources:  ", "custodians[2].sources: with sources, adapter and settings stand in each of them"},
+		{"https://crisis.mh.example/fhir", "http://crisis.mh.example/fhir", "mentalhealth: Crisis line: settings: line "},
 		{"kind: gp ", "kind: surgery ", ""},
 		{"kind: gp\n", "kind: surgery\n", "custodians[0].kind: one of"},
 	} {

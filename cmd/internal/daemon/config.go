@@ -140,8 +140,9 @@ type Custodian struct {
 	Name              string               `yaml:"name"`    // Required
 	Kind              record.CustodianKind `yaml:"kind"`    // gp acute mental-health community social-care ambulance pharmacy 111 out-of-hours patient-entered. Required
 	Contact           string               `yaml:"contact"` // who to ring, who to ask for a copy. Required
-	Adapter           string               `yaml:"adapter"` // protocol: fhirr4. Required
+	Adapter           string               `yaml:"adapter"` // protocol: fhirr4. Required, or sources
 	Settings          yaml.Node            `yaml:"settings"`
+	Sources           []Source             `yaml:"sources,omitempty"` // instead of adapter and settings: 2 to 8 ways to read it, each over a breaker of its own
 	Timeout           Duration             `yaml:"timeout"`           // whole, search and pages included; default limits.custodian
 	EmergencyOverride bool                 `yaml:"emergencyOverride"` // break-glass overrides an objection here; default false
 	ExcludedSections  []string             `yaml:"excludedSections"`  // never shared
@@ -152,6 +153,21 @@ type Custodian struct {
 	AcceptUnverified  bool                 `yaml:"acceptUnverified"`  // accepts NHS numbers whose status is not 01
 	TellCounts        bool                 `yaml:"tellCounts"`        // may say how many entries are withheld
 	TraceContext      bool                 `yaml:"traceContext"`      // sends traceparent on
+}
+
+// Source is one of several ways to read a custodian.
+type Source struct {
+	Name     string    `yaml:"name"`    // what people are told is missing where it gave nothing: "Ward system". Required
+	Adapter  string    `yaml:"adapter"` // protocol. Required
+	Settings yaml.Node `yaml:"settings"`
+}
+
+// read returns the ways to read a custodian: one without a name, or several.
+func (c *Custodian) read() []Source {
+	if len(c.Sources) > 0 {
+		return c.Sources
+	}
+	return []Source{{Adapter: c.Adapter, Settings: c.Settings}}
 }
 
 // Alerts says who is told of every use of break-glass. Without a webhook alerts wait on the worklist, and nobody is told.
@@ -414,6 +430,9 @@ func (c *Config) complete(dir string) {
 	for i := range c.Custodians {
 		orElse(&c.Custodians[i].Timeout, l.Custodian)
 		adapters.Absolute(&c.Custodians[i].Settings, dir)
+		for k := range c.Custodians[i].Sources {
+			adapters.Absolute(&c.Custodians[i].Sources[k].Settings, dir)
+		}
 	}
 	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.Ledger.Postgres.ConnectionFile, &c.Hints.PasswordFile, &c.Hints.CA, &c.PolicyFile, &c.SectionsFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA}
 	for i := range c.Clients {
@@ -434,6 +453,9 @@ const (
 	exclusionsBuiltIn = "builtin"
 	exclusionsNone    = "none"
 )
+
+// maxSources is how many ways to read one custodian there may be.
+const maxSources = 8
 
 // algorithms that an issuer may be configured for: asymmetric ones only.
 var algorithms = []string{"ES256", "ES384", "RS256", "RS384", "RS512", "PS256"}
@@ -532,7 +554,17 @@ func (c *Config) problems() []Problem {
 		need(x.Name != "" && len(x.Name) <= 200, key+".name", "give its name, at most 200 bytes")
 		need(x.Kind.Valid(), key+".kind", fmt.Sprint("one of ", record.CustodianKinds))
 		need(x.Contact != "" && len(x.Contact) <= 300, key+".contact", "say who to ring or ask for a copy, at most 300 bytes")
-		need(x.Adapter != "", key+".adapter", "name the adapter: fhirr4")
+		need(x.Adapter != "" || len(x.Sources) > 0, key+".adapter", "name the adapter: fhirr4")
+		need(len(x.Sources) == 0 || x.Adapter == "" && x.Settings.IsZero(), key+".sources", "with sources, adapter and settings stand in each of them")
+		need(len(x.Sources) == 0 || len(x.Sources) >= 2 && len(x.Sources) <= maxSources, key+".sources", "2 to 8; one alone is adapter and settings")
+		names := map[string]bool{}
+		for k, s := range x.Sources {
+			at := fmt.Sprintf("%s.sources[%d]", key, k)
+			need(s.Name != "" && len(s.Name) <= 60 && !strings.ContainsFunc(s.Name, func(r rune) bool { return r < ' ' || r >= 0x7f }), at+".name", "say what it is, in at most 60 plain characters: people are told what is missing by it")
+			need(!names[s.Name], at+".name", "this name is taken by an earlier source of this custodian")
+			need(s.Adapter != "", at+".adapter", "name the adapter: fhirr4")
+			names[s.Name] = true
+		}
 		need(x.Timeout+c.Limits.Reserve <= c.Limits.NeutralWait, key+".timeout", "with limits.reserve it must not be longer than limits.neutralWait: nobody is waited for beyond the time at which neutral answers leave")
 		for _, s := range x.ExcludedSections {
 			_, ok := record.ParseSection(s)

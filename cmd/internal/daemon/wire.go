@@ -82,13 +82,17 @@ func newBroker(cfg Config, sections *merge.SectionRules, configuration string, f
 	}
 	for i := range cfg.Custodians {
 		x := &cfg.Custodians[i]
-		source, err := adapters.New(x.Adapter, &x.Settings)
-		if err != nil {
-			closeAll()
-			return nil, nil, fmt.Errorf("custodians[%d] %s: settings: %w", i, x.Key, err)
+		var sources []broker.NamedSource
+		for _, s := range x.read() {
+			source, err := adapters.New(s.Adapter, &s.Settings)
+			if err != nil {
+				closeAll()
+				return nil, nil, fmt.Errorf("custodians[%d] %s: %ssettings: %w", i, x.Key, s.of(), err)
+			}
+			open = append(open, source)
+			sources = append(sources, broker.NamedSource{Name: s.Name, Source: source, Adapter: s.Adapter})
 		}
-		open = append(open, source)
-		c.Custodians = append(c.Custodians, bind(x, source, list))
+		c.Custodians = append(c.Custodians, bind(x, sources, list))
 	}
 	b, err := broker.New(c)
 	if err != nil {
@@ -113,7 +117,15 @@ func exclusions(cfg Config) (policy.Exclusions, error) {
 	return list, nil
 }
 
-func bind(x *Custodian, source broker.Source, list policy.Exclusions) broker.Binding {
+// of names a source in a message, where there are several.
+func (s *Source) of() string {
+	if s.Name == "" {
+		return ""
+	}
+	return s.Name + ": "
+}
+
+func bind(x *Custodian, sources []broker.NamedSource, list policy.Exclusions) broker.Binding {
 	var excluded record.Sections
 	for _, code := range x.ExcludedSections {
 		s, _ := record.ParseSection(code) // checked by Load
@@ -127,15 +139,21 @@ func bind(x *Custodian, source broker.Source, list policy.Exclusions) broker.Bin
 	for _, c := range list.Codes {
 		codes = append(codes, merge.Code{System: c.System, Code: c.Code})
 	}
-	return broker.Binding{
+	b := broker.Binding{
 		Rules: consent.CustodianRules{
 			Custodian:         record.Custodian{Key: x.Key, ODS: x.ODS, Name: x.Name, Kind: x.Kind, Contact: x.Contact},
 			EmergencyOverride: x.EmergencyOverride, Excluded: excluded, PatientEntered: x.PatientEntered || x.Kind == record.KindPatientEntered,
 		},
 		Merge: merge.Rules{TellCounts: x.TellCounts, LabelsEntered: x.LabelsEntered, LabelsNoPatient: x.LabelsNoPatient, Excluded: codes,
 			AcceptUnverified: x.AcceptUnverified},
-		Source: source, Adapter: x.Adapter, Timeout: time.Duration(x.Timeout), TraceContext: x.TraceContext,
+		Timeout: time.Duration(x.Timeout), TraceContext: x.TraceContext,
 	}
+	if len(sources) == 1 {
+		b.Source, b.Adapter = sources[0].Source, sources[0].Adapter
+	} else {
+		b.Sources = sources
+	}
+	return b
 }
 
 // authnConfig turns settings into whom to believe.
@@ -176,8 +194,10 @@ func Check(cfg Config) error {
 		return fmt.Errorf("demographics.settings: %w", err)
 	}
 	for i := range cfg.Custodians {
-		if _, err := adapters.New(cfg.Custodians[i].Adapter, &cfg.Custodians[i].Settings); err != nil {
-			return fmt.Errorf("custodians[%d] %s: settings: %w", i, cfg.Custodians[i].Key, err)
+		for _, s := range cfg.Custodians[i].read() {
+			if _, err := adapters.New(s.Adapter, &s.Settings); err != nil {
+				return fmt.Errorf("custodians[%d] %s: %ssettings: %w", i, cfg.Custodians[i].Key, s.of(), err)
+			}
 		}
 	}
 	if cfg.Alerts.Webhook != "" {
