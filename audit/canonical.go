@@ -9,6 +9,7 @@ import (
 	"io"
 	"reflect"
 	"strconv"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -26,7 +27,7 @@ func appendValue(b []byte, v reflect.Value) []byte {
 	case reflect.Struct:
 		b = append(b, '{')
 		first := true
-		for i := range v.NumField() {
+		for i, name := range namesOf(v.Type()) {
 			f := v.Field(i)
 			if empty(f) {
 				continue
@@ -35,8 +36,7 @@ func appendValue(b []byte, v reflect.Value) []byte {
 				b = append(b, ',')
 			}
 			first = false
-			b = appendString(b, v.Type().Field(i).Tag.Get("json"))
-			b = append(b, ':')
+			b = append(b, name...)
 			b = appendValue(b, f)
 		}
 		return append(b, '}')
@@ -66,6 +66,21 @@ func appendValue(b []byte, v reflect.Value) []byte {
 	panic("a payload holds a kind of value that has no canonical form")
 }
 
+// written are the names of the members of each type that a payload is made of, in their order, each quoted and with its colon.
+var written sync.Map // reflect.Type -> []string
+
+func namesOf(t reflect.Type) []string {
+	if known, ok := written.Load(t); ok {
+		return known.([]string)
+	}
+	names := make([]string, t.NumField())
+	for i := range names {
+		names[i] = string(append(appendString(nil, t.Field(i).Tag.Get("json")), ':'))
+	}
+	written.Store(t, names)
+	return names
+}
+
 // empty reports whether a member is left out: "", 0, false, no elements, or an object all of whose members are left out.
 func empty(v reflect.Value) bool {
 	switch v.Kind() {
@@ -90,6 +105,14 @@ func appendString(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
 	for i := 0; i < len(s); {
+		plain := i
+		for plain < len(s) && s[plain] >= ' ' && s[plain] < utf8.RuneSelf && s[plain] != '"' && s[plain] != '\\' {
+			plain++
+		}
+		b = append(b, s[i:plain]...)
+		if i = plain; i == len(s) {
+			break
+		}
 		r, n := utf8.DecodeRuneInString(s[i:])
 		switch {
 		case r == '"' || r == '\\':

@@ -33,8 +33,14 @@ func (l *Ledger) Begin(ctx context.Context, p consent.Permit, a Access) (Opened,
 	a.Supersedes = slices.DeleteFunc(p.Numbers(), func(n record.NHSNumber) bool { return n == a.Subject || n.IsZero() })
 	body := accessOut(a)
 	o := Opened{ledger: l, subjects: a.subjects(), access: &a, decision: canonical(body.Decision)}
-	err := l.wanting(ctx, Wanted{Marks: l.keys.Load().accessKey(a.Key)}, func(w *writer) error {
-		e, known, ok, err := w.recorded(w.keys.accessKey(a.Key))
+	// What can be worked out before the transaction is; where the keys changed meanwhile, it is done again.
+	keys := l.keys.Load()
+	text, key, marks := canonical(&payload{Access: body}), keys.accessKey(a.Key), keys.current().opening(&a)
+	err := l.wanting(ctx, Wanted{Marks: key}, func(w *writer) error {
+		if w.keys != keys {
+			key, marks = w.keys.accessKey(a.Key), w.epoch.opening(&a)
+		}
+		e, known, ok, err := w.recorded(key)
 		if err != nil {
 			return err
 		}
@@ -57,20 +63,19 @@ func (l *Ledger) Begin(ctx context.Context, p consent.Permit, a Access) (Opened,
 			o.expires = (&reading{}).time(override.Expires)
 			return nil
 		}
-		out := &payload{Access: body}
 		if p.BreaksGlass() {
 			o.expires = w.now.Add(l.override)
-			if out.Override, err = w.breakGlass(&a, body, o.expires); err != nil {
+			if o.override, err = w.breakGlass(&a, body, o.expires); err != nil {
 				return err
 			}
+			text = canonical(&payload{Access: body, Override: o.override})
 		}
-		marks := append(append(w.epoch.access(&a), w.epoch.saidNo(&a, a.Reason)...), w.epoch.hash(MarkKey, "access", a.Key))
-		receipt, err := w.append(TypeBegin, out, marks)
+		receipt, err := w.write(TypeBegin, text, marks)
 		if err != nil || w.failed(w.tx.OpenAccess(receipt.Position, w.now.Add(2*or(a.Budget, defaultBudget)), l.replica)) {
 			return errors.Join(err, w.err)
 		}
 		w.opened++
-		o.position, o.override = receipt.Position, out.Override
+		o.position = receipt.Position
 		return nil
 	}, func(err error, left bool) {
 		switch {
@@ -131,8 +136,7 @@ func (l *Ledger) Refuse(ctx context.Context, a Access) (Receipt, error) {
 			receipt = w.receipt(&e)
 			return nil
 		}
-		marks := append(append(w.epoch.access(&a), w.epoch.saidNo(&a, a.Reason)...), w.epoch.hash(MarkKey, "access", a.Key))
-		receipt, err = w.append(TypeRefused, &payload{Access: body}, marks)
+		receipt, err = w.append(TypeRefused, &payload{Access: body}, w.epoch.opening(&a))
 		return err
 	}, nil)
 	if err != nil {
@@ -163,9 +167,24 @@ func (l *Ledger) release(ctx context.Context, t EntryType, o Opened, p consent.P
 	if !bytes.Equal(canonical(decision), o.decision) {
 		out.Decision = &decision
 	}
+	// What can be worked out before the transaction is; where the keys or the preferences changed meanwhile, it is done again.
+	keys := l.keys.Load()
+	persons := values(keys.persons(o.subjects))
+	out.of(o.position, o.subjects)
+	out.Preferences = p.Decision().Position
+	text := canonical(out)
+	marksBy := func(e *epoch) []Mark {
+		if t == TypeReleased {
+			return e.closing(o.access, "")
+		}
+		return e.chunk(o.access, d)
+	}
+	marks := marksBy(keys.current())
 	var receipt Receipt
-	wanted := Wanted{Persons: values(l.keys.Load().persons(o.subjects)), Open: []uint64{o.position}}
-	err := l.wanting(ctx, wanted, func(w *writer) error {
+	err := l.wanting(ctx, Wanted{Persons: persons, Open: []uint64{o.position}}, func(w *writer) error {
+		if w.keys != keys {
+			persons, marks = values(w.keys.persons(o.subjects)), marksBy(w.epoch)
+		}
 		open, err := w.tx.IsOpen(o.position)
 		if w.failed(err) {
 			return w.err
@@ -176,20 +195,22 @@ func (l *Ledger) release(ctx context.Context, t EntryType, o Opened, p consent.P
 		if o.override != 0 && !w.now.Before(o.expires) {
 			return fmt.Errorf("%w: the override has expired", ErrNotPermitted)
 		}
-		prefs, err := preferences(w.tx, w.keys, o.subjects)
+		prefs, err := preferencesOf(w.tx, w.keys, o.subjects, persons)
 		if err != nil {
 			return w.verdict(err)
 		}
 		if !p.Holds(prefs, w.now) {
 			return &ConsentChangedError{prefs}
 		}
-		out.Preferences = prefs.Position
+		if out.Preferences != prefs.Position {
+			out.Preferences = prefs.Position
+			text = canonical(out)
+		}
 		if t == TypeReleased {
-			receipt, err = w.close(t, o.position, o.subjects, o.access, out)
+			receipt, err = w.shut(t, o.position, text, marks)
 			return err
 		}
-		w.of(out, o.position, o.subjects)
-		receipt, err = w.append(t, out, w.epoch.chunk(o.access, d))
+		receipt, err = w.write(t, text, marks)
 		return err
 	}, nil)
 	if err != nil {

@@ -84,6 +84,16 @@ func (e *epoch) access(a *Access) []Mark {
 	return append(e.request(a), custodians(a.Asked)...)
 }
 
+// closing are the marks of the entry that closes an access.
+func (e *epoch) closing(a *Access, reason consent.Reason) []Mark {
+	return append(e.access(a), e.saidNo(a, reason)...)
+}
+
+// opening are those of the entry that opens one, or refuses to.
+func (e *epoch) opening(a *Access) []Mark {
+	return append(e.closing(a, a.Reason), e.hash(MarkKey, "access", a.Key))
+}
+
 // chunk are the marks of a part of a stream: each custodian's part is its own affair.
 func (e *epoch) chunk(a *Access, d Disclosure) []Mark {
 	var shown []record.CustodianKey

@@ -39,10 +39,11 @@ func (l *Ledger) Preferences(ctx context.Context, numbers []record.NHSNumber) (c
 // preferences reads the newest state of every objection and delegation under the numbers, newest first. What each says is taken from its entry, never
 // from a row, so that whoever changes a row can hide one but not soften it; hiding is what the self-test and Verify find.
 func preferences(r Reader, k *Keys, numbers []record.NHSNumber) (consent.Preferences, error) {
-	var persons []string
-	for _, m := range k.persons(numbers) {
-		persons = append(persons, m.Value)
-	}
+	return preferencesOf(r, k, numbers, values(k.persons(numbers)))
+}
+
+// preferencesOf is preferences for numbers whose marks are worked out already.
+func preferencesOf(r Reader, k *Keys, numbers []record.NHSNumber, persons []string) (consent.Preferences, error) {
 	if len(persons) == 0 {
 		return consent.Preferences{}, nil
 	}

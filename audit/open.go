@@ -67,6 +67,7 @@ type Ledger struct {
 	unsound  atomic.Bool
 	tally    tally
 	owed     []debt // of the committer alone
+	answered int    // by the last transaction; of the committer alone
 
 	reloading sync.Mutex           // one Reload at a time
 	coming    atomic.Pointer[Keys] // those of a Reload whose transaction is being kept; else nil

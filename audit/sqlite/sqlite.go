@@ -13,12 +13,14 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"modernc.org/sqlite"
@@ -40,16 +42,18 @@ type Store struct {
 	writer  *sql.DB
 	conn    *sql.Conn // the one connection of writer
 	readers *sql.DB
+	idle    chan statements // of connections that only read and are not in use; one that is not made yet has no connection
 	lock    *os.File
 	write   statements
 	unsound atomic.Bool
+	ended   atomic.Bool
 	since   atomic.Int64 // bytes written since the last checkpoint, roughly
 }
 
 var _ audit.Store = (*Store)(nil)
 
-// checkpointAfter is how many bytes are written, roughly, before the log is moved into the main file.
-const checkpointAfter = 4 << 20
+// checkpointAfter is how many bytes are written, roughly, before the log is moved into the main file: two syncs, during which nothing else is written.
+const checkpointAfter = 16 << 20
 
 // pragmas are what every connection is opened with. They hold per connection, so they stand in the address.
 func pragmas(more ...string) url.Values {
@@ -108,7 +112,7 @@ func (s *Store) open(ctx context.Context, path string, c Config) error {
 	if err := readBack(ctx, s.conn, 0); err != nil {
 		return err
 	}
-	if s.write, err = prepareAll(ctx, s.conn); err != nil {
+	if s.write, err = prepareAll(ctx, s.conn, slices.Concat(asked, written, []string{begin, beginNow, commit, rollBack})...); err != nil {
 		return err
 	}
 	reading := pragmas("query_only(1)")
@@ -125,11 +129,53 @@ func (s *Store) open(ctx context.Context, path string, c Config) error {
 	}
 	s.readers.SetMaxOpenConns(n)
 	s.readers.SetMaxIdleConns(n)
-	reader, err := s.readers.Conn(ctx)
-	if err != nil {
-		return reduce("opening the ledger file for reading", err)
+	s.idle = make(chan statements, n)
+	for range n {
+		s.idle <- statements{}
 	}
-	return errors.Join(readBack(ctx, reader, 1), reader.Close())
+	first, err := s.borrow(ctx)
+	s.giveBack(first)
+	return err
+}
+
+// borrow takes a connection that only reads, and waits for one where all are in use. It MUST be given back, whatever the error.
+func (s *Store) borrow(ctx context.Context) (statements, error) {
+	var to statements
+	select {
+	case to = <-s.idle:
+	case <-ctx.Done():
+		return to, reduce("waiting for a reading connection", ctx.Err())
+	}
+	if to.conn != nil {
+		return to, nil
+	}
+	conn, err := s.readers.Conn(ctx)
+	if err != nil {
+		s.idle <- to
+		return to, reduce("opening the ledger file for reading", err)
+	}
+	if err = readBack(ctx, conn, 1); err == nil {
+		to, err = prepareAll(ctx, conn, slices.Concat(asked, []string{begin, rollBack})...)
+	}
+	if err != nil {
+		_ = conn.Close() // it did nothing yet
+		s.idle <- statements{}
+		return statements{}, err
+	}
+	return to, nil
+}
+
+// giveBack returns what borrow gave, or ends it where the store is closed.
+func (s *Store) giveBack(to statements) {
+	switch {
+	case to.conn == nil:
+	case s.ended.Load():
+		to.close()
+		_ = to.conn.Close() // it only read
+	default:
+		to.over()
+		s.idle <- to
+	}
 }
 
 // prepare makes the file, or looks at the one that is there.
@@ -193,13 +239,14 @@ func (s *Store) Update(ctx context.Context, f func(audit.Tx) error) (err error) 
 		return audit.ErrUnsound
 	}
 	ctx = context.WithoutCancel(ctx) // an interrupted statement would end the transaction in a state that is not known
-	if _, err := s.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+	if _, err := s.write.ExecContext(ctx, beginNow); err != nil {
 		return s.judge("beginning a transaction", err)
 	}
 	done := false
+	defer s.write.over()
 	defer func() {
 		if !done { // f failed or panicked: nothing is kept
-			if _, failed := s.conn.ExecContext(ctx, "ROLLBACK"); failed != nil && !s.outside(ctx) {
+			if _, failed := s.write.ExecContext(ctx, rollBack); failed != nil && !s.outside(ctx) {
 				s.unsound.Store(true)
 			}
 		}
@@ -211,7 +258,7 @@ func (s *Store) Update(ctx context.Context, f func(audit.Tx) error) (err error) 
 	if err := t.flush(); err != nil {
 		return err
 	}
-	if _, err := s.conn.ExecContext(ctx, "COMMIT"); err != nil {
+	if _, err := s.write.ExecContext(ctx, commit); err != nil {
 		return fmt.Errorf("%w: %w", audit.ErrUnknownOutcome, s.judge("committing", err))
 	}
 	done = true
@@ -224,10 +271,10 @@ func (s *Store) Update(ctx context.Context, f func(audit.Tx) error) (err error) 
 
 // outside reports whether the writing connection is in no transaction. SQLite ends one by itself after some errors.
 func (s *Store) outside(ctx context.Context) bool {
-	if _, err := s.conn.ExecContext(ctx, "BEGIN"); err != nil {
+	if _, err := s.write.ExecContext(ctx, begin); err != nil {
 		return false
 	}
-	_, err := s.conn.ExecContext(ctx, "ROLLBACK")
+	_, err := s.write.ExecContext(ctx, rollBack)
 	return err == nil
 }
 
@@ -245,17 +292,30 @@ func (s *Store) View(ctx context.Context, f func(audit.Reader) error) error {
 	if s.unsound.Load() {
 		return audit.ErrUnsound
 	}
-	conn, err := s.readers.Conn(ctx)
+	from, err := s.borrow(ctx)
 	if err != nil {
-		return s.judge("opening a reading connection", err)
+		return s.judged(err)
 	}
-	defer func() { _ = conn.Close() }() // back to the pool
-	t, err := conn.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
+	defer func() { s.giveBack(from) }()
+	if _, err := from.ExecContext(ctx, begin); err != nil {
+		from = s.giveUp(from)
 		return s.judge("beginning to read", err)
 	}
-	defer func() { _ = t.Rollback() }() // ends the reading transaction; there is nothing to undo
-	return f(&reader{ctx: ctx, s: s, q: asWritten{t, map[string]*sql.Stmt{}}})
+	defer func() {
+		if _, err := from.ExecContext(context.WithoutCancel(ctx), rollBack); err != nil { // there is nothing to undo; what is not over would hold up the log
+			from = s.giveUp(from)
+		}
+	}()
+	return f(&reader{ctx: ctx, s: s, q: from})
+}
+
+// giveUp closes a connection whose state is not known; another is made in its place when it is needed.
+func (s *Store) giveUp(from statements) statements {
+	from.close()
+	_ = from.conn.Raw(func(any) error { return driver.ErrBadConn }) // so that it is not used again
+	_ = from.conn.Close()
+	s.idle <- statements{}
+	return statements{}
 }
 
 // Purge implements audit.Store. secure_delete has overwritten what was erased where it stood, but rows that SQLite moved before may have left copies
@@ -286,6 +346,14 @@ func (s *Store) Purge(ctx context.Context) error {
 func (s *Store) Close() error {
 	var errs []error
 	if s.readers != nil {
+		s.ended.Store(true)
+		for range cap(s.idle) {
+			select {
+			case from := <-s.idle:
+				s.giveBack(from)
+			default: // somebody reads, and ends it when that is done
+			}
+		}
 		errs = append(errs, s.readers.Close())
 	}
 	if s.conn != nil {
@@ -305,8 +373,10 @@ func (s *Store) Close() error {
 }
 
 // judge reduces an error of SQLite, and decides what it says of the store.
-func (s *Store) judge(doing string, err error) error {
-	err = reduce(doing, err)
+func (s *Store) judge(doing string, err error) error { return s.judged(reduce(doing, err)) }
+
+// judged is judge for an error that is reduced already.
+func (s *Store) judged(err error) error {
 	if errors.Is(err, audit.ErrUnsound) {
 		s.unsound.Store(true)
 	}

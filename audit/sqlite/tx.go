@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -13,14 +14,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/audit"
 )
 
-// querier runs the statements of this file: prepared ones on the writing connection, plain ones elsewhere.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-}
-
-// The statements that a release or a begin needs are prepared once.
+// The statements that a release or a begin needs are prepared once on each connection.
 const (
 	readHead      = `SELECT size, newest, frontier FROM head WHERE one = 1`
 	writeHead     = `UPDATE head SET size = ?, newest = ?, frontier = ? WHERE one = 1 AND size = ?`
@@ -45,100 +39,110 @@ const (
 )
 
 // writeMarks adds so many marks at once, less one: a statement costs more than the row that it adds.
-var writeMarks = func() (out [12]string) {
+var writeMarks = func() (out [32]string) {
 	for i := range out {
 		out[i] = `INSERT OR IGNORE INTO marks (kind, value, position) VALUES (?, ?, ?)` + strings.Repeat(`, (?, ?, ?)`, i)
 	}
 	return out
 }()
 
-// statements are prepared on one connection. A query that is not among them goes there unprepared.
+// asked are the statements above that only read.
+var asked = []string{readHead, readEntry, newestMark, readObjection, objectionsOf, isOpen, openDue, openDueOf, openCount, readLeaves, readNodes, lastSigned}
+
+// written are those that write.
+var written = append([]string{writeHead, writeEntry, putObjection, openAccess, closeAccess, putAlert, putNode, putCheckpoint}, writeMarks[:]...)
+
+// Transactions begin and end with these.
+const (
+	begin     = `BEGIN`
+	beginNow  = `BEGIN IMMEDIATE`
+	commit    = `COMMIT`
+	rollBack  = `ROLLBACK`
+	preparing = "preparing a statement"
+)
+
+// statements are prepared on one connection, to be used by one goroutine at a time. A query that is not among them is asked as it is the first time, and
+// prepared for the rest of the transaction the second: whoever looks at thousands of people in one state would spend most of the time on
+// reading the same few statements.
 type statements struct {
 	conn     *sql.Conn
 	prepared map[string]*sql.Stmt
+	often    map[string]*sql.Stmt // nil: asked once
 }
 
-func prepareAll(ctx context.Context, c *sql.Conn) (statements, error) {
-	s := statements{c, map[string]*sql.Stmt{}}
-	for _, q := range append([]string{readHead, writeHead, readEntry, writeEntry, newestMark, readObjection, objectionsOf, putObjection, isOpen, openAccess,
-		closeAccess, openDue, openDueOf, openCount, putAlert, putNode, putCheckpoint, readLeaves, readNodes, lastSigned}, writeMarks[:]...) {
+func prepareAll(ctx context.Context, c *sql.Conn, queries ...string) (statements, error) {
+	s := statements{c, map[string]*sql.Stmt{}, map[string]*sql.Stmt{}}
+	for _, q := range queries {
 		p, err := c.PrepareContext(ctx, q)
 		if err != nil {
 			s.close()
-			return s, reduce("preparing a statement", err)
+			return s, reduce(preparing, err)
 		}
 		s.prepared[q] = p
 	}
 	return s, nil
 }
 
+// over ends what was prepared for one transaction.
+func (s statements) over() {
+	for q, p := range s.often {
+		if p != nil {
+			_ = p.Close() // nothing is lost with it
+		}
+		delete(s.often, q)
+	}
+}
+
 func (s statements) close() {
+	s.over()
 	for _, p := range s.prepared {
 		_ = p.Close() // the connection goes too
 	}
 }
 
-func (s statements) QueryContext(ctx context.Context, q string, args ...any) (*sql.Rows, error) {
+func (s statements) statement(ctx context.Context, q string) *sql.Stmt {
 	if p := s.prepared[q]; p != nil {
+		return p
+	}
+	p, before := s.often[q]
+	if p != nil {
+		return p
+	}
+	if before {
+		if made, err := s.conn.PrepareContext(ctx, q); err == nil { // else it is asked as it is, and says itself what is wrong
+			p = made
+		}
+	}
+	s.often[q] = p
+	return p
+}
+
+func (s statements) QueryContext(ctx context.Context, q string, args ...any) (*sql.Rows, error) {
+	if p := s.statement(ctx, q); p != nil {
 		return p.QueryContext(ctx, args...)
 	}
 	return s.conn.QueryContext(ctx, q, args...)
 }
 
 func (s statements) QueryRowContext(ctx context.Context, q string, args ...any) *sql.Row {
-	if p := s.prepared[q]; p != nil {
+	if p := s.statement(ctx, q); p != nil {
 		return p.QueryRowContext(ctx, args...)
 	}
 	return s.conn.QueryRowContext(ctx, q, args...)
 }
 
 func (s statements) ExecContext(ctx context.Context, q string, args ...any) (sql.Result, error) {
-	if p := s.prepared[q]; p != nil {
+	if p := s.statement(ctx, q); p != nil {
 		return p.ExecContext(ctx, args...)
 	}
 	return s.conn.ExecContext(ctx, q, args...)
-}
-
-// asWritten is a reading transaction of one goroutine. What is asked a second time in it is prepared: whoever looks at thousands of people in one state
-// would spend most of the time on reading the same few statements. They end with the transaction.
-type asWritten struct {
-	*sql.Tx
-	asked map[string]*sql.Stmt // nil: once
-}
-
-func (t asWritten) statement(ctx context.Context, q string) *sql.Stmt {
-	p, before := t.asked[q]
-	if p != nil {
-		return p
-	}
-	if before {
-		if made, err := t.PrepareContext(ctx, q); err == nil { // else it is asked as it is, and says itself what is wrong
-			p = made
-		}
-	}
-	t.asked[q] = p
-	return p
-}
-
-func (t asWritten) QueryContext(ctx context.Context, q string, args ...any) (*sql.Rows, error) {
-	if p := t.statement(ctx, q); p != nil {
-		return p.QueryContext(ctx, args...)
-	}
-	return t.Tx.QueryContext(ctx, q, args...)
-}
-
-func (t asWritten) QueryRowContext(ctx context.Context, q string, args ...any) *sql.Row {
-	if p := t.statement(ctx, q); p != nil {
-		return p.QueryRowContext(ctx, args...)
-	}
-	return t.Tx.QueryRowContext(ctx, q, args...)
 }
 
 // reader implements audit.Reader.
 type reader struct {
 	ctx context.Context // of the one call of View or Update that made it
 	s   *Store
-	q   querier
+	q   statements
 }
 
 // each runs a query and calls scan for every row.
@@ -539,6 +543,13 @@ type tx struct {
 	planted uint64 // the size that the frontier was last put for
 	changed bool
 	bytes   int
+	marks   []marked              // not written yet: they are written together and in their order, which costs half
+	newest  map[audit.Mark]uint64 // of those, by mark
+}
+
+type marked struct {
+	audit.Mark
+	position uint64
 }
 
 var _ audit.Tx = (*tx)(nil)
@@ -556,8 +567,8 @@ func (t *tx) Head() (audit.Head, error) {
 }
 
 func (t *tx) flush() error {
-	if !t.changed {
-		return nil
+	if err := t.writeMarks(); err != nil || !t.changed {
+		return err
 	}
 	if t.was != t.head.Size && t.planted != t.head.Size || len(t.head.Frontier) != bits.OnesCount64(t.head.Size) {
 		return fmt.Errorf("%w: entries were added and the tree was forgotten", audit.ErrDamaged)
@@ -594,21 +605,69 @@ func (t *tx) Append(e audit.Entry, marks []audit.Mark) error {
 		return fmt.Errorf("%w: an entry for position %d was given at %d", audit.ErrDamaged, e.Position, head.Size)
 	}
 	err = t.exec("adding an entry", writeEntry, e.Position, e.Version, e.Type, e.Time.UnixMicro(), e.Epoch, e.Commitment[:], e.Leaf[:], e.Sealed)
-	for err == nil && len(marks) > 0 {
-		n := min(len(marks), len(writeMarks))
-		args := make([]any, 0, 3*n)
-		for _, m := range marks[:n] {
-			args = append(args, m.Kind, []byte(m.Value), e.Position)
-		}
-		t.bytes += 4096 * (n - 1) // each on a page of its own
-		err, marks = t.exec("adding marks", writeMarks[n-1], args...), marks[n:]
-	}
 	if err != nil {
 		return err
+	}
+	for _, m := range marks {
+		t.marks = append(t.marks, marked{m, e.Position})
+		if t.newest == nil {
+			t.newest = map[audit.Mark]uint64{}
+		}
+		t.newest[m] = e.Position
 	}
 	t.bytes += len(e.Sealed)
 	t.head.Size, t.head.Newest, t.changed = head.Size+1, e.Time, true
 	return nil
+}
+
+// writeMarks writes the marks of the entries that were added.
+func (t *tx) writeMarks() error {
+	slices.SortFunc(t.marks, func(a, b marked) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), strings.Compare(a.Value, b.Value), cmp.Compare(a.position, b.position))
+	})
+	for len(t.marks) > 0 {
+		n := min(len(t.marks), len(writeMarks))
+		args := make([]any, 0, 3*n)
+		for _, m := range t.marks[:n] {
+			args = append(args, m.Kind, []byte(m.Value), m.position)
+		}
+		t.bytes += 4096 * (n - 1) // each on a page of its own
+		if err := t.exec("adding marks", writeMarks[n-1], args...); err != nil {
+			return err
+		}
+		t.marks = t.marks[n:]
+	}
+	t.newest = nil
+	return nil
+}
+
+// Newest implements audit.Reader.
+func (t *tx) Newest(marks []audit.Mark) (newest uint64, found bool, err error) {
+	for _, m := range marks {
+		if p, ok := t.newest[m]; ok && (!found || p > newest) { // what is not written yet is newer than all that is
+			newest, found = p, true
+		}
+	}
+	if found {
+		return newest, true, nil
+	}
+	return t.reader.Newest(marks)
+}
+
+// Search implements audit.Reader.
+func (t *tx) Search(q audit.Query) ([]uint64, error) {
+	if err := t.writeMarks(); err != nil {
+		return nil, err
+	}
+	return t.reader.Search(q)
+}
+
+// EachMark implements audit.Reader.
+func (t *tx) EachMark(f func(uint64, audit.Mark) error) error {
+	if err := t.writeMarks(); err != nil {
+		return err
+	}
+	return t.reader.EachMark(f)
 }
 
 // PutTree implements audit.Tx.
@@ -632,6 +691,9 @@ func (t *tx) PutCheckpoint(c audit.Checkpoint) error {
 
 // Erase implements audit.Tx. secure_delete overwrites what the row gives up; Purge does away with the copies that SQLite made while it moved rows.
 func (t *tx) Erase(position uint64, marks []audit.Mark) error {
+	if err := t.writeMarks(); err != nil {
+		return err
+	}
 	err := t.exec("erasing an entry", `UPDATE entries SET sealed = NULL WHERE position = ?`, position)
 	for i := 0; err == nil && i < len(marks); i++ {
 		err = t.exec("erasing a mark", `DELETE FROM marks WHERE kind = ? AND value = ? AND position = ?`, marks[i].Kind, []byte(marks[i].Value), position)
