@@ -113,7 +113,7 @@ func (l *Ledger) Overrides(ctx context.Context, by Actor, in Bounds, which Alert
 			if err != nil {
 				return err
 			}
-			if f.Access != nil && in.hold(f.Access) {
+			if e.Type == TypeOverride && in.hold(f.Access) {
 				out = append(out, Override{f, row.Kind, row.Delivered, row.Review})
 			}
 		}
@@ -157,8 +157,8 @@ func (l *Ledger) ReviewOverride(ctx context.Context, by Actor, in Bounds, positi
 		if len(rows) == 0 || rows[0].Position != position {
 			return ErrNotFound
 		}
-		if override, err := entryAt(w.tx, position); err == nil && override.Sealed == nil {
-			return ErrNotFound // erased
+		if override, err := entryAt(w.tx, position); err == nil && (override.Sealed == nil || override.Type != TypeOverride) {
+			return ErrNotFound // erased, or an alert of the worklist
 		}
 		_, p, err = w.entry(position)
 		if err != nil {

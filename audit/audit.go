@@ -61,6 +61,8 @@ const (
 	TypeAdopted    EntryType = 18 // a following system says that it honours all changes up to a position
 	TypeRedact     EntryType = 19 // payloads of entries were erased: which, by whom and on what legal basis
 	TypeDelegation EntryType = 20 // a person lets a carer see their record, or no longer (C-6)
+	TypeAlert      EntryType = 21 // the worklist's rules found an access that somebody must look at
+	TypeHandled    EntryType = 22 // an alert was taken, closed or reopened
 )
 
 // Access is what is recorded of a request, when it is permitted and, with equal detail, when it is refused.
@@ -87,13 +89,15 @@ type Access struct {
 	Policy           string                // hash of the policy table in force
 	At               time.Time
 	Budget           time.Duration // an access open for more than twice this is abandoned
+	Evidence         *Evidence     // what who asks and whom they ask about have to do with each other; nil: nothing was compared
 }
 
 // Disclosure is what a release says was shown: enough to prove a past view, too little to read it (L-5).
 type Disclosure struct {
 	Custodians []Shown
-	Total      int   // matches in the answer
-	Bytes      int64 // of the answer; 0 for a stream
+	Total      int       // matches in the answer
+	Bytes      int64     // of the answer; 0 for a stream
+	Evidence   *Evidence // what the record told of why it was asked for; nil: it was not looked through
 }
 
 // Shown is one custodian's part of a disclosure.

@@ -16,7 +16,9 @@ import (
 // canonical writes a payload as the one JSON text that it can have (ENTRY.md): members in the order of the struct and under the names
 // of their tags, nothing that is empty, no white space, as few escapes as JSON allows. encoding/json is not used for writing because
 // its bytes change between versions of Go (1.22 changed how \b and \f are escaped), and an entry's bytes must not.
-func canonical(v any) []byte { return appendValue(nil, reflect.ValueOf(v)) }
+func canonical(v any) []byte { return appendValue(nil, valueOf(v)) }
+
+func valueOf(v any) reflect.Value { return reflect.ValueOf(v) }
 
 var bytesType = reflect.TypeFor[[]byte]()
 

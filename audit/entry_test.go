@@ -98,6 +98,9 @@ func goldenPayloads(t testing.TB) []struct {
 	d := consent.Delegation{ID: "zyxwvutsrqponmlkjihgfedcba", Carer: old, Name: "my daughter", Sections: record.SectionsOf(record.Medications, record.Appointments),
 		Custodians: []record.CustodianKey{"acute", "gp"}, Status: consent.InForce, From: at, Until: at.Add(24 * time.Hour), AuthorUser: person.User}
 	requester := requesterOut(staff)
+	evident, told := access, closing("", &Disclosure{Evidence: &Evidence{Record: true, OwnHeard: true, CareTeam: true, Near: []Near{{NearEncounter, 0}, {NearReferral, 12}}}})
+	evident.Evidence = &Evidence{Staff: true, Own: true, Kin: true, Colleague: true, SameAddress: true, Surname: 2, Watched: true, DaysDead: 3, Registered: true, BadNumber: true}
+	told.Opens = 30
 	list := List{Digest: "c0ffee", Format: "csv", Rows: 6, New: 1, Present: 2, LeftOut: 3, Unconfirmed: 1}
 	listed := o
 	listed.Source = "form 12"
@@ -139,6 +142,12 @@ func goldenPayloads(t testing.TB) []struct {
 			Review: &reviewBody{string(NotJustified), "no reason was found"}}},
 		{TypeRead, &payload{Actor: actorOut(by), Question: &questionBody{Kind: questionDelegations, Subjects: []string{subject.Reveal()}}}},
 		{TypeRead, &payload{Actor: actorOut(by), Question: &questionBody{Kind: questionOverrides, Within: "X9B01", Custodians: []string{"acute"}, Limit: 100}}},
+		{TypeBegin, &payload{Access: accessOut(evident)}},
+		{TypeReleased, told},
+		{TypeAlert, &payload{Requester: &requester, Alert: alertOut(Alert{Of: 30, Rules: []Fired{{"volume", 60, 87, 12, ""}, {"same-surname", 40, 2, 0, "care-team"}},
+			Score: 60, Version: "c0ffee"}, []byte{1, 2, 3})}},
+		{TypeHandled, &payload{Actor: actorOut(by), Key: access.Key, Handled: &handledBody{32, string(AlertClosed), string(NotJustified), "they said so", "volume"}}},
+		{TypeRead, &payload{Actor: actorOut(by), Question: &questionBody{Kind: questionAlerts, Within: "X9B01", Limit: 100, Before: 33}}},
 	}
 }
 
@@ -180,7 +189,7 @@ func TestGolden(t *testing.T) {
 			t.Errorf("%s: the payload is not JSON", g.t)
 		}
 	}
-	for et := TypeBegin; et <= TypeDelegation; et++ {
+	for et := TypeBegin; et <= TypeHandled; et++ {
 		if !seen[et] {
 			t.Errorf("no golden entry of type %s", et)
 		}
@@ -352,7 +361,7 @@ func FuzzDecode(f *testing.F) {
 		if parseCanonical(text, p) != nil {
 			return
 		}
-		for et := TypeBegin; et <= TypeDelegation; et++ {
+		for et := TypeBegin; et <= TypeHandled; et++ {
 			e, err := newEntry(goldenKeys(), 1, et, time.Now(), text)
 			if err != nil {
 				return

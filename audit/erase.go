@@ -40,7 +40,8 @@ type Erased struct {
 // maxErased is how many entries one Redact entry names at most, so that a transaction stays short.
 const maxErased = 500
 
-// unit is what can only be erased together: an access with its override, chunks, closing and reviews, or all states of an objection or delegation, or one entry.
+// unit is what can only be erased together: an access with its override, chunks, closing and reviews, an alert with all that was done to it, all states of an
+// objection or delegation, or one entry.
 type unit struct {
 	positions []uint64
 	objection string // id, for the states of one
@@ -48,7 +49,7 @@ type unit struct {
 
 // Erase takes away payload, salt and marks of entries, and leaves what the tree is made of, so that every proof holds as before. A Redact entry in the same
 // transaction names them and the basis. Some entries stay although they were asked for: those of an access that is open, or that lies only in part before the time;
-// an override that nobody has reviewed; objections and delegations that bind or may bind yet, and objections that came with a list; and what holds nothing of a person: keys,
+// an override that nobody has reviewed, and an alert that nobody has closed; objections and delegations that bind or may bind yet, and objections that came with a list; and what holds nothing of a person: keys,
 // policies, lists, adoptions and Redact entries themselves. A look at several people at once is evidence for each of them: it goes with its retention, or when all of them
 // are asked for.
 //
@@ -113,7 +114,7 @@ func (l *Ledger) erasable(ctx context.Context, e Erasure) (units []unit, kept in
 		if err != nil {
 			return err
 		}
-		g := &gathering{r: r, keys: keys, now: l.clock(), accesses: map[uint64]*access{}, objections: map[string]*chain{}, reviews: map[uint64]uint64{}, reviewed: map[uint64]*access{}}
+		g := &gathering{r: r, keys: keys, now: l.clock(), accesses: map[uint64]*access{}, objections: map[string]*chain{}, reviews: map[uint64]uint64{}, reviewed: map[uint64]*access{}, alerts: map[uint64]*access{}}
 		head, err := r.Head()
 		if err != nil {
 			return err
@@ -144,6 +145,7 @@ type gathering struct {
 	objections map[string]*chain  // and delegations
 	reviews    map[uint64]uint64  // by the position of an Override: its Review, 0 for none
 	reviewed   map[uint64]*access // by the position of an Override
+	alerts     map[uint64]*access // by the position of an Alert
 	single     []unit
 	overrides  []uint64 // whose Begin has not come
 	asked      int
@@ -254,6 +256,12 @@ func (g *gathering) take(e *Entry) error {
 		if a := g.reviewed[p.Override]; a != nil {
 			a.positions = append(a.positions, e.Position)
 		}
+	case e.Type == TypeAlert:
+		g.alerts[e.Position] = &access{positions: []uint64{e.Position}}
+	case e.Type == TypeHandled:
+		if a := g.alerts[p.Handled.Alert]; a != nil {
+			a.positions = append(a.positions, e.Position)
+		}
 	case p.Opens != 0:
 		if a := g.accesses[p.Opens]; a != nil {
 			a.positions, a.closed = append(a.positions, e.Position), a.closed || e.Type.Closes()
@@ -287,6 +295,11 @@ func (g *gathering) units() ([]unit, int) {
 	out := g.single
 	for _, a := range g.accesses {
 		if a.closed && (a.override == 0 || slices.Contains(a.positions, a.override) && slices.Contains(a.positions, g.reviews[a.override])) { // with its newest review
+			out = append(out, unit{positions: a.positions})
+		}
+	}
+	for position, a := range g.alerts {
+		if slices.Contains(a.positions, g.reviews[position]) { // with what closed it
 			out = append(out, unit{positions: a.positions})
 		}
 	}
@@ -354,7 +367,7 @@ func (w *writer) erase(by Actor, e Erasure, units []unit) (Receipt, int, error) 
 			}
 			access := begin
 			if p.Opens == 0 {
-				access = nil // a review belongs to no access
+				access = nil // a review or an alert belongs to no access
 			}
 			marks, err := marksOf(w.keys, &entry, p, access)
 			if err != nil {

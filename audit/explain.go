@@ -61,7 +61,7 @@ func (f Found) Explain() string {
 		return "You let this carer see your record, as far and as long as it says here."
 	case TypeRead:
 		return "Somebody looked at who has seen your record, or at your choices. They saw nothing of the record itself."
-	case TypeCheck, TypeLimited, TypeKey, TypePolicy, TypeImport, TypeImported, TypeAdopted, TypeRedact:
+	case TypeCheck, TypeLimited, TypeKey, TypePolicy, TypeImport, TypeImported, TypeAdopted, TypeRedact, TypeAlert, TypeHandled:
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"github.com/mycarerecord/mycarerecord/broker/record"
@@ -27,6 +28,21 @@ func (k *Keys) delegationWithdrawKey(user, id, key string) []Mark {
 }
 
 func (k *Keys) reviewKey(user, key string) []Mark { return k.hashes(MarkKey, "review", user, key) }
+
+func (k *Keys) handledKey(user, key string) []Mark { return k.hashes(MarkKey, "handled", user, key) }
+
+// alertMarks are those by which an alert is found from its access, and from what it is about.
+func alertMarks(b *alertBody) []Mark {
+	out := []Mark{positionMark(MarkAlertOf, b.Of)}
+	if len(b.Topic) > 0 {
+		out = append(out, Mark{MarkTopic, string(b.Topic)})
+	}
+	return out
+}
+
+func positionMark(kind MarkKind, position uint64) Mark {
+	return Mark{kind, string(binary.BigEndian.AppendUint64(nil, position))}
+}
 
 // change is the mark of a new thing (replaces is 0), or of a change to one that is there.
 func (e *epoch) change(made, changed, user string, about record.NHSNumber, id, key string, replaces uint64) Mark {
@@ -181,6 +197,14 @@ func marksOf(k *Keys, e *Entry, p *payload, begin *Access) ([]Mark, error) {
 		out = append(epoch.about(append([]record.NHSNumber{r.number(p.Subject)}, r.numbers(p.Supersedes)...)...), epoch.who(by)...)
 		if p.Key != "" {
 			out = append(out, epoch.hash(MarkKey, "review", by.User, p.Key))
+		}
+	case p.Alert != nil: // found by who asked, never by the person: it is about somebody's conduct, and not yet judged
+		out = append(epoch.who(r.requester(*p.Requester)), alertMarks(p.Alert)...)
+	case p.Handled != nil:
+		by := r.requester(p.Actor.Requester)
+		out = append(epoch.who(by), positionMark(MarkHandled, p.Handled.Alert))
+		if p.Key != "" {
+			out = append(out, epoch.hash(MarkKey, "handled", by.User, p.Key))
 		}
 	case p.Requester != nil:
 		out = epoch.who(r.requester(*p.Requester))

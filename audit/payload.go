@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -40,6 +41,8 @@ type payload struct {
 	Adopted     uint64          `json:"adopted"`     // Adopted: all changes up to and with this position
 	Redact      *redactBody     `json:"redact"`      // Redact
 	Delegation  *delegationBody `json:"delegation"`  // delegations
+	Alert       *alertBody      `json:"alert"`       // Alert
+	Handled     *handledBody    `json:"handled"`     // Handled
 }
 
 type accessBody struct {
@@ -65,6 +68,7 @@ type accessBody struct {
 	Policy           string           `json:"policy"`
 	At               string           `json:"at"`
 	BudgetMS         int64            `json:"budgetMs"`
+	Evidence         evidenceBody     `json:"evidence"`
 }
 
 type requesterBody struct {
@@ -116,9 +120,10 @@ type partBody struct {
 }
 
 type disclosureBody struct {
-	Custodians []shownBody `json:"custodians"`
-	Total      int         `json:"total"`
-	Bytes      int64       `json:"bytes"`
+	Custodians []shownBody  `json:"custodians"`
+	Total      int          `json:"total"`
+	Bytes      int64        `json:"bytes"`
+	Evidence   evidenceBody `json:"evidence"`
 }
 
 type shownBody struct {
@@ -205,7 +210,10 @@ const (
 	questionEntries     = "entries" // every entry, sealed
 	questionChanges     = "changes" // a page of changes, for a following system
 	questionDelegations = "delegations"
-	questionOverrides   = "overrides" // the worklist
+	questionOverrides   = "overrides" // uses of break-glass
+	questionAlerts      = "alerts"    // the worklist
+	questionAlert       = "alert"     // one alert, with the access that it is about
+	questionActivity    = "activity"  // counts of a time
 )
 
 type listBody struct {
@@ -236,6 +244,30 @@ type epochBody struct {
 	Continues   string `json:"continues"` // of the first entry: the last good checkpoint of the ledger that this one continues
 }
 
+type alertBody struct {
+	Of      uint64      `json:"of"`      // position of the access: its Begin, its Refused where it was not opened, or its Override
+	Topic   []byte      `json:"topic"`   // keyed hash of user, person and rule: a second alert about the same thing is found by it
+	Rules   []firedBody `json:"rules"`   // heaviest first
+	Score   int         `json:"score"`   // sum of the weights of those that nothing explains
+	Version string      `json:"version"` // hash of the rules
+}
+
+type firedBody struct {
+	Rule      string `json:"rule"`
+	Weight    int    `json:"weight"`
+	Count     int    `json:"count"`
+	Usual     int    `json:"usual"`
+	Explained string `json:"explained"`
+}
+
+type handledBody struct {
+	Alert   uint64 `json:"alert"` // position of the Alert
+	Step    string `json:"step"`
+	Outcome string `json:"outcome"`
+	Note    string `json:"note"`
+	Rule    string `json:"rule"` // the alert's heaviest rule, so that its precision is counted without it
+}
+
 type redactBody struct {
 	Basis     string      `json:"basis"`
 	Reference string      `json:"reference"`
@@ -257,10 +289,11 @@ type policyBody struct {
 var typeNames = [...]string{TypeBegin: "begin", TypeChunk: "chunk", TypeReleased: "released", TypeRefused: "refused", TypeNothing: "nothing",
 	TypeCancelled: "cancelled", TypeAbandoned: "abandoned", TypeObjection: "objection", TypeOverride: "override", TypeReview: "review",
 	TypeRead: "read", TypeCheck: "check", TypeLimited: "limited", TypeKey: "key", TypePolicy: "policy",
-	TypeImport: "import", TypeImported: "imported", TypeAdopted: "adopted", TypeRedact: "redact", TypeDelegation: "delegation"}
+	TypeImport: "import", TypeImported: "imported", TypeAdopted: "adopted", TypeRedact: "redact", TypeDelegation: "delegation",
+	TypeAlert: "alert", TypeHandled: "handled"}
 
 // Valid reports whether t is of the closed list.
-func (t EntryType) Valid() bool { return t >= TypeBegin && t <= TypeDelegation }
+func (t EntryType) Valid() bool { return t >= TypeBegin && t <= TypeHandled }
 
 // String returns the type's name, such as "released".
 func (t EntryType) String() string {
@@ -339,12 +372,12 @@ func accessOut(a Access) *accessBody {
 		Permission:   permissionBody{string(a.Permission.Kind), a.Permission.On, a.Permission.Ref, a.Permission.Reason},
 		Relationship: relationshipBody{string(a.Relationship.Kind), a.Relationship.Ref}, BreakGlassReason: a.BreakGlassReason, Filter: a.Filter,
 		Decision: decisionOut(a.Decision), Reason: string(a.Reason), Rule: a.Rule, Asked: texts(a.Asked), Configuration: a.Configuration,
-		Policy: a.Policy, At: stamp(a.At), BudgetMS: a.Budget.Milliseconds(),
+		Policy: a.Policy, At: stamp(a.At), BudgetMS: a.Budget.Milliseconds(), Evidence: evidenceOut(a.Evidence),
 	}
 }
 
 func disclosureOut(d Disclosure) *disclosureBody {
-	out := &disclosureBody{Total: d.Total, Bytes: d.Bytes}
+	out := &disclosureBody{Total: d.Total, Bytes: d.Bytes, Evidence: evidenceOut(d.Evidence)}
 	for _, c := range d.Custodians {
 		s := shownBody{Key: string(c.Key), State: string(c.State), Reason: c.Reason, Sections: codes(c.Sections), Count: c.Count}
 		for _, p := range c.Parts {
@@ -453,11 +486,12 @@ func (r *reading) access(b accessBody) *Access {
 		Relationship: record.Relationship{Kind: record.RelationshipKind(b.Relationship.Kind), Ref: b.Relationship.Ref}, BreakGlassReason: b.BreakGlassReason,
 		Filter: b.Filter, Decision: r.decision(b.Decision), Reason: consent.Reason(b.Reason), Rule: b.Rule, Asked: words[record.CustodianKey](b.Asked),
 		Configuration: b.Configuration, Policy: b.Policy, At: r.time(b.At), Budget: time.Duration(b.BudgetMS) * time.Millisecond,
+		Evidence: r.evidence(b.Evidence),
 	}
 }
 
 func (r *reading) disclosure(b disclosureBody) *Disclosure {
-	out := &Disclosure{Total: b.Total, Bytes: b.Bytes}
+	out := &Disclosure{Total: b.Total, Bytes: b.Bytes, Evidence: r.evidence(b.Evidence)}
 	for _, c := range b.Custodians {
 		s := Shown{Key: record.CustodianKey(c.Key), State: record.State(c.State), Reason: c.Reason, Sections: r.sections(c.Sections), Count: c.Count}
 		for _, p := range c.Parts {
@@ -548,6 +582,10 @@ func (p *payload) fits(t EntryType) bool {
 		return p.Actor != nil && p.Redact != nil && len(p.Redact.Ranges) > 0
 	case TypeDelegation:
 		return p.Subject != "" && p.Actor != nil && p.Delegation != nil
+	case TypeAlert:
+		return p.Requester != nil && p.Alert != nil && len(p.Alert.Rules) > 0
+	case TypeHandled:
+		return p.Actor != nil && p.Handled != nil && p.Handled.Alert != 0
 	}
 	return false
 }
@@ -597,6 +635,14 @@ func found(k *Keys, e *Entry) (Found, error) {
 	}
 	if p.Review != nil {
 		f.Opens, f.Reason, f.Note = p.Override, p.Review.Outcome, p.Review.Note
+	}
+	if p.Alert != nil {
+		f.Alert = alertIn(p.Alert, f.Actor.Requester)
+		f.Opens, f.Reason = p.Alert.Of, string(f.Alert.Rules[0].Rule)
+	}
+	if p.Handled != nil {
+		f.Handled = &Handling{Alert: p.Handled.Alert, Step: AlertStep(p.Handled.Step), Outcome: ReviewOutcome(p.Handled.Outcome), Note: p.Handled.Note, Rule: AlertKind(p.Handled.Rule)}
+		f.Opens, f.Reason, f.Note = p.Handled.Alert, cmp.Or(p.Handled.Outcome, p.Handled.Step), p.Handled.Note
 	}
 	if p.Redact != nil {
 		f.Reason, f.Count = p.Redact.Basis, int(p.Redact.Count)

@@ -35,10 +35,12 @@ type Found struct {
 	Objection  *consent.Objection  // Objection
 	Listed     Listing             // Objection: what became of the list that brought it, as of the search
 	Delegation *consent.Delegation // Delegation
-	Actor      *Actor              // Objection, Delegation, Read, Review; of a Limited entry the requester alone
+	Actor      *Actor              // Objection, Delegation, Read, Review, Handled; of a Limited entry and of an Alert the requester whom it is about
 	Reason     string              // of a review its outcome
 	Note       string              // of a review
 	Expires    time.Time           // of an override
+	Alert      *Alert              // Alert
+	Handled    *Handling           // Handled
 	Count      int                 // Check, Limited
 
 	list uint64 // position of the Import that brings the objection in, 0 for none

@@ -172,7 +172,7 @@ type Tx interface {
 	// AlertDelivered notes when an alert was delivered. A second call changes nothing, and so does one for a position without an alert.
 	AlertDelivered(position uint64, at time.Time) error
 
-	// AlertReviewed notes the position of the newest Review entry of an alert.
+	// AlertReviewed notes the position of the newest Review entry of an alert, or of the one that closed it; 0: it is open again.
 	AlertReviewed(position, review uint64) error
 
 	// Expect says what the transaction is about to ask for, so that a store behind a network can fetch it at once. It changes no answer, and
@@ -208,6 +208,9 @@ const (
 	MarkFollower     MarkKind = 10 // what a following system was told: Value is its client id
 	MarkAdopted      MarkKind = 11 // what it adopted: Value is its client id
 	MarkSigner       MarkKind = 12 // a key that signs checkpoints: Value is the SHA-256 of its text
+	MarkAlertOf      MarkKind = 13 // an Alert: Value is the position of the access that it is about, eight bytes, big-endian
+	MarkTopic        MarkKind = 14 // an Alert: keyed hash of what it is about
+	MarkHandled      MarkKind = 15 // a Handled: Value is the position of its Alert, eight bytes, big-endian
 )
 
 // Mark is one thing that an entry can be found by.
@@ -233,10 +236,10 @@ type ObjectionRow struct {
 	Position uint64
 }
 
-// AlertKind says why somebody must look at an override.
+// AlertKind says why somebody must look at an override, or names the rule that found an access.
 type AlertKind string
 
-// The kinds of alert.
+// The kinds of alert of overrides. Those of the worklist's rules are the names of the rules.
 const (
 	AlertBreakGlass AlertKind = "break-glass" // C-3
 	AlertAfterNo    AlertKind = "after-no"    // the same user was told no for this person within 24 hours before
@@ -249,13 +252,13 @@ type AlertState string
 const (
 	AnyAlert    AlertState = ""
 	Undelivered AlertState = "undelivered"
-	Unreviewed  AlertState = "unreviewed"
+	Unreviewed  AlertState = "unreviewed" // or, of an alert of the worklist, not closed
 )
 
-// AlertRow is one alert. Delivery and review are noted beside the ledger; the review itself is an entry.
+// AlertRow is one alert. Delivery and review are noted beside the ledger; the review, or the closing, itself is an entry.
 type AlertRow struct {
-	Position  uint64 // of the Override entry
+	Position  uint64 // of the Override or Alert entry
 	Kind      AlertKind
 	Delivered time.Time // zero: not yet
-	Review    uint64    // position of the Review entry, 0 for none
+	Review    uint64    // position of the Review entry, or of the Handled one that closed it; 0 for none
 }

@@ -53,6 +53,7 @@ func (r *Report) problem(position uint64, format string, args ...any) {
 //   - every leaf and every commitment is that of its entry, and every payload opens and is in canonical form;
 //   - every Begin has at most one closing entry, and those without one are the accesses that are open;
 //   - every Override has an alert, and stands directly before its Begin; every Review is of an Override, and about the same person;
+//   - every Alert is of an access in front of it, and every Handled of an Alert that it could be done to;
 //   - every Chunk and Released entry shows nothing that an objection in force at its position forbids, to a carer nothing but what a delegation in force
 //     lets them see, nothing that its decision does not permit, and names the version of the preferences that stood then (replay);
 //   - what entries are found by, the objections, the open accesses and the tree are what the entries make of them.
@@ -81,7 +82,7 @@ type verifier struct {
 	objections map[string]*stated
 	people     map[record.NHSNumber]map[string]*stated
 	overrides  map[uint64]bool     // Override entries whose Begin has not come yet
-	alerts     map[uint64]*alerted // by position of the Override
+	alerts     map[uint64]*alerted // by position of the Override or Alert
 	keyEpochs  map[uint32]bool
 	imports    map[uint64]*incoming
 	index      indexSum
@@ -104,7 +105,7 @@ type stated struct {
 	list       uint64 // position of the Import that brings it in, 0 for none
 }
 
-// alerted is what the entries say of an override: whose record, and the position of its newest review.
+// alerted is what the entries say of an override: whose record, and the position of its newest review; of an Alert, that of what closed it.
 type alerted struct {
 	access  *Access
 	expires time.Time
@@ -210,9 +211,27 @@ func (v *verifier) entry(e *Entry) {
 	case e.Type == TypeOverride:
 		v.overrides[e.Position] = true
 		v.alerts[e.Position] = &alerted{access: f.Access, expires: f.Expires}
+	case e.Type == TypeAlert:
+		if p.Alert.Of >= e.Position {
+			v.report.problem(e.Position, "it is of no access in front of it")
+		}
+		v.alerts[e.Position] = &alerted{}
+	case e.Type == TypeHandled:
+		a := v.alerts[p.Handled.Alert]
+		closed := a != nil && a.review != 0
+		switch step := AlertStep(p.Handled.Step); {
+		case a == nil || a.access != nil:
+			v.report.problem(e.Position, "it is of no Alert")
+		case step != AlertTaken && step != AlertClosed && step != AlertReopened || closed != (step == AlertReopened) && !a.gone:
+			v.report.problem(e.Position, "it was done to an alert that was not so")
+		case step == AlertClosed:
+			a.review = e.Position
+		case step == AlertReopened:
+			a.review = 0
+		}
 	case e.Type == TypeReview:
 		a := v.alerts[p.Override]
-		if a == nil {
+		if a == nil || a.access == nil && !a.gone {
 			v.report.problem(e.Position, "it reviews no Override")
 			return
 		}
@@ -327,7 +346,7 @@ func (v *verifier) gone(e *Entry) {
 	if !e.Type.erasable() {
 		v.report.problem(e.Position, "an entry of type %s was erased", e.Type)
 	}
-	if e.Type == TypeOverride {
+	if e.Type == TypeOverride || e.Type == TypeAlert {
 		v.alerts[e.Position] = &alerted{gone: true}
 	}
 }
@@ -482,7 +501,7 @@ func (v *verifier) projections(r Reader) error {
 		return err
 	}
 	if differ > 0 || v.report.Alerts != len(v.alerts) {
-		v.report.problem(0, "the alerts are not those of the overrides, or not reviewed as the entries say")
+		v.report.problem(0, "the alerts are not those that the entries tell of, or not reviewed as the entries say")
 	}
 
 	var stored indexSum

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -222,11 +223,19 @@ func TestMigrations(t *testing.T) {
 	server := services.PostgreSQL(t)
 	name := server.Database(t)
 	url := server.URL(name)
-	first, err := embedded.ReadFile("migrations/0001_ledger.sql")
+	known, err := migrations(embedded)
 	if err != nil {
 		t.Fatal(err)
 	}
-	newer := fstest.MapFS{"migrations/0001_ledger.sql": {Data: first}, "migrations/0002_more.sql": {Data: []byte("CREATE TABLE more (n integer); ALTER TABLE open_accesses ADD COLUMN more integer")}}
+	next := len(known) + 1
+	and := func(sql string) fstest.MapFS { // those that there are, and one more
+		files := fstest.MapFS{fmt.Sprintf("migrations/%04d_more.sql", next): {Data: []byte(sql)}}
+		for _, m := range known {
+			files["migrations/"+m.name] = &fstest.MapFile{Data: []byte(m.sql)}
+		}
+		return files
+	}
+	newer := and("CREATE TABLE more (n integer); ALTER TABLE open_accesses ADD COLUMN more integer")
 	old := place{url: url, replica: "old"}.open(t)
 	defer func() { _ = old.Close() }()
 	add := func(tx audit.Tx) error {
@@ -246,7 +255,7 @@ func TestMigrations(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dial.close(c)
-	broken := fstest.MapFS{"migrations/0001_ledger.sql": {Data: first}, "migrations/0002_more.sql": {Data: []byte("CREATE TABLE more (n integer); SELECT nonsense")}}
+	broken := and("CREATE TABLE more (n integer); SELECT nonsense")
 	if _, err := migrate(ctx, c, broken); err == nil || strings.Contains(err.Error(), "nonsense") {
 		t.Errorf("a migration that fails: %v", err)
 	}
@@ -254,14 +263,14 @@ func TestMigrations(t *testing.T) {
 		t.Errorf("after a migration that failed, of which nothing is kept: %v", err)
 	}
 	for range 2 { // the second time there is nothing to do
-		if n, err := migrate(ctx, c, newer); n != 2 || err != nil {
+		if n, err := migrate(ctx, c, newer); n != next || err != nil {
 			t.Fatalf("the new program on the old database: %d, %v", n, err)
 		}
 	}
 	if err := old.Update(ctx, add); !errors.Is(err, audit.ErrUnsound) || !strings.Contains(err.Error(), "newer program") {
 		t.Errorf("the old program that runs: %v, want ErrUnsound", err)
 	}
-	refuses(t, Config{Connection: url, Replica: "x"}, "has schema 2 and this program knows 1: run the newer program")
+	refuses(t, Config{Connection: url, Replica: "x"}, fmt.Sprintf("has schema %d and this program knows %d: run the newer program", next, next-1))
 	for _, x := range []struct{ spoil, say string }{ // one after the other
 		{"UPDATE migrations SET checksum = 'x' WHERE number = 1", "not the one that the database was made with"},
 		{"DELETE FROM migrations WHERE number = 1", "gaps"},

@@ -439,7 +439,7 @@ func (t *tx) AlertDelivered(position uint64, at time.Time) error {
 
 // AlertReviewed implements audit.Tx.
 func (t *tx) AlertReviewed(position, review uint64) error {
-	return t.now("noting a review", `UPDATE alerts SET review = $1 WHERE position = $2`, int64(review), int64(position))
+	return t.now("noting a review", `UPDATE alerts SET review = NULLIF($1::bigint, 0) WHERE position = $2`, int64(review), int64(position))
 }
 
 // now sends what was written, and one statement that needs it.

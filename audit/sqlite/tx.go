@@ -736,5 +736,5 @@ func (t *tx) AlertDelivered(position uint64, at time.Time) error {
 
 // AlertReviewed implements audit.Tx.
 func (t *tx) AlertReviewed(position, review uint64) error {
-	return t.exec("noting a review", `UPDATE alerts SET review = ? WHERE position = ?`, review, position)
+	return t.exec("noting a review", `UPDATE alerts SET review = NULLIF(?, 0) WHERE position = ?`, review, position)
 }

@@ -102,7 +102,8 @@ func TestNumbersThatTheLedgerAndTheClockFix(t *testing.T) {
 		audit.TypeRefused: "refused", audit.TypeNothing: "nothing", audit.TypeCancelled: "cancelled", audit.TypeAbandoned: "abandoned",
 		audit.TypeObjection: "objection", audit.TypeOverride: "override", audit.TypeReview: "review", audit.TypeRead: "read",
 		audit.TypeCheck: "check", audit.TypeLimited: "limited", audit.TypeKey: "key", audit.TypePolicy: "policy",
-		audit.TypeImport: "import", audit.TypeImported: "imported", audit.TypeAdopted: "adopted"} {
+		audit.TypeImport: "import", audit.TypeImported: "imported", audit.TypeAdopted: "adopted", audit.TypeRedact: "redact",
+		audit.TypeDelegation: "delegation", audit.TypeAlert: "alert", audit.TypeHandled: "handled"} {
 		if got := codeOf(v1.EntryType(ours)); got != wire {
 			t.Errorf("entry type %d is %q on the wire, want %q", ours, got, wire)
 		}

@@ -31,6 +31,8 @@ const (
 	typeAdopted    = 18
 	typeRedact     = 19
 	typeDelegation = 20
+	typeAlert      = 21
+	typeHandled    = 22
 )
 
 // entry is one line of an export.

@@ -26,6 +26,8 @@ type payload struct {
 	List        *listBody       `json:"list"`
 	Redact      *redactBody     `json:"redact"`
 	Delegation  *delegationBody `json:"delegation"`
+	Alert       *alertBody      `json:"alert"`
+	Handled     *handledBody    `json:"handled"`
 }
 
 type accessBody struct {
@@ -96,6 +98,15 @@ type listBody struct {
 	New uint64 `json:"new"`
 }
 
+type alertBody struct {
+	Of uint64 `json:"of"`
+}
+
+type handledBody struct {
+	Alert uint64 `json:"alert"`
+	Step  string `json:"step"`
+}
+
 type redactBody struct {
 	Count  uint64 `json:"count"`
 	Ranges []struct {
@@ -118,7 +129,8 @@ type replay struct {
 	preferences map[string]map[string]*preference // by person, by id
 	byID        map[string]*preference
 	imports     map[uint64]*list
-	gone        map[uint64]bool // objections and delegations that were erased
+	gone        map[uint64]bool // objections, delegations and alerts that were erased
+	alerts      map[uint64]bool // whether each is closed
 }
 
 type begun struct {
@@ -146,7 +158,7 @@ type list struct {
 
 func newReplay(c *checker) *replay {
 	return &replay{c: c, open: map[uint64]*begun{}, overrides: map[uint64]time.Time{}, preferences: map[string]map[string]*preference{}, byID: map[string]*preference{},
-		imports: map[uint64]*list{}, gone: map[uint64]bool{}}
+		imports: map[uint64]*list{}, gone: map[uint64]bool{}, alerts: map[uint64]bool{}}
 }
 
 // violation is a problem that says that somebody's choice was not kept.
@@ -164,7 +176,7 @@ func (r *replay) problem(position uint64, format string, args ...any) {
 }
 
 func (r *replay) erased(position uint64, kind uint8) {
-	if kind == typeObjection || kind == typeDelegation {
+	if kind == typeObjection || kind == typeDelegation || kind == typeAlert {
 		r.gone[position] = true
 	}
 }
@@ -209,6 +221,22 @@ func (r *replay) take(e *entry, p *payload) {
 		r.state(position, p, &preference{position: position, about: p.Subject, objection: p.Objection, list: p.Import}, p.Objection.ID)
 	case e.Type == typeDelegation && p.Delegation != nil:
 		r.state(position, p, &preference{position: position, about: p.Subject, delegation: p.Delegation}, p.Delegation.ID)
+	case e.Type == typeAlert && p.Alert != nil:
+		if p.Alert.Of >= position {
+			r.problem(position, "it is of no access in front of it")
+		}
+		r.alerts[position] = false
+	case e.Type == typeHandled && p.Handled != nil:
+		closed, known := r.alerts[p.Handled.Alert]
+		switch step := p.Handled.Step; {
+		case r.gone[p.Handled.Alert]:
+		case !known:
+			r.problem(position, "it is of no alert")
+		case step != "taken" && step != "closed" && step != "reopened" || closed != (step == "reopened"):
+			r.problem(position, "it was done to an alert that was not so")
+		default:
+			r.alerts[p.Handled.Alert] = step == "closed"
+		}
 	case e.Type == typeImport:
 		r.imports[position] = &list{}
 	case e.Type == typeImported:

@@ -68,6 +68,10 @@ const (
 	EntryType_ENTRY_TYPE_REDACT EntryType = 19
 	// A person let a carer see their record, or no longer.
 	EntryType_ENTRY_TYPE_DELEGATION EntryType = 20
+	// The worklist's rules found an access that somebody must look at.
+	EntryType_ENTRY_TYPE_ALERT EntryType = 21
+	// An alert was taken, closed or reopened.
+	EntryType_ENTRY_TYPE_HANDLED EntryType = 22
 )
 
 // Enum value maps for EntryType.
@@ -94,6 +98,8 @@ var (
 		18: "ENTRY_TYPE_ADOPTED",
 		19: "ENTRY_TYPE_REDACT",
 		20: "ENTRY_TYPE_DELEGATION",
+		21: "ENTRY_TYPE_ALERT",
+		22: "ENTRY_TYPE_HANDLED",
 	}
 	EntryType_value = map[string]int32{
 		"ENTRY_TYPE_UNSPECIFIED": 0,
@@ -117,6 +123,8 @@ var (
 		"ENTRY_TYPE_ADOPTED":     18,
 		"ENTRY_TYPE_REDACT":      19,
 		"ENTRY_TYPE_DELEGATION":  20,
+		"ENTRY_TYPE_ALERT":       21,
+		"ENTRY_TYPE_HANDLED":     22,
 	}
 )
 
@@ -2121,7 +2129,7 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x04note\x18\x03 \x01(\tR\x04note\x12\x10\n" +
 	"\x03key\x18\x04 \x01(\tR\x03key\"L\n" +
 	"\x16ReviewOverrideResponse\x122\n" +
-	"\areceipt\x18\x01 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt*\x82\x04\n" +
+	"\areceipt\x18\x01 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt*\xb0\x04\n" +
 	"\tEntryType\x12\x1a\n" +
 	"\x16ENTRY_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ENTRY_TYPE_BEGIN\x10\x01\x12\x14\n" +
@@ -2144,7 +2152,9 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x13ENTRY_TYPE_IMPORTED\x10\x11\x12\x16\n" +
 	"\x12ENTRY_TYPE_ADOPTED\x10\x12\x12\x15\n" +
 	"\x11ENTRY_TYPE_REDACT\x10\x13\x12\x19\n" +
-	"\x15ENTRY_TYPE_DELEGATION\x10\x14*\x8c\x01\n" +
+	"\x15ENTRY_TYPE_DELEGATION\x10\x14\x12\x14\n" +
+	"\x10ENTRY_TYPE_ALERT\x10\x15\x12\x16\n" +
+	"\x12ENTRY_TYPE_HANDLED\x10\x16*\x8c\x01\n" +
 	"\rReviewOutcome\x12\x1e\n" +
 	"\x1aREVIEW_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18REVIEW_OUTCOME_JUSTIFIED\x10\x01\x12 \n" +
