@@ -105,16 +105,19 @@ type ListSummary struct {
 }
 
 const (
-	longestImport   = time.Hour // what tracing at a modest rate takes for a long list
-	compareRows     = 500       // rows that are held against the ledger, and traced, before progress is told; at most audit.MaxPage
-	reportRows      = 500       // rows in one report
-	stageTries      = 8         // a ledger that is busy with care may refuse a piece: it is tried again
+	compareRows     = 500 // rows that are held against the ledger, and traced, before progress is told; at most audit.MaxPage
+	reportRows      = 500 // rows in one report
+	stageTries      = 8   // a ledger that is busy with care may refuse a piece: it is tried again
 	defaultTracers  = 16
 	maxRowProblems  = 8
 	unconfirmedText = "a person whom the demographics service confirms under this number, with this date of birth"
 	changedText     = "a date (from) or a reference (source) of its own, if the person objects anew: what this row says was recorded, and has been changed since"
 	untracedText    = "to be tried again: the demographics service could not be asked just now"
 )
+
+// LongestList is how long a list may take to come in, or to go out: what tracing a region's people takes at a modest rate (Config.ListTraceRate). Whoever carries
+// lists MUST let a call last so long.
+const LongestList = time.Hour
 
 // ImportObjections brings a list in, as a whole or not at all. read calls its argument for every row, in order, and returns a [*BadListError] if the list
 // cannot be read. All rows are checked before any is recorded; what is recorded counts only when all of it is. A list that came in before changes
@@ -132,7 +135,7 @@ func (b *Broker) ImportObjections(ctx context.Context, req ListRequest, read fun
 		return ListSummary{}, r
 	}
 	defer b.lists.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, longestImport)
+	ctx, cancel := context.WithTimeout(ctx, LongestList)
 	defer cancel()
 	l := &list{b: b, req: req, by: by, to: to, said: time.Now()}
 	out, err := l.bringIn(ctx, read)
@@ -595,6 +598,8 @@ func (b *Broker) ExportObjections(ctx context.Context, req ListRequest, page fun
 		return refusal
 	}
 	defer a.end()
+	ctx, cancel := context.WithTimeout(ctx, LongestList)
+	defer cancel()
 	people := newPeople(b)
 	defer people.close()
 	number := 0

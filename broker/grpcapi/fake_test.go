@@ -50,6 +50,7 @@ type fakeBroker struct {
 	reviewed   string // what was said of an override
 	adoptions  []broker.Adoption
 	rows       []broker.ListRow // that came in, or go out
+	takes      time.Duration    // for a list to come in, or to go out
 	readErr    error            // what reading them ended with
 	reports    []broker.RowReport
 	summary    broker.ListSummary
@@ -218,6 +219,11 @@ func (f *fakeBroker) ImportObjections(_ context.Context, req broker.ListRequest,
 		return broker.ListSummary{}, f.err
 	}
 	f.readErr = read(func(r broker.ListRow) error { f.rows = append(f.rows, r); return nil })
+	for end := time.Now().Add(f.takes); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if err := to.Progress(broker.ListChecking, 0, len(f.rows)); err != nil {
+			return broker.ListSummary{}, &broker.Refusal{Kind: broker.Gone}
+		}
+	}
 	if err := to.Progress(broker.ListChecking, len(f.rows), len(f.rows)); err != nil {
 		return broker.ListSummary{}, &broker.Refusal{Kind: broker.Gone}
 	}
@@ -233,6 +239,7 @@ func (f *fakeBroker) ExportObjections(_ context.Context, req broker.ListRequest,
 		return f.err
 	}
 	for i, row := range f.rows {
+		time.Sleep(f.takes / time.Duration(len(f.rows)))
 		if err := page([]broker.ListRow{row}, i, f.receipt, i == len(f.rows)-1); err != nil {
 			return &broker.Refusal{Kind: broker.Gone}
 		}

@@ -37,8 +37,7 @@ const (
 	maxDetails   = 6 << 10          // custodians' states in an error: it travels in headers, of which many clients take 8 KiB
 	maxStreams   = 100              // calls at once on one connection
 	maxStream    = 2 * time.Minute  // a whole stream: a record is held in memory until its caller has read it
-	maxAge       = 30 * time.Minute // of a connection: bounds a caller who never reads
-	maxAgeGrace  = time.Minute      // to finish what runs
+	maxAge       = 30 * time.Minute // of a connection: its caller is told to come anew
 	pingEvery    = time.Minute      // an idle connection is probed
 	pingTimeout  = 20 * time.Second // and dropped if it does not answer
 	pingMin      = 20 * time.Second // callers who ping more often are disconnected
@@ -46,6 +45,10 @@ const (
 	defaultStall = 10 * time.Second // see Config.Stall
 	retryKeys    = 5 * time.Second  // when to ask again where a token cannot be checked now
 )
+
+// maxAgeGrace is how long what runs on a connection may still run when it is too old: a list of a region's objections takes so long. It bounds, too, a
+// caller who never reads.
+const maxAgeGrace = broker.LongestList + time.Minute
 
 // Config is what a server is made of. Broker, Verifier, Policy and Ledger are required.
 type Config struct {

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/broker"
@@ -83,6 +85,41 @@ func TestImportObjections(t *testing.T) {
 			sum.GetReceipt().GetPosition() != 7 {
 			t.Error("the summary is wrong")
 		}
+	}
+}
+
+// A region's list takes longer than a connection lasts: who is told to come anew meanwhile goes on to the end of it.
+func TestListsOutliveTheirConnection(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		grace time.Duration
+		whole bool
+	}{{"the server's own grace", maxAgeGrace, true}, {"less than the list takes", 50 * time.Millisecond, false}} {
+		w := newWorld(t, func(cfg *Config) {
+			cfg.Options = append(cfg.Options, grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 50 * time.Millisecond, MaxConnectionAgeGrace: c.grace}))
+		})
+		w.broker.takes = 600 * time.Millisecond
+		w.broker.summary = broker.ListSummary{Outcome: broker.ListChecked, Rows: 2}
+		sum, _, err := importing(t, w, "doctor", header(), list, 1000)
+		if whole := err == nil && sum.GetRows() == 2; whole != c.whole {
+			t.Errorf("%s: an import came to its end: %v (%v)", c.what, whole, err)
+		}
+		everybody := consent.Objection{Scope: consent.ToAll, Status: consent.InForce}
+		w.broker.rows = []broker.ListRow{{Number: 1, Subject: mustNumber(t, number), Objection: everybody}, {Number: 2, Subject: mustNumber(t, number), Objection: everybody}}
+		out, err := w.consent.ExportObjections(as(t, "doctor"), &v1.ExportObjectionsRequest{Format: v1.ListFormat_LIST_FORMAT_CSV, Reason: "the region moves"})
+		last := false
+		for err == nil {
+			var m *v1.ExportObjectionsResponse
+			if m, err = out.Recv(); err == nil {
+				last = m.GetLast()
+			}
+		}
+		if last != c.whole {
+			t.Errorf("%s: an export came to its end: %v (%v)", c.what, last, err)
+		}
+	}
+	if maxAgeGrace < broker.LongestList {
+		t.Error("a connection may end before a list does")
 	}
 }
 
