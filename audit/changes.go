@@ -37,19 +37,25 @@ type Page struct {
 // ExportObjections records the look and returns a page of everybody's objections, each in its newest state, whatever its status. Begin with the
 // zero Cursor and go on with Next while More. One that changes between two pages comes again as it is then.
 func (l *Ledger) ExportObjections(ctx context.Context, by Actor, from Cursor) (Page, error) {
-	return l.page(ctx, by, from, questionExport, MaxPage, (*scan).export, nil)
+	return l.page(ctx, by, from, questionExport, MaxPage, (*scan).export, Telling{})
+}
+
+// Telling chooses what a reader is told of; what is left out is passed over without a word. nil leaves nothing out.
+type Telling struct {
+	Objection func(consent.Objection) bool
+	People    func(ctx context.Context, about []record.NHSNumber) (told map[record.NHSNumber]bool, err error) // of those of one page; it may ask elsewhere
 }
 
 // ObjectionChanges records the look and returns a page of changes after a place: everything that came to count, in that order, also what has been
-// changed again since. keep chooses what this reader is told of; what is left out is passed over without a word.
-func (l *Ledger) ObjectionChanges(ctx context.Context, by Actor, from Cursor, limit int, keep func(consent.Objection) bool) (Page, error) {
+// changed again since. An error of tell.People is returned as it is.
+func (l *Ledger) ObjectionChanges(ctx context.Context, by Actor, from Cursor, limit int, tell Telling) (Page, error) {
 	if by.Requester.Client == "" {
 		return Page{}, fmt.Errorf("%w: a following system is known by its client id", ErrInvalid)
 	}
-	return l.page(ctx, by, from, questionChanges, limit, (*scan).changes, keep)
+	return l.page(ctx, by, from, questionChanges, limit, (*scan).changes, tell)
 }
 
-func (l *Ledger) page(ctx context.Context, by Actor, from Cursor, kind string, limit int, walk func(*scan, *endings) error, keep func(consent.Objection) bool) (Page, error) {
+func (l *Ledger) page(ctx context.Context, by Actor, from Cursor, kind string, limit int, walk func(*scan, *endings) error, tell Telling) (Page, error) {
 	if err := checkActor(by); err != nil {
 		return Page{}, err
 	}
@@ -71,7 +77,7 @@ func (l *Ledger) page(ctx context.Context, by Actor, from Cursor, kind string, l
 		if from.Position >= head.Size {
 			from = Cursor{Position: max(head.Size, 1) - 1}
 		}
-		s = scan{r: r, keys: keys, limit: limit, left: maxScan, keep: keep, page: Page{Next: from}, size: head.Size}
+		s = scan{r: r, keys: keys, limit: limit, left: maxScan, keep: tell.Objection, page: Page{Next: from}, size: head.Size}
 		if err := walk(&s, &endings{}); err != nil {
 			return err
 		}
@@ -84,13 +90,14 @@ func (l *Ledger) page(ctx context.Context, by Actor, from Cursor, kind string, l
 	if err != nil {
 		return Page{}, err
 	}
-	var about []record.NHSNumber
-	seen := map[record.NHSNumber]bool{}
-	for _, c := range s.page.Changes {
-		if !seen[c.About] {
-			seen[c.About] = true
-			about = append(about, c.About)
+	about := s.people()
+	if tell.People != nil && len(about) > 0 {
+		told, err := tell.People(ctx, about)
+		if err != nil {
+			return Page{}, err
 		}
+		s.page.Changes = slices.DeleteFunc(s.page.Changes, func(c Listed) bool { return !told[c.About] })
+		about = s.people()
 	}
 	err = l.do(ctx, func(w *writer) (err error) {
 		p := &payload{Actor: actorOut(by), Question: &questionBody{Kind: kind, Subjects: reveal(about), Limit: limit, After: from.Position, AfterRow: from.Row,
@@ -117,6 +124,18 @@ type scan struct {
 	keep  func(consent.Objection) bool
 	page  Page
 	size  uint64 // of the ledger
+}
+
+// people are those whom the page names, each once.
+func (s *scan) people() (about []record.NHSNumber) {
+	seen := map[record.NHSNumber]bool{}
+	for _, c := range s.page.Changes {
+		if !seen[c.About] {
+			seen[c.About] = true
+			about = append(about, c.About)
+		}
+	}
+	return about
 }
 
 func (s *scan) full() bool { return len(s.page.Changes) >= s.limit || s.left <= 0 }
@@ -335,17 +354,19 @@ func (l *Ledger) Adopt(ctx context.Context, by Actor, through uint64) (Receipt, 
 	return receipt, nil
 }
 
-// Adoption says when a system said that it had adopted what stands at a position. At is zero if it has not.
+// Adoption says when a system said that it had adopted an objection. At is zero if it has not, or was not told of it.
 type Adoption struct {
 	Client  string
 	At      time.Time
 	Through uint64 // of that word, or if there is none, how far the newest one goes
 }
 
-// Adoptions says of each system whether it has adopted what came to count at a position. It is read, not recorded: it tells of systems alone.
-func (l *Ledger) Adoptions(ctx context.Context, position uint64, clients []string) ([]Adoption, error) {
+// Adoptions says of each system whether it has adopted an objection. A word goes as far as a position; whether the system was told of this person is found by what
+// it was told. It is read, not recorded: it tells of systems alone.
+func (l *Ledger) Adoptions(ctx context.Context, o consent.Objection, clients []string) ([]Adoption, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.deadline)
 	defer cancel()
+	position := o.Position
 	var out []Adoption
 	err := l.view(ctx, func(r Reader) error {
 		head, err := r.Head()
@@ -355,6 +376,23 @@ func (l *Ledger) Adoptions(ctx context.Context, position uint64, clients []strin
 		keys, err := l.keysFor(r)
 		if err != nil {
 			return err
+		}
+		row, ok, err := r.Objection(o.ID)
+		if err != nil || !ok {
+			return err
+		}
+		state, err := stateAt(r, keys, row)
+		if err != nil {
+			return err
+		}
+		person := keys.persons([]record.NHSNumber{state.about})
+		// told is the last time before a place when the system was told of the person, after the objection came to count; 0 for never.
+		told := func(client string, before uint64) (uint64, error) {
+			found, err := r.Search(Query{All: [][]Mark{{followerMark(MarkFollower, client)}, person}, Before: before, Limit: 1})
+			if err != nil || len(found) == 0 || found[0] <= position {
+				return 0, err
+			}
+			return found[0], nil
 		}
 		for _, client := range clients {
 			a := Adoption{Client: client}
@@ -393,7 +431,21 @@ func (l *Ledger) Adoptions(ctx context.Context, position uint64, clients []strin
 						lo = mid + 1
 					}
 				}
-				a.At = e.Time
+				heard, err := told(client, e.Position)
+				if err != nil {
+					return err
+				}
+				if heard == 0 { // it was passed over then, as one of whom nothing may be said: a later word may be after it was told
+					if e, a.Through, err = last(head.Size); err != nil {
+						return err
+					}
+					if heard, err = told(client, e.Position); err != nil {
+						return err
+					}
+				}
+				if heard != 0 {
+					a.At = e.Time
+				}
 			}
 			out = append(out, a)
 		}

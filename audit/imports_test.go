@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -295,7 +296,7 @@ func follower() audit.Actor {
 func follow(t testing.TB, l *audit.Ledger, from audit.Cursor, limit int, keep func(consent.Objection) bool) (told []audit.Listed, through uint64) {
 	t.Helper()
 	for range 1000 {
-		page, err := l.ObjectionChanges(ctx, follower(), from, limit, keep)
+		page, err := l.ObjectionChanges(ctx, follower(), from, limit, audit.Telling{Objection: keep})
 		if err != nil {
 			t.Fatalf("reading changes: %v", err)
 		}
@@ -343,6 +344,7 @@ func TestChangesAreFollowedAndAdopted(t *testing.T) {
 	if told, _ := follow(t, l, audit.Cursor{Position: r.Position}, 2, nil); len(told) != 1 {
 		t.Errorf("%d changes after the list, want 1", len(told))
 	}
+	told, _ := follow(t, l, audit.Cursor{}, 100, nil)
 	only, through := follow(t, l, audit.Cursor{}, 2, func(o consent.Objection) bool { return o.Scope == consent.ToCustodian })
 	if len(only) != 2 {
 		t.Errorf("%d changes for a reader who is told of custodians alone, want 2", len(only))
@@ -350,7 +352,11 @@ func TestChangesAreFollowedAndAdopted(t *testing.T) {
 
 	adopted := func(position uint64) audit.Adoption {
 		t.Helper()
-		out, err := l.Adoptions(ctx, position, []string{"gp-system"})
+		o := early
+		if o.Position = position; position == r.Position {
+			o.ID = told[slices.IndexFunc(told, func(c audit.Listed) bool { return c.Objection.Position == position })].Objection.ID
+		}
+		out, err := l.Adoptions(ctx, o, []string{"gp-system"})
 		if err != nil || len(out) != 1 {
 			t.Fatal(err)
 		}
@@ -384,7 +390,7 @@ func TestChangesAreFollowedAndAdopted(t *testing.T) {
 	}
 	// A person sees who read of them: each page is an entry about everybody on it.
 	found, _, _, err := l.Search(ctx, actor(), audit.Search{Subjects: []record.NHSNumber{rows[4].About}, Types: []audit.EntryType{audit.TypeRead}, Limit: 1000})
-	if err != nil || len(found) != 7 {
+	if err != nil || len(found) != 8 {
 		t.Errorf("%d looks at a person's objections are found (%v), want one for each reading of all pages", len(found), err)
 	}
 	sound(t, l)
@@ -429,6 +435,69 @@ func TestExportShowsEveryObjectionAsItStands(t *testing.T) {
 	past, err := l.History(ctx, []record.NHSNumber{rows[0].About})
 	if err != nil || len(past) != 3 || past[0].Status != consent.Withdrawn || past[2].Position != early.Position {
 		t.Errorf("a history of %d states (%v), want 3 from the withdrawal back to the first word", len(past), err)
+	}
+	sound(t, l)
+}
+
+// Who was passed over in the changes is not told of in them, is on no page's entry, and has not been adopted, however far a system's word goes.
+func TestPeopleWhoArePassedOver(t *testing.T) {
+	p := audittest.New(t, audit.Config{})
+	l := p.Ledger
+	shown, hidden := number(t, listedPeople[0]), number(t, listedPeople[1])
+	first, second := object(t, l, shown, consent.ToAll), object(t, l, hidden, consent.ToAll)
+	may := map[record.NHSNumber]bool{shown: true}
+	var asked []record.NHSNumber
+	read := func() audit.Page {
+		t.Helper()
+		page, err := l.ObjectionChanges(ctx, follower(), audit.Cursor{}, 10, audit.Telling{People: func(_ context.Context, about []record.NHSNumber) (map[record.NHSNumber]bool, error) {
+			asked = about
+			return may, nil
+		}})
+		if err != nil || len(asked) != 2 {
+			t.Fatalf("%d people were asked about (%v)", len(asked), err)
+		}
+		return page
+	}
+	adopted := func(o consent.Objection) bool {
+		t.Helper()
+		out, err := l.Adoptions(ctx, o, []string{"gp-system"})
+		if err != nil || len(out) != 1 {
+			t.Fatal(err)
+		}
+		return !out[0].At.IsZero()
+	}
+	page := read()
+	if len(page.Changes) != 1 || page.Changes[0].About != shown || page.Through < second.Position {
+		t.Errorf("%d changes are told, through %d", len(page.Changes), page.Through)
+	}
+	if _, err := l.Adopt(ctx, follower(), page.Through); err != nil {
+		t.Fatal(err)
+	}
+	if !adopted(first) || adopted(second) {
+		t.Errorf("adopted: %v and %v, want the one that was told alone", adopted(first), adopted(second))
+	}
+	if found, _, _, err := l.Search(ctx, actor(), audit.Search{Subjects: []record.NHSNumber{hidden}, Types: []audit.EntryType{audit.TypeRead}}); err != nil || len(found) != 0 {
+		t.Errorf("%d looks at somebody who was passed over (%v)", len(found), err)
+	}
+	may[hidden] = true // nothing stands against telling any more, and the system reads again
+	if page = read(); len(page.Changes) != 2 {
+		t.Errorf("%d changes are told", len(page.Changes))
+	}
+	if adopted(second) {
+		t.Error("adopted before a word that came after it was told")
+	}
+	object(t, l, shown, consent.ToSection)
+	page = read()
+	if _, err := l.Adopt(ctx, follower(), page.Through); err != nil {
+		t.Fatal(err)
+	}
+	if !adopted(first) || !adopted(second) {
+		t.Errorf("adopted: %v and %v, want both", adopted(first), adopted(second))
+	}
+	broken := errors.New("nobody can be asked")
+	_, err := l.ObjectionChanges(ctx, follower(), audit.Cursor{}, 10, audit.Telling{People: func(context.Context, []record.NHSNumber) (map[record.NHSNumber]bool, error) { return nil, broken }})
+	if !errors.Is(err, broken) {
+		t.Errorf("a page although nobody could be asked: %v", err)
 	}
 	sound(t, l)
 }

@@ -13,6 +13,7 @@ import (
 
 // Follower is a system that must know of objections, a general practice's say: it is told of changes, and says that it adopted them.
 type Follower struct {
+	Issuer     string // of its tokens: a client id is a name among those of one issuer
 	Client     string
 	Name       string
 	Custodians []record.CustodianKey // beside objections to all and to sections, those to these are told; nil: to every one
@@ -31,11 +32,34 @@ func (b *Broker) ObjectionChanges(ctx context.Context, req ListRequest, from aud
 		return audit.Page{}, refusal
 	}
 	defer a.end()
-	page, err := b.cfg.Ledger.ObjectionChanges(a.ctx, b.listActor(req), from, limit, func(o consent.Objection) bool { return tells(req.Role.Follows, o) })
+	people := newPeople(b)
+	defer people.close()
+	page, err := b.cfg.Ledger.ObjectionChanges(a.ctx, b.listActor(req), from, limit, audit.Telling{
+		Objection: func(o consent.Objection) bool { return tells(req.Role.Follows, o) },
+		People: func(ctx context.Context, about []record.NHSNumber) (map[record.NHSNumber]bool, error) {
+			return people.mayBeTold(ctx, about, req.ID)
+		},
+	})
 	if errors.Is(err, audit.ErrInvalid) {
 		return audit.Page{}, a.invalidly("after: next_after and next_after_row of the page before, or 0")
 	}
 	return page, a.done(err, "list")
+}
+
+// mayBeTold returns those of whom a following system may be told (C-10): not somebody who is restricted, unknown, invalidated, or dead and closed. A number that
+// another has superseded may be told: its objections bind the person who has the other now. An error says that somebody could not be asked for, and then nobody is told.
+func (p *people) mayBeTold(ctx context.Context, about []record.NHSNumber, id string) (map[record.NHSNumber]bool, error) {
+	if err := p.ask(ctx, about, id); err != nil {
+		return nil, audit.ErrUnavailable
+	}
+	told := map[record.NHSNumber]bool{}
+	for _, n := range about {
+		if _, traced := p.known(n); !traced {
+			return nil, audit.ErrUnavailable
+		}
+		told[n] = !p.hidden[n]
+	}
+	return told, nil
 }
 
 // AdoptChanges records that a following system honours all changes up to and with a position. The error is always a [*Refusal].
@@ -85,15 +109,10 @@ func (b *Broker) Adoptions(ctx context.Context, list []consent.Objection) [][]Ad
 		return nil
 	}
 	out := make([][]Adoption, len(list))
-	known := map[uint64][]audit.Adoption{}
 	for i, o := range list {
-		found, ok := known[o.Position]
-		if !ok {
-			var err error
-			if found, err = b.cfg.Ledger.Adoptions(ctx, o.Position, clients); err != nil || len(found) != len(clients) {
-				return nil
-			}
-			known[o.Position] = found
+		found, err := b.cfg.Ledger.Adoptions(ctx, o, clients)
+		if err != nil || len(found) != len(clients) {
+			return nil
 		}
 		for j, f := range b.cfg.Followers {
 			if tells(f.Custodians, o) {

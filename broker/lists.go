@@ -506,10 +506,11 @@ type people struct {
 	pace   *time.Ticker // nil: no bound
 	mu     sync.Mutex
 	traced map[record.NHSNumber]string // "" where the service confirms nobody
+	hidden map[record.NHSNumber]bool   // of whom nothing may be said to anybody
 }
 
 func newPeople(b *Broker) *people {
-	p := &people{b: b, traced: map[record.NHSNumber]string{}}
+	p := &people{b: b, traced: map[record.NHSNumber]string{}, hidden: map[record.NHSNumber]bool{}}
 	if rate := b.cfg.ListTraceRate; rate > 0 {
 		p.pace = time.NewTicker(time.Second / time.Duration(rate))
 	}
@@ -578,14 +579,17 @@ func (p *people) trace(ctx context.Context, n record.NHSNumber, id string) {
 	if err != nil || s.Number != n {
 		return
 	}
-	birthDate := s.BirthDate
-	if _, neutral := consent.NeutralClass(s, p.b.cfg.DeceasedWindow, time.Now()); neutral {
-		birthDate = ""
+	birthDate, hidden := s.BirthDate, false
+	if class, neutral := consent.NeutralClass(s, p.b.cfg.DeceasedWindow, time.Now()); neutral {
+		birthDate, hidden = "", class != consent.ReasonSuperseded
 	} else if s.Standing != record.Live && s.Standing != record.Deceased {
 		return
 	}
 	p.mu.Lock()
 	p.traced[n] = birthDate
+	if hidden {
+		p.hidden[n] = true
+	}
 	p.mu.Unlock()
 }
 
@@ -627,7 +631,8 @@ func (b *Broker) ExportObjections(ctx context.Context, req ListRequest, page fun
 				untraced++
 			}
 		}
-		clear(people.traced) // of one page: an export needs no more memory for more people
+		clear(people.traced)
+		clear(people.hidden) // of one page: an export needs no more memory for more people
 		if page(rows, untraced, p.Receipt, !p.More) != nil {
 			a.outcome(string(Gone))
 			return &Refusal{Kind: Gone}

@@ -638,5 +638,19 @@ func TestFollowers(t *testing.T) {
 	if a := see(people[1]); len(a[0]) != 1 || a[0][0].System != "region" {
 		t.Errorf("%v, want an objection to another custodian to be nothing to the first", a)
 	}
+
+	// Of whom nothing may be said to anybody, nothing is said to a system that follows (C-10); what cannot be found out is not told either.
+	for standing, want := range map[record.Standing]int{record.Restricted: 1, record.Unknown: 1, record.Invalidated: 1, record.Deceased: 1, record.Superseded: 2} {
+		h.tracer.standing[people[2]] = standing
+		page, err = h.ObjectionChanges(context.Background(), follow, audit.Cursor{}, 10)
+		if err != nil || len(page.Changes) != want || page.Changes[0].About == page.Changes[len(page.Changes)-1].About && want == 2 || want == 1 && page.Changes[0].About != people[0] {
+			t.Errorf("of a person who is %s %d changes are told in all (%v), want %d", standing, len(page.Changes), err, want)
+		}
+	}
+	h.tracer.fail.Store(true)
+	if _, err := h.ObjectionChanges(context.Background(), follow, audit.Cursor{}, 10); refusal(t, err).Kind != broker.Transient {
+		t.Errorf("with nobody to ask who may be told of: %v", err)
+	}
+	h.tracer.fail.Store(false)
 	verified(t, h.ledger)
 }

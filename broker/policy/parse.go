@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -88,7 +89,7 @@ func (p *parser) bad(format string, args ...any) {
 }
 
 func (p *parser) statement(f []string) {
-	form := map[string]string{"role": "role CODE NAME", "see": "see CODE PURPOSES SECTIONS", "may": "may CODE RIGHTS", "no-permission": "no-permission ODS", "follow": "follow CLIENT NAME CUSTODIANS"}[f[0]]
+	form := map[string]string{"role": "role CODE NAME", "see": "see CODE PURPOSES SECTIONS", "may": "may CODE RIGHTS", "no-permission": "no-permission ODS", "follow": "follow ISSUER CLIENT NAME CUSTODIANS"}[f[0]]
 	switch {
 	case form == "":
 		p.bad("unknown word %s: begin with role, see, may, no-permission or follow", show(f[0]))
@@ -103,7 +104,7 @@ func (p *parser) statement(f []string) {
 	case f[0] == "no-permission":
 		p.permissionNotRequired(record.ODSCode(f[1]))
 	case f[0] == "follow":
-		p.follow(f[1], f[2], f[3])
+		p.follow(f[1], f[2], f[3], f[4])
 	}
 }
 
@@ -221,8 +222,12 @@ func (p *parser) permissionNotRequired(code record.ODSCode) {
 	}
 }
 
-// follow reads a system that must know of objections. It is a role of its own, under the client id of the system's own token.
-func (p *parser) follow(client, name, custodians string) {
+// follow reads a system that must know of objections. It is a role of its own, under the issuer and the client id of the system's own token.
+func (p *parser) follow(issuer, client, name, custodians string) {
+	if u, err := url.Parse(issuer); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || len(issuer) > 200 {
+		p.bad("the issuer of a system's tokens is a URL, as it stands in the configuration")
+		return
+	}
 	if len(client) > 64 || strings.ContainsFunc(client, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.' || r == '_')
 	}) {
@@ -254,7 +259,7 @@ func (p *parser) follow(client, name, custodians string) {
 	}
 	p.names[name] = p.line
 	p.table.followers[client] = r
-	p.table.followed = append(p.table.followed, Follower{client, name, r.Follows})
+	p.table.followed = append(p.table.followed, Follower{issuer, client, name, r.Follows})
 }
 
 func (p *parser) find(code string) *consent.Role {

@@ -39,6 +39,7 @@ type Table struct {
 
 // Follower is a system that must know of objections, and is told of changes.
 type Follower struct {
+	Issuer     string // of its tokens: a client id is a name among those of one issuer
 	Client     string
 	Name       string
 	Custodians []record.CustodianKey // beside objections to all and to sections, those to these are told; nil: to every one
@@ -96,7 +97,9 @@ func (t *Table) Role(r record.Requester) consent.Role {
 	case record.Person:
 		found = t.person
 	case record.System:
-		found = t.followers[r.Client]
+		if f := t.followers[r.Client]; f != nil && slices.ContainsFunc(t.followed, func(x Follower) bool { return x.Client == r.Client && x.Issuer == r.Issuer }) {
+			found = f
+		}
 	}
 	if found == nil {
 		return consent.Role{Name: NoRole, Version: t.version}

@@ -153,13 +153,14 @@ func TestErrors(t *testing.T) {
 		{"may twice", head + "may R1 search-ledger\nmay R1 see-objections", "line 4: what R1 may do was said before"},
 		{"bad organisation", head + "no-permission x9", "line 3: an ODS code"},
 		{"a person moves lists", "role person p\nmay person move-objections", "line 2: move-objections is of everybody's"},
-		{"bad client", head + "follow a/b gp-system all", "line 3: the client id"},
-		{"bad name of a system", head + "follow a Gp all", "line 3: the name of a system"},
-		{"name of a role", "role R1 a\nfollow x a all", "line 2: the name a was given in line 1"},
-		{"system twice", head + "follow x gp-system all\nfollow x other all", "line 4: the system x was there before"},
-		{"custodian twice", head + "follow x gp-system gp,gp", "line 3: all, or keys of custodians"},
-		{"bad custodian", head + "follow x gp-system GP", "line 3: all, or keys of custodians"},
-		{"system without custodians", head + "follow x gp-system", "line 3: write: follow CLIENT NAME CUSTODIANS"},
+		{"bad client", head + "follow https://i.example a/b gp-system all", "line 3: the client id"},
+		{"bad issuer of a system", head + "follow i.example a gp-system all", "line 3: the issuer of a system's tokens"},
+		{"bad name of a system", head + "follow https://i.example a Gp all", "line 3: the name of a system"},
+		{"name of a role", "role R1 a\nfollow https://i.example x a all", "line 2: the name a was given in line 1"},
+		{"system twice", head + "follow https://i.example x gp-system all\nfollow https://i.example x other all", "line 4: the system x was there before"},
+		{"custodian twice", head + "follow https://i.example x gp-system gp,gp", "line 3: all, or keys of custodians"},
+		{"bad custodian", head + "follow https://i.example x gp-system GP", "line 3: all, or keys of custodians"},
+		{"system without custodians", head + "follow https://i.example x gp-system", "line 3: write: follow ISSUER CLIENT NAME CUSTODIANS"},
 		{"organisation twice", head + "no-permission X9F01\nno-permission X9F01", "line 4: the organisation X9F01 was there before"},
 		{"empty", "# nothing\n", "line 1: the table names no role"},
 		{"not UTF-8", "role R1 a\xff\n", "line 1: the file is not UTF-8"},
@@ -183,13 +184,13 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// A system that follows is found by the client id of its own token, and by nothing else.
+// A system that follows is found by the issuer and the client id of its own token, and by nothing else.
 func TestFollowers(t *testing.T) {
-	table, err := Parse(strings.NewReader("role R1 a\nsee R1 TREAT all\nfollow demo-gp.system gp-system gp,acute\nfollow all-seeing region all\n"))
+	table, err := Parse(strings.NewReader("role R1 a\nsee R1 TREAT all\nfollow https://i.example demo-gp.system gp-system gp,acute\nfollow https://i.example all-seeing region all\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	system := record.Requester{Kind: record.System, Client: "demo-gp.system"}
+	system := record.Requester{Kind: record.System, Issuer: "https://i.example", Client: "demo-gp.system"}
 	r := table.Role(system)
 	if r.Name != "gp-system" || !r.FollowsObjections || len(r.Follows) != 2 || r.SeesObjections || r.RecordsObjections || r.MovesObjections || len(r.Sections) != 0 || r.Version != table.Version() {
 		t.Errorf("got %q, follows %t %v", r.Name, r.FollowsObjections, r.Follows)
@@ -198,10 +199,11 @@ func TestFollowers(t *testing.T) {
 	if table.Role(system).Follows[0] != "gp" {
 		t.Error("a caller changed the table")
 	}
-	if r := table.Role(record.Requester{Kind: record.System, Client: "all-seeing"}); !r.FollowsObjections || r.Follows != nil {
+	if r := table.Role(record.Requester{Kind: record.System, Issuer: "https://i.example", Client: "all-seeing"}); !r.FollowsObjections || r.Follows != nil {
 		t.Errorf("got %t %v, want every custodian", r.FollowsObjections, r.Follows)
 	}
-	for _, who := range []record.Requester{{Kind: record.System}, {Kind: record.System, Client: "gp-system"}, {Kind: record.Professional, Client: "demo-gp.system"},
+	for _, who := range []record.Requester{{Kind: record.System}, {Kind: record.System, Issuer: "https://i.example", Client: "gp-system"},
+		{Kind: record.System, Client: "demo-gp.system"}, {Kind: record.System, Issuer: "https://other.example", Client: "demo-gp.system"}, {Kind: record.Professional, Client: "demo-gp.system"},
 		{Kind: record.Person, Client: "demo-gp.system"}} {
 		if table.Role(who).FollowsObjections {
 			t.Errorf("a %s follows", who.Kind)

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -284,6 +285,11 @@ func policyTable(cfg Config) (*policy.Table, error) {
 	t, err := policy.Load(cfg.PolicyFile)
 	if err != nil {
 		return nil, fmt.Errorf("policyFile: %w", err)
+	}
+	for _, f := range t.Followers() {
+		if !slices.ContainsFunc(cfg.Issuers, func(i Issuer) bool { return i.URL == f.Issuer }) {
+			return nil, fmt.Errorf("policyFile: follow %s: its issuer is none of issuers: write it as it stands there", f.Client)
+		}
 	}
 	return t, nil
 }
