@@ -243,14 +243,7 @@ func (l *Ledger) gather(batch []*op) []*op {
 
 // commit evaluates a batch in order inside one transaction, and settles each operation when the transaction is durable or lost.
 func (l *Ledger) commit(batch []*op) {
-	live := batch[:0:0]
-	for _, o := range batch {
-		if time.Now().After(o.by) {
-			l.settle(o, fmt.Errorf("%w: it waited too long", ErrUnavailable))
-			continue
-		}
-		live = append(live, o)
-	}
+	live := l.inTime(nil, batch)
 	if len(live) == 0 {
 		return
 	}
@@ -262,6 +255,8 @@ func (l *Ledger) commit(batch []*op) {
 			if w, err = l.begin(tx); err != nil {
 				return err
 			}
+			// Where the store has its turn with other replicas, more was queued while it waited for it.
+			live = l.inTime(live, l.queued(MaxBatch-len(live)))
 			wanted := Wanted{Marks: w.keys.next()}
 			for _, o := range live {
 				wanted.add(o.wanted)
@@ -313,6 +308,32 @@ func (l *Ledger) commit(batch []*op) {
 		l.settle(o, o.err)
 	}
 	l.answered = len(live)
+}
+
+// queued takes what is queued, so many at most, and does not wait.
+func (l *Ledger) queued(most int) (out []*op) {
+	for len(out) < most {
+		select {
+		case o := <-l.queue:
+			out = append(out, o)
+		default:
+			return out
+		}
+	}
+	return out
+}
+
+// inTime adds to a batch those that were not kept waiting too long, and refuses the others.
+func (l *Ledger) inTime(live, more []*op) []*op {
+	now := time.Now()
+	for _, o := range more {
+		if now.After(o.by) {
+			l.settle(o, fmt.Errorf("%w: it waited too long", ErrUnavailable))
+			continue
+		}
+		live = append(live, o)
+	}
+	return live
 }
 
 // begin prepares a transaction. The time of its entries is the clock's, but never before the newest entry: the order is that of the

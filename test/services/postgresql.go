@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -26,6 +27,7 @@ type PostgreSQLServer struct {
 
 	bin, log  string
 	as        *syscall.Credential
+	under     []string // a program and its arguments that starts the server and stays out of its way
 	process   *process
 	databases atomic.Int64
 }
@@ -89,6 +91,19 @@ func errorOr(err, otherwise error) error {
 	return otherwise
 }
 
+// SlowSyncs starts the server again with strace beside it, which holds each fdatasync, of every session that writes the log, for so long. Nothing else
+// that the server does is looked at. It skips where there is no strace.
+func (s *PostgreSQLServer) SlowSyncs(t testing.TB, each time.Duration) {
+	t.Helper()
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is not on this machine: a sync cannot be made to take its time")
+	}
+	s.Stop(t)
+	s.under = []string{strace, "-D", "-q", "-f", "--seccomp-bpf", "-e", "trace=fdatasync", "-e", fmt.Sprintf("inject=fdatasync:delay_exit=%d", each.Microseconds()), "-o", "/dev/null"}
+	s.Start(t)
+}
+
 // Start starts the server, or starts it again on the port that it had.
 func (s *PostgreSQLServer) Start(t testing.TB) {
 	t.Helper()
@@ -98,7 +113,8 @@ func (s *PostgreSQLServer) Start(t testing.TB) {
 			s.Port = freePort(t)
 		}
 		var err error
-		s.process, err = run(s.as, s.log, filepath.Join(s.bin, "postgres"), "-D", s.Data, "-c", fmt.Sprintf("port=%d", s.Port), "-c", "listen_addresses=127.0.0.1")
+		command := append(slices.Clone(s.under), filepath.Join(s.bin, "postgres"), "-D", s.Data, "-c", fmt.Sprintf("port=%d", s.Port), "-c", "listen_addresses=127.0.0.1")
+		s.process, err = run(s.as, s.log, command[0], command[1:]...)
 		if err != nil {
 			t.Fatalf("starting PostgreSQL: %v", err)
 		}
