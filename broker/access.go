@@ -167,6 +167,9 @@ func (b *Broker) RefuseUnread(ctx context.Context, req Request) (audit.Receipt, 
 	a := b.start(ctx, req)
 	defer a.end()
 	reason := consent.ReasonUnread
+	if req.BadNumber {
+		a.entry.Evidence = &audit.Evidence{BadNumber: true}
+	}
 	if req.TokenProblem != "" {
 		reason = req.TokenProblem
 	}
@@ -216,6 +219,7 @@ func (a *access) trace() *Refusal {
 	}
 	a.subject = subject
 	a.entry.Standing, a.entry.Supersedes = subject.Standing, subject.Supersedes
+	a.entry.Evidence = a.known()
 	return nil
 }
 
@@ -513,8 +517,8 @@ func shownNothing(statuses []record.Status) []audit.Shown {
 }
 
 // disclosure says what a whole answer shows: enough to prove a past view, too little to read it (L-5).
-func disclosure(answer merge.Answer, prepared []merge.Prepared) audit.Disclosure {
-	d := audit.Disclosure{Total: answer.Total}
+func (a *access) disclosure(answer merge.Answer, prepared []merge.Prepared) audit.Disclosure {
+	d := audit.Disclosure{Total: answer.Total, Evidence: a.evidence(prepared)}
 	bare := map[record.CustodianKey]merge.Prepared{}
 	for _, p := range prepared {
 		bare[p.Status.Custodian.Key] = p
@@ -530,8 +534,8 @@ func disclosure(answer merge.Answer, prepared []merge.Prepared) audit.Disclosure
 
 // closing is the last disclosure of a stream: how each custodian stood, and what we author. What each showed stands in the entry of its chunk, and
 // may be more than the permit now in force would allow: it had left before.
-func closing(answer merge.Answer) audit.Disclosure {
-	return audit.Disclosure{Total: answer.Total, Custodians: shownNothing(answer.Statuses)}
+func (a *access) closing(answer merge.Answer, prepared []merge.Prepared) audit.Disclosure {
+	return audit.Disclosure{Total: answer.Total, Custodians: shownNothing(answer.Statuses), Evidence: a.evidence(prepared)}
 }
 
 func chunkDisclosure(p merge.Prepared) audit.Disclosure {

@@ -67,6 +67,7 @@ type Config struct {
 	ListTraceRate    int                  // and how many in a second: what the demographics service allows beside care; 0: as many as it answers
 	Followers        []Follower           // systems that are told of changes to objections
 	Hints            Hints                // what replicas tell each other; nil: there is one, or each finds out for itself
+	Staff            Staff                // what the worklist's rules compare; nil: nothing
 	Log              *slog.Logger         // made by NewLogger; nil: none
 	Traces           trace.TracerProvider // nil: none
 	Meters           metric.MeterProvider // nil: none
@@ -141,6 +142,7 @@ type Request struct {
 	Arrived          time.Time        // neutral answers leave at Arrived + NeutralWait
 	MaxBytes         int64            // refuse with UseStream before release if the Bundle would be larger; 0: no bound
 	Meta             merge.BundleMeta // how the Bundle will be written; ReceiptTag is set by the transport from the receipt
+	BadNumber        bool             // of a call that could not be read: its number fails its check digit
 	TokenProblem     consent.Reason   // ReasonNoActingPerson: refuse and record, ask nobody; "" for none
 	Document         DocumentAddress  // of [Broker.Document]: what is asked for; Subject is the same person
 }
@@ -193,7 +195,7 @@ func (b *Broker) Retrieve(ctx context.Context, req Request) (*Result, error) {
 		if a.ctx.Err() != nil && ctx.Err() != nil {
 			return nil, a.close(audit.TypeCancelled, consent.ReasonCancelled, statuses, &Refusal{Kind: Gone})
 		}
-		receipt, err := a.release(disclosure(answer, prepared))
+		receipt, err := a.release(a.disclosure(answer, prepared))
 		if err == nil {
 			a.outcome("released")
 			return &Result{Answer: answer, Receipt: receipt, done: a.keepBytes()}, nil
@@ -288,7 +290,7 @@ func (b *Broker) Stream(ctx context.Context, req Request, sink Sink) error {
 			return a.summary(ctx, sink, res.Answer, res.Answer, res.Receipt)
 		}
 		whole := merge.Assemble(a.merging, prepared, statuses)
-		receipt, err := a.release(closing(whole))
+		receipt, err := a.release(a.closing(whole, prepared))
 		if err == nil {
 			a.outcome("released")
 			return a.summary(ctx, sink, merge.Authored(a.merging, prepared, statuses), whole, receipt)

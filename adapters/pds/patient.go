@@ -1,6 +1,8 @@
 package pds
 
 import (
+	"strings"
+
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 	"github.com/mycarerecord/mycarerecord/broker/record"
@@ -145,7 +147,7 @@ func deceased(p fhirjson.Value) (string, error) {
 	return "", nil
 }
 
-// demographics reads the name in use, the gender and the date of birth. Each may be missing: PDS has records that hold none of them.
+// demographics reads the name in use, the gender, the date of birth, the address at home and the practice. Each may be missing: PDS has records that hold none of them.
 func demographics(p fhirjson.Value, s *record.Subject) error {
 	if n := name(p); n.Exists() {
 		s.Family = n.Get("family").Text()
@@ -166,6 +168,25 @@ func demographics(p fhirjson.Value, s *record.Subject) error {
 			return broker.ErrMalformed
 		}
 		s.BirthDate = b.Text()
+	}
+	for a := range p.Get("address").Elems() {
+		if use := a.Get("use").Text(); use != "" && use != "home" || a.At("period", "end").Exists() {
+			continue
+		}
+		var lines []string
+		for l := range a.Get("line").Elems() {
+			if t := l.Text(); t != "" {
+				lines = append(lines, t)
+			}
+		}
+		s.Postcode, s.Address = a.Get("postalCode").Text(), strings.Join(lines, ", ")
+		break
+	}
+	for gp := range p.Get("generalPractitioner").Elems() {
+		id := gp.Get("identifier")
+		if o := record.ODSCode(id.Get("value").Text()); id.Get("system").Is(record.ODSSystem) && o.Valid() && !id.At("period", "end").Exists() {
+			s.Practice = o
+		}
 	}
 	return nil
 }

@@ -238,7 +238,7 @@ func (q *consentQuestion) person(h *handler, one map[string]string) *problem {
 		}
 		n, err := record.ParseNHSNumber(value)
 		if err != nil {
-			return bad(fhir.IssueTypeValue, name+": "+err.Error()+".")
+			return badNumber(name + ": " + err.Error() + ".")
 		}
 		if !q.subject.IsZero() && q.subject != n || q.nobody {
 			return bad(fhir.IssueTypeInvalid, "patient and "+name+" are of different people: give one.")

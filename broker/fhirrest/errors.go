@@ -23,6 +23,7 @@ type problem struct {
 	allow      []string      // of 405
 	challenge  string        // WWW-Authenticate, of 401
 	receipt    audit.Receipt // of the entry that records the refusal; zero for none
+	badNumber  bool          // an NHS number failed its check digit
 }
 
 // kinds is the table from the broker's kinds of refusal to statuses and issue codes (design section 3, standards 1.5). UseStream cannot
@@ -151,6 +152,13 @@ func throttled(after time.Duration) *problem {
 
 func bad(code fhir.IssueType, text string) *problem {
 	return refusal(http.StatusBadRequest, fhir.IssueSeverityError, code, text)
+}
+
+// badNumber is bad for an NHS number that is none.
+func badNumber(text string) *problem {
+	p := bad(fhir.IssueTypeValue, text)
+	p.badNumber = true
+	return p
 }
 
 func notSupported(status int, text string) *problem {

@@ -134,7 +134,7 @@ func (h *handler) serve(x *exchange) *problem {
 	}
 	// Bad input of a known caller: it is answered only once it is on record (L-6).
 	receipt, err := h.broker.RefuseUnread(x.r.Context(), broker.Request{ID: x.id, Face: "rest", Operation: "unread", Requester: x.caller.Requester,
-		Role: h.roles.Role(x.caller.Requester), Arrived: x.arrived})
+		Role: h.roles.Role(x.caller.Requester), Arrived: x.arrived, BadNumber: p.badNumber})
 	if err != nil {
 		return x.refused(err)
 	}

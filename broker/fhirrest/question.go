@@ -121,7 +121,7 @@ func (q *question) person(h *handler, one map[string]string) *problem {
 		}
 		n, err := record.ParseNHSNumber(value)
 		if err != nil {
-			return bad(fhir.IssueTypeValue, "identifier: "+err.Error()+".")
+			return badNumber("identifier: " + err.Error() + ".")
 		}
 		q.subject = n
 	}

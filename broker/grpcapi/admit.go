@@ -9,12 +9,14 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
+	"google.golang.org/grpc/status"
 
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/authn"
@@ -111,11 +113,25 @@ func (g *gate) recorded(ctx context.Context, method string, err error) error {
 		return err
 	}
 	_, failure := g.cfg.Broker.RefuseUnread(ctx, broker.Request{ID: a.requestID, Face: "grpc", Operation: "unread " + method[strings.LastIndexByte(method, '/')+1:],
-		Requester: a.caller.Requester, Role: g.cfg.Policy.Role(a.caller.Requester), Arrived: a.arrived, TokenProblem: a.tokenProblem()})
+		Requester: a.caller.Requester, Role: g.cfg.Policy.Role(a.caller.Requester), Arrived: a.arrived, BadNumber: badNumber(err), TokenProblem: a.tokenProblem()})
 	if failure != nil {
 		return refusal(failure)
 	}
 	return err
+}
+
+// badNumber reports whether a number failed its check digit: who tries numbers meets many of those.
+func badNumber(err error) bool {
+	for _, d := range status.Convert(err).Details() {
+		if b, ok := d.(*errdetails.BadRequest); ok {
+			for _, v := range b.GetFieldViolations() {
+				if v.GetField() == "nhs_number" && v.GetDescription() == wantNumber {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // recovered turns a panic into INTERNAL. Only its type is told: its value may hold anything.

@@ -25,10 +25,13 @@ type Subject struct {
 	Supersedes []NHSNumber // numbers that this one replaced; objections are looked up under these too
 	Family     string
 	Given      []string
-	Gender     string // FHIR administrative gender code, or ""
-	BirthDate  string // YYYY, YYYY-MM or YYYY-MM-DD, or ""
-	Deceased   string // FHIR date or dateTime, "true" if the day is unknown, or ""
-	Version    string // the service's version of this, for the ledger
+	Gender     string  // FHIR administrative gender code, or ""
+	BirthDate  string  // YYYY, YYYY-MM or YYYY-MM-DD, or ""
+	Deceased   string  // FHIR date or dateTime, "true" if the day is unknown, or ""
+	Postcode   string  // of where they live, or ""
+	Address    string  // the lines before it, or ""
+	Practice   ODSCode // where they are registered as a patient, or ""
+	Version    string  // the service's version of this, for the ledger
 }
 
 const redactedSubject = "Subject(redacted)"

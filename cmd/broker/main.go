@@ -11,6 +11,7 @@
 //	broker ledger continue -config FILE -from FILE             begin a new ledger after one that is damaged
 //	broker source check -config FILE -custodian KEY -nhs-number-file FILE   ask one custodian about a test person and say what is wrong
 //	broker policy explain -config FILE [-job-role R -org ODS]  say what a role may see, or what the custodians allow
+//	broker staff list -config FILE -kind staff|watched -from CSV -out FILE   make the list of keyed hashes that worklist.staff or worklist.watched names
 //	broker sections explain -config FILE -type T -kind K       say which section rules are followed for a resource type from a kind of custodian
 //
 // Exit codes: 0 done, 1 failed, 2 wrong use or wrong configuration.
@@ -47,6 +48,7 @@ const usage = `usage:
   broker ledger continue -config FILE -from FILE
   broker source check -config FILE -custodian KEY -nhs-number-file FILE
   broker policy explain -config FILE [-job-role CODE -org ODS]
+  broker staff list -config FILE -kind staff|watched -from CSV -out FILE
   broker sections explain -config FILE -type TYPE -kind KIND
 `
 
@@ -61,7 +63,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	flags.Usage = func() { fmt.Fprint(errs, usage) }
 	config := flags.String("config", "", "configuration file")
 	dir := flags.String("dir", "", "folder for key files")
-	kind := flags.String("kind", "", "which keys to add: epoch or signing; or a kind of custodian")
+	kind := flags.String("kind", "", "which keys to add: epoch or signing; or which list: staff or watched; or a kind of custodian")
 	typ := flags.String("type", "", "resource type of FHIR R4")
 	file := flags.String("out", "", "file to write")
 	clear := flags.Bool("clear", false, "write what entries say in clear: for an auditor who gets no keys")
@@ -70,7 +72,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	basis := flags.String("basis", "", "legal basis: retention, erasure or order")
 	reference := flags.String("reference", "", "the decision or the line of the schedule; no person's name")
 	before := flags.String("before", "", "date: what was recorded before it")
-	from := flags.String("from", "", "file of the ledger that ended")
+	from := flags.String("from", "", "file of the ledger that ended; or the CSV file of a list, - for standard input")
 	adopt := flags.Bool("adopt", false, "start although no checkpoint of the ledger is where they are kept: only if you know why they are gone")
 	begin := flags.Bool("begin", false, "begin a new ledger although the folder of keys is read-only: for the very first start alone")
 	custodian := flags.String("custodian", "", "key of one custodian")
@@ -137,6 +139,8 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		return report(errs, daemon.SourceCheck(ctx, cfg, *custodian, *numberFile, out))
 	case "policy explain ":
 		return report(errs, daemon.PolicyExplain(cfg, *jobRole, *org, out))
+	case "staff list ":
+		return report(errs, daemon.StaffList(cfg, *kind, *from, *file, out))
 	case "sections explain ":
 		return report(errs, daemon.SectionsExplain(cfg, *typ, *kind, out))
 	}

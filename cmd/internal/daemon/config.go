@@ -43,6 +43,7 @@ type Config struct {
 	Exclusions   string       `yaml:"exclusions"`   // codes that nobody shares here: builtin (default), none, or a file; to be confirmed by the region
 	Custodians   []Custodian  `yaml:"custodians"`   // at least one, in the order in which people are shown them
 	Alerts       Alerts       `yaml:"alerts"`
+	Worklist     Worklist     `yaml:"worklist"`
 	Limits       Limits       `yaml:"limits"`
 	Telemetry    Telemetry    `yaml:"telemetry"`
 	Reflection   bool         `yaml:"reflection"`       // gRPC reflection; default false, and meant for trying out only
@@ -178,6 +179,13 @@ type Alerts struct {
 	AllowPlainHTTP bool     `yaml:"allowPlainHTTP"` // only for loopback; default false
 	Timeout        Duration `yaml:"timeout"`        // of one try; default 5s
 	Pause          Duration `yaml:"pause"`          // longest pause between tries; default 1m
+}
+
+// Worklist says what looks for accesses that somebody must look at.
+type Worklist struct {
+	Rules   string `yaml:"rules"`   // file of rules; default: those built in
+	Staff   string `yaml:"staff"`   // list of staff that `broker staff list` made; default: none, and what it would tell is not compared
+	Watched string `yaml:"watched"` // list of people whose records are watched, made likewise; default: none
 }
 
 // Limits are budgets and caps.
@@ -434,7 +442,7 @@ func (c *Config) complete(dir string) {
 			adapters.Absolute(&c.Custodians[i].Sources[k].Settings, dir)
 		}
 	}
-	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.Ledger.Postgres.ConnectionFile, &c.Hints.PasswordFile, &c.Hints.CA, &c.PolicyFile, &c.SectionsFile, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA}
+	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.Ledger.Postgres.ConnectionFile, &c.Hints.PasswordFile, &c.Hints.CA, &c.PolicyFile, &c.SectionsFile, &c.Worklist.Rules, &c.Worklist.Staff, &c.Worklist.Watched, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA}
 	for i := range c.Clients {
 		paths = append(paths, &c.Clients[i].JWKSFile)
 	}
@@ -616,7 +624,7 @@ func (c Config) text() []byte {
 	return text
 }
 
-// hash names the configuration in force, for the ledger: that of Hash, the exclusion list, the section rules, which decide what an objection to a
+// hash names the configuration in force, for the ledger: that of Hash, the exclusion list, the rules of the worklist, the section rules, which decide what an objection to a
 // section withholds, and the engines' public keys, which decide who may name an acting person. So every entry says by which custodians' rules it was decided.
 func (c Config) hash(sections *merge.SectionRules) (string, error) {
 	h := sha256.New()
@@ -627,6 +635,11 @@ func (c Config) hash(sections *merge.SectionRules) (string, error) {
 	}
 	h.Write([]byte(list.Version))
 	h.Write([]byte(sections.Version()))
+	rules, err := worklistRules(c)
+	if err != nil {
+		return "", err
+	}
+	h.Write([]byte(rules.Version()))
 	for i, x := range c.Clients {
 		keys, err := readCapped(x.JWKSFile)
 		if err != nil {

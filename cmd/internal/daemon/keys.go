@@ -19,6 +19,7 @@ import (
 type keySet struct {
 	ledger              *audit.Keys
 	ids, handles, hints []byte
+	staff               []byte // of the hashes of people in staff and watch lists
 }
 
 // identityFile holds 32 random bytes from which the keys of ids and handles are derived. Changing it changes every id and handle.
@@ -133,6 +134,9 @@ func loadKeys(dir string) (keySet, error) {
 	}
 	if out.hints, err = hkdf.Key(sha256.New, key, nil, "mycarerecord hints v1", 32); err != nil {
 		return keySet{}, errors.New("ledger.keys: the key of hints cannot be derived")
+	}
+	if out.staff, err = hkdf.Key(sha256.New, key, nil, "mycarerecord staff v1", 32); err != nil {
+		return keySet{}, errors.New("ledger.keys: the key of staff lists cannot be derived")
 	}
 	if out.handles, err = hkdf.Key(sha256.New, key, nil, "mycarerecord handles v1", 64); err != nil {
 		return keySet{}, errors.New("ledger.keys: the key of handles cannot be derived")

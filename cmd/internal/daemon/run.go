@@ -23,6 +23,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/audit/worklist"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/authn"
 	"github.com/mycarerecord/mycarerecord/broker/fhirrest"
@@ -154,8 +155,28 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 		}()
 	}
 
+	// What looks for accesses that somebody must look at. It follows the ledger, and no request waits for it.
+	rules, err := worklistRules(cfg)
+	if err != nil {
+		return err
+	}
+	lists := worklist.NewLists(keys.staff, rules)
+	if err := loadLists(cfg, lists); err != nil {
+		return err
+	}
+	watching, stopWatching := context.WithCancel(context.Background())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		worklist.NewWatcher(ledger, rules, log).Run(watching)
+	}()
+	defer func() {
+		stopWatching()
+		<-watched
+	}()
+
 	// The broker over its custodians.
-	core, closeSources, err := newBroker(cfg, sections, configuration, table.Followers(), ledger, told, keys, log, telemetry)
+	core, closeSources, err := newBroker(cfg, sections, configuration, table.Followers(), ledger, told, keys, lists, log, telemetry)
 	if err != nil {
 		return err
 	}
@@ -251,6 +272,9 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 				log.Error("the keys were not taken up; those from before are in use", "problem", "keys")
 			} else {
 				log.Info("the keys were taken up")
+			}
+			if err := loadLists(cfg, lists); err != nil {
+				log.Error("the lists of staff and of watched people were not taken up; those from before are in use", "problem", "worklist")
 			}
 		}
 	}

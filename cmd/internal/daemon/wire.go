@@ -43,7 +43,7 @@ func checkpointSinks(l Ledger) ([]audit.Sink, error) {
 
 // newBroker binds every configured custodian to its source.
 // The function that it returns closes idle connections; the broker is not asked any more then.
-func newBroker(cfg Config, sections *merge.SectionRules, configuration string, followers []policy.Follower, ledger *audit.Ledger, told *replicas, keys keySet, log *slog.Logger, t *telemetry) (*broker.Broker, func(), error) {
+func newBroker(cfg Config, sections *merge.SectionRules, configuration string, followers []policy.Follower, ledger *audit.Ledger, told *replicas, keys keySet, staff broker.Staff, log *slog.Logger, t *telemetry) (*broker.Broker, func(), error) {
 	var open []any
 	closeAll := func() {
 		for _, x := range open {
@@ -62,7 +62,7 @@ func newBroker(cfg Config, sections *merge.SectionRules, configuration string, f
 		DeceasedWindow: time.Duration(cfg.Demographics.DeceasedWindow), TestNumbers: cfg.TestNumbers,
 		ListTraces: cfg.Demographics.ListTraces, ListTraceRate: cfg.Demographics.ListTraceRate,
 		RequestBytes: int64(cfg.Limits.RequestBytes), MaxInFlightBytes: int64(cfg.Limits.MaxInFlightBytes),
-		BreakerFailures: cfg.Limits.BreakerFailures, BreakerOpen: time.Duration(cfg.Limits.BreakerOpen), Log: log,
+		BreakerFailures: cfg.Limits.BreakerFailures, BreakerOpen: time.Duration(cfg.Limits.BreakerOpen), Staff: staff, Log: log,
 	}
 	for _, f := range followers {
 		c.Followers = append(c.Followers, broker.Follower(f))
@@ -188,6 +188,9 @@ func Check(cfg Config) error {
 		return err
 	}
 	if _, err := sectionRules(cfg); err != nil {
+		return err
+	}
+	if _, err := worklistRules(cfg); err != nil {
 		return err
 	}
 	if _, err := adapters.NewTracer(cfg.Demographics.Kind, &cfg.Demographics.Settings); err != nil {
