@@ -61,7 +61,7 @@ func New(kind string, settings *yaml.Node) (broker.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k.make(settings)
+	return made(k.make(settings))
 }
 
 // NewTracer makes a tracer, as New does a source.
@@ -70,7 +70,16 @@ func NewTracer(kind string, settings *yaml.Node) (broker.Tracer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return k.make(settings)
+	return made(k.make(settings))
+}
+
+// made returns nothing beside an error: a maker's nil pointer would be an interface that is not nil.
+func made[T any](t T, err error) (T, error) {
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return t, nil
 }
 
 // Close closes what a source or tracer holds open, if anything. Calls that are under way are not cut.

@@ -104,6 +104,16 @@ func TestProblemsNameLineAndKey(t *testing.T) {
 			t.Errorf("%q: the problem repeats a secret", text)
 		}
 	}
+	for _, kind := range adapters.Kinds() { // a maker's nil pointer would be taken for a source
+		if s, err := adapters.New(kind, node(t, "  timout: 3s\n")); err == nil || s != nil {
+			t.Errorf("%s: got %v beside %v, want nothing", kind, s, err)
+		}
+	}
+	for _, kind := range adapters.TracerKinds() {
+		if tracer, err := adapters.NewTracer(kind, nil); err == nil || tracer != nil {
+			t.Errorf("%s: got %v beside %v, want nothing", kind, tracer, err)
+		}
+	}
 	if _, err := adapters.New("fhirr4", nil); err == nil || !strings.Contains(err.Error(), "baseURL: ") {
 		t.Errorf("no settings: got %v", err)
 	}

@@ -49,12 +49,23 @@ func (f *Folder) Holds(context.Context) (uint64, bool, error) {
 	return held.Size, true, err
 }
 
+// Newest returns what the newest checkpoint that is kept states; a zero State if none is.
+func (f *Folder) Newest() (audit.State, error) {
+	held, _, err := f.newest()
+	return held, err
+}
+
 // Extend implements audit.Sink.
 func (f *Folder) Extend(ctx context.Context, c audit.Checkpoint, prove func(context.Context, uint64) ([][32]byte, error)) ([]byte, error) {
 	given, err := c.State()
 	if err != nil {
 		return nil, err
 	}
+	release, err := f.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	held, torn, err := f.newest()
 	if err != nil {
 		return nil, err
@@ -68,6 +79,29 @@ func (f *Folder) Extend(ctx context.Context, c audit.Checkpoint, prove func(cont
 		}
 	}
 	return nil, f.add(c, torn)
+}
+
+// lock keeps other replicas, which may share the folder, from adding between the look at what is there and what is added to it.
+func (f *Folder) lock(ctx context.Context) (release func(), err error) {
+	file, err := os.OpenFile(filepath.Join(f.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("the folder of checkpoints cannot be locked: %s", reason(err))
+	}
+	for {
+		locked, err := tryLock(file)
+		if locked {
+			return func() { _ = file.Close() }, nil // which lets go of it; nothing was written
+		}
+		if err == nil {
+			select {
+			case <-time.After(10 * time.Millisecond):
+				continue
+			case <-ctx.Done():
+				err = fmt.Errorf("the folder of checkpoints is in use by others: %w", audit.ErrAway)
+			}
+		}
+		return nil, errors.Join(err, file.Close())
+	}
 }
 
 // follows reports, as an error, that given does not continue held.

@@ -22,7 +22,7 @@ type Witness struct {
 	address string
 	key     cosigner
 	client  *http.Client
-	has     uint64 // size of the checkpoint that it cosigned last, as far as is known
+	has     uint64 // size of the checkpoint that it cosigned last, as far as it has proved that
 }
 
 var _ audit.Sink = (*Witness)(nil)
@@ -78,20 +78,21 @@ func (w *Witness) Extend(ctx context.Context, c audit.Checkpoint, prove func(con
 	if err != nil {
 		return nil, err
 	}
+	has := w.has // what it says that it has is not signed: nothing of that is believed beyond this call, or one wrong answer would be the last
 	contradicted := func() error {
-		return fmt.Errorf("%s holds a checkpoint of %d entries that is not continued by that of %d: %w", w.Name(), w.has, given.Size, audit.ErrContradicted)
+		return fmt.Errorf("%s holds a checkpoint of %d entries that is not continued by that of %d: %w", w.Name(), has, given.Size, audit.ErrContradicted)
 	}
 	for range 4 { // other replicas may be faster
-		if w.has > given.Size {
+		if has > given.Size {
 			return nil, contradicted()
 		}
 		var proof [][32]byte
-		if w.has > 0 && w.has < given.Size {
-			if proof, err = prove(ctx, w.has); err != nil {
+		if has > 0 && has < given.Size {
+			if proof, err = prove(ctx, has); err != nil {
 				return nil, err
 			}
 		}
-		status, body, err := w.ask(ctx, request(w.has, proof, c.Note))
+		status, body, err := w.ask(ctx, request(has, proof, c.Note))
 		if err != nil {
 			return nil, err
 		}
@@ -105,10 +106,10 @@ func (w *Witness) Extend(ctx context.Context, c audit.Checkpoint, prove func(con
 			return line, nil
 		case http.StatusConflict:
 			size, err := strconv.ParseUint(strings.TrimSuffix(string(body), "\n"), 10, 63)
-			if err != nil || size == w.has { // as many, with another root
+			if err != nil || size == has { // as many, with another root
 				return nil, contradicted()
 			}
-			w.has = size
+			has = size
 		case http.StatusUnprocessableEntity:
 			return nil, contradicted()
 		case http.StatusForbidden, http.StatusNotFound:

@@ -8,7 +8,7 @@
 //	broker keys public -config FILE                            print the keys by which others check the ledger's checkpoints
 //	broker ledger export -config FILE -out FILE [-clear] -by USER -reason TEXT   write the whole ledger for `verify export`
 //	broker ledger erase -config FILE -basis B -reference R [-before DATE] [-nhs-number-file FILE] -by USER -reason TEXT   erase payloads
-//	broker ledger continue -config FILE -from FILE             begin a new ledger after one that is damaged
+//	broker ledger continue -config FILE -from FILE [-adopt]    begin a new ledger after one that is damaged
 //	broker source check -config FILE -custodian KEY -nhs-number-file FILE   ask one custodian about a test person and say what is wrong
 //	broker policy explain -config FILE [-job-role R -org ODS]  say what a role may see, or what the custodians allow
 //	broker staff list -config FILE -kind staff|watched -from CSV -out FILE   make the list of keyed hashes that worklist.staff or worklist.watched names
@@ -45,7 +45,7 @@ const usage = `usage:
   broker keys public -config FILE
   broker ledger export -config FILE -out FILE [-clear] -by USER -reason TEXT
   broker ledger erase -config FILE -basis retention|erasure|order -reference TEXT [-before DATE] [-nhs-number-file FILE] -by USER -reason TEXT
-  broker ledger continue -config FILE -from FILE
+  broker ledger continue -config FILE -from FILE [-adopt]
   broker source check -config FILE -custodian KEY -nhs-number-file FILE
   broker policy explain -config FILE [-job-role CODE -org ODS]
   broker staff list -config FILE -kind staff|watched -from CSV -out FILE
@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	reference := flags.String("reference", "", "the decision or the line of the schedule; no person's name")
 	before := flags.String("before", "", "date: what was recorded before it")
 	from := flags.String("from", "", "file of the ledger that ended; or the CSV file of a list, - for standard input")
-	adopt := flags.Bool("adopt", false, "start although no checkpoint of the ledger is where they are kept: only if you know why they are gone")
+	adopt := flags.Bool("adopt", false, "start although no checkpoint of the ledger is where they are kept, or continue an older file than they tell of: only if you know why")
 	begin := flags.Bool("begin", false, "begin a new ledger although the folder of keys is read-only: for the very first start alone")
 	custodian := flags.String("custodian", "", "key of one custodian")
 	numberFile := flags.String("nhs-number-file", "", "file that holds the NHS number of a test person, or - for standard input: a number on a command line would show in the list of processes")
@@ -132,7 +132,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	case "ledger erase ":
 		return report(errs, daemon.LedgerErase(ctx, cfg, *basis, *reference, *before, *numberFile, daemon.Operator{User: *by, Reason: *reason}, out))
 	case "ledger continue ":
-		return report(errs, daemon.LedgerContinue(ctx, cfg, *from, out))
+		return report(errs, daemon.LedgerContinue(ctx, cfg, *from, *adopt, out))
 	case "keys public ":
 		return report(errs, daemon.PublicKeys(cfg, out))
 	case "source check ":

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -216,5 +217,23 @@ func TestLedgerCommands(t *testing.T) {
 	text, err := os.ReadFile(export)
 	if err != nil || !strings.HasPrefix(string(text), `{"ledger":"record.example/ledger","version":1}`) || !strings.HasSuffix(string(text), "}\n") {
 		t.Errorf("%v: the export is not one", err)
+	}
+
+	// A backup is not continued as if it were the newest: the folder of checkpoints beside it knows better.
+	third, backup := filepath.Join(dir, "third.yaml"), filepath.Join(dir, "state", "backup.db")
+	old, err := os.ReadFile(filepath.Join(dir, "state", "ledger.db"))
+	if err := errors.Join(err, os.WriteFile(backup, old, 0o600), os.Mkdir(filepath.Join(dir, "state3"), 0o700),
+		os.WriteFile(third, []byte(strings.NewReplacer("state2", "state3", "ledger-2", "ledger-3").Replace(later)), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := invoke(t, append([]string{"ledger", "export", "-config", config, "-out", filepath.Join(dir, "more.jsonl")}, who...)...); code != 0 { // and so the ledger goes on
+		t.Fatalf("exit %d, said %q", code, strings.ReplaceAll(out, dir, ""))
+	}
+	goOn := []string{"ledger", "continue", "-config", third, "-from", backup}
+	if code, out := invoke(t, goOn...); code != 1 || !strings.Contains(out, "it is an old backup") {
+		t.Errorf("an old backup: exit %d, said %q", code, strings.ReplaceAll(out, dir, ""))
+	}
+	if code, out := invoke(t, append(goOn, "-adopt")...); code != 0 || !strings.Contains(out, "are carried over") {
+		t.Errorf("an old backup, for somebody who knows why: exit %d, said %q", code, strings.ReplaceAll(out, dir, ""))
 	}
 }

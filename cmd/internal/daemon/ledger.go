@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/audit/sink"
 	"github.com/mycarerecord/mycarerecord/audit/sqlite"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
@@ -144,8 +146,8 @@ func readNumbers(path string) (string, error) {
 }
 
 // LedgerContinue begins the configured ledger, which must be new, as the continuation of one that ended in a SQLite file: it names that one's last checkpoint, and takes over
-// what people chose. The keys are the same.
-func LedgerContinue(ctx context.Context, cfg Config, from string, w io.Writer) error {
+// what people chose. The keys are the same. Where checkpoints of the old one are kept beside its file, it must be no older than they are, unless older says that nothing newer is left.
+func LedgerContinue(ctx context.Context, cfg Config, from string, older bool, w io.Writer) error {
 	if _, err := os.Stat(from); from == "" || err != nil {
 		return errors.New("ledger continue: name the file of the ledger that ended: -from FILE")
 	}
@@ -161,8 +163,35 @@ func LedgerContinue(ctx context.Context, cfg Config, from string, w io.Writer) e
 	if err = errors.Join(err, old.Close()); err != nil {
 		return fmt.Errorf("the old ledger: %w", err)
 	}
+	if err := newestOf(from, before.State); err != nil && !older {
+		return err
+	}
 	return withLedger(ctx, cfg, before, func(*audit.Ledger) error {
 		fmt.Fprintf(w, "%s continues %s after %d entries; %d objections and delegations are carried over\n", cfg.Ledger.Origin, before.State.Origin, before.State.Size, before.Carried())
 		return nil
 	})
+}
+
+// newestOf holds the state of an old ledger against the folder of checkpoints beside its file, if there is one: whoever continued an old backup would drop the objections of
+// everybody who spoke since.
+func newestOf(from string, ends audit.State) error {
+	dir := filepath.Join(filepath.Dir(from), "checkpoints")
+	if _, err := os.Stat(dir); err != nil {
+		return nil
+	}
+	folder, err := sink.NewFolder(dir)
+	if err != nil {
+		return err
+	}
+	kept, err := folder.Newest()
+	switch {
+	case err != nil:
+		return err
+	case kept.Origin != ends.Origin:
+		return nil // of another ledger, or of none
+	case kept.Size > ends.Size, kept.Size == ends.Size && kept.Root != ends.Root:
+		return fmt.Errorf("%s holds a checkpoint of %d entries of the old ledger, and this file is signed up to %d: it is an old backup, or a copy that went on by itself. Continue the newest file that there is; "+
+			"if none is newer, -adopt continues this one, and whoever objected after it must be asked again", dir, kept.Size, ends.Size)
+	}
+	return nil
 }
