@@ -26,15 +26,44 @@ const (
 // Valid reports whether o is of the closed list.
 func (o ReviewOutcome) Valid() bool { return o == Justified || o == NotJustified || o == Referred }
 
-// Bounds are what an officer may see of other people's accesses: those by their organisation's staff, and those to its records.
+// Bounds are what an officer may see of other people's accesses: those by their organisation's staff, and those to its records. A region's officer sees those
+// of the organisations that they oversee as well.
 type Bounds struct {
 	Organisation record.ODSCode
-	Custodians   []record.CustodianKey // those that Organisation holds
+	Overseen     []record.ODSCode
+	Custodians   []record.CustodianKey // those that Organisation and Overseen hold
+	Everywhere   bool                  // all organisations
+}
+
+// HasStaff reports whether accesses by the organisation's staff are within the bounds.
+func (b Bounds) HasStaff(o record.ODSCode) bool {
+	return o != "" && (b.Everywhere || o == b.Organisation || slices.Contains(b.Overseen, o))
+}
+
+// Holds reports whether accesses to the custodian's record are.
+func (b Bounds) Holds(k record.CustodianKey) bool {
+	return b.Everywhere || slices.Contains(b.Custodians, k)
+}
+
+// Sees reports whether what was found is.
+func (b Bounds) Sees(f Found) bool {
+	switch {
+	case b.Everywhere:
+		return true
+	case f.Access != nil:
+		return b.hold(f.Access)
+	case f.Actor != nil && b.HasStaff(f.Actor.Requester.Organisation):
+		return true
+	case f.Objection != nil:
+		return f.Objection.Custodian != "" && b.Holds(f.Objection.Custodian)
+	case f.Delegation != nil:
+		return slices.ContainsFunc(f.Delegation.Custodians, b.Holds)
+	}
+	return false
 }
 
 func (b Bounds) hold(a *Access) bool {
-	return a.Requester.Organisation == b.Organisation && b.Organisation != "" ||
-		slices.ContainsFunc(a.Asked, func(k record.CustodianKey) bool { return slices.Contains(b.Custodians, k) })
+	return b.HasStaff(a.Requester.Organisation) || b.Everywhere || slices.ContainsFunc(a.Asked, b.Holds)
 }
 
 // Override is one use of break-glass, as the worklist shows it.
@@ -79,7 +108,8 @@ func (l *Ledger) Overrides(ctx context.Context, by Actor, in Bounds, which Alert
 	limit = or(limit, defaultFound)
 	var recorded Receipt // not a result: the committer may still write it when the caller has left
 	err = l.do(ctx, func(w *writer) (err error) {
-		q := &questionBody{Kind: questionOverrides, Within: string(in.Organisation), Custodians: texts(in.Custodians), Limit: limit}
+		q := &questionBody{Kind: questionOverrides, Limit: limit}
+		q.within(&in)
 		recorded, err = w.append(TypeRead, &payload{Actor: actorOut(by), Question: q}, w.epoch.who(by.Requester))
 		return err
 	}, nil)

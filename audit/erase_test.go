@@ -204,7 +204,10 @@ func TestALookAtSeveralPeopleStaysForTheOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, f := range found {
-			if f.Subject == one { // the page's, which begins with them; not that of a search here
+			if f.Subject != two {
+				t.Error("somebody is told with whom they stand in a list")
+			}
+			if f.Asked == "list" { // not a search here
 				n++
 			}
 		}

@@ -199,6 +199,11 @@ type questionBody struct {
 	After        uint64   `json:"after"`    // export and changes: where the page begins
 	AfterRow     uint64   `json:"afterRow"` // changes: the last row told of the import whose Imported stands behind After
 	Through      uint64   `json:"through"`  // export and changes: everything up to here has now been told
+	Asks         string   `json:"asks"`     // answers and totals: which question
+	Purposes     []string `json:"purposes"`
+	Holder       string   `json:"holder"`
+	Overseen     []string `json:"overseen"` // organisations beside within; "*" for all
+	Of           uint64   `json:"of"`       // view: the position asked for
 }
 
 // The kinds of question.
@@ -214,6 +219,10 @@ const (
 	questionAlerts      = "alerts"    // the worklist
 	questionAlert       = "alert"     // one alert, with the access that it is about
 	questionActivity    = "activity"  // counts of a time
+	questionAnswers     = "answers"   // a page of what answers a question of the list
+	questionTotals      = "totals"    // counts of it
+	questionView        = "view"      // what was shown in one view
+	questionForesight   = "foresight" // what somebody would be shown
 )
 
 type listBody struct {
@@ -410,7 +419,10 @@ func delegationOut(d consent.Delegation) *delegationBody {
 
 func questionOut(q Search) *questionBody {
 	out := &questionBody{Kind: questionLedger, Subjects: reveal(q.Subjects), User: q.User, Organisation: string(q.Organisation), From: stamp(q.From),
-		Until: stamp(q.Until), Within: string(q.Within), Custodians: texts(q.Custodians), Limit: q.Limit, Before: q.Before}
+		Until: stamp(q.Until), Within: string(q.Within), Custodians: texts(q.Custodians), Limit: q.Limit, Before: q.Before, Overseen: texts(q.Overseen)}
+	if q.Everywhere {
+		out.Overseen = []string{"*"}
+	}
 	for _, t := range q.Types {
 		out.Types = append(out.Types, t.String())
 	}
@@ -597,9 +609,10 @@ func found(k *Keys, e *Entry) (Found, error) {
 		return Found{}, err
 	}
 	r := &reading{}
-	f := Found{Position: e.Position, Type: e.Type, At: e.Time, Leaf: e.Leaf, Opens: p.Opens, Subject: r.number(p.Subject), Reason: p.Reason, Count: int(p.Count), list: p.Import}
+	f := Found{about: r.numbers(p.Supersedes), Position: e.Position, Type: e.Type, At: e.Time, Leaf: e.Leaf, Opens: p.Opens, Subject: r.number(p.Subject), Reason: p.Reason, Count: int(p.Count), list: p.Import}
 	if p.Access != nil {
 		f.Access = r.access(*p.Access)
+		f.about = f.Access.subjects()
 		f.Subject, f.Reason = f.Access.Subject, string(f.Access.Reason)
 		if e.Type == TypeOverride {
 			f.Reason, f.Expires = f.Access.BreakGlassReason, r.time(p.Expires)
@@ -630,8 +643,13 @@ func found(k *Keys, e *Entry) (Found, error) {
 	if p.Adopted != 0 {
 		f.Opens = p.Adopted
 	}
-	if p.Question != nil && len(p.Question.Subjects) > 0 {
-		f.Subject = r.number(p.Question.Subjects[0])
+	if p.Question != nil {
+		if f.Asked = p.Question.Asks; f.Asked == "" {
+			f.Asked = p.Question.Kind
+		}
+		if f.about = r.numbers(p.Question.Subjects); len(f.about) > 0 {
+			f.Subject = f.about[0]
+		}
 	}
 	if p.Review != nil {
 		f.Opens, f.Reason, f.Note = p.Override, p.Review.Outcome, p.Review.Note

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/broker/record"
@@ -17,7 +18,9 @@ type Search struct {
 	From, Until  time.Time          // half-open
 	Types        []EntryType
 	Within       record.ODSCode        // only accesses by this organisation's staff, or of a record that this organisation holds; "" for no such bound
-	Custodians   []record.CustodianKey // those that Within holds
+	Custodians   []record.CustodianKey // those that Within and Overseen hold
+	Overseen     []record.ODSCode      // organisations beside Within
+	Everywhere   bool                  // Within is kept with the question, and bounds nothing
 	Limit        int                   // 1 to 1,000; 100 if 0
 	Before       uint64                // positions below this; 0: from the newest
 }
@@ -42,8 +45,28 @@ type Found struct {
 	Alert      *Alert              // Alert
 	Handled    *Handling           // Handled
 	Count      int                 // Check, Limited
+	Asked      string              // Read: which question, or its kind
 
-	list uint64 // position of the Import that brings the objection in, 0 for none
+	about []record.NHSNumber // Read, Review and accesses: everybody whom it concerns
+	list  uint64             // position of the Import that brings the objection in, 0 for none
+}
+
+// About reports whether it concerns a person who has any of the numbers.
+func (f Found) About(numbers []record.NHSNumber) bool {
+	return slices.ContainsFunc(numbers, func(n record.NHSNumber) bool { return !n.IsZero() && (n == f.Subject || slices.Contains(f.about, n)) })
+}
+
+// to turns what concerns several people to the one who was asked about, by the first of their numbers that it names. Nobody learns with whom they stand in a list.
+func (f *Found) to(numbers []record.NHSNumber) {
+	if f.Type != TypeRead || slices.Contains(numbers, f.Subject) {
+		return
+	}
+	for _, n := range numbers {
+		if slices.Contains(f.about, n) {
+			f.Subject = n
+			return
+		}
+	}
 }
 
 // Listing says what became of the list that an objection came with.
@@ -117,6 +140,7 @@ func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (out []Found, m
 			if err != nil {
 				return err
 			}
+			f.to(q.Subjects)
 			if f.Listed, err = lists.listing(reader, keys, f); err != nil {
 				return err
 			}
@@ -163,8 +187,11 @@ func (k *Keys) query(q Search, before uint64) Query {
 	if q.User != "" {
 		out.All = append(out.All, k.hashes(MarkUser, q.User))
 	}
-	if q.Within != "" {
+	if q.Within != "" && !q.Everywhere {
 		within := []Mark{{MarkOrganisation, string(q.Within)}}
+		for _, o := range q.Overseen {
+			within = append(within, Mark{MarkOrganisation, string(o)})
+		}
 		for _, c := range q.Custodians {
 			within = append(within, Mark{MarkCustodian, string(c)})
 		}

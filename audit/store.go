@@ -84,6 +84,9 @@ type Reader interface {
 	// Entries returns at most limit entries from a position on, in order.
 	Entries(from uint64, limit int) ([]Entry, error)
 
+	// EntriesAt returns the entries at the positions, in their order; a position that holds none is left out. A position is given once.
+	EntriesAt(positions []uint64) ([]Entry, error)
+
 	// Leaves is Entries without what is sealed: Sealed of each is nil. It costs little where Entries reads much.
 	Leaves(from uint64, limit int) ([]Entry, error)
 
@@ -225,8 +228,10 @@ type Query struct {
 	Types  []EntryType // nil: all
 	From   time.Time   // entries from this time on; zero: from ever
 	Until  time.Time   // entries before this time; zero: without end
+	Least  uint64      // positions from this on
 	Before uint64      // positions below this
 	Limit  int
+	Rare   bool // walk the entries of Types, which are few, and try the groups on each. It changes no answer
 }
 
 // ObjectionRow is the newest state of one objection, or of one delegation to a carer: the entry at Position says which, and what it is.

@@ -38,24 +38,27 @@ func (b *Broker) SearchAccesses(ctx context.Context, req SearchRequest) (found [
 		return nil, false, audit.Receipt{}, refusal
 	}
 	q := req.Query
-	q.Within, q.Custodians = "", nil // ours to set
+	q.Within, q.Custodians, q.Overseen, q.Everywhere = "", nil, nil, false // ours to set
+	s := b.remitOf(audit.WhoLooked, req.Requester, req.Role)
 	switch {
 	case req.TokenProblem != "":
 		return refused(req.TokenProblem)
-	case req.Requester.Kind == record.Person:
+	case s.reach == self:
 		for _, n := range q.Subjects {
-			if n != req.Requester.Own {
+			if n != s.own[0] {
 				return refused(consent.ReasonNotOwn)
 			}
 		}
-		q.Subjects = []record.NHSNumber{req.Requester.Own}
-	case !req.Role.SearchesLedger || req.Requester.Kind != record.Professional || !req.Requester.Organisation.Valid():
+		if q.User != "" && !s.names { // they would find out who staff are by trying ids
+			return refused(consent.ReasonRole)
+		}
+		q.Subjects = s.own
+	case s.reach != within:
 		return refused(consent.ReasonRole)
 	case req.Reason == "":
 		return nil, false, audit.Receipt{}, a.invalidly("reason: say why the question is asked")
 	default:
-		in := b.bounds(req.Requester.Organisation)
-		q.Within, q.Custodians = in.Organisation, in.Custodians
+		q.Within, q.Custodians, q.Overseen, q.Everywhere = s.bounds.Organisation, s.bounds.Custodians, s.bounds.Overseen, s.bounds.Everywhere
 	}
 	if q.Limit < 0 || q.Limit > 1000 {
 		return nil, false, audit.Receipt{}, a.invalidly("limit: 1 to 1000")
@@ -66,10 +69,8 @@ func (b *Broker) SearchAccesses(ctx context.Context, req SearchRequest) (found [
 		a.outcome(string(Transient))
 		return nil, false, audit.Receipt{}, &Refusal{Kind: Transient, RetryAfter: time.Second}
 	}
-	if q.Within != "" {
-		for i := range found {
-			found[i] = ownPart(found[i], q.Within, q.Custodians)
-		}
+	for i := range found {
+		found[i] = s.part(found[i])
 	}
 	a.outcome("answered")
 	return found, more, r, nil
@@ -105,7 +106,7 @@ func (b *Broker) ExportEntries(ctx context.Context, req SearchRequest, write fun
 
 // ownPart leaves of an access by another organisation's staff what concerns the officer's own organisation's records: whom else was asked, what the
 // decision said of others and what they showed is not theirs to know.
-func ownPart(f audit.Found, within record.ODSCode, own []record.CustodianKey) audit.Found {
+func ownPart(f audit.Found, in audit.Bounds) audit.Found {
 	by := record.ODSCode("")
 	switch {
 	case f.Access != nil:
@@ -113,10 +114,15 @@ func ownPart(f audit.Found, within record.ODSCode, own []record.CustodianKey) au
 	case f.Actor != nil:
 		by = f.Actor.Requester.Organisation
 	}
-	if by == within {
+	if in.Everywhere || in.HasStaff(by) {
 		return f
 	}
-	ours := func(k record.CustodianKey) bool { return slices.Contains(own, k) }
+	return othersPart(f, in)
+}
+
+// othersPart is ownPart of what is known to be another organisation's.
+func othersPart(f audit.Found, in audit.Bounds) audit.Found {
+	ours := in.Holds
 	if f.Access != nil {
 		access := *f.Access
 		access.Asked = slices.DeleteFunc(slices.Clone(access.Asked), func(k record.CustodianKey) bool { return !ours(k) })

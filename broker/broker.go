@@ -5,6 +5,7 @@ package broker
 
 import (
 	"context"
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -78,6 +79,7 @@ type Broker struct {
 	cfg        Config
 	custodians []*custodian
 	handles    *Handles
+	pages      cipher.AEAD
 	room       *room
 	making     chan struct{} // full while as many parts are made as there are cores
 	log        *slog.Logger
@@ -107,6 +109,9 @@ func New(cfg Config) (*Broker, error) {
 	b := &Broker{cfg: cfg, handles: handles, room: newRoom(cfg.MaxInFlightBytes), making: make(chan struct{}, runtime.GOMAXPROCS(0)), log: cfg.Log}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
+	}
+	if b.pages, err = newPages(cfg.HandleKey); err != nil {
+		return nil, err
 	}
 	if b.spans, b.metrics, err = instruments(cfg.Traces, cfg.Meters, b); err != nil {
 		return nil, err

@@ -47,7 +47,7 @@ func (b *Broker) ListOverrides(ctx context.Context, req OverrideRequest, reviewe
 		return nil, 0, audit.Receipt{}, &Refusal{Kind: Transient, RetryAfter: time.Second}
 	}
 	for i := range list {
-		list[i].Found = ownPart(list[i].Found, in.Organisation, in.Custodians)
+		list[i].Found = ownPart(list[i].Found, in)
 	}
 	a.outcome("answered")
 	return list, next, r, nil
@@ -92,14 +92,14 @@ func (b *Broker) openOverrides(ctx context.Context, req OverrideRequest, operati
 		a.end()
 		return nil, audit.Actor{}, audit.Bounds{}, refusal
 	}
-	return a, b.actor(req.ID, req.Face, req.Requester, req.Role, req.Reason), b.bounds(req.Requester.Organisation), nil
+	return a, b.actor(req.ID, req.Face, req.Requester, req.Role, req.Reason), b.bounds(req.Requester.Organisation, req.Role), nil
 }
 
-// bounds are what an officer of an organisation may see of other people's accesses.
-func (b *Broker) bounds(organisation record.ODSCode) audit.Bounds {
-	in := audit.Bounds{Organisation: organisation}
+// bounds are what an officer of an organisation may see of other people's accesses: of their own organisation's, and of those that the policy has them oversee.
+func (b *Broker) bounds(organisation record.ODSCode, role consent.Role) audit.Bounds {
+	in := audit.Bounds{Organisation: organisation, Overseen: role.Oversees, Everywhere: role.OverseesAll}
 	for _, c := range b.custodians {
-		if c.Rules.Custodian.ODS == organisation {
+		if in.HasStaff(c.Rules.Custodian.ODS) {
 			in.Custodians = append(in.Custodians, c.Rules.Custodian.Key)
 		}
 	}

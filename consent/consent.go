@@ -84,6 +84,9 @@ type Role struct {
 	RecordsObjections bool                               // C-10
 	SeesObjections    bool                               // C-10: IG, and those who may record
 	SearchesLedger    bool                               // IG
+	SeesStaffNames    bool                               // the person: the names of staff who asked for their record, beside role and organisation
+	Oversees          []record.ODSCode                   // IG of a region: organisations whose accesses they see as if their own
+	OverseesAll       bool                               // IG of a region: all organisations
 	MovesObjections   bool                               // IG: brings whole lists of objections in and takes them out
 	FollowsObjections bool                               // a system that must know: reads changes, and says that it adopted them
 	Follows           []record.CustodianKey              // the custodians whose objections a follower is told of beside those to all and to sections; nil: every one

@@ -118,6 +118,14 @@ func (t *tx) Entries(from uint64, limit int) ([]audit.Entry, error) {
 	return t.reader.Entries(from, limit)
 }
 
+// EntriesAt implements audit.Reader.
+func (t *tx) EntriesAt(positions []uint64) ([]audit.Entry, error) {
+	if err := t.flush(); err != nil {
+		return nil, err
+	}
+	return t.reader.EntriesAt(positions)
+}
+
 // Leaves implements audit.Reader.
 func (t *tx) Leaves(from uint64, limit int) ([]audit.Entry, error) {
 	if err := t.flush(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -133,6 +134,18 @@ func (r *reader) Entries(from uint64, limit int) ([]audit.Entry, error) {
 	return r.entries("reading entries", `SELECT `+entryColumns+`, sealed FROM entries WHERE position >= $1 ORDER BY position LIMIT $2`, int64(from), limit)
 }
 
+// EntriesAt implements audit.Reader.
+func (r *reader) EntriesAt(positions []uint64) ([]audit.Entry, error) {
+	list := make([]int64, len(positions))
+	place := make(map[uint64]int, len(positions))
+	for i, p := range positions {
+		list[i], place[p] = int64(p), i
+	}
+	out, err := r.entries("reading entries", `SELECT `+entryColumns+`, sealed FROM entries WHERE position = ANY ($1)`, list)
+	slices.SortFunc(out, func(a, b audit.Entry) int { return place[a.Position] - place[b.Position] })
+	return out, err
+}
+
 func (r *reader) entries(doing, query string, args ...any) (out []audit.Entry, err error) {
 	err = r.each(doing, query, args, func(rows pgx.Rows) error {
 		var sealed []byte
@@ -254,14 +267,14 @@ func (r *reader) Newest(marks []audit.Mark) (newest uint64, found bool, err erro
 // Search implements audit.Reader. Each mark of the first group is walked newest first, with the other conditions tried on each position, and ends after a
 // page: what there is to merge is a page for each. Times are turned into positions, which they follow.
 func (r *reader) Search(q audit.Query) ([]uint64, error) {
-	lo, hi := uint64(0), q.Before
+	lo, hi := q.Least, q.Before
 	var p int64
 	if !q.From.IsZero() {
 		ok, err := r.one("searching by time", `SELECT position FROM entries WHERE time >= $1 ORDER BY time, position LIMIT 1`, []any{ceilMicro(q.From)}, &p)
 		if err != nil || !ok {
 			return nil, err
 		}
-		lo = uint64(p)
+		lo = max(lo, uint64(p))
 	}
 	if !q.Until.IsZero() {
 		ok, err := r.one("searching by time", `SELECT position FROM entries WHERE time < $1 ORDER BY time DESC, position DESC LIMIT 1`, []any{ceilMicro(q.Until)}, &p)
@@ -270,7 +283,7 @@ func (r *reader) Search(q audit.Query) ([]uint64, error) {
 		}
 		hi = min(hi, uint64(p)+1)
 	}
-	text, args := searchText(q, lo, min(hi, 1<<63-1))
+	text, args := searchText(q, min(lo, 1<<63-1), min(hi, 1<<63-1))
 	return r.positions("searching", text, args...)
 }
 
@@ -282,15 +295,20 @@ func searchText(q audit.Query, lo, hi uint64) (string, []any) {
 		args = append(args, v)
 		return fmt.Sprintf("$%d", len(args))
 	}
+	byType := len(q.Types) > 0 && (q.Rare || len(q.All) == 0)
+	tried := q.All
+	if !byType {
+		tried = q.All[min(1, len(q.All)):]
+	}
 	var conditions strings.Builder
-	for _, group := range q.All[min(1, len(q.All)):] {
+	for _, group := range tried {
 		conditions.WriteString(" AND (false")
 		for _, m := range group {
 			fmt.Fprintf(&conditions, " OR EXISTS (SELECT 1 FROM marks x WHERE x.kind = %s AND x.value = %s AND x.position = e.position)", arg(int16(m.Kind)), arg([]byte(m.Value)))
 		}
 		conditions.WriteString(")")
 	}
-	if len(q.Types) > 0 {
+	if len(q.Types) > 0 && !byType {
 		types := make([]int16, len(q.Types))
 		for i, t := range q.Types {
 			types[i] = int16(t)
@@ -301,9 +319,17 @@ func searchText(q audit.Query, lo, hi uint64) (string, []any) {
 		fmt.Fprintf(&text, "(SELECT e.position FROM %s e.position >= $1 AND e.position < $2%s ORDER BY e.position DESC LIMIT $3)", from, conditions.String())
 	}
 	text.WriteString("SELECT DISTINCT position FROM (")
-	if len(q.All) == 0 {
+	switch {
+	case byType:
+		for i, t := range q.Types {
+			if i > 0 {
+				text.WriteString(" UNION ALL ")
+			}
+			arm(fmt.Sprintf("entries e WHERE e.type = %s AND", arg(int16(t))))
+		}
+	case len(q.All) == 0:
 		arm("entries e WHERE")
-	} else {
+	default:
 		for i, m := range q.All[0] {
 			if i > 0 {
 				text.WriteString(" UNION ALL ")

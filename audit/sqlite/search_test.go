@@ -23,6 +23,9 @@ func TestSearchesWalkAnIndex(t *testing.T) {
 		"person and within": {All: [][]audit.Mark{person, within}},
 		"user, types":       {All: [][]audit.Mark{user}, Types: []audit.EntryType{1, 2}},
 		"within":            {All: [][]audit.Mark{within}},
+		"types":             {Types: []audit.EntryType{3, 9}},
+		"rare types":        {All: [][]audit.Mark{within}, Types: []audit.EntryType{9}, Rare: true},
+		"rare types, two":   {All: [][]audit.Mark{within, user}, Types: []audit.EntryType{8, 20}, Rare: true},
 		"within, types":     {All: [][]audit.Mark{within, user}, Types: []audit.EntryType{1}},
 	} {
 		q.Before, q.Limit = 1000, 100

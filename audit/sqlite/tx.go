@@ -242,6 +242,20 @@ func (r *reader) Entries(from uint64, limit int) (out []audit.Entry, err error) 
 	return out, err
 }
 
+// EntriesAt implements audit.Reader.
+func (r *reader) EntriesAt(positions []uint64) (out []audit.Entry, err error) {
+	for _, p := range positions {
+		e, err := r.Entry(p)
+		switch {
+		case err == nil:
+			out = append(out, e)
+		case !errors.Is(err, audit.ErrNoEntry):
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // Leaves implements audit.Reader.
 func (r *reader) Leaves(from uint64, limit int) (out []audit.Entry, err error) {
 	err = r.each("reading leaves", readLeaves, []any{from, limit}, func(rows *sql.Rows) error {
@@ -347,11 +361,13 @@ func (r *reader) Newest(marks []audit.Mark) (newest uint64, found bool, err erro
 // Search implements audit.Reader. The first group of marks is walked newest first, and the other conditions are tried on each position: a page
 // costs what its entries are apart, not what the ledger is long. Times are turned into positions, which they follow.
 func (r *reader) Search(q audit.Query) ([]uint64, error) {
-	lo, hi := uint64(0), q.Before
+	lo, hi := q.Least, q.Before
 	if !q.From.IsZero() {
-		if ok, err := r.one("searching by time", `SELECT position FROM entries WHERE time >= ? ORDER BY time, position LIMIT 1`, []any{ceilMicro(q.From)}, &lo); err != nil || !ok {
+		var first uint64
+		if ok, err := r.one("searching by time", `SELECT position FROM entries WHERE time >= ? ORDER BY time, position LIMIT 1`, []any{ceilMicro(q.From)}, &first); err != nil || !ok {
 			return nil, err
 		}
+		lo = max(lo, first)
 	}
 	if !q.Until.IsZero() {
 		var last uint64
@@ -366,14 +382,19 @@ func (r *reader) Search(q audit.Query) ([]uint64, error) {
 }
 
 // searchText writes the query for a search between two positions. There is one arm for each mark of the first group, with all other conditions in it:
-// so each arm walks one index backwards, and SQLite merges them without sorting.
+// so each arm walks one index backwards, and SQLite merges them without sorting. Where types are rare, or nothing else is asked, there is one arm for each type.
 func searchText(q audit.Query, lo, hi uint64) (string, []any) {
 	var text strings.Builder
 	var args []any
+	byType := len(q.Types) > 0 && (q.Rare || len(q.All) == 0)
+	tried := q.All
+	if !byType {
+		tried = q.All[min(1, len(q.All)):]
+	}
 	arm := func(from string, first ...any) {
 		text.WriteString(`SELECT e.position FROM ` + from + ` e.position >= ? AND e.position < ?`)
 		args = append(append(args, first...), lo, hi)
-		for _, group := range q.All[min(1, len(q.All)):] {
+		for _, group := range tried {
 			text.WriteString(` AND (0`)
 			for _, m := range group {
 				text.WriteString(` OR EXISTS (SELECT 1 FROM marks x WHERE x.kind = ? AND x.value = ? AND x.position = e.position)`)
@@ -381,7 +402,7 @@ func searchText(q audit.Query, lo, hi uint64) (string, []any) {
 			}
 			text.WriteString(`)`)
 		}
-		if len(q.Types) > 0 {
+		if len(q.Types) > 0 && !byType {
 			text.WriteString(` AND EXISTS (SELECT 1 FROM entries t WHERE t.position = e.position AND t.type IN (0`)
 			for _, t := range q.Types {
 				text.WriteString(`, ?`)
@@ -390,9 +411,17 @@ func searchText(q audit.Query, lo, hi uint64) (string, []any) {
 			text.WriteString(`))`)
 		}
 	}
-	if len(q.All) == 0 {
+	switch {
+	case byType:
+		for i, t := range q.Types {
+			if i > 0 {
+				text.WriteString(` UNION `)
+			}
+			arm(`entries e INDEXED BY entries_by_type WHERE e.type = ? AND`, t)
+		}
+	case len(q.All) == 0:
 		arm(`entries e WHERE`)
-	} else {
+	default:
 		for i, m := range q.All[0] {
 			if i > 0 {
 				text.WriteString(` UNION `)

@@ -188,7 +188,7 @@ func (m *model) newest(any []audit.Mark) (uint64, bool) {
 func (m *model) search(q audit.Query) []uint64 {
 	var out []uint64
 	for _, e := range m.entries {
-		if e.Position >= q.Before || !q.From.IsZero() && e.Time.Before(q.From) || !q.Until.IsZero() && !e.Time.Before(q.Until) ||
+		if e.Position >= q.Before || e.Position < q.Least || !q.From.IsZero() && e.Time.Before(q.From) || !q.Until.IsZero() && !e.Time.Before(q.Until) ||
 			q.Types != nil && !slices.Contains(q.Types, e.Type) {
 			continue
 		}
@@ -294,6 +294,16 @@ func (m *model) differs(r audit.Reader) error {
 		wantAt, wantFound := m.newest(marks)
 		same("the newest of some marks", []any{at, found}, []any{wantAt, wantFound}, err)
 	}
+	for _, positions := range [][]uint64{nil, {m.head.Size}, {2, 0}, {5, 3, 9, m.head.Size + 9}} {
+		var want []audit.Entry
+		for _, p := range positions {
+			if p < m.head.Size {
+				want = append(want, m.entries[p])
+			}
+		}
+		got, err := r.EntriesAt(positions)
+		same("entries at positions", got, want, err)
+	}
 	for i, q := range m.queries() {
 		got, err := r.Search(q)
 		same(fmt.Sprintf("search %d", i), got, m.search(q), err)
@@ -381,6 +391,8 @@ func (m *model) queries() []audit.Query {
 	for i := range len(all) * len(types) {
 		q := bounds[i%len(bounds)] // 5 and 3 have no common factor, and i+i/5 meets every pair in turn
 		q.All, q.Types = all[(i+i/5)%len(all)], types[i%len(types)]
+		out = append(out, q)
+		q.Rare, q.Least = i%2 == 0, uint64(i%4)
 		out = append(out, q)
 	}
 	return out

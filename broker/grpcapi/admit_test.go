@@ -40,6 +40,10 @@ func every(w *world, ctx context.Context) map[string]error {
 	_, out[v1.AuditService_ListOverrides_FullMethodName] = w.audit.ListOverrides(ctx, &v1.ListOverridesRequest{})
 	_, out[v1.AuditService_ReviewOverride_FullMethodName] = w.audit.ReviewOverride(ctx, &v1.ReviewOverrideRequest{})
 	_, out[v1.AuditService_SearchAccesses_FullMethodName] = w.audit.SearchAccesses(ctx, &v1.SearchAccessesRequest{})
+	_, out[v1.AuditService_Ask_FullMethodName] = w.audit.Ask(ctx, &v1.AskRequest{})
+	_, out[v1.AuditService_Total_FullMethodName] = w.audit.Total(ctx, &v1.TotalRequest{})
+	_, out[v1.AuditService_ShowView_FullMethodName] = w.audit.ShowView(ctx, &v1.ShowViewRequest{})
+	_, out[v1.AuditService_ForeseeView_FullMethodName] = w.audit.ForeseeView(ctx, &v1.ForeseeViewRequest{})
 	_, out[v1.AuditService_GetCheckpoint_FullMethodName] = w.audit.GetCheckpoint(ctx, &v1.GetCheckpointRequest{})
 	_, out[v1.AuditService_ListCheckpoints_FullMethodName] = w.audit.ListCheckpoints(ctx, &v1.ListCheckpointsRequest{})
 	_, out[v1.AuditService_ProveInclusion_FullMethodName] = w.audit.ProveInclusion(ctx, &v1.ProveInclusionRequest{})
@@ -62,7 +66,9 @@ var served = []string{
 	"/grpc.health.v1.Health/Check anybody",
 	"/grpc.health.v1.Health/List nobody",
 	"/grpc.health.v1.Health/Watch nobody",
+	"/mycarerecord.v1.AuditService/Ask token",
 	"/mycarerecord.v1.AuditService/ExportEntries token",
+	"/mycarerecord.v1.AuditService/ForeseeView token",
 	"/mycarerecord.v1.AuditService/GetCheckpoint token",
 	"/mycarerecord.v1.AuditService/ListCheckpoints token",
 	"/mycarerecord.v1.AuditService/ListOverrides token",
@@ -70,6 +76,8 @@ var served = []string{
 	"/mycarerecord.v1.AuditService/ProveInclusion token",
 	"/mycarerecord.v1.AuditService/ReviewOverride token",
 	"/mycarerecord.v1.AuditService/SearchAccesses token",
+	"/mycarerecord.v1.AuditService/ShowView token",
+	"/mycarerecord.v1.AuditService/Total token",
 	"/mycarerecord.v1.ConsentService/AcknowledgeChanges token",
 	"/mycarerecord.v1.ConsentService/DecideObjection token",
 	"/mycarerecord.v1.ConsentService/ExportObjections token",
@@ -115,8 +123,8 @@ func TestNoMethodWithoutAToken(t *testing.T) {
 	w := newWorld(t)
 	for _, token := range []string{"", "made-up"} {
 		results := every(w, as(t, token))
-		if len(results) != 18 {
-			t.Fatalf("got %d methods, want 18", len(results))
+		if len(results) != 22 {
+			t.Fatalf("got %d methods, want 22", len(results))
 		}
 		for method, err := range results {
 			if s := status.Convert(err); s.Code() != codes.Unauthenticated || detail[*errdetails.ErrorInfo](s).GetReason() != "UNAUTHENTICATED" {
@@ -127,8 +135,8 @@ func TestNoMethodWithoutAToken(t *testing.T) {
 	if w.broker.calls != 0 {
 		t.Errorf("%d calls reached the broker", w.broker.calls)
 	}
-	if len(w.ledger.unauthenticated) != 36 {
-		t.Errorf("got %d counted, want 26", len(w.ledger.unauthenticated))
+	if len(w.ledger.unauthenticated) != 44 {
+		t.Errorf("got %d counted, want 44", len(w.ledger.unauthenticated))
 	}
 }
 

@@ -46,6 +46,8 @@ type fakeBroker struct {
 	receipt    audit.Receipt
 	objections []consent.Objection
 	found      []audit.Found
+	answers    broker.LedgerAnswer
+	foreseen   consent.Decision
 	more       bool
 	reviewed   string // what was said of an override
 	adoptions  []broker.Adoption
@@ -257,6 +259,32 @@ func (f *fakeBroker) AdoptChanges(_ context.Context, req broker.ListRequest, thr
 	f.keep(req)
 	f.through = through
 	return f.receipt, f.err
+}
+
+func (f *fakeBroker) AskLedger(_ context.Context, req broker.LedgerQuestion) (broker.LedgerAnswer, error) {
+	f.keep(req)
+	return f.answers, f.err
+}
+
+func (f *fakeBroker) CountLedger(_ context.Context, req broker.LedgerQuestion, count func(audit.Row)) (string, broker.Followed, audit.Receipt, error) {
+	f.keep(req)
+	for _, row := range f.answers.Rows {
+		count(row)
+	}
+	return f.answers.Next, f.answers.Followed, f.receipt, f.err
+}
+
+func (f *fakeBroker) ShowView(_ context.Context, req broker.LedgerQuestion, position uint64) (audit.Row, []audit.Found, audit.Receipt, error) {
+	f.keep(req)
+	if f.err != nil {
+		return audit.Row{}, nil, f.receipt, f.err
+	}
+	return f.answers.Rows[0], f.found, f.receipt, nil
+}
+
+func (f *fakeBroker) ForeseeView(_ context.Context, req broker.ForeseeRequest) (consent.Decision, audit.Receipt, error) {
+	f.keep(req)
+	return f.foreseen, f.receipt, f.err
 }
 
 func (f *fakeBroker) SearchAccesses(_ context.Context, req broker.SearchRequest) ([]audit.Found, bool, audit.Receipt, error) {

@@ -94,6 +94,10 @@ type requests interface {
 	ExportObjections(ctx context.Context, req broker.ListRequest, page func(rows []broker.ListRow, untraced int, r audit.Receipt, last bool) error) error
 	ObjectionChanges(ctx context.Context, req broker.ListRequest, from audit.Cursor, limit int) (audit.Page, error)
 	AdoptChanges(ctx context.Context, req broker.ListRequest, through uint64) (audit.Receipt, error)
+	AskLedger(ctx context.Context, req broker.LedgerQuestion) (broker.LedgerAnswer, error)
+	CountLedger(ctx context.Context, req broker.LedgerQuestion, count func(audit.Row)) (next string, of broker.Followed, r audit.Receipt, err error)
+	ShowView(ctx context.Context, req broker.LedgerQuestion, position uint64) (audit.Row, []audit.Found, audit.Receipt, error)
+	ForeseeView(ctx context.Context, req broker.ForeseeRequest) (consent.Decision, audit.Receipt, error)
 	SearchAccesses(ctx context.Context, req broker.SearchRequest) ([]audit.Found, bool, audit.Receipt, error)
 	ExportEntries(ctx context.Context, req broker.SearchRequest, write func([]byte) error) error
 }

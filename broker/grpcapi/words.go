@@ -60,6 +60,13 @@ var (
 	reviewOutcomes = pairs[v1.ReviewOutcome, audit.ReviewOutcome]{
 		{v1.ReviewOutcome_REVIEW_OUTCOME_JUSTIFIED, audit.Justified}, {v1.ReviewOutcome_REVIEW_OUTCOME_NOT_JUSTIFIED, audit.NotJustified},
 		{v1.ReviewOutcome_REVIEW_OUTCOME_REFERRED, audit.Referred}}
+	questions = pairs[v1.Question, audit.QuestionKind]{
+		{v1.Question_QUESTION_WHO_LOOKED, audit.WhoLooked}, {v1.Question_QUESTION_BY_USER, audit.ByUser}, {v1.Question_QUESTION_BY_STAFF, audit.ByStaff},
+		{v1.Question_QUESTION_OF_RECORDS, audit.OfRecords}, {v1.Question_QUESTION_REFUSALS, audit.Refusals}, {v1.Question_QUESTION_BREAK_GLASS, audit.Overrides},
+		{v1.Question_QUESTION_CONSENT_CHANGES, audit.ConsentChanges}, {v1.Question_QUESTION_LEDGER_READS, audit.LedgerReads}}
+	outcomes = map[v1.AccessOutcome]audit.EntryType{v1.AccessOutcome_ACCESS_OUTCOME_SHOWN: audit.TypeReleased, v1.AccessOutcome_ACCESS_OUTCOME_NOTHING: audit.TypeNothing,
+		v1.AccessOutcome_ACCESS_OUTCOME_REFUSED: audit.TypeRefused, v1.AccessOutcome_ACCESS_OUTCOME_CANCELLED: audit.TypeCancelled,
+		v1.AccessOutcome_ACCESS_OUTCOME_ABANDONED: audit.TypeAbandoned}
 	methods = pairs[v1.ObjectionMethod, string]{
 		{v1.ObjectionMethod_OBJECTION_METHOD_FORM, "form"}, {v1.ObjectionMethod_OBJECTION_METHOD_PHONE, "phone"},
 		{v1.ObjectionMethod_OBJECTION_METHOD_IN_PERSON, "in-person"}, {v1.ObjectionMethod_OBJECTION_METHOD_ONLINE, "online"}}

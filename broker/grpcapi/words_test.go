@@ -70,6 +70,7 @@ func TestEveryWordIsInItsTable(t *testing.T) {
 	holdsAll(t, listStages)
 	holdsAll(t, verdicts)
 	holdsAll(t, listOutcomes)
+	holdsAll(t, questions)
 	holdsAll(t, objectionStatuses)
 	holdsAll(t, methods)
 	if len(purposes) != len(record.Purposes) || len(states) != len(record.States) {

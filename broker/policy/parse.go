@@ -61,7 +61,8 @@ type parser struct {
 func parse(text []byte) (*Table, error) {
 	sum := sha256.Sum256(text)
 	p := parser{names: map[string]int{}, stated: map[string]bool{}, table: &Table{version: hex.EncodeToString(sum[:]),
-		staff: map[string]*consent.Role{}, followers: map[string]*consent.Role{}, noPermission: map[record.ODSCode]bool{}}}
+		staff: map[string]*consent.Role{}, followers: map[string]*consent.Role{}, noPermission: map[record.ODSCode]bool{},
+		oversight: map[record.ODSCode]oversight{}}}
 	if !utf8.Valid(text) {
 		return nil, Errors{{1, "the file is not UTF-8"}}
 	}
@@ -89,10 +90,11 @@ func (p *parser) bad(format string, args ...any) {
 }
 
 func (p *parser) statement(f []string) {
-	form := map[string]string{"role": "role CODE NAME", "see": "see CODE PURPOSES SECTIONS", "may": "may CODE RIGHTS", "no-permission": "no-permission ODS", "follow": "follow ISSUER CLIENT NAME CUSTODIANS"}[f[0]]
+	form := map[string]string{"role": "role CODE NAME", "see": "see CODE PURPOSES SECTIONS", "may": "may CODE RIGHTS", "no-permission": "no-permission ODS", "follow": "follow ISSUER CLIENT NAME CUSTODIANS",
+		"oversee": "oversee ODS ORGANISATIONS"}[f[0]]
 	switch {
 	case form == "":
-		p.bad("unknown word %s: begin with role, see, may, no-permission or follow", show(f[0]))
+		p.bad("unknown word %s: begin with role, see, may, no-permission, follow or oversee", show(f[0]))
 	case len(f) != len(strings.Fields(form)):
 		p.bad("write: %s (lists with commas and without blanks)", form)
 	case f[0] == "role":
@@ -105,6 +107,8 @@ func (p *parser) statement(f []string) {
 		p.permissionNotRequired(record.ODSCode(f[1]))
 	case f[0] == "follow":
 		p.follow(f[1], f[2], f[3], f[4])
+	case f[0] == "oversee":
+		p.oversee(record.ODSCode(f[1]), f[2])
 	}
 }
 
@@ -195,10 +199,13 @@ func (p *parser) may(code, rights string) {
 	p.stated[code] = true
 	for _, word := range strings.Split(rights, ",") {
 		right := map[string]*bool{"record-objections": &r.RecordsObjections, "see-objections": &r.SeesObjections, "search-ledger": &r.SearchesLedger,
-			"move-objections": &r.MovesObjections}[word]
+			"move-objections": &r.MovesObjections, "see-staff-names": &r.SeesStaffNames}[word]
 		switch {
 		case right == nil:
-			p.bad("unknown right %s: record-objections, see-objections, search-ledger or move-objections", show(word))
+			p.bad("unknown right %s: record-objections, see-objections, search-ledger, move-objections or see-staff-names", show(word))
+			return
+		case code != personCode && word == "see-staff-names":
+			p.bad("see-staff-names is the person's: staff who search the ledger see names already")
 			return
 		case code == personCode && word == "move-objections":
 			p.bad("move-objections is of everybody's objections: it is not the person's")
@@ -221,6 +228,29 @@ func (p *parser) permissionNotRequired(code record.ODSCode) {
 		p.table.noPermission[code] = true
 	}
 }
+
+// oversee reads whose accesses a region's officers see.
+func (p *parser) oversee(code record.ODSCode, list string) {
+	if _, twice := p.table.oversight[code]; twice || !code.Valid() {
+		p.bad("oversee names an organisation once, by an ODS code of 3 to 10 capital letters and digits")
+		return
+	}
+	over := oversight{all: list == "all"}
+	if !over.all {
+		for _, word := range strings.Split(list, ",") {
+			o := record.ODSCode(word)
+			if !o.Valid() || o == code || slices.Contains(over.organisations, o) || len(over.organisations) == maxOverseen {
+				p.bad("all, or at most %d other ODS codes with commas, each once: %s", maxOverseen, show(word))
+				return
+			}
+			over.organisations = append(over.organisations, o)
+		}
+	}
+	p.table.oversight[code] = over
+}
+
+// maxOverseen is how many organisations may be named; a larger region oversees all.
+const maxOverseen = 50
 
 // follow reads a system that must know of objections. It is a role of its own, under the issuer and the client id of the system's own token.
 func (p *parser) follow(issuer, client, name, custodians string) {

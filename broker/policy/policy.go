@@ -35,6 +35,13 @@ type Table struct {
 	followers    map[string]*consent.Role // by client id
 	followed     []Follower               // the same, in the order of the file
 	noPermission map[record.ODSCode]bool
+	oversight    map[record.ODSCode]oversight
+}
+
+// oversight is whose accesses the officers of an organisation see beside their own's.
+type oversight struct {
+	all           bool
+	organisations []record.ODSCode
 }
 
 // Follower is a system that must know of objections, and is told of changes.
@@ -107,6 +114,10 @@ func (t *Table) Role(r record.Requester) consent.Role {
 	role := *found
 	role.Sections, role.Follows = maps.Clone(found.Sections), slices.Clone(found.Follows)
 	role.Version = t.version
+	if r.Kind == record.Professional && role.SearchesLedger {
+		over := t.oversight[r.Organisation]
+		role.Oversees, role.OverseesAll = slices.Clone(over.organisations), over.all
+	}
 	role.NoPermission = r.Kind == record.Professional && t.noPermission[r.Organisation]
 	return role
 }

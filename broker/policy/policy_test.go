@@ -4,11 +4,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
 
 	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
 )
 
 func staff(jobRole string) record.Requester {
@@ -129,7 +131,7 @@ func TestVersionIsOfTheBytes(t *testing.T) {
 func TestErrors(t *testing.T) {
 	const head = "role person person\nrole R1 nurse\n"
 	for _, c := range []struct{ name, text, want string }{
-		{"unknown word", head + "allow R1 TREAT all", `line 3: unknown word "allow": begin with role, see, may, no-permission or follow`},
+		{"unknown word", head + "allow R1 TREAT all", `line 3: unknown word "allow": begin with role, see, may, no-permission, follow or oversee`},
 		{"too few words", head + "see R1 TREAT", "line 3: write: see CODE PURPOSES SECTIONS"},
 		{"blank in a list", head + "see R1 TREAT all, results", "line 3: write: see CODE PURPOSES SECTIONS"},
 		{"unknown role", head + "see R2 TREAT all", `line 3: no role "R2" yet`},
@@ -274,4 +276,34 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A region's officers see what the table says, and nobody else sees more for it.
+func TestOversee(t *testing.T) {
+	table, err := Parse(strings.NewReader("role R8024 ig\nmay R8024 search-ledger\nrole R8000 doctor\nrole person person\nmay person search-ledger,see-staff-names\noversee X9K01 X9A01,X9B01\noversee X9L01 all\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(org record.ODSCode, job string) consent.Role {
+		return table.Role(record.Requester{Kind: record.Professional, JobRole: job, Organisation: org})
+	}
+	if r := at("X9K01", "R8024"); !slices.Equal(r.Oversees, []record.ODSCode{"X9A01", "X9B01"}) || r.OverseesAll {
+		t.Error("the region's officer does not oversee the two")
+	}
+	if r := at("X9L01", "R8024"); !r.OverseesAll || r.Oversees != nil {
+		t.Error("the officer of all does not oversee all")
+	}
+	for _, r := range []consent.Role{at("X9A01", "R8024"), at("X9K01", "R8000"), at("X9L01", "R8000")} {
+		if r.OverseesAll || r.Oversees != nil {
+			t.Error("somebody else oversees")
+		}
+	}
+	if !table.Role(record.Requester{Kind: record.Person}).SeesStaffNames {
+		t.Error("the person does not see names")
+	}
+	for _, bad := range []string{"oversee X9K01 X9K01\n", "oversee X9K01 all\noversee X9K01 all\n", "oversee x all\n", "oversee X9K01 X9A01,X9A01\n", "role R8024 ig\nmay R8024 see-staff-names\n"} {
+		if _, err := Parse(strings.NewReader("role R8000 doctor\n" + bad)); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
 }

@@ -15,7 +15,15 @@
 //	mcr consent revoke NHSNUMBER [flags]          end what a carer may see
 //	mcr consent import FILE [flags]               bring a whole list in, or check it with -dry-run
 //	mcr consent export FILE [flags]               write everybody's, as a list that can be imported again
-//	mcr audit search [flags]                      who looked at what, when and why
+//	mcr audit who NHSNUMBER [flags]               who looked at this person
+//	mcr audit user USER [flags]                   what this user looked at
+//	mcr audit staff ODS [flags]                   what this organisation's staff looked at
+//	mcr audit records ODS [flags]                 which of this organisation's records were looked at
+//	mcr audit refusals|glass|changes|asked        what was refused; where the glass was broken; whose choices changed; who asked these questions
+//	mcr audit view ENTRY [flags]                  what was shown in one view
+//	mcr audit foresee NHSNUMBER [flags]           what somebody would be shown now
+//	mcr audit receipt RECEIPT [flags]             whether a receipt is true
+//	mcr audit search [flags]                      entries of the ledger one by one
 //	mcr audit overrides [flags]                   uses of break-glass that nobody has reviewed
 //	mcr audit review POSITION [flags]             say what became of one
 //	mcr custodians                                who is configured, and who has been in trouble
@@ -102,6 +110,17 @@ var commands = []command{
 	{"consent revoke", "NHSNUMBER", "end what a carer may see", (*app).consentRevoke},
 	{"consent import", "FILE", "bring a whole list of objections in, or check it", (*app).consentImport},
 	{"consent export", "FILE", "write everybody's objections, as a list that can be imported again", (*app).consentExport},
+	{"audit who", "NHSNUMBER", "who looked at this person", (*app).auditQuestion},
+	{"audit user", "USER", "what this user looked at", (*app).auditQuestion},
+	{"audit staff", "ODS", "what this organisation's staff looked at", (*app).auditQuestion},
+	{"audit records", "ODS", "which of this organisation's records were looked at", (*app).auditQuestion},
+	{"audit refusals", "", "what was refused, and why", (*app).auditQuestion},
+	{"audit glass", "", "where the glass was broken, and what became of it", (*app).auditQuestion},
+	{"audit changes", "", "which choices were recorded or changed, and by whom", (*app).auditQuestion},
+	{"audit asked", "", "who asked these questions, or looked at people's choices", (*app).auditQuestion},
+	{"audit view", "ENTRY", "what was shown in one view", (*app).auditView},
+	{"audit foresee", "NHSNUMBER", "what somebody would be shown now, without asking for it", (*app).auditForesee},
+	{"audit receipt", "RECEIPT", "whether a receipt is true", (*app).auditReceipt},
 	{"audit search", "", "who looked at what, when and why", (*app).auditSearch},
 	{"audit overrides", "", "uses of break-glass that nobody has reviewed", (*app).auditOverrides},
 	{"audit review", "POSITION", "say what became of one", (*app).auditReview},

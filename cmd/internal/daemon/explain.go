@@ -47,7 +47,7 @@ func PolicyExplain(cfg Config, jobRole, org string, w io.Writer) error {
 		has  bool
 		text string
 	}{{role.RecordsObjections, "may record and withdraw objections"}, {role.SeesObjections, "may see objections"}, {role.SearchesLedger, "may search the ledger"},
-		{role.MovesObjections, "may bring whole lists of objections in and take them out"}, {role.NoPermission, "organisation is configured for permission not-required"}} {
+		{role.OverseesAll, "sees the accesses of all organisations"}, {role.MovesObjections, "may bring whole lists of objections in and take them out"}, {role.NoPermission, "organisation is configured for permission not-required"}} {
 		if right.has {
 			fmt.Fprintln(w, "  "+right.text)
 		}

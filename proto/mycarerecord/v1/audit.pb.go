@@ -212,6 +212,148 @@ func (ReviewOutcome) EnumDescriptor() ([]byte, []int) {
 	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{1}
 }
 
+// Question is what is asked of the ledger.
+type Question int32
+
+const (
+	// Not stated: refused.
+	Question_QUESTION_UNSPECIFIED Question = 0
+	// Who looked at this person? Needs `nhs_number`.
+	Question_QUESTION_WHO_LOOKED Question = 1
+	// What did this user look at? Needs `user`.
+	Question_QUESTION_BY_USER Question = 2
+	// What did this organisation's staff look at? Needs `organisation`.
+	Question_QUESTION_BY_STAFF Question = 3
+	// Which of this organisation's records were looked at? Needs `holder`.
+	Question_QUESTION_OF_RECORDS Question = 4
+	// What was refused, and why?
+	Question_QUESTION_REFUSALS Question = 5
+	// Where was the glass broken, with what reason, and what became of it?
+	Question_QUESTION_BREAK_GLASS Question = 6
+	// Which objections and delegations were made or changed, and by whom?
+	Question_QUESTION_CONSENT_CHANGES Question = 7
+	// Who asked the ledger, or looked at objections, and why?
+	Question_QUESTION_LEDGER_READS Question = 8
+)
+
+// Enum value maps for Question.
+var (
+	Question_name = map[int32]string{
+		0: "QUESTION_UNSPECIFIED",
+		1: "QUESTION_WHO_LOOKED",
+		2: "QUESTION_BY_USER",
+		3: "QUESTION_BY_STAFF",
+		4: "QUESTION_OF_RECORDS",
+		5: "QUESTION_REFUSALS",
+		6: "QUESTION_BREAK_GLASS",
+		7: "QUESTION_CONSENT_CHANGES",
+		8: "QUESTION_LEDGER_READS",
+	}
+	Question_value = map[string]int32{
+		"QUESTION_UNSPECIFIED":     0,
+		"QUESTION_WHO_LOOKED":      1,
+		"QUESTION_BY_USER":         2,
+		"QUESTION_BY_STAFF":        3,
+		"QUESTION_OF_RECORDS":      4,
+		"QUESTION_REFUSALS":        5,
+		"QUESTION_BREAK_GLASS":     6,
+		"QUESTION_CONSENT_CHANGES": 7,
+		"QUESTION_LEDGER_READS":    8,
+	}
+)
+
+func (x Question) Enum() *Question {
+	p := new(Question)
+	*p = x
+	return p
+}
+
+func (x Question) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Question) Descriptor() protoreflect.EnumDescriptor {
+	return file_mycarerecord_v1_audit_proto_enumTypes[2].Descriptor()
+}
+
+func (Question) Type() protoreflect.EnumType {
+	return &file_mycarerecord_v1_audit_proto_enumTypes[2]
+}
+
+func (x Question) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Question.Descriptor instead.
+func (Question) EnumDescriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{2}
+}
+
+// AccessOutcome is how an access ended.
+type AccessOutcome int32
+
+const (
+	// Not stated, or not an access.
+	AccessOutcome_ACCESS_OUTCOME_UNSPECIFIED AccessOutcome = 0
+	// The answer was released.
+	AccessOutcome_ACCESS_OUTCOME_SHOWN AccessOutcome = 1
+	// Nothing was shown.
+	AccessOutcome_ACCESS_OUTCOME_NOTHING AccessOutcome = 2
+	// It was refused.
+	AccessOutcome_ACCESS_OUTCOME_REFUSED AccessOutcome = 3
+	// The caller left; of a stream, parts may have been shown before.
+	AccessOutcome_ACCESS_OUTCOME_CANCELLED AccessOutcome = 4
+	// The process ended, or forgot. Counts as a possible disclosure.
+	AccessOutcome_ACCESS_OUTCOME_ABANDONED AccessOutcome = 5
+)
+
+// Enum value maps for AccessOutcome.
+var (
+	AccessOutcome_name = map[int32]string{
+		0: "ACCESS_OUTCOME_UNSPECIFIED",
+		1: "ACCESS_OUTCOME_SHOWN",
+		2: "ACCESS_OUTCOME_NOTHING",
+		3: "ACCESS_OUTCOME_REFUSED",
+		4: "ACCESS_OUTCOME_CANCELLED",
+		5: "ACCESS_OUTCOME_ABANDONED",
+	}
+	AccessOutcome_value = map[string]int32{
+		"ACCESS_OUTCOME_UNSPECIFIED": 0,
+		"ACCESS_OUTCOME_SHOWN":       1,
+		"ACCESS_OUTCOME_NOTHING":     2,
+		"ACCESS_OUTCOME_REFUSED":     3,
+		"ACCESS_OUTCOME_CANCELLED":   4,
+		"ACCESS_OUTCOME_ABANDONED":   5,
+	}
+)
+
+func (x AccessOutcome) Enum() *AccessOutcome {
+	p := new(AccessOutcome)
+	*p = x
+	return p
+}
+
+func (x AccessOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AccessOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_mycarerecord_v1_audit_proto_enumTypes[3].Descriptor()
+}
+
+func (AccessOutcome) Type() protoreflect.EnumType {
+	return &file_mycarerecord_v1_audit_proto_enumTypes[3]
+}
+
+func (x AccessOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AccessOutcome.Descriptor instead.
+func (AccessOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{3}
+}
+
 // Checkpoint is a signed statement of the ledger's size and root.
 type Checkpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1982,6 +2124,1090 @@ func (x *ReviewOverrideResponse) GetReceipt() *Receipt {
 	return nil
 }
 
+// AskRequest is a question. Empty fields do not restrict, but for those that the question needs.
+type AskRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which question.
+	Question Question `protobuf:"varint,1,opt,name=question,proto3,enum=mycarerecord.v1.Question" json:"question,omitempty"`
+	// About this person: ten digits. A person may leave it out: they are told of themselves alone.
+	NhsNumber string `protobuf:"bytes,2,opt,name=nhs_number,json=nhsNumber,proto3" json:"nhs_number,omitempty"`
+	// By this user: SDS user id.
+	User string `protobuf:"bytes,3,opt,name=user,proto3" json:"user,omitempty"`
+	// By staff of this organisation: ODS code.
+	Organisation string `protobuf:"bytes,4,opt,name=organisation,proto3" json:"organisation,omitempty"`
+	// Of the records of this organisation: ODS code.
+	Holder string `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
+	// At or after this FHIR date or time.
+	From string `protobuf:"bytes,6,opt,name=from,proto3" json:"from,omitempty"`
+	// At or before this FHIR date or time; a partial date counts whole.
+	Until string `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`
+	// Only accesses that ended so.
+	Outcomes []AccessOutcome `protobuf:"varint,8,rep,packed,name=outcomes,proto3,enum=mycarerecord.v1.AccessOutcome" json:"outcomes,omitempty"`
+	// Only accesses for these purposes.
+	Purposes []Purpose `protobuf:"varint,9,rep,packed,name=purposes,proto3,enum=mycarerecord.v1.Purpose" json:"purposes,omitempty"`
+	// Why the question is asked; required of information-governance officers. At most 500 bytes.
+	Reason string `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	// How many rows at most, 1 to 1,000; 0 counts as 100.
+	Limit int32 `protobuf:"varint,11,opt,name=limit,proto3" json:"limit,omitempty"`
+	// `next_page_token` of the page before. It holds the question, for the same asker and for an hour: beside it only `limit` is read, and the rest stays empty.
+	PageToken     string `protobuf:"bytes,12,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskRequest) Reset() {
+	*x = AskRequest{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskRequest) ProtoMessage() {}
+
+func (x *AskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskRequest.ProtoReflect.Descriptor instead.
+func (*AskRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *AskRequest) GetQuestion() Question {
+	if x != nil {
+		return x.Question
+	}
+	return Question_QUESTION_UNSPECIFIED
+}
+
+func (x *AskRequest) GetNhsNumber() string {
+	if x != nil {
+		return x.NhsNumber
+	}
+	return ""
+}
+
+func (x *AskRequest) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *AskRequest) GetOrganisation() string {
+	if x != nil {
+		return x.Organisation
+	}
+	return ""
+}
+
+func (x *AskRequest) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *AskRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *AskRequest) GetUntil() string {
+	if x != nil {
+		return x.Until
+	}
+	return ""
+}
+
+func (x *AskRequest) GetOutcomes() []AccessOutcome {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *AskRequest) GetPurposes() []Purpose {
+	if x != nil {
+		return x.Purposes
+	}
+	return nil
+}
+
+func (x *AskRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AskRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *AskRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// AskResponse is one page.
+type AskResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Newest first.
+	Rows []*AnswerRow `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
+	// What to give as `page_token` for the next page; empty: this was the last. A page may be empty and have a next one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Where this question is recorded.
+	Receipt *Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// Under which numbers the person was looked for; absent where the question names nobody.
+	Followed      *Followed `protobuf:"bytes,4,opt,name=followed,proto3" json:"followed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AskResponse) Reset() {
+	*x = AskResponse{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AskResponse) ProtoMessage() {}
+
+func (x *AskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AskResponse.ProtoReflect.Descriptor instead.
+func (*AskResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *AskResponse) GetRows() []*AnswerRow {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *AskResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *AskResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+func (x *AskResponse) GetFollowed() *Followed {
+	if x != nil {
+		return x.Followed
+	}
+	return nil
+}
+
+// Followed says under which numbers a person was looked for.
+type Followed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that the demographics service confirms as superseded by the number asked for, and that were looked for too.
+	Superseded []string `protobuf:"bytes,1,rep,name=superseded,proto3" json:"superseded,omitempty"`
+	// Whether it was asked and confirmed the number. If not, entries under earlier numbers may be missing here.
+	Confirmed     bool `protobuf:"varint,2,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Followed) Reset() {
+	*x = Followed{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Followed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Followed) ProtoMessage() {}
+
+func (x *Followed) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Followed.ProtoReflect.Descriptor instead.
+func (*Followed) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Followed) GetSuperseded() []string {
+	if x != nil {
+		return x.Superseded
+	}
+	return nil
+}
+
+func (x *Followed) GetConfirmed() bool {
+	if x != nil {
+		return x.Confirmed
+	}
+	return false
+}
+
+// AnswerRow is one thing that happened.
+type AnswerRow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The entry that ended the access, or the only one. Of an access it has `access` and all of `disclosure`, parts of a stream included.
+	Entry *LedgerEntry `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// How the access ended.
+	Outcome AccessOutcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=mycarerecord.v1.AccessOutcome" json:"outcome,omitempty"`
+	// When the access was opened.
+	Began *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=began,proto3" json:"began,omitempty"`
+	// Of break-glass: why somebody must look at it, break-glass or after-no.
+	Alert string `protobuf:"bytes,4,opt,name=alert,proto3" json:"alert,omitempty"`
+	// Of break-glass: the newest review, absent if there is none.
+	Review *LedgerEntry `protobuf:"bytes,5,opt,name=review,proto3" json:"review,omitempty"`
+	// Of a look at the ledger: what was asked, such as who-looked.
+	Asked         string `protobuf:"bytes,6,opt,name=asked,proto3" json:"asked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerRow) Reset() {
+	*x = AnswerRow{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerRow) ProtoMessage() {}
+
+func (x *AnswerRow) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerRow.ProtoReflect.Descriptor instead.
+func (*AnswerRow) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *AnswerRow) GetEntry() *LedgerEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *AnswerRow) GetOutcome() AccessOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return AccessOutcome_ACCESS_OUTCOME_UNSPECIFIED
+}
+
+func (x *AnswerRow) GetBegan() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Began
+	}
+	return nil
+}
+
+func (x *AnswerRow) GetAlert() string {
+	if x != nil {
+		return x.Alert
+	}
+	return ""
+}
+
+func (x *AnswerRow) GetReview() *LedgerEntry {
+	if x != nil {
+		return x.Review
+	}
+	return nil
+}
+
+func (x *AnswerRow) GetAsked() string {
+	if x != nil {
+		return x.Asked
+	}
+	return ""
+}
+
+// TotalRequest asks for counts.
+type TotalRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is counted. Its `limit` is not read; its `page_token` is that of a TotalResponse.
+	Of            *AskRequest `protobuf:"bytes,1,opt,name=of,proto3" json:"of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TotalRequest) Reset() {
+	*x = TotalRequest{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TotalRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TotalRequest) ProtoMessage() {}
+
+func (x *TotalRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TotalRequest.ProtoReflect.Descriptor instead.
+func (*TotalRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *TotalRequest) GetOf() *AskRequest {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+// TotalResponse is a part of the counts.
+type TotalResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many rows this part counted.
+	Rows uint64 `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
+	// By day in London, YYYY-MM-DD.
+	Days []*Total `protobuf:"bytes,2,rep,name=days,proto3" json:"days,omitempty"`
+	// By user. The thousand with the most; the rest is in `other_users`.
+	Users []*Total `protobuf:"bytes,3,rep,name=users,proto3" json:"users,omitempty"`
+	// Rows of users that are not listed.
+	OtherUsers uint64 `protobuf:"varint,4,opt,name=other_users,json=otherUsers,proto3" json:"other_users,omitempty"`
+	// By organisation of who asked.
+	Organisations []*Total `protobuf:"bytes,5,rep,name=organisations,proto3" json:"organisations,omitempty"`
+	// By section: how many custodians' parts showed it.
+	Sections []*Total `protobuf:"bytes,6,rep,name=sections,proto3" json:"sections,omitempty"`
+	// By custodian: how many accesses showed something of its record.
+	Custodians []*Total `protobuf:"bytes,7,rep,name=custodians,proto3" json:"custodians,omitempty"`
+	// By outcome.
+	Outcomes []*Total `protobuf:"bytes,8,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// By purpose.
+	Purposes []*Total `protobuf:"bytes,9,rep,name=purposes,proto3" json:"purposes,omitempty"`
+	// What to give as `page_token` for the next part; empty: all is counted.
+	NextPageToken string `protobuf:"bytes,10,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Where this question is recorded.
+	Receipt *Receipt `protobuf:"bytes,11,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// As of AskResponse.
+	Followed      *Followed `protobuf:"bytes,12,opt,name=followed,proto3" json:"followed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TotalResponse) Reset() {
+	*x = TotalResponse{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TotalResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TotalResponse) ProtoMessage() {}
+
+func (x *TotalResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TotalResponse.ProtoReflect.Descriptor instead.
+func (*TotalResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *TotalResponse) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *TotalResponse) GetDays() []*Total {
+	if x != nil {
+		return x.Days
+	}
+	return nil
+}
+
+func (x *TotalResponse) GetUsers() []*Total {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *TotalResponse) GetOtherUsers() uint64 {
+	if x != nil {
+		return x.OtherUsers
+	}
+	return 0
+}
+
+func (x *TotalResponse) GetOrganisations() []*Total {
+	if x != nil {
+		return x.Organisations
+	}
+	return nil
+}
+
+func (x *TotalResponse) GetSections() []*Total {
+	if x != nil {
+		return x.Sections
+	}
+	return nil
+}
+
+func (x *TotalResponse) GetCustodians() []*Total {
+	if x != nil {
+		return x.Custodians
+	}
+	return nil
+}
+
+func (x *TotalResponse) GetOutcomes() []*Total {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *TotalResponse) GetPurposes() []*Total {
+	if x != nil {
+		return x.Purposes
+	}
+	return nil
+}
+
+func (x *TotalResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *TotalResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+func (x *TotalResponse) GetFollowed() *Followed {
+	if x != nil {
+		return x.Followed
+	}
+	return nil
+}
+
+// Total is one count.
+type Total struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of what: a code, an id or a day.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Its name, where it has one.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// How many.
+	Count         uint64 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Total) Reset() {
+	*x = Total{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Total) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Total) ProtoMessage() {}
+
+func (x *Total) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Total.ProtoReflect.Descriptor instead.
+func (*Total) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Total) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Total) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Total) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// ShowViewRequest asks for one view.
+type ShowViewRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The position of any of its entries: that of a receipt will do.
+	Position uint64 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
+	// Why; required of information-governance officers. At most 500 bytes.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowViewRequest) Reset() {
+	*x = ShowViewRequest{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowViewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowViewRequest) ProtoMessage() {}
+
+func (x *ShowViewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowViewRequest.ProtoReflect.Descriptor instead.
+func (*ShowViewRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ShowViewRequest) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *ShowViewRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ShowViewResponse is that view.
+type ShowViewResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The access as Ask shows it.
+	View *AnswerRow `protobuf:"bytes,1,opt,name=view,proto3" json:"view,omitempty"`
+	// All its entries, in order: the opening, the parts of a stream, the end.
+	Entries []*LedgerEntry `protobuf:"bytes,2,rep,name=entries,proto3" json:"entries,omitempty"`
+	// What each custodian showed.
+	Manifests []*Manifest `protobuf:"bytes,3,rep,name=manifests,proto3" json:"manifests,omitempty"`
+	// Where this question is recorded.
+	Receipt       *Receipt `protobuf:"bytes,4,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowViewResponse) Reset() {
+	*x = ShowViewResponse{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowViewResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowViewResponse) ProtoMessage() {}
+
+func (x *ShowViewResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowViewResponse.ProtoReflect.Descriptor instead.
+func (*ShowViewResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ShowViewResponse) GetView() *AnswerRow {
+	if x != nil {
+		return x.View
+	}
+	return nil
+}
+
+func (x *ShowViewResponse) GetEntries() []*LedgerEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *ShowViewResponse) GetManifests() []*Manifest {
+	if x != nil {
+		return x.Manifests
+	}
+	return nil
+}
+
+func (x *ShowViewResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+// Manifest lists digests of what one custodian showed.
+type Manifest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The custodian's key.
+	Custodian string `protobuf:"bytes,1,opt,name=custodian,proto3" json:"custodian,omitempty"`
+	// SHA-256 of each entry's bytes as sent, in the order of the answer.
+	Digests       [][]byte `protobuf:"bytes,2,rep,name=digests,proto3" json:"digests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Manifest) Reset() {
+	*x = Manifest{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Manifest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Manifest) ProtoMessage() {}
+
+func (x *Manifest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Manifest.ProtoReflect.Descriptor instead.
+func (*Manifest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Manifest) GetCustodian() string {
+	if x != nil {
+		return x.Custodian
+	}
+	return ""
+}
+
+func (x *Manifest) GetDigests() [][]byte {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+// ForeseeViewRequest asks what somebody would be shown.
+type ForeseeViewRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of whose record: ten digits. A person may leave it out.
+	NhsNumber string `protobuf:"bytes,1,opt,name=nhs_number,json=nhsNumber,proto3" json:"nhs_number,omitempty"`
+	// Job role code of who would ask; empty: the person themselves.
+	JobRole string `protobuf:"bytes,2,opt,name=job_role,json=jobRole,proto3" json:"job_role,omitempty"`
+	// ODS code of their organisation.
+	Organisation string `protobuf:"bytes,3,opt,name=organisation,proto3" json:"organisation,omitempty"`
+	// For which purpose; empty: TREAT, or PATRQT of the person themselves.
+	Purpose Purpose `protobuf:"varint,4,opt,name=purpose,proto3,enum=mycarerecord.v1.Purpose" json:"purpose,omitempty"`
+	// On which permission; empty: that the person was asked and said yes.
+	Permission *Permission `protobuf:"bytes,5,opt,name=permission,proto3" json:"permission,omitempty"`
+	// Why the question is asked; required of information-governance officers. At most 500 bytes.
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The person's date of birth, YYYY-MM-DD; required of everybody but the person themselves.
+	BirthDate     string `protobuf:"bytes,7,opt,name=birth_date,json=birthDate,proto3" json:"birth_date,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForeseeViewRequest) Reset() {
+	*x = ForeseeViewRequest{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForeseeViewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForeseeViewRequest) ProtoMessage() {}
+
+func (x *ForeseeViewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForeseeViewRequest.ProtoReflect.Descriptor instead.
+func (*ForeseeViewRequest) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ForeseeViewRequest) GetNhsNumber() string {
+	if x != nil {
+		return x.NhsNumber
+	}
+	return ""
+}
+
+func (x *ForeseeViewRequest) GetJobRole() string {
+	if x != nil {
+		return x.JobRole
+	}
+	return ""
+}
+
+func (x *ForeseeViewRequest) GetOrganisation() string {
+	if x != nil {
+		return x.Organisation
+	}
+	return ""
+}
+
+func (x *ForeseeViewRequest) GetPurpose() Purpose {
+	if x != nil {
+		return x.Purpose
+	}
+	return Purpose_PURPOSE_UNSPECIFIED
+}
+
+func (x *ForeseeViewRequest) GetPermission() *Permission {
+	if x != nil {
+		return x.Permission
+	}
+	return nil
+}
+
+func (x *ForeseeViewRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ForeseeViewRequest) GetBirthDate() string {
+	if x != nil {
+		return x.BirthDate
+	}
+	return ""
+}
+
+// ForeseeViewResponse is the decision as it would be now.
+type ForeseeViewResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether anything would be shown.
+	Permitted bool `protobuf:"varint,1,opt,name=permitted,proto3" json:"permitted,omitempty"`
+	// Why, of a closed list.
+	Decision string `protobuf:"bytes,2,opt,name=decision,proto3" json:"decision,omitempty"`
+	// The rule.
+	Rule string `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`
+	// In plain words.
+	Explanation string `protobuf:"bytes,4,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	// Custodian by custodian, section by section.
+	Parts []*ForeseenPart `protobuf:"bytes,5,rep,name=parts,proto3" json:"parts,omitempty"`
+	// The version of the person's preferences that it rests on.
+	Preferences uint64 `protobuf:"varint,6,opt,name=preferences,proto3" json:"preferences,omitempty"`
+	// Where this question is recorded.
+	Receipt       *Receipt `protobuf:"bytes,7,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForeseeViewResponse) Reset() {
+	*x = ForeseeViewResponse{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForeseeViewResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForeseeViewResponse) ProtoMessage() {}
+
+func (x *ForeseeViewResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForeseeViewResponse.ProtoReflect.Descriptor instead.
+func (*ForeseeViewResponse) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ForeseeViewResponse) GetPermitted() bool {
+	if x != nil {
+		return x.Permitted
+	}
+	return false
+}
+
+func (x *ForeseeViewResponse) GetDecision() string {
+	if x != nil {
+		return x.Decision
+	}
+	return ""
+}
+
+func (x *ForeseeViewResponse) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *ForeseeViewResponse) GetExplanation() string {
+	if x != nil {
+		return x.Explanation
+	}
+	return ""
+}
+
+func (x *ForeseeViewResponse) GetParts() []*ForeseenPart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *ForeseeViewResponse) GetPreferences() uint64 {
+	if x != nil {
+		return x.Preferences
+	}
+	return 0
+}
+
+func (x *ForeseeViewResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+// ForeseenPart is what holds for some sections of one custodian's record.
+type ForeseenPart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The custodian's key.
+	Custodian string `protobuf:"bytes,1,opt,name=custodian,proto3" json:"custodian,omitempty"`
+	// The sections.
+	Sections []Section `protobuf:"varint,2,rep,packed,name=sections,proto3,enum=mycarerecord.v1.Section" json:"sections,omitempty"`
+	// Whether they would be shown, if there is anything in them.
+	Shown bool `protobuf:"varint,3,opt,name=shown,proto3" json:"shown,omitempty"`
+	// Why, of a closed list.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The rule.
+	Rule          string `protobuf:"bytes,5,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForeseenPart) Reset() {
+	*x = ForeseenPart{}
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForeseenPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForeseenPart) ProtoMessage() {}
+
+func (x *ForeseenPart) ProtoReflect() protoreflect.Message {
+	mi := &file_mycarerecord_v1_audit_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForeseenPart.ProtoReflect.Descriptor instead.
+func (*ForeseenPart) Descriptor() ([]byte, []int) {
+	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ForeseenPart) GetCustodian() string {
+	if x != nil {
+		return x.Custodian
+	}
+	return ""
+}
+
+func (x *ForeseenPart) GetSections() []Section {
+	if x != nil {
+		return x.Sections
+	}
+	return nil
+}
+
+func (x *ForeseenPart) GetShown() bool {
+	if x != nil {
+		return x.Shown
+	}
+	return false
+}
+
+func (x *ForeseenPart) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ForeseenPart) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
 var File_mycarerecord_v1_audit_proto protoreflect.FileDescriptor
 
 const file_mycarerecord_v1_audit_proto_rawDesc = "" +
@@ -2129,7 +3355,101 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x04note\x18\x03 \x01(\tR\x04note\x12\x10\n" +
 	"\x03key\x18\x04 \x01(\tR\x03key\"L\n" +
 	"\x16ReviewOverrideResponse\x122\n" +
-	"\areceipt\x18\x01 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt*\xb0\x04\n" +
+	"\areceipt\x18\x01 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\x9b\x03\n" +
+	"\n" +
+	"AskRequest\x125\n" +
+	"\bquestion\x18\x01 \x01(\x0e2\x19.mycarerecord.v1.QuestionR\bquestion\x12\x1d\n" +
+	"\n" +
+	"nhs_number\x18\x02 \x01(\tR\tnhsNumber\x12\x12\n" +
+	"\x04user\x18\x03 \x01(\tR\x04user\x12\"\n" +
+	"\forganisation\x18\x04 \x01(\tR\forganisation\x12\x16\n" +
+	"\x06holder\x18\x05 \x01(\tR\x06holder\x12\x12\n" +
+	"\x04from\x18\x06 \x01(\tR\x04from\x12\x14\n" +
+	"\x05until\x18\a \x01(\tR\x05until\x12:\n" +
+	"\boutcomes\x18\b \x03(\x0e2\x1e.mycarerecord.v1.AccessOutcomeR\boutcomes\x124\n" +
+	"\bpurposes\x18\t \x03(\x0e2\x18.mycarerecord.v1.PurposeR\bpurposes\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12\x14\n" +
+	"\x05limit\x18\v \x01(\x05R\x05limit\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\f \x01(\tR\tpageToken\"\xd0\x01\n" +
+	"\vAskResponse\x12.\n" +
+	"\x04rows\x18\x01 \x03(\v2\x1a.mycarerecord.v1.AnswerRowR\x04rows\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x122\n" +
+	"\areceipt\x18\x03 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\x125\n" +
+	"\bfollowed\x18\x04 \x01(\v2\x19.mycarerecord.v1.FollowedR\bfollowed\"H\n" +
+	"\bFollowed\x12\x1e\n" +
+	"\n" +
+	"superseded\x18\x01 \x03(\tR\n" +
+	"superseded\x12\x1c\n" +
+	"\tconfirmed\x18\x02 \x01(\bR\tconfirmed\"\x8d\x02\n" +
+	"\tAnswerRow\x122\n" +
+	"\x05entry\x18\x01 \x01(\v2\x1c.mycarerecord.v1.LedgerEntryR\x05entry\x128\n" +
+	"\aoutcome\x18\x02 \x01(\x0e2\x1e.mycarerecord.v1.AccessOutcomeR\aoutcome\x120\n" +
+	"\x05began\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05began\x12\x14\n" +
+	"\x05alert\x18\x04 \x01(\tR\x05alert\x124\n" +
+	"\x06review\x18\x05 \x01(\v2\x1c.mycarerecord.v1.LedgerEntryR\x06review\x12\x14\n" +
+	"\x05asked\x18\x06 \x01(\tR\x05asked\";\n" +
+	"\fTotalRequest\x12+\n" +
+	"\x02of\x18\x01 \x01(\v2\x1b.mycarerecord.v1.AskRequestR\x02of\"\xc3\x04\n" +
+	"\rTotalResponse\x12\x12\n" +
+	"\x04rows\x18\x01 \x01(\x04R\x04rows\x12*\n" +
+	"\x04days\x18\x02 \x03(\v2\x16.mycarerecord.v1.TotalR\x04days\x12,\n" +
+	"\x05users\x18\x03 \x03(\v2\x16.mycarerecord.v1.TotalR\x05users\x12\x1f\n" +
+	"\vother_users\x18\x04 \x01(\x04R\n" +
+	"otherUsers\x12<\n" +
+	"\rorganisations\x18\x05 \x03(\v2\x16.mycarerecord.v1.TotalR\rorganisations\x122\n" +
+	"\bsections\x18\x06 \x03(\v2\x16.mycarerecord.v1.TotalR\bsections\x126\n" +
+	"\n" +
+	"custodians\x18\a \x03(\v2\x16.mycarerecord.v1.TotalR\n" +
+	"custodians\x122\n" +
+	"\boutcomes\x18\b \x03(\v2\x16.mycarerecord.v1.TotalR\boutcomes\x122\n" +
+	"\bpurposes\x18\t \x03(\v2\x16.mycarerecord.v1.TotalR\bpurposes\x12&\n" +
+	"\x0fnext_page_token\x18\n" +
+	" \x01(\tR\rnextPageToken\x122\n" +
+	"\areceipt\x18\v \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\x125\n" +
+	"\bfollowed\x18\f \x01(\v2\x19.mycarerecord.v1.FollowedR\bfollowed\"C\n" +
+	"\x05Total\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x04R\x05count\"E\n" +
+	"\x0fShowViewRequest\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xe7\x01\n" +
+	"\x10ShowViewResponse\x12.\n" +
+	"\x04view\x18\x01 \x01(\v2\x1a.mycarerecord.v1.AnswerRowR\x04view\x126\n" +
+	"\aentries\x18\x02 \x03(\v2\x1c.mycarerecord.v1.LedgerEntryR\aentries\x127\n" +
+	"\tmanifests\x18\x03 \x03(\v2\x19.mycarerecord.v1.ManifestR\tmanifests\x122\n" +
+	"\areceipt\x18\x04 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"B\n" +
+	"\bManifest\x12\x1c\n" +
+	"\tcustodian\x18\x01 \x01(\tR\tcustodian\x12\x18\n" +
+	"\adigests\x18\x02 \x03(\fR\adigests\"\x9a\x02\n" +
+	"\x12ForeseeViewRequest\x12\x1d\n" +
+	"\n" +
+	"nhs_number\x18\x01 \x01(\tR\tnhsNumber\x12\x19\n" +
+	"\bjob_role\x18\x02 \x01(\tR\ajobRole\x12\"\n" +
+	"\forganisation\x18\x03 \x01(\tR\forganisation\x122\n" +
+	"\apurpose\x18\x04 \x01(\x0e2\x18.mycarerecord.v1.PurposeR\apurpose\x12;\n" +
+	"\n" +
+	"permission\x18\x05 \x01(\v2\x1b.mycarerecord.v1.PermissionR\n" +
+	"permission\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"birth_date\x18\a \x01(\tR\tbirthDate\"\x90\x02\n" +
+	"\x13ForeseeViewResponse\x12\x1c\n" +
+	"\tpermitted\x18\x01 \x01(\bR\tpermitted\x12\x1a\n" +
+	"\bdecision\x18\x02 \x01(\tR\bdecision\x12\x12\n" +
+	"\x04rule\x18\x03 \x01(\tR\x04rule\x12 \n" +
+	"\vexplanation\x18\x04 \x01(\tR\vexplanation\x123\n" +
+	"\x05parts\x18\x05 \x03(\v2\x1d.mycarerecord.v1.ForeseenPartR\x05parts\x12 \n" +
+	"\vpreferences\x18\x06 \x01(\x04R\vpreferences\x122\n" +
+	"\areceipt\x18\a \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xa4\x01\n" +
+	"\fForeseenPart\x12\x1c\n" +
+	"\tcustodian\x18\x01 \x01(\tR\tcustodian\x124\n" +
+	"\bsections\x18\x02 \x03(\x0e2\x18.mycarerecord.v1.SectionR\bsections\x12\x14\n" +
+	"\x05shown\x18\x03 \x01(\bR\x05shown\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04rule\x18\x05 \x01(\tR\x04rule*\xb0\x04\n" +
 	"\tEntryType\x12\x1a\n" +
 	"\x16ENTRY_TYPE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10ENTRY_TYPE_BEGIN\x10\x01\x12\x14\n" +
@@ -2159,9 +3479,30 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x1aREVIEW_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18REVIEW_OUTCOME_JUSTIFIED\x10\x01\x12 \n" +
 	"\x1cREVIEW_OUTCOME_NOT_JUSTIFIED\x10\x02\x12\x1b\n" +
-	"\x17REVIEW_OUTCOME_REFERRED\x10\x032\xa8\x06\n" +
+	"\x17REVIEW_OUTCOME_REFERRED\x10\x03*\xed\x01\n" +
+	"\bQuestion\x12\x18\n" +
+	"\x14QUESTION_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13QUESTION_WHO_LOOKED\x10\x01\x12\x14\n" +
+	"\x10QUESTION_BY_USER\x10\x02\x12\x15\n" +
+	"\x11QUESTION_BY_STAFF\x10\x03\x12\x17\n" +
+	"\x13QUESTION_OF_RECORDS\x10\x04\x12\x15\n" +
+	"\x11QUESTION_REFUSALS\x10\x05\x12\x18\n" +
+	"\x14QUESTION_BREAK_GLASS\x10\x06\x12\x1c\n" +
+	"\x18QUESTION_CONSENT_CHANGES\x10\a\x12\x19\n" +
+	"\x15QUESTION_LEDGER_READS\x10\b*\xbd\x01\n" +
+	"\rAccessOutcome\x12\x1e\n" +
+	"\x1aACCESS_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14ACCESS_OUTCOME_SHOWN\x10\x01\x12\x1a\n" +
+	"\x16ACCESS_OUTCOME_NOTHING\x10\x02\x12\x1a\n" +
+	"\x16ACCESS_OUTCOME_REFUSED\x10\x03\x12\x1c\n" +
+	"\x18ACCESS_OUTCOME_CANCELLED\x10\x04\x12\x1c\n" +
+	"\x18ACCESS_OUTCOME_ABANDONED\x10\x052\xdd\b\n" +
 	"\fAuditService\x12a\n" +
-	"\x0eSearchAccesses\x12&.mycarerecord.v1.SearchAccessesRequest\x1a'.mycarerecord.v1.SearchAccessesResponse\x12^\n" +
+	"\x0eSearchAccesses\x12&.mycarerecord.v1.SearchAccessesRequest\x1a'.mycarerecord.v1.SearchAccessesResponse\x12@\n" +
+	"\x03Ask\x12\x1b.mycarerecord.v1.AskRequest\x1a\x1c.mycarerecord.v1.AskResponse\x12F\n" +
+	"\x05Total\x12\x1d.mycarerecord.v1.TotalRequest\x1a\x1e.mycarerecord.v1.TotalResponse\x12O\n" +
+	"\bShowView\x12 .mycarerecord.v1.ShowViewRequest\x1a!.mycarerecord.v1.ShowViewResponse\x12X\n" +
+	"\vForeseeView\x12#.mycarerecord.v1.ForeseeViewRequest\x1a$.mycarerecord.v1.ForeseeViewResponse\x12^\n" +
 	"\rListOverrides\x12%.mycarerecord.v1.ListOverridesRequest\x1a&.mycarerecord.v1.ListOverridesResponse\x12a\n" +
 	"\x0eReviewOverride\x12&.mycarerecord.v1.ReviewOverrideRequest\x1a'.mycarerecord.v1.ReviewOverrideResponse\x12^\n" +
 	"\rGetCheckpoint\x12%.mycarerecord.v1.GetCheckpointRequest\x1a&.mycarerecord.v1.GetCheckpointResponse\x12d\n" +
@@ -2182,99 +3523,151 @@ func file_mycarerecord_v1_audit_proto_rawDescGZIP() []byte {
 	return file_mycarerecord_v1_audit_proto_rawDescData
 }
 
-var file_mycarerecord_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mycarerecord_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_mycarerecord_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_mycarerecord_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_mycarerecord_v1_audit_proto_goTypes = []any{
 	(EntryType)(0),                   // 0: mycarerecord.v1.EntryType
 	(ReviewOutcome)(0),               // 1: mycarerecord.v1.ReviewOutcome
-	(*Checkpoint)(nil),               // 2: mycarerecord.v1.Checkpoint
-	(*GetCheckpointRequest)(nil),     // 3: mycarerecord.v1.GetCheckpointRequest
-	(*GetCheckpointResponse)(nil),    // 4: mycarerecord.v1.GetCheckpointResponse
-	(*ListCheckpointsRequest)(nil),   // 5: mycarerecord.v1.ListCheckpointsRequest
-	(*ListCheckpointsResponse)(nil),  // 6: mycarerecord.v1.ListCheckpointsResponse
-	(*ProveInclusionRequest)(nil),    // 7: mycarerecord.v1.ProveInclusionRequest
-	(*ProveInclusionResponse)(nil),   // 8: mycarerecord.v1.ProveInclusionResponse
-	(*ProveConsistencyRequest)(nil),  // 9: mycarerecord.v1.ProveConsistencyRequest
-	(*ProveConsistencyResponse)(nil), // 10: mycarerecord.v1.ProveConsistencyResponse
-	(*ExportEntriesRequest)(nil),     // 11: mycarerecord.v1.ExportEntriesRequest
-	(*ExportEntriesResponse)(nil),    // 12: mycarerecord.v1.ExportEntriesResponse
-	(*SearchAccessesRequest)(nil),    // 13: mycarerecord.v1.SearchAccessesRequest
-	(*SearchAccessesResponse)(nil),   // 14: mycarerecord.v1.SearchAccessesResponse
-	(*LedgerEntry)(nil),              // 15: mycarerecord.v1.LedgerEntry
-	(*Requester)(nil),                // 16: mycarerecord.v1.Requester
-	(*Access)(nil),                   // 17: mycarerecord.v1.Access
-	(*Disclosure)(nil),               // 18: mycarerecord.v1.Disclosure
-	(*DisclosedPart)(nil),            // 19: mycarerecord.v1.DisclosedPart
-	(*Actor)(nil),                    // 20: mycarerecord.v1.Actor
-	(*ListOverridesRequest)(nil),     // 21: mycarerecord.v1.ListOverridesRequest
-	(*ListOverridesResponse)(nil),    // 22: mycarerecord.v1.ListOverridesResponse
-	(*Override)(nil),                 // 23: mycarerecord.v1.Override
-	(*ReviewOverrideRequest)(nil),    // 24: mycarerecord.v1.ReviewOverrideRequest
-	(*ReviewOverrideResponse)(nil),   // 25: mycarerecord.v1.ReviewOverrideResponse
-	(*timestamppb.Timestamp)(nil),    // 26: google.protobuf.Timestamp
-	(*Receipt)(nil),                  // 27: mycarerecord.v1.Receipt
-	(*Objection)(nil),                // 28: mycarerecord.v1.Objection
-	(*Delegation)(nil),               // 29: mycarerecord.v1.Delegation
-	(Purpose)(0),                     // 30: mycarerecord.v1.Purpose
-	(*Permission)(nil),               // 31: mycarerecord.v1.Permission
-	(*Relationship)(nil),             // 32: mycarerecord.v1.Relationship
-	(CustodianState)(0),              // 33: mycarerecord.v1.CustodianState
-	(*MissingPart)(nil),              // 34: mycarerecord.v1.MissingPart
-	(Section)(0),                     // 35: mycarerecord.v1.Section
+	(Question)(0),                    // 2: mycarerecord.v1.Question
+	(AccessOutcome)(0),               // 3: mycarerecord.v1.AccessOutcome
+	(*Checkpoint)(nil),               // 4: mycarerecord.v1.Checkpoint
+	(*GetCheckpointRequest)(nil),     // 5: mycarerecord.v1.GetCheckpointRequest
+	(*GetCheckpointResponse)(nil),    // 6: mycarerecord.v1.GetCheckpointResponse
+	(*ListCheckpointsRequest)(nil),   // 7: mycarerecord.v1.ListCheckpointsRequest
+	(*ListCheckpointsResponse)(nil),  // 8: mycarerecord.v1.ListCheckpointsResponse
+	(*ProveInclusionRequest)(nil),    // 9: mycarerecord.v1.ProveInclusionRequest
+	(*ProveInclusionResponse)(nil),   // 10: mycarerecord.v1.ProveInclusionResponse
+	(*ProveConsistencyRequest)(nil),  // 11: mycarerecord.v1.ProveConsistencyRequest
+	(*ProveConsistencyResponse)(nil), // 12: mycarerecord.v1.ProveConsistencyResponse
+	(*ExportEntriesRequest)(nil),     // 13: mycarerecord.v1.ExportEntriesRequest
+	(*ExportEntriesResponse)(nil),    // 14: mycarerecord.v1.ExportEntriesResponse
+	(*SearchAccessesRequest)(nil),    // 15: mycarerecord.v1.SearchAccessesRequest
+	(*SearchAccessesResponse)(nil),   // 16: mycarerecord.v1.SearchAccessesResponse
+	(*LedgerEntry)(nil),              // 17: mycarerecord.v1.LedgerEntry
+	(*Requester)(nil),                // 18: mycarerecord.v1.Requester
+	(*Access)(nil),                   // 19: mycarerecord.v1.Access
+	(*Disclosure)(nil),               // 20: mycarerecord.v1.Disclosure
+	(*DisclosedPart)(nil),            // 21: mycarerecord.v1.DisclosedPart
+	(*Actor)(nil),                    // 22: mycarerecord.v1.Actor
+	(*ListOverridesRequest)(nil),     // 23: mycarerecord.v1.ListOverridesRequest
+	(*ListOverridesResponse)(nil),    // 24: mycarerecord.v1.ListOverridesResponse
+	(*Override)(nil),                 // 25: mycarerecord.v1.Override
+	(*ReviewOverrideRequest)(nil),    // 26: mycarerecord.v1.ReviewOverrideRequest
+	(*ReviewOverrideResponse)(nil),   // 27: mycarerecord.v1.ReviewOverrideResponse
+	(*AskRequest)(nil),               // 28: mycarerecord.v1.AskRequest
+	(*AskResponse)(nil),              // 29: mycarerecord.v1.AskResponse
+	(*Followed)(nil),                 // 30: mycarerecord.v1.Followed
+	(*AnswerRow)(nil),                // 31: mycarerecord.v1.AnswerRow
+	(*TotalRequest)(nil),             // 32: mycarerecord.v1.TotalRequest
+	(*TotalResponse)(nil),            // 33: mycarerecord.v1.TotalResponse
+	(*Total)(nil),                    // 34: mycarerecord.v1.Total
+	(*ShowViewRequest)(nil),          // 35: mycarerecord.v1.ShowViewRequest
+	(*ShowViewResponse)(nil),         // 36: mycarerecord.v1.ShowViewResponse
+	(*Manifest)(nil),                 // 37: mycarerecord.v1.Manifest
+	(*ForeseeViewRequest)(nil),       // 38: mycarerecord.v1.ForeseeViewRequest
+	(*ForeseeViewResponse)(nil),      // 39: mycarerecord.v1.ForeseeViewResponse
+	(*ForeseenPart)(nil),             // 40: mycarerecord.v1.ForeseenPart
+	(*timestamppb.Timestamp)(nil),    // 41: google.protobuf.Timestamp
+	(*Receipt)(nil),                  // 42: mycarerecord.v1.Receipt
+	(*Objection)(nil),                // 43: mycarerecord.v1.Objection
+	(*Delegation)(nil),               // 44: mycarerecord.v1.Delegation
+	(Purpose)(0),                     // 45: mycarerecord.v1.Purpose
+	(*Permission)(nil),               // 46: mycarerecord.v1.Permission
+	(*Relationship)(nil),             // 47: mycarerecord.v1.Relationship
+	(CustodianState)(0),              // 48: mycarerecord.v1.CustodianState
+	(*MissingPart)(nil),              // 49: mycarerecord.v1.MissingPart
+	(Section)(0),                     // 50: mycarerecord.v1.Section
 }
 var file_mycarerecord_v1_audit_proto_depIdxs = []int32{
-	26, // 0: mycarerecord.v1.Checkpoint.at:type_name -> google.protobuf.Timestamp
-	2,  // 1: mycarerecord.v1.GetCheckpointResponse.checkpoint:type_name -> mycarerecord.v1.Checkpoint
-	2,  // 2: mycarerecord.v1.ListCheckpointsResponse.checkpoints:type_name -> mycarerecord.v1.Checkpoint
-	27, // 3: mycarerecord.v1.ProveInclusionRequest.receipt:type_name -> mycarerecord.v1.Receipt
-	2,  // 4: mycarerecord.v1.ProveInclusionResponse.checkpoint:type_name -> mycarerecord.v1.Checkpoint
+	41, // 0: mycarerecord.v1.Checkpoint.at:type_name -> google.protobuf.Timestamp
+	4,  // 1: mycarerecord.v1.GetCheckpointResponse.checkpoint:type_name -> mycarerecord.v1.Checkpoint
+	4,  // 2: mycarerecord.v1.ListCheckpointsResponse.checkpoints:type_name -> mycarerecord.v1.Checkpoint
+	42, // 3: mycarerecord.v1.ProveInclusionRequest.receipt:type_name -> mycarerecord.v1.Receipt
+	4,  // 4: mycarerecord.v1.ProveInclusionResponse.checkpoint:type_name -> mycarerecord.v1.Checkpoint
 	0,  // 5: mycarerecord.v1.SearchAccessesRequest.types:type_name -> mycarerecord.v1.EntryType
-	15, // 6: mycarerecord.v1.SearchAccessesResponse.entries:type_name -> mycarerecord.v1.LedgerEntry
-	27, // 7: mycarerecord.v1.SearchAccessesResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	17, // 6: mycarerecord.v1.SearchAccessesResponse.entries:type_name -> mycarerecord.v1.LedgerEntry
+	42, // 7: mycarerecord.v1.SearchAccessesResponse.receipt:type_name -> mycarerecord.v1.Receipt
 	0,  // 8: mycarerecord.v1.LedgerEntry.type:type_name -> mycarerecord.v1.EntryType
-	26, // 9: mycarerecord.v1.LedgerEntry.at:type_name -> google.protobuf.Timestamp
-	17, // 10: mycarerecord.v1.LedgerEntry.access:type_name -> mycarerecord.v1.Access
-	18, // 11: mycarerecord.v1.LedgerEntry.disclosure:type_name -> mycarerecord.v1.Disclosure
-	28, // 12: mycarerecord.v1.LedgerEntry.objection:type_name -> mycarerecord.v1.Objection
-	20, // 13: mycarerecord.v1.LedgerEntry.actor:type_name -> mycarerecord.v1.Actor
-	29, // 14: mycarerecord.v1.LedgerEntry.delegation:type_name -> mycarerecord.v1.Delegation
-	26, // 15: mycarerecord.v1.LedgerEntry.expires:type_name -> google.protobuf.Timestamp
-	16, // 16: mycarerecord.v1.Access.requester:type_name -> mycarerecord.v1.Requester
-	30, // 17: mycarerecord.v1.Access.purpose:type_name -> mycarerecord.v1.Purpose
-	31, // 18: mycarerecord.v1.Access.permission:type_name -> mycarerecord.v1.Permission
-	32, // 19: mycarerecord.v1.Access.relationship:type_name -> mycarerecord.v1.Relationship
-	19, // 20: mycarerecord.v1.Disclosure.custodians:type_name -> mycarerecord.v1.DisclosedPart
-	33, // 21: mycarerecord.v1.DisclosedPart.state:type_name -> mycarerecord.v1.CustodianState
-	34, // 22: mycarerecord.v1.DisclosedPart.parts:type_name -> mycarerecord.v1.MissingPart
-	35, // 23: mycarerecord.v1.DisclosedPart.sections:type_name -> mycarerecord.v1.Section
-	16, // 24: mycarerecord.v1.Actor.requester:type_name -> mycarerecord.v1.Requester
-	23, // 25: mycarerecord.v1.ListOverridesResponse.overrides:type_name -> mycarerecord.v1.Override
-	27, // 26: mycarerecord.v1.ListOverridesResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	15, // 27: mycarerecord.v1.Override.entry:type_name -> mycarerecord.v1.LedgerEntry
-	26, // 28: mycarerecord.v1.Override.delivered:type_name -> google.protobuf.Timestamp
+	41, // 9: mycarerecord.v1.LedgerEntry.at:type_name -> google.protobuf.Timestamp
+	19, // 10: mycarerecord.v1.LedgerEntry.access:type_name -> mycarerecord.v1.Access
+	20, // 11: mycarerecord.v1.LedgerEntry.disclosure:type_name -> mycarerecord.v1.Disclosure
+	43, // 12: mycarerecord.v1.LedgerEntry.objection:type_name -> mycarerecord.v1.Objection
+	22, // 13: mycarerecord.v1.LedgerEntry.actor:type_name -> mycarerecord.v1.Actor
+	44, // 14: mycarerecord.v1.LedgerEntry.delegation:type_name -> mycarerecord.v1.Delegation
+	41, // 15: mycarerecord.v1.LedgerEntry.expires:type_name -> google.protobuf.Timestamp
+	18, // 16: mycarerecord.v1.Access.requester:type_name -> mycarerecord.v1.Requester
+	45, // 17: mycarerecord.v1.Access.purpose:type_name -> mycarerecord.v1.Purpose
+	46, // 18: mycarerecord.v1.Access.permission:type_name -> mycarerecord.v1.Permission
+	47, // 19: mycarerecord.v1.Access.relationship:type_name -> mycarerecord.v1.Relationship
+	21, // 20: mycarerecord.v1.Disclosure.custodians:type_name -> mycarerecord.v1.DisclosedPart
+	48, // 21: mycarerecord.v1.DisclosedPart.state:type_name -> mycarerecord.v1.CustodianState
+	49, // 22: mycarerecord.v1.DisclosedPart.parts:type_name -> mycarerecord.v1.MissingPart
+	50, // 23: mycarerecord.v1.DisclosedPart.sections:type_name -> mycarerecord.v1.Section
+	18, // 24: mycarerecord.v1.Actor.requester:type_name -> mycarerecord.v1.Requester
+	25, // 25: mycarerecord.v1.ListOverridesResponse.overrides:type_name -> mycarerecord.v1.Override
+	42, // 26: mycarerecord.v1.ListOverridesResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	17, // 27: mycarerecord.v1.Override.entry:type_name -> mycarerecord.v1.LedgerEntry
+	41, // 28: mycarerecord.v1.Override.delivered:type_name -> google.protobuf.Timestamp
 	1,  // 29: mycarerecord.v1.ReviewOverrideRequest.outcome:type_name -> mycarerecord.v1.ReviewOutcome
-	27, // 30: mycarerecord.v1.ReviewOverrideResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	13, // 31: mycarerecord.v1.AuditService.SearchAccesses:input_type -> mycarerecord.v1.SearchAccessesRequest
-	21, // 32: mycarerecord.v1.AuditService.ListOverrides:input_type -> mycarerecord.v1.ListOverridesRequest
-	24, // 33: mycarerecord.v1.AuditService.ReviewOverride:input_type -> mycarerecord.v1.ReviewOverrideRequest
-	3,  // 34: mycarerecord.v1.AuditService.GetCheckpoint:input_type -> mycarerecord.v1.GetCheckpointRequest
-	5,  // 35: mycarerecord.v1.AuditService.ListCheckpoints:input_type -> mycarerecord.v1.ListCheckpointsRequest
-	7,  // 36: mycarerecord.v1.AuditService.ProveInclusion:input_type -> mycarerecord.v1.ProveInclusionRequest
-	9,  // 37: mycarerecord.v1.AuditService.ProveConsistency:input_type -> mycarerecord.v1.ProveConsistencyRequest
-	11, // 38: mycarerecord.v1.AuditService.ExportEntries:input_type -> mycarerecord.v1.ExportEntriesRequest
-	14, // 39: mycarerecord.v1.AuditService.SearchAccesses:output_type -> mycarerecord.v1.SearchAccessesResponse
-	22, // 40: mycarerecord.v1.AuditService.ListOverrides:output_type -> mycarerecord.v1.ListOverridesResponse
-	25, // 41: mycarerecord.v1.AuditService.ReviewOverride:output_type -> mycarerecord.v1.ReviewOverrideResponse
-	4,  // 42: mycarerecord.v1.AuditService.GetCheckpoint:output_type -> mycarerecord.v1.GetCheckpointResponse
-	6,  // 43: mycarerecord.v1.AuditService.ListCheckpoints:output_type -> mycarerecord.v1.ListCheckpointsResponse
-	8,  // 44: mycarerecord.v1.AuditService.ProveInclusion:output_type -> mycarerecord.v1.ProveInclusionResponse
-	10, // 45: mycarerecord.v1.AuditService.ProveConsistency:output_type -> mycarerecord.v1.ProveConsistencyResponse
-	12, // 46: mycarerecord.v1.AuditService.ExportEntries:output_type -> mycarerecord.v1.ExportEntriesResponse
-	39, // [39:47] is the sub-list for method output_type
-	31, // [31:39] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	42, // 30: mycarerecord.v1.ReviewOverrideResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	2,  // 31: mycarerecord.v1.AskRequest.question:type_name -> mycarerecord.v1.Question
+	3,  // 32: mycarerecord.v1.AskRequest.outcomes:type_name -> mycarerecord.v1.AccessOutcome
+	45, // 33: mycarerecord.v1.AskRequest.purposes:type_name -> mycarerecord.v1.Purpose
+	31, // 34: mycarerecord.v1.AskResponse.rows:type_name -> mycarerecord.v1.AnswerRow
+	42, // 35: mycarerecord.v1.AskResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	30, // 36: mycarerecord.v1.AskResponse.followed:type_name -> mycarerecord.v1.Followed
+	17, // 37: mycarerecord.v1.AnswerRow.entry:type_name -> mycarerecord.v1.LedgerEntry
+	3,  // 38: mycarerecord.v1.AnswerRow.outcome:type_name -> mycarerecord.v1.AccessOutcome
+	41, // 39: mycarerecord.v1.AnswerRow.began:type_name -> google.protobuf.Timestamp
+	17, // 40: mycarerecord.v1.AnswerRow.review:type_name -> mycarerecord.v1.LedgerEntry
+	28, // 41: mycarerecord.v1.TotalRequest.of:type_name -> mycarerecord.v1.AskRequest
+	34, // 42: mycarerecord.v1.TotalResponse.days:type_name -> mycarerecord.v1.Total
+	34, // 43: mycarerecord.v1.TotalResponse.users:type_name -> mycarerecord.v1.Total
+	34, // 44: mycarerecord.v1.TotalResponse.organisations:type_name -> mycarerecord.v1.Total
+	34, // 45: mycarerecord.v1.TotalResponse.sections:type_name -> mycarerecord.v1.Total
+	34, // 46: mycarerecord.v1.TotalResponse.custodians:type_name -> mycarerecord.v1.Total
+	34, // 47: mycarerecord.v1.TotalResponse.outcomes:type_name -> mycarerecord.v1.Total
+	34, // 48: mycarerecord.v1.TotalResponse.purposes:type_name -> mycarerecord.v1.Total
+	42, // 49: mycarerecord.v1.TotalResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	30, // 50: mycarerecord.v1.TotalResponse.followed:type_name -> mycarerecord.v1.Followed
+	31, // 51: mycarerecord.v1.ShowViewResponse.view:type_name -> mycarerecord.v1.AnswerRow
+	17, // 52: mycarerecord.v1.ShowViewResponse.entries:type_name -> mycarerecord.v1.LedgerEntry
+	37, // 53: mycarerecord.v1.ShowViewResponse.manifests:type_name -> mycarerecord.v1.Manifest
+	42, // 54: mycarerecord.v1.ShowViewResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	45, // 55: mycarerecord.v1.ForeseeViewRequest.purpose:type_name -> mycarerecord.v1.Purpose
+	46, // 56: mycarerecord.v1.ForeseeViewRequest.permission:type_name -> mycarerecord.v1.Permission
+	40, // 57: mycarerecord.v1.ForeseeViewResponse.parts:type_name -> mycarerecord.v1.ForeseenPart
+	42, // 58: mycarerecord.v1.ForeseeViewResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	50, // 59: mycarerecord.v1.ForeseenPart.sections:type_name -> mycarerecord.v1.Section
+	15, // 60: mycarerecord.v1.AuditService.SearchAccesses:input_type -> mycarerecord.v1.SearchAccessesRequest
+	28, // 61: mycarerecord.v1.AuditService.Ask:input_type -> mycarerecord.v1.AskRequest
+	32, // 62: mycarerecord.v1.AuditService.Total:input_type -> mycarerecord.v1.TotalRequest
+	35, // 63: mycarerecord.v1.AuditService.ShowView:input_type -> mycarerecord.v1.ShowViewRequest
+	38, // 64: mycarerecord.v1.AuditService.ForeseeView:input_type -> mycarerecord.v1.ForeseeViewRequest
+	23, // 65: mycarerecord.v1.AuditService.ListOverrides:input_type -> mycarerecord.v1.ListOverridesRequest
+	26, // 66: mycarerecord.v1.AuditService.ReviewOverride:input_type -> mycarerecord.v1.ReviewOverrideRequest
+	5,  // 67: mycarerecord.v1.AuditService.GetCheckpoint:input_type -> mycarerecord.v1.GetCheckpointRequest
+	7,  // 68: mycarerecord.v1.AuditService.ListCheckpoints:input_type -> mycarerecord.v1.ListCheckpointsRequest
+	9,  // 69: mycarerecord.v1.AuditService.ProveInclusion:input_type -> mycarerecord.v1.ProveInclusionRequest
+	11, // 70: mycarerecord.v1.AuditService.ProveConsistency:input_type -> mycarerecord.v1.ProveConsistencyRequest
+	13, // 71: mycarerecord.v1.AuditService.ExportEntries:input_type -> mycarerecord.v1.ExportEntriesRequest
+	16, // 72: mycarerecord.v1.AuditService.SearchAccesses:output_type -> mycarerecord.v1.SearchAccessesResponse
+	29, // 73: mycarerecord.v1.AuditService.Ask:output_type -> mycarerecord.v1.AskResponse
+	33, // 74: mycarerecord.v1.AuditService.Total:output_type -> mycarerecord.v1.TotalResponse
+	36, // 75: mycarerecord.v1.AuditService.ShowView:output_type -> mycarerecord.v1.ShowViewResponse
+	39, // 76: mycarerecord.v1.AuditService.ForeseeView:output_type -> mycarerecord.v1.ForeseeViewResponse
+	24, // 77: mycarerecord.v1.AuditService.ListOverrides:output_type -> mycarerecord.v1.ListOverridesResponse
+	27, // 78: mycarerecord.v1.AuditService.ReviewOverride:output_type -> mycarerecord.v1.ReviewOverrideResponse
+	6,  // 79: mycarerecord.v1.AuditService.GetCheckpoint:output_type -> mycarerecord.v1.GetCheckpointResponse
+	8,  // 80: mycarerecord.v1.AuditService.ListCheckpoints:output_type -> mycarerecord.v1.ListCheckpointsResponse
+	10, // 81: mycarerecord.v1.AuditService.ProveInclusion:output_type -> mycarerecord.v1.ProveInclusionResponse
+	12, // 82: mycarerecord.v1.AuditService.ProveConsistency:output_type -> mycarerecord.v1.ProveConsistencyResponse
+	14, // 83: mycarerecord.v1.AuditService.ExportEntries:output_type -> mycarerecord.v1.ExportEntriesResponse
+	72, // [72:84] is the sub-list for method output_type
+	60, // [60:72] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_mycarerecord_v1_audit_proto_init() }
@@ -2289,8 +3682,8 @@ func file_mycarerecord_v1_audit_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mycarerecord_v1_audit_proto_rawDesc), len(file_mycarerecord_v1_audit_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   24,
+			NumEnums:      4,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,10 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	AuditService_SearchAccesses_FullMethodName   = "/mycarerecord.v1.AuditService/SearchAccesses"
+	AuditService_Ask_FullMethodName              = "/mycarerecord.v1.AuditService/Ask"
+	AuditService_Total_FullMethodName            = "/mycarerecord.v1.AuditService/Total"
+	AuditService_ShowView_FullMethodName         = "/mycarerecord.v1.AuditService/ShowView"
+	AuditService_ForeseeView_FullMethodName      = "/mycarerecord.v1.AuditService/ForeseeView"
 	AuditService_ListOverrides_FullMethodName    = "/mycarerecord.v1.AuditService/ListOverrides"
 	AuditService_ReviewOverride_FullMethodName   = "/mycarerecord.v1.AuditService/ReviewOverride"
 	AuditService_GetCheckpoint_FullMethodName    = "/mycarerecord.v1.AuditService/GetCheckpoint"
@@ -39,6 +43,15 @@ const (
 type AuditServiceClient interface {
 	// SearchAccesses returns entries newest first, a page at a time.
 	SearchAccesses(ctx context.Context, in *SearchAccessesRequest, opts ...grpc.CallOption) (*SearchAccessesResponse, error)
+	// Ask answers one of the questions that information governance, or a person, has, newest first, a page at a time. A row is a whole access: who asked, what was
+	// decided, how it ended and what was shown. An access is there once its end is recorded, which is at most twice the time that it had.
+	Ask(ctx context.Context, in *AskRequest, opts ...grpc.CallOption) (*AskResponse, error)
+	// Total counts what Ask would return, by day, user, organisation, section, custodian, outcome and purpose. What takes long comes in parts: add them up.
+	Total(ctx context.Context, in *TotalRequest, opts ...grpc.CallOption) (*TotalResponse, error)
+	// ShowView returns what was shown in one view: how each custodian stood, the sections, the counts, and the digest of each entry shown, which proves a copy of it.
+	ShowView(ctx context.Context, in *ShowViewRequest, opts ...grpc.CallOption) (*ShowViewResponse, error)
+	// ForeseeView says what somebody would be shown of a person's record now, and why, without asking any custodian.
+	ForeseeView(ctx context.Context, in *ForeseeViewRequest, opts ...grpc.CallOption) (*ForeseeViewResponse, error)
 	// ListOverrides returns uses of break-glass that nobody has reviewed, the oldest first, a page at a time. Information-governance officers see those by
 	// their organisation's staff and those to its records.
 	ListOverrides(ctx context.Context, in *ListOverridesRequest, opts ...grpc.CallOption) (*ListOverridesResponse, error)
@@ -70,6 +83,46 @@ func (c *auditServiceClient) SearchAccesses(ctx context.Context, in *SearchAcces
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SearchAccessesResponse)
 	err := c.cc.Invoke(ctx, AuditService_SearchAccesses_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *auditServiceClient) Ask(ctx context.Context, in *AskRequest, opts ...grpc.CallOption) (*AskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AskResponse)
+	err := c.cc.Invoke(ctx, AuditService_Ask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *auditServiceClient) Total(ctx context.Context, in *TotalRequest, opts ...grpc.CallOption) (*TotalResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TotalResponse)
+	err := c.cc.Invoke(ctx, AuditService_Total_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *auditServiceClient) ShowView(ctx context.Context, in *ShowViewRequest, opts ...grpc.CallOption) (*ShowViewResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ShowViewResponse)
+	err := c.cc.Invoke(ctx, AuditService_ShowView_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *auditServiceClient) ForeseeView(ctx context.Context, in *ForeseeViewRequest, opts ...grpc.CallOption) (*ForeseeViewResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForeseeViewResponse)
+	err := c.cc.Invoke(ctx, AuditService_ForeseeView_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -165,6 +218,15 @@ type AuditService_ExportEntriesClient = grpc.ServerStreamingClient[ExportEntries
 type AuditServiceServer interface {
 	// SearchAccesses returns entries newest first, a page at a time.
 	SearchAccesses(context.Context, *SearchAccessesRequest) (*SearchAccessesResponse, error)
+	// Ask answers one of the questions that information governance, or a person, has, newest first, a page at a time. A row is a whole access: who asked, what was
+	// decided, how it ended and what was shown. An access is there once its end is recorded, which is at most twice the time that it had.
+	Ask(context.Context, *AskRequest) (*AskResponse, error)
+	// Total counts what Ask would return, by day, user, organisation, section, custodian, outcome and purpose. What takes long comes in parts: add them up.
+	Total(context.Context, *TotalRequest) (*TotalResponse, error)
+	// ShowView returns what was shown in one view: how each custodian stood, the sections, the counts, and the digest of each entry shown, which proves a copy of it.
+	ShowView(context.Context, *ShowViewRequest) (*ShowViewResponse, error)
+	// ForeseeView says what somebody would be shown of a person's record now, and why, without asking any custodian.
+	ForeseeView(context.Context, *ForeseeViewRequest) (*ForeseeViewResponse, error)
 	// ListOverrides returns uses of break-glass that nobody has reviewed, the oldest first, a page at a time. Information-governance officers see those by
 	// their organisation's staff and those to its records.
 	ListOverrides(context.Context, *ListOverridesRequest) (*ListOverridesResponse, error)
@@ -194,6 +256,18 @@ type UnimplementedAuditServiceServer struct{}
 
 func (UnimplementedAuditServiceServer) SearchAccesses(context.Context, *SearchAccessesRequest) (*SearchAccessesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SearchAccesses not implemented")
+}
+func (UnimplementedAuditServiceServer) Ask(context.Context, *AskRequest) (*AskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Ask not implemented")
+}
+func (UnimplementedAuditServiceServer) Total(context.Context, *TotalRequest) (*TotalResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Total not implemented")
+}
+func (UnimplementedAuditServiceServer) ShowView(context.Context, *ShowViewRequest) (*ShowViewResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShowView not implemented")
+}
+func (UnimplementedAuditServiceServer) ForeseeView(context.Context, *ForeseeViewRequest) (*ForeseeViewResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForeseeView not implemented")
 }
 func (UnimplementedAuditServiceServer) ListOverrides(context.Context, *ListOverridesRequest) (*ListOverridesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListOverrides not implemented")
@@ -251,6 +325,78 @@ func _AuditService_SearchAccesses_Handler(srv interface{}, ctx context.Context, 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AuditServiceServer).SearchAccesses(ctx, req.(*SearchAccessesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuditService_Ask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuditServiceServer).Ask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuditService_Ask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuditServiceServer).Ask(ctx, req.(*AskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuditService_Total_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TotalRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuditServiceServer).Total(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuditService_Total_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuditServiceServer).Total(ctx, req.(*TotalRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuditService_ShowView_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShowViewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuditServiceServer).ShowView(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuditService_ShowView_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuditServiceServer).ShowView(ctx, req.(*ShowViewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuditService_ForeseeView_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForeseeViewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuditServiceServer).ForeseeView(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuditService_ForeseeView_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuditServiceServer).ForeseeView(ctx, req.(*ForeseeViewRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -384,6 +530,22 @@ var AuditService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SearchAccesses",
 			Handler:    _AuditService_SearchAccesses_Handler,
+		},
+		{
+			MethodName: "Ask",
+			Handler:    _AuditService_Ask_Handler,
+		},
+		{
+			MethodName: "Total",
+			Handler:    _AuditService_Total_Handler,
+		},
+		{
+			MethodName: "ShowView",
+			Handler:    _AuditService_ShowView_Handler,
+		},
+		{
+			MethodName: "ForeseeView",
+			Handler:    _AuditService_ForeseeView_Handler,
 		},
 		{
 			MethodName: "ListOverrides",

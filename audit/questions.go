@@ -1,0 +1,582 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
+)
+
+// QuestionKind is a question that information governance, or a person, has. The list is closed; the words are recorded with the question.
+type QuestionKind string
+
+// The questions.
+const (
+	WhoLooked      QuestionKind = "who-looked"      // who looked at this person?
+	ByUser         QuestionKind = "by-user"         // what did this user look at?
+	ByStaff        QuestionKind = "by-staff"        // what did this organisation's staff look at?
+	OfRecords      QuestionKind = "of-records"      // which of this organisation's records were looked at?
+	Refusals       QuestionKind = "refusals"        // what was refused?
+	Overrides      QuestionKind = "break-glass"     // where was the glass broken, and what became of it?
+	ConsentChanges QuestionKind = "consent-changes" // which objections and delegations were made or changed, by whom?
+	LedgerReads    QuestionKind = "ledger-reads"    // who asked the ledger, or looked at objections?
+)
+
+// endTypes are the entries of which each access has exactly one: a row of an answer is a whole access, found by its end.
+var endTypes = []EntryType{TypeReleased, TypeRefused, TypeNothing, TypeCancelled, TypeAbandoned}
+
+// answeredBy says which entries answer a question, and whether they are few beside all others.
+var answeredBy = map[QuestionKind]struct {
+	types    []EntryType
+	rare     bool
+	accesses bool // outcomes and purposes restrict it
+}{
+	WhoLooked:      {endTypes, false, true},
+	ByUser:         {endTypes, false, true},
+	ByStaff:        {endTypes, false, true},
+	OfRecords:      {endTypes, false, true},
+	Refusals:       {[]EntryType{TypeRefused}, true, true},
+	Overrides:      {[]EntryType{TypeOverride}, true, true},
+	ConsentChanges: {[]EntryType{TypeObjection, TypeImported, TypeDelegation}, true, false},
+	LedgerReads:    {[]EntryType{TypeRead}, true, false},
+}
+
+// Valid reports whether k is of the closed list.
+func (k QuestionKind) Valid() bool { return answeredBy[k].types != nil }
+
+// OfAccesses reports whether what answers k are accesses, which have an outcome and a purpose.
+func (k QuestionKind) OfAccesses() bool { return answeredBy[k].accesses }
+
+// Question is one of them with all that it is restricted to. Empty fields do not restrict, but for Within.
+type Question struct {
+	Kind         QuestionKind
+	Subjects     []record.NHSNumber    // the person, and superseded numbers
+	User         string                // SDS user id
+	Organisation record.ODSCode        // of the requester
+	Holder       record.ODSCode        // whose records; kept with the question
+	Holding      []record.CustodianKey // the custodians that Holder is; one that is none holds nothing
+	From, Until  time.Time             // half-open
+	Outcomes     []EntryType           // of accesses: entries that end one
+	Purposes     []record.Purpose      // of accesses
+	Within       *Bounds               // what the asker may see; nil: everything that the rest of the question leaves
+	Limit        int                   // 1 to 1,000; 100 if 0
+	Before       uint64                // positions below this; 0: from the newest
+}
+
+// Row is one thing that happened: an access as a whole, or an entry that stands alone.
+type Row struct {
+	Found             // what ended the access, or the one entry. Access is that of its opening, Disclosure has the parts of a stream
+	Outcome EntryType // of an access: what ended it, 0 while it is not known
+	Began   time.Time // of an access
+	Alert   AlertKind // of break-glass
+	Review  *Found    // of break-glass: the newest review
+}
+
+// Times of an answer. A page that was cut because it took long says so, and the next goes on where it stopped.
+const (
+	askTime   = 2 * time.Second
+	totalTime = 3 * time.Second
+)
+
+// Ask records the question (L-6) and answers it, newest first. next is what to give as Before for the next page, 0 if there is none; a page may be empty and
+// have a next one. The answer holds what stood in the ledger before the question.
+func (l *Ledger) Ask(ctx context.Context, by Actor, q Question) (rows []Row, next uint64, r Receipt, err error) {
+	q.Limit = or(q.Limit, defaultFound)
+	if r, err = l.putQuestion(ctx, by, q, questionAnswers); err != nil {
+		return nil, 0, r, err
+	}
+	size := 0
+	next, err = l.walk(ctx, q, r.Position, askTime, func(row Row, bytes int) bool {
+		if size += bytes; len(rows) == q.Limit || size > maxFoundBytes && len(rows) > 0 {
+			return false
+		}
+		rows = append(rows, row)
+		return true
+	})
+	if err != nil {
+		return nil, 0, r, err
+	}
+	return rows, next, r, nil
+}
+
+// Tally records the question and calls count with each row of the answer, newest first, as long as there is time. next is as of Ask.
+func (l *Ledger) Tally(ctx context.Context, by Actor, q Question, count func(Row)) (next uint64, r Receipt, err error) {
+	if r, err = l.putQuestion(ctx, by, q, questionTotals); err != nil {
+		return 0, r, err
+	}
+	next, err = l.walk(ctx, q, r.Position, totalTime, func(row Row, _ int) bool { count(row); return true })
+	return next, r, err
+}
+
+// putQuestion records a question.
+func (l *Ledger) putQuestion(ctx context.Context, by Actor, q Question, kind string) (Receipt, error) {
+	if err := checkQuestion(by, q); err != nil {
+		return Receipt{}, err
+	}
+	body := &questionBody{Kind: kind, Subjects: reveal(q.Subjects), User: q.User, Organisation: string(q.Organisation), From: stamp(q.From), Until: stamp(q.Until),
+		Limit: q.Limit, Before: q.Before, Asks: string(q.Kind), Purposes: texts(q.Purposes), Holder: string(q.Holder)}
+	for _, t := range q.Outcomes {
+		body.Types = append(body.Types, t.String())
+	}
+	body.within(q.Within)
+	return l.putRead(ctx, by, body, q.Subjects)
+}
+
+// within notes what the asker could see.
+func (b *questionBody) within(in *Bounds) {
+	switch {
+	case in == nil:
+	case in.Everywhere:
+		b.Within, b.Overseen = string(in.Organisation), []string{"*"}
+	default:
+		b.Within, b.Custodians, b.Overseen = string(in.Organisation), texts(in.Custodians), texts(in.Overseen)
+	}
+}
+
+func (l *Ledger) putRead(ctx context.Context, by Actor, body *questionBody, subjects []record.NHSNumber) (Receipt, error) {
+	var receipt Receipt // not a result: the committer may still write it when the caller has left
+	err := l.do(ctx, func(w *writer) (err error) {
+		receipt, err = w.append(TypeRead, &payload{Actor: actorOut(by), Question: body}, append(w.epoch.about(subjects...), w.epoch.who(by.Requester)...))
+		return err
+	}, nil)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipt, nil
+}
+
+func checkQuestion(by Actor, q Question) error {
+	if err := checkActor(by); err != nil {
+		return err
+	}
+	invalid := func(what string) error { return fmt.Errorf("%w: %s", ErrInvalid, what) }
+	switch {
+	case !q.Kind.Valid():
+		return invalid("a question is one of the closed list")
+	case q.Limit < 0 || q.Limit > maxFound:
+		return invalid("an answer has 1 to 1,000 rows a page")
+	case len(q.Subjects) > maxAsked || len(q.Outcomes) > maxAsked || len(q.Purposes) > maxAsked || len(q.Holding) > maxAsked:
+		return invalid("a question names at most 64 numbers, outcomes, purposes or custodians")
+	case !q.Kind.OfAccesses() && len(q.Outcomes)+len(q.Purposes) > 0:
+		return invalid("only accesses have outcomes and purposes")
+	case slices.ContainsFunc(q.Subjects, record.NHSNumber.IsZero):
+		return invalid("a question about a person needs their number")
+	case slices.ContainsFunc(q.Outcomes, func(t EntryType) bool { return !t.Closes() }):
+		return invalid("an outcome is that of an entry that ends an access")
+	case slices.ContainsFunc(q.Purposes, func(p record.Purpose) bool { return !p.Valid() }):
+		return invalid("a purpose is one of the closed list")
+	case !q.From.IsZero() && !q.Until.IsZero() && !q.From.Before(q.Until):
+		return invalid("a question's time ends after it begins")
+	}
+	return nil
+}
+
+// marks says a question in marks. The first group is the one that is walked: the one that is carried by fewest entries, as far as its kind tells.
+func (k *Keys) marks(q *Question) (Query, bool) {
+	by := answeredBy[q.Kind]
+	out := Query{Types: by.types, Rare: by.rare && len(q.Subjects) == 0 && q.User == ""}
+	if len(q.Outcomes) > 0 && q.Kind != Overrides {
+		out.Types = slices.DeleteFunc(slices.Clone(by.types), func(t EntryType) bool { return !slices.Contains(q.Outcomes, t) })
+		if len(out.Types) == 0 {
+			return out, false
+		}
+	}
+	if len(q.Subjects) > 0 {
+		out.All = append(out.All, k.persons(q.Subjects))
+	}
+	if q.User != "" {
+		out.All = append(out.All, k.hashes(MarkUser, q.User))
+	}
+	if q.Organisation != "" {
+		out.All = append(out.All, []Mark{{MarkOrganisation, string(q.Organisation)}})
+	}
+	if q.Holder != "" {
+		if len(q.Holding) == 0 {
+			return out, false
+		}
+		out.All = append(out.All, custodians(q.Holding))
+	}
+	if in := q.Within; in != nil && !in.Everywhere && !in.implied(q) {
+		group := custodians(in.Custodians)
+		for _, o := range append([]record.ODSCode{in.Organisation}, in.Overseen...) {
+			if o != "" {
+				group = append(group, Mark{MarkOrganisation, string(o)})
+			}
+		}
+		if len(group) == 0 {
+			return out, false
+		}
+		out.All = append(out.All, group)
+	}
+	return out, true
+}
+
+// implied reports whether the bounds follow from what is asked, so that they need not be tried on each entry.
+func (b *Bounds) implied(q *Question) bool {
+	return b.HasStaff(q.Organisation) || len(q.Holding) > 0 && !slices.ContainsFunc(q.Holding, func(k record.CustodianKey) bool { return !b.Holds(k) })
+}
+
+// Sizes of the steps in which a walk goes back through the order: positions, doubled where little is found, and entries at once.
+const (
+	firstStep = 1 << 16
+	lastStep  = 1 << 20
+	batch     = 256
+)
+
+// walk goes through what answers a question, newest first, until take says no or the time is up. It returns where to go on, 0 at the end.
+func (l *Ledger) walk(ctx context.Context, q Question, before uint64, patience time.Duration, take func(row Row, bytes int) bool) (next uint64, err error) {
+	if q.Before != 0 {
+		before = min(before, q.Before)
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
+	defer cancel()
+	end := time.Now().Add(patience)
+	err = l.view(ctx, func(r Reader) error {
+		keys, err := l.keysFor(r)
+		if err != nil {
+			return err
+		}
+		query, some := keys.marks(&q)
+		if !some {
+			return nil
+		}
+		lo, hi, err := between(r, q.From, q.Until, before)
+		if err != nil {
+			return err
+		}
+		for step := uint64(firstStep); hi > lo; {
+			query.Least, query.Before, query.Limit = max(lo, hi-min(hi, step)), hi, batch
+			positions, err := r.Search(query)
+			if err != nil {
+				return err
+			}
+			a := answering{r, keys, endings{}}
+			stop, err := a.rows(&q, positions, take)
+			if err != nil {
+				return err
+			}
+			switch {
+			case stop > 0:
+				next = stop
+				return nil
+			case len(positions) < batch:
+				hi, step = query.Least, min(2*step, lastStep)
+			default:
+				hi = positions[len(positions)-1]
+			}
+			if hi > lo && time.Now().After(end) {
+				next = hi
+				return nil
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return next, nil
+}
+
+// between turns times into positions, which they follow.
+func between(r Reader, from, until time.Time, before uint64) (lo, hi uint64, err error) {
+	hi = before
+	if !until.IsZero() {
+		last, err := r.Search(Query{Until: until, Before: before, Limit: 1})
+		if err != nil || len(last) == 0 {
+			return 0, 0, err
+		}
+		hi = last[0] + 1
+	}
+	if !from.IsZero() {
+		last, err := r.Search(Query{Until: from, Before: before, Limit: 1})
+		if err != nil {
+			return 0, 0, err
+		}
+		if len(last) > 0 {
+			lo = last[0] + 1
+		}
+	}
+	return lo, hi, nil
+}
+
+// answering makes rows of entries, in one view.
+type answering struct {
+	r     Reader
+	keys  *Keys
+	lists endings
+}
+
+// rows makes rows of the entries at the positions and offers those that the question wants. It returns the position below which to go on where one was not taken,
+// else 0.
+func (a *answering) rows(q *Question, positions []uint64, take func(Row, int) bool) (stop uint64, err error) {
+	list, err := a.entries(positions)
+	if err != nil {
+		return 0, err
+	}
+	var opens []uint64
+	for _, f := range list {
+		if f.Type.Closes() && f.Opens != 0 && !slices.Contains(opens, f.Opens) {
+			opens = append(opens, f.Opens)
+		}
+	}
+	begins := map[uint64]sized{}
+	opened, err := a.entries(opens)
+	if err != nil {
+		return 0, err
+	}
+	for _, b := range opened {
+		begins[b.Position] = b
+	}
+	for _, f := range list {
+		row, ok, err := a.row(f.Found, begins[f.Opens].Found)
+		if err != nil {
+			return 0, err
+		}
+		if !ok || !q.wants(&row) {
+			continue
+		}
+		row.to(q.Subjects)
+		if !take(row, f.bytes+begins[f.Opens].bytes) {
+			return f.Position + 1, nil
+		}
+	}
+	return 0, nil
+}
+
+// sized is what was found, and how many bytes it came from.
+type sized struct {
+	Found
+	bytes int
+}
+
+// entries reads entries; erased ones are left out.
+func (a *answering) entries(positions []uint64) (out []sized, err error) {
+	if len(positions) == 0 {
+		return nil, nil
+	}
+	list, err := a.r.EntriesAt(positions)
+	if err != nil {
+		return nil, err
+	}
+	if len(list) != len(positions) {
+		return nil, fmt.Errorf("%w: an entry that is to be found is missing", ErrDamaged)
+	}
+	for i := range list {
+		e := &list[i]
+		if e.Sealed == nil {
+			continue
+		}
+		f, err := found(a.keys, e)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, sized{f, len(e.Sealed)})
+	}
+	return out, nil
+}
+
+// row makes a row; begin is the opening of the access that f ends, the zero Found for none. ok is false where nothing can be told any more.
+func (a *answering) row(f, begin Found) (row Row, ok bool, err error) {
+	row = Row{Found: f}
+	switch {
+	case f.Type.Closes() && f.Opens != 0:
+		if begin.Access == nil {
+			return row, false, nil // erased
+		}
+		row.Access, row.Began, row.Outcome = begin.Access, begin.At, f.Type
+		if begin.Access.Face == faceStream {
+			err = a.streamed(&row, begin)
+		}
+	case f.Type == TypeRefused:
+		row.Began, row.Outcome = f.Access.At, TypeRefused
+	case f.Type == TypeOverride:
+		err = a.override(&row)
+	case f.Type == TypeObjection:
+		row.Listed, err = a.lists.listing(a.r, a.keys, f)
+	}
+	return row, err == nil, err
+}
+
+// faceStream is that of accesses that are released custodian by custodian.
+const faceStream = "stream"
+
+// streamed puts the parts of a stream into the row of its end, which says only how each custodian stood.
+func (a *answering) streamed(row *Row, begin Found) error {
+	parts, err := a.within(begin, []EntryType{TypeChunk})
+	if err != nil || len(parts) == 0 {
+		return err
+	}
+	whole := Disclosure{}
+	shown := map[record.CustodianKey]bool{}
+	for _, p := range parts {
+		for _, s := range p.Disclosure.Custodians {
+			whole.Custodians, shown[s.Key] = append(whole.Custodians, s), true
+		}
+	}
+	if d := row.Disclosure; d != nil {
+		whole.Total, whole.Bytes = d.Total, d.Bytes
+		for _, s := range d.Custodians {
+			if !shown[s.Key] {
+				whole.Custodians = append(whole.Custodians, s)
+			}
+		}
+	}
+	row.Disclosure = &whole
+	return nil
+}
+
+// late is how long after twice its budget the end of an access may still be looked for: it is abandoned within two minutes, if anything is recorded.
+const late = 5 * time.Minute
+
+// within returns entries of some types that belong to an access, in order.
+func (a *answering) within(begin Found, types []EntryType) (out []Found, err error) {
+	positions, err := a.r.Search(Query{All: [][]Mark{a.keys.persons([]record.NHSNumber{begin.Subject})}, Types: types, Least: begin.Position,
+		Before: 1<<63 - 1, Until: begin.At.Add(2*or(begin.Access.Budget, defaultBudget) + late), Limit: maxFound})
+	if err != nil {
+		return nil, err
+	}
+	list, err := a.entries(positions)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range slices.Backward(list) {
+		if f.Opens == begin.Position {
+			out = append(out, f.Found)
+		}
+	}
+	return out, nil
+}
+
+// override adds to a use of break-glass how it ended, and what was found when somebody looked into it.
+func (a *answering) override(row *Row) error {
+	row.Began = row.At
+	alerts, err := a.r.Alerts(AnyAlert, row.Position, 1)
+	if err != nil {
+		return err
+	}
+	if len(alerts) == 1 && alerts[0].Position == row.Position {
+		row.Alert = alerts[0].Kind
+		if p := alerts[0].Review; p != 0 {
+			reviews, err := a.entries([]uint64{p})
+			if err != nil {
+				return err
+			}
+			if len(reviews) == 1 {
+				row.Review = &reviews[0].Found
+			}
+		}
+	}
+	begin, err := a.entries([]uint64{row.Position + 1}) // the opening stands directly behind
+	if err != nil || len(begin) == 0 || begin[0].Type != TypeBegin {
+		return err
+	}
+	ends, err := a.within(begin[0].Found, endTypes)
+	if err != nil || len(ends) == 0 {
+		return err
+	}
+	row.Outcome, row.Disclosure = ends[0].Type, ends[0].Disclosure
+	if begin[0].Access.Face == faceStream {
+		return a.streamed(row, begin[0].Found)
+	}
+	return nil
+}
+
+// wants holds what the marks cannot: what stands only in the payload. It also holds the bounds once more, on what was read.
+func (q *Question) wants(row *Row) bool {
+	switch {
+	case q.Within != nil && !q.Within.Sees(row.Found):
+		return false
+	case len(q.Purposes) > 0 && (row.Access == nil || !slices.Contains(q.Purposes, row.Access.Purpose)):
+		return false
+	case len(q.Outcomes) > 0 && !slices.Contains(q.Outcomes, row.Outcome):
+		return false
+	}
+	return true
+}
+
+// View records the question and returns one access: its row, and all its entries in order. position is that of any of them. sees says whether the asker may know of
+// it: where they may not, and where there is no such access, the error is ErrNotFound, and the question is recorded without a person.
+func (l *Ledger) View(ctx context.Context, by Actor, position uint64, in *Bounds, sees func(Row) bool) (row Row, list []Found, r Receipt, err error) {
+	if err := checkActor(by); err != nil {
+		return Row{}, nil, Receipt{}, err
+	}
+	found := false
+	reading, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
+	defer cancel()
+	err = l.view(reading, func(r Reader) error {
+		keys, err := l.keysFor(r)
+		if err != nil {
+			return err
+		}
+		a := answering{r, keys, endings{}}
+		row, list, found, err = a.whole(position)
+		return err
+	})
+	if err != nil {
+		return Row{}, nil, Receipt{}, err
+	}
+	body := &questionBody{Kind: questionView, Of: position}
+	body.within(in)
+	found = found && sees(row)
+	var subjects []record.NHSNumber
+	if found {
+		subjects = row.Access.subjects()
+		body.Subjects = reveal(subjects)
+	}
+	if r, err = l.putRead(ctx, by, body, subjects); err != nil {
+		return Row{}, nil, Receipt{}, err
+	}
+	if !found {
+		return Row{}, nil, r, ErrNotFound
+	}
+	return row, list, r, nil
+}
+
+// whole returns the access that the entry at a position belongs to.
+func (a *answering) whole(position uint64) (row Row, list []Found, ok bool, err error) {
+	head, err := a.r.Head()
+	if err != nil || position >= head.Size {
+		return row, nil, false, err
+	}
+	at, err := a.entries([]uint64{position})
+	if err != nil || len(at) == 0 {
+		return row, nil, false, err
+	}
+	f := at[0].Found
+	switch {
+	case f.Type == TypeRefused && f.Opens == 0:
+		row, ok, err = a.row(f, Found{})
+		return row, []Found{f}, ok, err
+	case f.Type == TypeBegin:
+		position = f.Position
+	case f.Type == TypeOverride:
+		position = f.Position + 1
+	case f.Type == TypeChunk || f.Type.Closes():
+		position = f.Opens
+	default:
+		return row, nil, false, nil
+	}
+	if at, err = a.entries([]uint64{position}); err != nil || len(at) == 0 || at[0].Type != TypeBegin {
+		return row, nil, false, err
+	}
+	begin := at[0].Found
+	list, err = a.within(begin, append([]EntryType{TypeChunk}, endTypes...))
+	if err != nil {
+		return row, nil, false, err
+	}
+	list = append([]Found{begin}, list...)
+	if last := list[len(list)-1]; last.Type.Closes() {
+		row, ok, err = a.row(last, begin)
+		return row, list, ok, err
+	}
+	row = Row{Found: begin, Began: begin.At} // its end is not recorded yet
+	return row, list, true, a.streamed(&row, begin)
+}
+
+// Foresee records that somebody asked what would be shown of a person's record, and returns the preferences that it rests on.
+func (l *Ledger) Foresee(ctx context.Context, by Actor, numbers []record.NHSNumber) (consent.Preferences, Receipt, error) {
+	return l.readPreferences(ctx, by, numbers, questionForesight)
+}
