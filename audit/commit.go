@@ -216,8 +216,8 @@ func (l *Ledger) commitAll() {
 // transaction waits for as long as more come within a moment of each other, and not for long in all. Who is alone is never kept waiting.
 const (
 	several = 4
-	moment  = 50 * time.Microsecond
-	notLong = 500 * time.Microsecond
+	moment  = 100 * time.Microsecond
+	notLong = 2 * time.Millisecond // about what a sync takes
 )
 
 // gather fills a batch with what is queued.
