@@ -1,11 +1,13 @@
 package postgres
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"math/bits"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -267,11 +269,14 @@ func (t *tx) queue(b *pgx.Batch) {
 			positions, versions, types, times, epochs, commitments, leaves, sealed)
 	}
 	if n := len(w.marks); n > 0 {
+		slices.SortFunc(w.marks, func(a, b positioned) int { // rows that go to one page go there together
+			return cmp.Or(cmp.Compare(a.Kind, b.Kind), strings.Compare(a.Value, b.Value), cmp.Compare(a.position, b.position))
+		})
 		kinds, marked, positions := make([]int16, n), make([][]byte, n), make([]int64, n)
 		for i, m := range w.marks {
 			kinds[i], marked[i], positions[i] = int16(m.Kind), []byte(m.Value), int64(m.position)
 		}
-		b.Queue(`INSERT INTO marks (kind, value, position) SELECT * FROM unnest($1::smallint[], $2::bytea[], $3::bigint[]) ON CONFLICT DO NOTHING`, kinds, marked, positions)
+		b.Queue(`INSERT INTO marks (kind, value, position) SELECT * FROM unnest($1::smallint[], $2::bytea[], $3::bigint[])`, kinds, marked, positions)
 	}
 	t.queueObjections(b)
 	if n := len(w.opened); n > 0 {
@@ -339,8 +344,10 @@ func (t *tx) Append(e audit.Entry, marks []audit.Mark) error {
 		t.marked = map[audit.Mark]uint64{}
 	}
 	for _, m := range marks {
-		t.marked[m] = e.Position
-		t.marks = append(t.marks, positioned{m, e.Position})
+		if at, there := t.marked[m]; !there || at != e.Position { // an entry may come with the same mark twice
+			t.marked[m] = e.Position
+			t.marks = append(t.marks, positioned{m, e.Position})
+		}
 	}
 	t.head.Size, t.head.Newest, t.changed = e.Position+1, e.Time, true
 	return nil
