@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"bytes"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -50,6 +52,7 @@ func (a *access) evidence(parts []merge.Prepared) *audit.Evidence {
 		return nil // not the record: its silence would tell nothing
 	}
 	l := &looking{requester: a.req.Requester, now: a.merging.Now, evidence: &audit.Evidence{Record: true}, named: map[string]named{}}
+	l.words = [][]byte{[]byte(l.requester.Organisation), []byte(l.requester.User)}
 	own, heard := false, true
 	for _, c := range a.b.custodians {
 		if c.Rules.Custodian.ODS != l.requester.Organisation {
@@ -112,6 +115,7 @@ type looking struct {
 	now       time.Time
 	evidence  *audit.Evidence
 	named     map[string]named // by "Type/id"
+	words     [][]byte         // what a resource that names any of them holds
 }
 
 // named says what a resource of the directory stands for.
@@ -126,11 +130,21 @@ func parsed(e *merge.Entry) (fhirjson.Value, bool) {
 }
 
 func (l *looking) directory(e *merge.Entry) {
+	if !l.mayName(e) {
+		return
+	}
 	if v, ok := parsed(e); ok {
 		if n := l.names(v); n != (named{}) {
-			l.named[e.Type+"/"+e.ID] = n
+			name := e.Type + "/" + e.ID
+			l.named[name] = n
+			l.words = append(l.words, []byte(name))
 		}
 	}
+}
+
+// mayName reports whether names could find anything: most resources are about neither the requester nor their organisation, and are not read again.
+func (l *looking) mayName(e *merge.Entry) bool {
+	return slices.ContainsFunc(l.words, func(w []byte) bool { return bytes.Contains(e.JSON, w) }) || bytes.Contains(e.JSON, []byte(`\u`))
 }
 
 // names says whether a resource names the requester's organisation, or the requester: by an identifier, or by a reference to what does.
@@ -172,7 +186,9 @@ func relative(ref string) string {
 
 // event notes how far away one is.
 func (l *looking) event(e *merge.Entry, kind audit.NearKind, ours bool) {
-	if !e.Time.Dated() || e.Time.OpenLo {
+	// What the organisation itself holds is its own, but for a prescription or a request that names where it goes.
+	own := ours && kind != audit.NearReferral
+	if !e.Time.Dated() || e.Time.OpenLo || !own && !l.mayName(e) {
 		return
 	}
 	v, ok := parsed(e)
@@ -185,8 +201,7 @@ func (l *looking) event(e *merge.Entry, kind audit.NearKind, ours bool) {
 	}
 	n := l.names(v)
 	l.evidence.CareTeam = l.evidence.CareTeam || n.user && l.days(e.Time, status) <= 366
-	// What the organisation itself holds is its own, but for a prescription or a request that names where it goes.
-	if !n.organisation && (!ours || kind == audit.NearReferral) {
+	if !n.organisation && !own {
 		return
 	}
 	*l.evidence = l.evidence.With(&audit.Evidence{Near: []audit.Near{{Kind: kind, Days: l.days(e.Time, status)}}})
