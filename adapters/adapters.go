@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/mycarerecord/mycarerecord/adapters/documents"
 	"github.com/mycarerecord/mycarerecord/adapters/fhirr4"
 	"github.com/mycarerecord/mycarerecord/adapters/gpconnect"
 	"github.com/mycarerecord/mycarerecord/adapters/hl7v2"
@@ -23,6 +24,7 @@ import (
 
 // sources are the kinds of custodian.
 var sources = [...]kind[broker.Source]{
+	{"documents", func(n *yaml.Node) (broker.Source, error) { return build(n, documents.New) }, describe[documents.Settings]},
 	{"fhirr4", func(n *yaml.Node) (broker.Source, error) { return build(n, fhirr4.New) }, describe[fhirr4.Settings]},
 	{"gpconnect", func(n *yaml.Node) (broker.Source, error) { return build(n, gpconnect.New) }, describe[gpconnect.Settings]},
 	{"hl7v2", func(n *yaml.Node) (broker.Source, error) { return build(n, hl7v2.New) }, describe[hl7v2.Settings]},

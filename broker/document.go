@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -84,6 +85,9 @@ func (a *access) sealing(c *custodian) func(merge.Document) string {
 	view := a.viewOf()
 	expires := a.req.Arrived.UTC().Add(2 * addressLife).Truncate(addressLife)
 	return func(d merge.Document) string {
+		if strings.Contains(d.Address, a.subject.Number.Reveal()) { // it would be asked for by that address
+			return ""
+		}
 		if len(d.Address) > maxLocator || len(d.Type) > maxMediaType || c.opener(d.Address) == nil {
 			return ""
 		}

@@ -110,6 +110,7 @@ var partWords = map[string]string{
 	record.PartAwaitingFiling:    "is waiting to be filed",
 	record.PartSourceDown:        "could not be read at the organisation",
 	record.PartTruncated:         "was cut off at the organisation",
+	record.PartOtherCustodian:    "is listed under another organisation and was left out",
 	record.PartFiltered:          "may not be what was asked for: the organisation did not apply a filter",
 }
 

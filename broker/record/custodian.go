@@ -121,6 +121,7 @@ const (
 	PartSourceDown        = "source-down" // one of several sources of this custodian gave nothing
 	PartTruncated         = "truncated"
 	PartFiltered          = "filter-not-applied"
+	PartOtherCustodian    = "other-custodian" // pointers that are listed under another organisation, dropped and counted
 )
 
 // NotAsked reasons, carried in Status.Reason.

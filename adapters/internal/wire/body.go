@@ -48,9 +48,9 @@ func (b *Budget) take(n int) bool {
 	return n == 0 || b.left.Add(-int64(n)) >= 0 && (b.more == nil || b.more(int64(n)))
 }
 
-// goodBody reads the body of a 200.
+// goodBody reads the body of a 200: FHIR JSON of that version, or anything where version is "".
 func goodBody(ctx context.Context, res *http.Response, version string, budget *Budget) ([]byte, *Error) {
-	if !isJSON(res.Header, version) {
+	if version != "" && !isJSON(res.Header, version) {
 		return nil, &Error{Kind: Malformed}
 	}
 	if res.ContentLength > budget.left.Load() {

@@ -39,6 +39,8 @@ type Request struct {
 	Target Target
 	Form   url.Values        // the body of a POST search; nil makes it a GET, unless there is a Body
 	Body   []byte            // the body of a POST, FHIR JSON; nil for none
+	JSON   bool              // Body is called application/json and not FHIR
+	Any    bool              // a 200 may be of any media type: what it says it is stands in Answer.Type
 	FHIR   string            // the version that is spoken: R4 if it is "", or STU3
 	Accept string            // what the answer may be; "" is application/fhir+json
 	Header map[string]string // beside Accept, Accept-Encoding, User-Agent and the content type; Authorization only where there is no bearer token
@@ -54,6 +56,7 @@ const (
 type Answer struct {
 	Status     int
 	Body       []byte
+	Type       string        // Content-Type of a 200, where Request.Any let it be any; "" if it says none, or more than one
 	RetryAfter time.Duration // what the service asked for, at most MaxRetryAfter; 0 if it did not
 }
 
@@ -125,6 +128,12 @@ func (c *Client) once(ctx context.Context, r Request, budget *Budget) (answer An
 		answer.Body, err = errorBody(ctx, res, version)
 		return answer, true, err
 	}
+	if r.Any {
+		if v := res.Header.Values("Content-Type"); len(v) == 1 {
+			answer.Type = v[0]
+		}
+		version = "" // no matter
+	}
 	answer.Body, err = goodBody(ctx, res, version, budget)
 	return answer, true, err
 }
@@ -161,6 +170,9 @@ func (c *Client) request(ctx context.Context, r Request) (*http.Request, *Error)
 		h.Set("Content-Type", "application/x-www-form-urlencoded")
 	case body != nil:
 		h.Set("Content-Type", "application/fhir+json; charset=utf-8")
+		if r.JSON {
+			h.Set("Content-Type", "application/json")
+		}
 	}
 	if r.Form != nil || body != nil {
 		req.Method = http.MethodPost

@@ -1,0 +1,326 @@
+// Package documents reads a custodian whose record is documents and pointers to them: a mental-health trust on the National Record Locator, an ambulance
+// service with a registry of CDA reports (IHE MHD).
+//
+// Pointers are found by person, with the NHS number in a body, and become DocumentReferences as they are, but that an address which leads anywhere but below
+// the configured holder is left out: it can never be asked, by us or by a reader. A pointer that is listed under another organisation is dropped and counted.
+//
+// A document is fetched when somebody opens it ([Source.Document]), and, where the settings say so, the newest with the record: then what can be read of CDA
+// R2 and of FHIR documents (transfer of care) is shown as a Composition with sections beside the DocumentReference. A document that says it is about another
+// person is neither shown nor fetched; one that says nothing which can be checked is fetched as it is.
+package documents
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
+	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// Adapter is the kind and version that replies carry. The version changes when the same answers of a custodian would be read differently.
+const Adapter = "documents/1"
+
+// Source reads one custodian. It is safe for concurrent use.
+type Source struct {
+	settings Settings
+	locator  *wire.Client
+	holder   *wire.Client
+}
+
+var _ broker.Source = (*Source)(nil)
+
+// New makes the source. It asks nobody. The error names a setting and says what to give.
+func New(s Settings) (*Source, error) {
+	s = s.WithDefaults()
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	locator, err := wire.New(s.Connection)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // names the setting already
+	}
+	holder, err := s.holder()
+	if err != nil {
+		return nil, err
+	}
+	return &Source{s, locator, holder}, nil
+}
+
+// Close closes idle connections. Fetches that are under way end with their own contexts.
+func (s *Source) Close() {
+	s.locator.Close()
+	s.holder.Close()
+}
+
+// Fetch implements broker.Source.
+func (s *Source) Fetch(ctx context.Context, q broker.Query) (broker.Reply, error) {
+	f := &fetch{Source: s, query: q, limits: limits(q.Limits)}
+	f.budget = wire.NewBudget(f.limits.Bytes, f.limits.Ratio, f.limits.Take)
+	reply, err := f.fetch(ctx)
+	if err != nil {
+		return broker.Reply{}, inTime(ctx, err)
+	}
+	return reply, nil
+}
+
+// fetch is one call of Fetch: what was asked, and how much may still be read.
+type fetch struct {
+	*Source
+	query  broker.Query
+	limits broker.Limits
+	budget *wire.Budget
+
+	pointers []pointer
+	people   []fhirjson.Entry // Patients that the registry sent along
+	others   int              // pointers that are listed under another organisation
+	unopened int              // addresses that lead elsewhere
+	pages    map[string]bool  // that were asked for
+}
+
+// sourceName is what a part of the answer calls the documents themselves, beside the list of them.
+const sourceName = "documents"
+
+// fetch finds the pointers, reads the newest documents, and makes entries of both.
+func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
+	if err := f.search(ctx); err != nil {
+		return broker.Reply{}, err
+	}
+	if len(f.pointers) == 0 {
+		return broker.Reply{}, broker.ErrNoRecord
+	}
+	reply := broker.Reply{Base: f.locator.Base(), Adapter: Adapter}
+	about := object{"reference": subjectURL, "type": "Patient"}
+	if url := f.subject(); url != "" {
+		about["reference"] = url
+		reply.Entries = f.people
+	} else {
+		e, err := f.made(patient(f.query.Subject.Number), subjectURL)
+		if err != nil {
+			return broker.Reply{}, err
+		}
+		reply.Entries = append(f.people, e)
+	}
+	if t := f.query.Types; len(t) == 1 && t[0] == "Patient" {
+		reply.Entries = slices.DeleteFunc(reply.Entries, func(e fhirjson.Entry) bool { return e.FullURL != about["reference"] })
+		reply.Bytes = f.budget.Used()
+		return reply, f.within(reply)
+	}
+	readings := f.readings(ctx)
+	shown := 0
+	var unread, theirs int
+	for i, p := range f.pointers {
+		r := readings[i]
+		switch {
+		case r == nil:
+		case r.err != nil:
+			unread++
+		case r.verdict == another:
+			theirs++
+			// The Composition says whose it is: the merge drops it as another person's, counts it, and raises the alarm. The pointer goes with it.
+			e, err := f.made(r.document.composition(r.document.about.other(f.query.Subject), p.url), compositionURL(i))
+			if err != nil {
+				return broker.Reply{}, err
+			}
+			reply.Entries = append(reply.Entries, e)
+			continue
+		case r.verdict == unsaid: // whose it is cannot be checked: it is there to be opened, and is not laid out
+		case r.document.readable:
+			e, err := f.made(r.document.composition(about, p.url), compositionURL(i))
+			if err != nil {
+				return broker.Reply{}, err
+			}
+			reply.Entries = append(reply.Entries, e)
+			shown++
+		}
+		e, err := f.listed(p)
+		if err != nil {
+			return broker.Reply{}, err
+		}
+		reply.Entries = append(reply.Entries, e)
+	}
+	for _, part := range []record.Part{{Reason: record.PartOtherCustodian, Count: f.others}, {Source: sourceName, Reason: record.PartSourceDown, Count: unread},
+		{Source: sourceName, Reason: record.PartStrangers, Count: theirs}} {
+		if part.Count > 0 {
+			reply.Parts = append(reply.Parts, part)
+		}
+	}
+	if shown > 0 {
+		reply.Conversions = append(reply.Conversions, fmt.Sprintf("%s: the text of %d documents is shown as Composition; their coded entries are in the originals", Adapter, shown))
+	}
+	if f.unopened > 0 {
+		reply.Conversions = append(reply.Conversions, fmt.Sprintf("%s: %d addresses that are not below the configured holder are left out", Adapter, f.unopened))
+	}
+	reply.Bytes = f.budget.Used()
+	return reply, f.within(reply)
+}
+
+// compositionURL is the address, within a reply, of the Composition of a document.
+func compositionURL(i int) string { return "urn:mycarerecord:composition:" + strconv.Itoa(i) }
+
+// within holds a reply to the caps.
+func (f *fetch) within(reply broker.Reply) error {
+	if len(reply.Entries) > f.limits.Resources {
+		return broker.ErrTooMuch
+	}
+	for _, e := range reply.Entries {
+		if len(e.Resource.Raw()) > f.limits.ResourceBytes {
+			return broker.ErrTooMuch
+		}
+	}
+	return nil
+}
+
+// made indexes a resource that was made here.
+func (f *fetch) made(text []byte, url string) (fhirjson.Entry, error) {
+	if !f.budget.Take(len(text)) {
+		return fhirjson.Entry{}, broker.ErrTooMuch
+	}
+	d, err := fhirjson.Parse(text, fhirjson.Limits{Depth: f.limits.Depth, StringBytes: f.limits.StringBytes})
+	if err != nil {
+		return fhirjson.Entry{}, textError(err)
+	}
+	return fhirjson.Entry{FullURL: url, Resource: d.Root()}, nil
+}
+
+// other is a reference to the other person whom a document is about, by a number that it gives and that is not the subject's. Without one it names a
+// Patient that nothing shows to be the subject.
+func (p person) other(s record.Subject) object {
+	for _, text := range p.numbers {
+		if n, err := record.ParseNHSNumber(text); err == nil && n != s.Number {
+			return object{"type": "Patient", "identifier": object{"system": record.NHSNumberSystem, "value": n.Reveal()}}
+		}
+	}
+	return object{"type": "Patient", "display": "somebody else"}
+}
+
+// reading is what became of reading one document with the record.
+type reading struct {
+	document *described
+	verdict  verdict
+	err      error
+}
+
+// atOnce is how many documents are read at a time.
+const atOnce = 4
+
+// readings reads the newest documents that may be of use, a few at a time, and returns them by the place of their pointers. It takes three quarters of the
+// time at most: pointers without documents are worth more than neither.
+func (f *fetch) readings(ctx context.Context) map[int]*reading {
+	out := map[int]*reading{}
+	wanted := newest(f.pointers, f.settings.Read)
+	if len(wanted) == 0 {
+		return out
+	}
+	if deadline, has := ctx.Deadline(); has {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)*3/4)
+		defer cancel()
+	}
+	var mu sync.Mutex
+	var workers sync.WaitGroup
+	next := make(chan int)
+	for range min(atOnce, len(wanted)) {
+		workers.Go(func() {
+			for i := range next {
+				r := f.readOne(ctx, f.pointers[i])
+				mu.Lock()
+				out[i] = r
+				mu.Unlock()
+			}
+		})
+	}
+	for _, i := range wanted {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+	return out
+}
+
+func (f *fetch) readOne(ctx context.Context, p pointer) *reading {
+	document, err := f.retrieve(ctx, f.query, p.read, f.limits, f.budget)
+	if err != nil {
+		return &reading{err: err}
+	}
+	d, err := read(document.Bytes, f.limits.Depth)
+	if err != nil {
+		return &reading{err: textError(err)}
+	}
+	return &reading{document: d, verdict: d.about.is(f.query.Subject)}
+}
+
+// Opens implements the optional part of broker.Source: below the holder, and without the person's number in it (R-8), which is looked at where the person is
+// known.
+func (s *Source) Opens(address string) bool {
+	target, ok := s.holder.Pin(address)
+	return ok && absolute(address) && target != (wire.Target{})
+}
+
+// Document fetches a document for somebody who opens it.
+func (s *Source) Document(ctx context.Context, q broker.Query, address string) (broker.Document, error) {
+	lim := limits(q.Limits)
+	document, err := s.retrieve(ctx, q, address, lim, wire.NewBudget(lim.Bytes, lim.Ratio, lim.Take))
+	if err != nil {
+		return broker.Document{}, inTime(ctx, err)
+	}
+	d, err := read(document.Bytes, lim.Depth)
+	if err != nil {
+		return broker.Document{}, inTime(ctx, textError(err)) // it begins as XML or JSON, and whose it is cannot be found out
+	}
+	if d.about.is(q.Subject) == another {
+		return broker.Document{}, broker.ErrWrongSubject
+	}
+	return document, nil
+}
+
+// retrieve fetches one document from the holder. What comes as FHIR's Binary is taken out of it.
+func (s *Source) retrieve(ctx context.Context, q broker.Query, address string, lim broker.Limits, budget *wire.Budget) (broker.Document, error) {
+	target, ok := s.holder.Pin(address)
+	if !ok || !absolute(address) {
+		return broker.Document{}, broker.ErrElsewhere
+	}
+	if target.Holds(q.Subject.Number.Reveal()) {
+		return broker.Document{}, broker.ErrElsewhere // R-8: an address with the number in it is not asked
+	}
+	a, err := s.holder.Do(ctx, wire.Request{Target: target, Any: true, Accept: "*/*", Header: s.header(q)}, budget)
+	if err != nil {
+		return broker.Document{}, wireError(err)
+	}
+	if a.Trouble() != nil {
+		return broker.Document{}, statusError(a, true)
+	}
+	return unwrapped(broker.Document{Bytes: a.Body, Type: a.Type}, lim, budget)
+}
+
+// header is what is sent with every request: ids by which both sides' logs can be brought together, trace context where it is configured.
+func (s *Source) header(q broker.Query) map[string]string {
+	id := wire.RequestID(q.RequestID)
+	h := map[string]string{"X-Request-ID": id, "X-Correlation-ID": id}
+	for _, name := range [...]string{"traceparent", "tracestate"} { // never baggage, whatever the query holds
+		if v := q.Trace[name]; v != "" {
+			h[name] = v
+		}
+	}
+	return h
+}
+
+// limits returns l with the defaults of R-7 where nothing is set.
+func limits(l broker.Limits) broker.Limits {
+	d := broker.DefaultLimits
+	l.Bytes, l.Resources, l.Pages, l.ResourceBytes = or(l.Bytes, d.Bytes), or(l.Resources, d.Resources), or(l.Pages, d.Pages), or(l.ResourceBytes, d.ResourceBytes)
+	l.StringBytes, l.Depth, l.Ratio = or(l.StringBytes, d.StringBytes), or(l.Depth, d.Depth), or(l.Ratio, d.Ratio)
+	return l
+}
+
+func or[T int | int64](v, d T) T {
+	if v > 0 {
+		return v
+	}
+	return d
+}

@@ -1,0 +1,184 @@
+package documents
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
+
+// readFHIR reads a FHIR document, STU3 or R4, in XML or JSON: a Bundle with a Composition, also inside a message, as transfers of care and 111 reports are
+// sent. A message without one (BaRS) says whose it is and is not shown in sections.
+func readFHIR(root *element) *described {
+	d := &described{format: "FHIR document"}
+	var compositions []found
+	var patients []found
+	every(root, nil, 0, func(f found) {
+		switch f.resource.name {
+		case "Composition":
+			compositions = append(compositions, f)
+		case "Patient":
+			patients = append(patients, f)
+		}
+	})
+	if len(compositions) != 1 {
+		for _, p := range patients {
+			d.about.add(p.resource)
+		}
+		return d
+	}
+	c := compositions[0]
+	comp := c.resource
+	subject := comp.child("subject")
+	if p := c.resolve(subject.value("reference"), patients); p != nil {
+		d.about.add(p)
+	} else {
+		for _, p := range patients {
+			d.about.add(p.resource)
+		}
+	}
+	if id := subject.child("identifier"); isNHSNumber(id.value("system")) {
+		d.about.numbers = append(d.about.numbers, id.value("value"))
+	}
+	d.readable = true
+	d.id = identifier{comp.value("identifier", "system"), comp.value("identifier", "value")}
+	d.kind, d.kindText = concept(comp.child("type"))
+	d.title, d.date = comp.value("title"), validTime(comp.value("date"))
+	switch s := comp.value("status"); s {
+	case "preliminary", "final", "amended", "entered-in-error":
+		d.status = s
+	}
+	if l := comp.value("confidentiality"); slices.Contains([]string{"U", "L", "M", "N", "R", "V"}, l) {
+		d.level = l
+	}
+	for _, a := range comp.all("author") {
+		d.authors = append(d.authors, c.name(a))
+	}
+	d.holder = c.name(comp.child("custodian"))
+	for _, s := range comp.all("section") {
+		d.sections = append(d.sections, fhirSection(s, 0))
+	}
+	return d
+}
+
+// found is a resource, and the Bundle that it stands in.
+type found struct {
+	resource *element
+	url      string
+	bundle   *element
+}
+
+// every finds the resources of a Bundle and of the Bundles in it.
+func every(resource, bundle *element, depth int, f func(found)) {
+	if depth > 8 || resource == nil {
+		return
+	}
+	if resource.name != "Bundle" {
+		f(found{resource, "", bundle})
+		return
+	}
+	for _, e := range resource.all("entry") {
+		inner := e.child("resource")
+		if inner == nil {
+			continue
+		}
+		for _, r := range inner.kids {
+			switch r.name {
+			case "":
+			case "Bundle":
+				every(r, resource, depth+1, f)
+			default:
+				f(found{r, e.value("fullUrl"), resource})
+			}
+		}
+	}
+}
+
+// resolve finds what a reference means among some resources of the same Bundle.
+func (f found) resolve(reference string, among []found) *element {
+	if reference == "" {
+		return nil
+	}
+	for _, x := range among {
+		if x.bundle == f.bundle && (x.url == reference || x.resource.name+"/"+x.resource.value("id") == reference || strings.HasSuffix(x.url, "/"+reference)) {
+			return x.resource
+		}
+	}
+	return nil
+}
+
+// name is what a reference to somebody is called, by itself or by what it leads to.
+func (f found) name(reference *element) string {
+	if reference == nil {
+		return ""
+	}
+	if s := reference.value("display"); s != "" {
+		return s
+	}
+	var all []found
+	every(f.bundle, nil, 0, func(x found) { all = append(all, x) })
+	r := f.resolve(reference.value("reference"), all)
+	if r == nil {
+		return ""
+	}
+	name := r.child("name")
+	switch {
+	case name.attr("value") != "": // an organisation, a device
+		return name.attr("value")
+	case name.value("text") != "":
+		return name.value("text")
+	}
+	var parts []string
+	for _, part := range [...]string{"prefix", "given", "family"} {
+		for _, p := range name.all(part) {
+			parts = append(parts, p.attr("value"))
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+func fhirSection(e *element, depth int) section {
+	s := section{title: e.value("title"), text: narrative(e.child("text", "div"))}
+	s.code, s.codeText = concept(e.child("code"))
+	if depth < 16 {
+		for _, x := range e.all("section") {
+			s.sections = append(s.sections, fhirSection(x, depth+1))
+		}
+	}
+	return s
+}
+
+func concept(e *element) (list []coding, text string) {
+	for _, c := range e.all("coding") {
+		if code := c.value("code"); code != "" {
+			list = append(list, coding{c.value("system"), code, c.value("display")})
+		}
+	}
+	return list, e.value("text")
+}
+
+// add takes from a Patient whom a document is about.
+func (p *person) add(patient *element) {
+	for _, id := range patient.all("identifier") {
+		if isNHSNumber(id.value("system")) && id.value("use") != "old" {
+			p.numbers = append(p.numbers, id.value("value"))
+		}
+	}
+	if born := validTime(patient.value("birthDate")); born != "" {
+		p.born = born
+	}
+	p.family = patient.value("name", "family")
+}
+
+// isNHSNumber knows the systems of NHS numbers, those of before too.
+func isNHSNumber(system string) bool {
+	return system == record.NHSNumberSystem || system == "http://fhir.nhs.net/Id/nhs-number" || system == "http://fhir.nhs.uk/Id/nhs-number"
+}
+
+// validTime returns s if it is a FHIR date or dateTime, and "" if not.
+func validTime(s string) string {
+	if _, err := record.ParseClinicalTime(s); err != nil {
+		return ""
+	}
+	return s
+}

@@ -1,0 +1,52 @@
+package documents
+
+import (
+	"encoding/base64"
+	"strings"
+
+	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
+	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+)
+
+// unwrapped takes a document out of a FHIR Binary in JSON, where a holder that is a FHIR server sends one. An error with status 200 is what it says; what is no
+// Binary stays as it came.
+func unwrapped(d broker.Document, lim broker.Limits, budget *wire.Budget) (broker.Document, error) {
+	if len(d.Bytes) == 0 {
+		return broker.Document{}, broker.ErrMalformed
+	}
+	if formatOf(d.Bytes) != inJSON {
+		return d, nil
+	}
+	doc, err := fhirjson.Parse(d.Bytes, fhirjson.Limits{Depth: lim.Depth, StringBytes: len(d.Bytes)})
+	if err != nil {
+		return broker.Document{}, textError(err)
+	}
+	switch root := doc.Root(); {
+	case root.Get("resourceType").Is("OperationOutcome"):
+		if e := said(root); e != nil {
+			return broker.Document{}, e
+		}
+		return broker.Document{}, broker.ErrMalformed
+	case root.Get("resourceType").Is("Binary"):
+		data := root.Get("data")
+		if !data.Exists() {
+			data = root.Get("content") // STU3
+		}
+		text := strings.Map(func(r rune) rune { // base64 with line breaks is allowed (hl7.org/fhir/R4/datatypes.html#base64Binary)
+			if r == ' ' || r == '\n' || r == '\r' || r == '\t' {
+				return -1
+			}
+			return r
+		}, data.Text())
+		if data.Kind() != fhirjson.String || text == "" || !budget.Take(base64.StdEncoding.DecodedLen(len(text))) {
+			return broker.Document{}, broker.ErrMalformed
+		}
+		body, err := base64.StdEncoding.Strict().DecodeString(text)
+		if err != nil {
+			return broker.Document{}, broker.ErrMalformed
+		}
+		return broker.Document{Bytes: body, Type: root.Get("contentType").Text()}, nil
+	}
+	return d, nil
+}

@@ -1,0 +1,129 @@
+package documents
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"strings"
+
+	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding/unicode"
+)
+
+// Caps of a document in XML, beside its bytes and depth.
+const (
+	maxElements   = 500_000
+	maxAttributes = 100
+)
+
+// What is wrong with XML. The parser's own texts repeat the input and stay behind.
+var (
+	errXML     = errors.New("not XML that can be read")
+	errTooDeep = errors.New("nested too deep, or too many elements")
+)
+
+// parseXML reads a whole document into elements. Declarations of types and entities are refused, whatever they say, so that nothing is fetched and
+// nothing grows; so are undeclared prefixes, attributes that stand twice, text around the one root, and encodings other than those of declared. Go's parser knows
+// no external entities; this does not rest on it.
+func parseXML(text []byte, depth int) (*element, error) {
+	text, decoded, err := utf8Text(text)
+	if err != nil {
+		return nil, err
+	}
+	d := xml.NewDecoder(bytes.NewReader(text))
+	d.Strict = true
+	d.CharsetReader = func(charset string, in io.Reader) (io.Reader, error) {
+		switch strings.ToLower(charset) {
+		case "utf-8", "us-ascii", "ascii":
+			return in, nil
+		case "iso-8859-1", "latin1":
+			if !decoded {
+				return charmap.ISO8859_1.NewDecoder().Reader(in), nil
+			}
+		case "windows-1252":
+			if !decoded {
+				return charmap.Windows1252.NewDecoder().Reader(in), nil
+			}
+		case "utf-16", "utf-16le", "utf-16be":
+			if decoded {
+				return in, nil
+			}
+		}
+		return nil, errXML
+	}
+	var root *element
+	var open []*element
+	count := 0
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, errXML
+		}
+		switch t := token.(type) {
+		case xml.Directive:
+			return nil, errXML
+		case xml.StartElement:
+			if count++; count > maxElements || len(open) >= depth || len(t.Attr) > maxAttributes {
+				return nil, errTooDeep
+			}
+			if len(open) == 0 && root != nil || !declared(t.Name.Space) {
+				return nil, errXML
+			}
+			e := &element{name: t.Name.Local, space: t.Name.Space}
+			seen := map[xml.Name]bool{}
+			for _, a := range t.Attr {
+				if seen[a.Name] {
+					return nil, errXML
+				}
+				seen[a.Name] = true
+				if a.Name.Space == "" && a.Name.Local != "xmlns" || a.Name.Space == "http://www.w3.org/2001/XMLSchema-instance" {
+					e.attrs = append(e.attrs, attribute{a.Name.Local, a.Value})
+				}
+			}
+			if len(open) == 0 {
+				root = e
+			} else {
+				parent := open[len(open)-1]
+				parent.kids = append(parent.kids, e)
+			}
+			open = append(open, e)
+		case xml.EndElement:
+			open = open[:len(open)-1]
+		case xml.CharData:
+			if len(open) > 0 {
+				parent := open[len(open)-1]
+				parent.kids = append(parent.kids, &element{text: string(t)})
+			} else if len(bytes.TrimSpace(t)) > 0 {
+				return nil, errXML
+			}
+		}
+	}
+	if root == nil || len(open) > 0 {
+		return nil, errXML
+	}
+	return root, nil
+}
+
+// declared reports whether what stands as a namespace is one. Go's parser leaves an undeclared prefix there; names of namespaces have a colon or a slash.
+func declared(space string) bool {
+	return space == "" || strings.ContainsAny(space, ":/") || space == "xml"
+}
+
+// utf8Text takes a byte order mark off, and makes UTF-16 that has one into UTF-8. decoded reports the latter.
+func utf8Text(text []byte) (out []byte, decoded bool, err error) {
+	switch {
+	case bytes.HasPrefix(text, []byte("\xef\xbb\xbf")):
+		return text[3:], false, nil
+	case bytes.HasPrefix(text, []byte("\xfe\xff")), bytes.HasPrefix(text, []byte("\xff\xfe")):
+		out, err = unicode.UTF16(unicode.BigEndian, unicode.ExpectBOM).NewDecoder().Bytes(text)
+		if err != nil || bytes.ContainsRune(out, '\ufffd') { // half a pair, or an odd number of bytes
+			return nil, false, errXML
+		}
+		return out, true, nil
+	}
+	return text, false, nil
+}
