@@ -31,11 +31,12 @@ func TestKindsAreMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	others := map[string]string{ // kinds that need more, or are reached otherwise
+		"documents":  "  baseURL: https://locator.example/record-locator/consumer/FHIR/R4\n  custodians: [X9C01]\n  holderURL: https://documents.trust.example\n",
 		"gpconnect":  "  baseURL: https://gp.example\n  fromASID: \"200000000001\"\n  toASID: \"200000000002\"\n  issuer: https://record.example\n",
 		"hl7v2":      "  address: mllp://engine.trust.example:2575\n  allowPlainTCP: true\n  queries: [Z70]\n",
 		"socialcare": "  baseURL: https://council.example/api\n  mappingFile: socialcare/testdata/westmarch.yaml\n  bearerFile: " + token + "\n",
 	}
-	if got := adapters.Kinds(); !slices.Equal(got, []string{"fhirr4", "gpconnect", "hl7v2", "socialcare"}) {
+	if got := adapters.Kinds(); !slices.Equal(got, []string{"documents", "fhirr4", "gpconnect", "hl7v2", "socialcare"}) {
 		t.Errorf("got kinds %v", got)
 	}
 	for _, k := range adapters.Kinds() {
