@@ -188,7 +188,8 @@ func relative(ref string) string {
 func (l *looking) event(e *merge.Entry, kind audit.NearKind, ours bool) {
 	// What the organisation itself holds is its own, but for a prescription or a request that names where it goes.
 	own := ours && kind != audit.NearReferral
-	if !e.Time.Dated() || e.Time.OpenLo || !own && !l.mayName(e) {
+	may := l.mayName(e)
+	if !e.Time.Dated() || e.Time.OpenLo || !own && !may {
 		return
 	}
 	v, ok := parsed(e)
@@ -199,7 +200,10 @@ func (l *looking) event(e *merge.Entry, kind audit.NearKind, ours bool) {
 	if status == "cancelled" || status == "entered-in-error" {
 		return
 	}
-	n := l.names(v)
+	var n named
+	if may {
+		n = l.names(v)
+	}
 	l.evidence.CareTeam = l.evidence.CareTeam || n.user && l.days(e.Time, status) <= 366
 	if !n.organisation && !own {
 		return
