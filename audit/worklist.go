@@ -493,3 +493,66 @@ func (l *Ledger) Since(ctx context.Context, at time.Time) (position uint64, err 
 	})
 	return position, err
 }
+
+// Waiting is what waits for an organisation's officers, oldest first: positions in the ledger, and nothing else.
+type Waiting struct {
+	Alerts    []uint64 // about its staff, that nobody has closed
+	Overrides []uint64 // by its staff, that nobody has reviewed
+	More      bool     // than were asked for
+}
+
+// Waiting returns what waits for the officers of an organisation. It tells them where to look and nothing of what is there, and so is no question.
+func (l *Ledger) Waiting(ctx context.Context, organisation record.ODSCode, limit int) (Waiting, error) {
+	var out Waiting
+	in := Bounds{Organisation: organisation}
+	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
+	defer cancel()
+	err := l.view(ctx, func(r Reader) error {
+		keys, err := l.keysFor(r)
+		if err != nil {
+			return err
+		}
+		for from, looked := uint64(0), 0; ; {
+			rows, err := r.Alerts(Unreviewed, from, maxLooked)
+			if err != nil {
+				return err
+			}
+			for _, row := range rows {
+				from = row.Position + 1
+				e, err := entryAt(r, row.Position)
+				if err != nil {
+					return err
+				}
+				if e.Sealed == nil {
+					continue
+				}
+				f, err := found(keys, &e)
+				if err != nil {
+					return err
+				}
+				to, who := &out.Alerts, record.Requester{}
+				if f.Access != nil {
+					to, who = &out.Overrides, f.Access.Requester
+				} else if f.Alert != nil {
+					who = f.Alert.Requester
+				}
+				switch {
+				case !in.employs(who):
+				case len(out.Alerts)+len(out.Overrides) == limit:
+					out.More = true
+					return nil
+				default:
+					*to = append(*to, row.Position)
+				}
+			}
+			if looked += len(rows); len(rows) < maxLooked {
+				return nil
+			}
+			if looked >= 20*maxLooked {
+				out.More = true
+				return nil
+			}
+		}
+	})
+	return out, err
+}

@@ -139,7 +139,8 @@ func set(n *yaml.Node, value string, path ...string) {
 	n.Kind, n.Tag, n.Style, n.Value, n.Content = yaml.ScalarNode, "", 0, value, nil
 }
 
-func startProduct(t *testing.T, n *neighbourhood.Neighbourhood, otlp string) *product {
+// startProduct starts it. before, where there is any, comes when its keys are made, and may change the configuration; config is where that stands then.
+func startProduct(t *testing.T, n *neighbourhood.Neighbourhood, otlp string, before ...func(p *product, config string, doc *yaml.Node)) *product {
 	t.Helper()
 	p := &product{rest: "http://" + freeAddress(t), grpc: freeAddress(t), ops: "http://" + freeAddress(t), state: t.TempDir(), temp: t.TempDir()}
 	text, err := os.ReadFile(filepath.Join(n.State, "broker.yaml"))
@@ -172,6 +173,14 @@ func startProduct(t *testing.T, n *neighbourhood.Neighbourhood, otlp string) *pr
 	program := neighbourhood.Program(t, "broker")
 	if out, err := exec.Command(program, "keys", "-dir", keys).CombinedOutput(); err != nil {
 		t.Fatalf("broker keys: %s", out)
+	}
+	for _, change := range before {
+		if change(p, config, &doc); t.Failed() {
+			t.FailNow()
+		}
+		if text, err = yaml.Marshal(&doc); err != nil || os.WriteFile(config, text, 0o600) != nil {
+			t.Fatal("the configuration cannot be written")
+		}
 	}
 	p.cmd = exec.Command(program, "-config", config)
 	p.cmd.Env = append(os.Environ(), "TMPDIR="+p.temp, "GOTRACEBACK=all")

@@ -43,7 +43,7 @@ type gate struct {
 
 func newGate(cfg Config) *gate {
 	g := &gate{cfg: cfg, methods: map[string]access{healthv1.Health_Check_FullMethodName: anybody}} // Watch is not offered: it holds a stream for nobody known
-	for _, d := range []grpc.ServiceDesc{v1.RecordService_ServiceDesc, v1.ConsentService_ServiceDesc, v1.AuditService_ServiceDesc} {
+	for _, d := range []grpc.ServiceDesc{v1.RecordService_ServiceDesc, v1.ConsentService_ServiceDesc, v1.AuditService_ServiceDesc, v1.WorklistService_ServiceDesc} {
 		for _, m := range d.Methods {
 			g.methods["/"+d.ServiceName+"/"+m.MethodName] = withToken
 		}

@@ -48,6 +48,13 @@ func every(w *world, ctx context.Context) map[string]error {
 	_, out[v1.AuditService_ListCheckpoints_FullMethodName] = w.audit.ListCheckpoints(ctx, &v1.ListCheckpointsRequest{})
 	_, out[v1.AuditService_ProveInclusion_FullMethodName] = w.audit.ProveInclusion(ctx, &v1.ProveInclusionRequest{})
 	_, out[v1.AuditService_ProveConsistency_FullMethodName] = w.audit.ProveConsistency(ctx, &v1.ProveConsistencyRequest{})
+	list := v1.NewWorklistServiceClient(w.conn)
+	_, out[v1.WorklistService_ListAlerts_FullMethodName] = list.ListAlerts(ctx, &v1.ListAlertsRequest{})
+	_, out[v1.WorklistService_GetAlert_FullMethodName] = list.GetAlert(ctx, &v1.GetAlertRequest{})
+	_, out[v1.WorklistService_TakeAlert_FullMethodName] = list.TakeAlert(ctx, &v1.TakeAlertRequest{})
+	_, out[v1.WorklistService_CloseAlert_FullMethodName] = list.CloseAlert(ctx, &v1.CloseAlertRequest{})
+	_, out[v1.WorklistService_ReopenAlert_FullMethodName] = list.ReopenAlert(ctx, &v1.ReopenAlertRequest{})
+	_, out[v1.WorklistService_Summarise_FullMethodName] = list.Summarise(ctx, &v1.SummariseRequest{})
 	x, err := w.audit.ExportEntries(ctx, &v1.ExportEntriesRequest{})
 	if err == nil {
 		_, err = x.Recv()
@@ -93,6 +100,12 @@ var served = []string{
 	"/mycarerecord.v1.RecordService/GetRecord token",
 	"/mycarerecord.v1.RecordService/ListCustodians token",
 	"/mycarerecord.v1.RecordService/StreamRecord token",
+	"/mycarerecord.v1.WorklistService/CloseAlert token",
+	"/mycarerecord.v1.WorklistService/GetAlert token",
+	"/mycarerecord.v1.WorklistService/ListAlerts token",
+	"/mycarerecord.v1.WorklistService/ReopenAlert token",
+	"/mycarerecord.v1.WorklistService/Summarise token",
+	"/mycarerecord.v1.WorklistService/TakeAlert token",
 }
 
 func TestServedMethodsAreTheListedOnes(t *testing.T) {
@@ -123,8 +136,8 @@ func TestNoMethodWithoutAToken(t *testing.T) {
 	w := newWorld(t)
 	for _, token := range []string{"", "made-up"} {
 		results := every(w, as(t, token))
-		if len(results) != 22 {
-			t.Fatalf("got %d methods, want 22", len(results))
+		if len(results) != 28 {
+			t.Fatalf("got %d methods, want 28", len(results))
 		}
 		for method, err := range results {
 			if s := status.Convert(err); s.Code() != codes.Unauthenticated || detail[*errdetails.ErrorInfo](s).GetReason() != "UNAUTHENTICATED" {
@@ -135,8 +148,8 @@ func TestNoMethodWithoutAToken(t *testing.T) {
 	if w.broker.calls != 0 {
 		t.Errorf("%d calls reached the broker", w.broker.calls)
 	}
-	if len(w.ledger.unauthenticated) != 44 {
-		t.Errorf("got %d counted, want 44", len(w.ledger.unauthenticated))
+	if len(w.ledger.unauthenticated) != 56 {
+		t.Errorf("got %d counted, want 56", len(w.ledger.unauthenticated))
 	}
 }
 
@@ -282,7 +295,7 @@ func TestReflectionOnlyWhereConfigured(t *testing.T) {
 		}
 		_ = s.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}}) // Recv says what became of it
 		answer, err := s.Recv()
-		if on && len(answer.GetListServicesResponse().GetService()) != 6 || !on && status.Code(err) != codes.Unimplemented {
+		if on && len(answer.GetListServicesResponse().GetService()) != 7 || !on && status.Code(err) != codes.Unimplemented {
 			t.Errorf("reflection %v: got %d services, %v", on, len(answer.GetListServicesResponse().GetService()), status.Code(err))
 		}
 	}

@@ -53,7 +53,9 @@ func send(t *testing.T, w *world, token, method string, body []byte) error {
 var textless = []string{v1.RecordService_ListCustodians_FullMethodName, v1.AuditService_ListOverrides_FullMethodName, v1.AuditService_ReviewOverride_FullMethodName,
 	v1.AuditService_Ask_FullMethodName, v1.AuditService_ShowView_FullMethodName,
 	v1.AuditService_GetCheckpoint_FullMethodName, v1.AuditService_ListCheckpoints_FullMethodName, v1.AuditService_ProveConsistency_FullMethodName,
-	v1.ConsentService_ListChanges_FullMethodName, v1.ConsentService_AcknowledgeChanges_FullMethodName, v1.ConsentService_ExportObjections_FullMethodName}
+	v1.ConsentService_ListChanges_FullMethodName, v1.ConsentService_AcknowledgeChanges_FullMethodName, v1.ConsentService_ExportObjections_FullMethodName,
+	v1.WorklistService_ListAlerts_FullMethodName, v1.WorklistService_GetAlert_FullMethodName, v1.WorklistService_TakeAlert_FullMethodName, v1.WorklistService_CloseAlert_FullMethodName,
+	v1.WorklistService_ReopenAlert_FullMethodName}
 
 // A message that cannot be decoded is bad input: after the gate, in our words, and on record. Not a fault of ours in a library's.
 func TestUndecodableMessages(t *testing.T) {

@@ -36,6 +36,7 @@ const (
 
 // fakeBroker is a broker that holds one answer. Every call is kept, so that a test can see what reached it.
 type fakeBroker struct {
+	flagged    audit.Flagged
 	mu         sync.Mutex
 	unread     atomic.Int64 // calls that could not be read, recorded
 	calls      int
@@ -200,6 +201,28 @@ func (f *fakeBroker) ReviewOverride(_ context.Context, req broker.OverrideReques
 	f.keep(req)
 	f.reviewed = fmt.Sprint(position, " ", outcome, " ", note)
 	return f.receipt, f.err
+}
+
+func (f *fakeBroker) ListAlerts(_ context.Context, req broker.AlertRequest, closed bool, before uint64, _ int) ([]audit.Flagged, []audit.Precision, uint64, audit.Receipt, error) {
+	f.keep(req)
+	return []audit.Flagged{f.flagged}, []audit.Precision{{Rule: "colleague", Raised: 3, Justified: 1, NotJustified: 2}}, before, f.receipt, f.err
+}
+
+func (f *fakeBroker) ShowAlert(_ context.Context, req broker.AlertRequest, _ uint64) (audit.Flagged, audit.Receipt, error) {
+	f.keep(req)
+	return f.flagged, f.receipt, f.err
+}
+
+func (f *fakeBroker) HandleAlert(_ context.Context, req broker.AlertRequest, position uint64, step audit.AlertStep, outcome audit.ReviewOutcome, note string) (audit.Receipt, error) {
+	f.keep(req)
+	f.reviewed = fmt.Sprint(position, " ", step, " ", outcome, " ", note)
+	return f.receipt, f.err
+}
+
+func (f *fakeBroker) Summarise(_ context.Context, req broker.AlertRequest, from, until time.Time) (audit.Activity, audit.Receipt, error) {
+	f.keep(req)
+	return audit.Activity{From: from, Until: until, Accesses: 5, Days: []audit.DayCount{{Day: "2026-11-23", Purpose: record.Treatment, Count: 5}}, Outcomes: []audit.NamedCount{{Name: "released", Count: 5}},
+		BreakGlass: audit.BreakGlassCount{Used: 2, Justified: 1, Open: 1}, Custodians: []audit.CustodianCount{{Key: "gp", States: []audit.NamedCount{{Name: "returned", Count: 5}}}}}, f.receipt, f.err
 }
 
 func (f *fakeBroker) ObjectionHistory(_ context.Context, req broker.ObjectionRequest) (list, history []consent.Objection, r audit.Receipt, err error) {

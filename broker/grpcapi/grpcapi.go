@@ -1,4 +1,4 @@
-// Package grpcapi serves the three gRPC services of mycarerecord.v1: it turns messages into the broker's requests and the broker's
+// Package grpcapi serves the gRPC services of mycarerecord.v1: it turns messages into the broker's requests and the broker's
 // answers into messages, and decides nothing itself.
 //
 // Every call passes the same gate before its handler: panics become INTERNAL, the method must be one that is registered and listed,
@@ -88,6 +88,10 @@ type requests interface {
 	ShowDelegations(ctx context.Context, req broker.ObjectionRequest) ([]consent.Delegation, audit.Receipt, error)
 	ListOverrides(ctx context.Context, req broker.OverrideRequest, reviewed bool, from uint64, limit int) ([]audit.Override, uint64, audit.Receipt, error)
 	ReviewOverride(ctx context.Context, req broker.OverrideRequest, position uint64, outcome audit.ReviewOutcome, note string) (audit.Receipt, error)
+	ListAlerts(ctx context.Context, req broker.AlertRequest, closed bool, before uint64, limit int) ([]audit.Flagged, []audit.Precision, uint64, audit.Receipt, error)
+	ShowAlert(ctx context.Context, req broker.AlertRequest, position uint64) (audit.Flagged, audit.Receipt, error)
+	HandleAlert(ctx context.Context, req broker.AlertRequest, position uint64, step audit.AlertStep, outcome audit.ReviewOutcome, note string) (audit.Receipt, error)
+	Summarise(ctx context.Context, req broker.AlertRequest, from, until time.Time) (audit.Activity, audit.Receipt, error)
 	ObjectionHistory(ctx context.Context, req broker.ObjectionRequest) (list, history []consent.Objection, r audit.Receipt, err error)
 	Adoptions(ctx context.Context, list []consent.Objection) [][]broker.Adoption
 	ImportObjections(ctx context.Context, req broker.ListRequest, read func(each func(broker.ListRow) error) error, to broker.ListSink) (broker.ListSummary, error)
@@ -128,11 +132,12 @@ type ledger interface {
 	prover
 }
 
-// server implements the three services.
+// server implements the services.
 type server struct {
 	v1.UnimplementedRecordServiceServer
 	v1.UnimplementedConsentServiceServer
 	v1.UnimplementedAuditServiceServer
+	v1.UnimplementedWorklistServiceServer
 	cfg Config
 }
 
@@ -167,6 +172,7 @@ func New(cfg Config) *grpc.Server {
 	v1.RegisterRecordServiceServer(out, s)
 	v1.RegisterConsentServiceServer(out, s)
 	v1.RegisterAuditServiceServer(out, s)
+	v1.RegisterWorklistServiceServer(out, s)
 	healthv1.RegisterHealthServer(out, cfg.Health)
 	if cfg.Reflection {
 		reflection.Register(out)

@@ -26,6 +26,12 @@
 //	mcr audit search [flags]                      entries of the ledger one by one
 //	mcr audit overrides [flags]                   uses of break-glass that nobody has reviewed
 //	mcr audit review POSITION [flags]             say what became of one
+//	mcr audit worklist list [flags]               accesses that rules have found, and somebody must look at
+//	mcr audit worklist show POSITION [flags]      one of them, with what was found
+//	mcr audit worklist take POSITION [flags]      look into one
+//	mcr audit worklist close POSITION [flags]     say what became of it
+//	mcr audit worklist reopen POSITION [flags]    put it back
+//	mcr audit report -organisation [flags]        what happened in a week, as a page and as a table
 //	mcr custodians                                who is configured, and who has been in trouble
 //
 // `mcr COMMAND -help` lists a command's flags; one dash or two, before or after the number. For NHSNUMBER, spaces are allowed, and `-`
@@ -124,6 +130,12 @@ var commands = []command{
 	{"audit search", "", "who looked at what, when and why", (*app).auditSearch},
 	{"audit overrides", "", "uses of break-glass that nobody has reviewed", (*app).auditOverrides},
 	{"audit review", "POSITION", "say what became of one", (*app).auditReview},
+	{"audit worklist list", "", "accesses that rules have found, and somebody must look at", (*app).worklistList},
+	{"audit worklist show", "POSITION", "one of them, with what was found", (*app).worklistShow},
+	{"audit worklist take", "POSITION", "look into one", (*app).worklistTake},
+	{"audit worklist close", "POSITION", "say what became of one", (*app).worklistClose},
+	{"audit worklist reopen", "POSITION", "put one back on the worklist", (*app).worklistReopen},
+	{"audit report", "-organisation", "what happened in a week, as a page and as a table", (*app).auditReport},
 	{"custodians", "", "who is configured, and who has been in trouble", (*app).custodians},
 }
 

@@ -31,11 +31,12 @@ const (
 	token = "aGVhZA.Ym9keQ.c2ln"
 )
 
-// fakeBroker answers the three services with what a test gives it, and keeps what it was asked.
+// fakeBroker answers the services with what a test gives it, and keeps what it was asked.
 type fakeBroker struct {
 	v1.UnimplementedRecordServiceServer
 	v1.UnimplementedConsentServiceServer
 	v1.UnimplementedAuditServiceServer
+	v1.UnimplementedWorklistServiceServer
 
 	mu      sync.Mutex
 	asked   any
@@ -165,6 +166,7 @@ func newDesk(t *testing.T, options ...grpc.ServerOption) *desk {
 	v1.RegisterRecordServiceServer(s, d.broker)
 	v1.RegisterConsentServiceServer(s, d.broker)
 	v1.RegisterAuditServiceServer(s, d.broker)
+	v1.RegisterWorklistServiceServer(s, d.broker)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(lis) }()
 	t.Cleanup(func() {

@@ -179,7 +179,33 @@ type Alerts struct {
 	AllowPlainHTTP bool     `yaml:"allowPlainHTTP"` // only for loopback; default false
 	Timeout        Duration `yaml:"timeout"`        // of one try; default 5s
 	Pause          Duration `yaml:"pause"`          // longest pause between tries; default 1m
+	Mail           Mail     `yaml:"mail"`           // who is mailed once a day; default nobody
 }
+
+// Mail says how information-governance officers are told, once a day, what waits for them: positions in the ledger, and nothing else.
+type Mail struct {
+	Server       string      `yaml:"server"`       // host:port of the mail server (SMTP); default: no mail
+	TLS          string      `yaml:"tls"`          // starttls (default) or tls; none on loopback only
+	CA           string      `yaml:"ca"`           // PEM of the authorities that vouch for it; default the system's
+	User         string      `yaml:"user"`         // default: no sign-in
+	PasswordFile string      `yaml:"passwordFile"` // readable by the broker only
+	From         string      `yaml:"from"`         // address that the mail comes from. Required with server
+	At           string      `yaml:"at"`           // time of day in London, default 07:00
+	To           []Recipient `yaml:"to"`           // at least one with server
+}
+
+// Recipient is where an organisation's officers read mail.
+type Recipient struct {
+	Organisation record.ODSCode `yaml:"organisation"` // Required
+	Address      string         `yaml:"address"`      // Required
+}
+
+// How the connection to a mail server is made safe.
+const (
+	mailStartTLS = "starttls"
+	mailTLS      = "tls"
+	mailPlain    = "none"
+)
 
 // Worklist says what looks for accesses that somebody must look at.
 type Worklist struct {
@@ -433,6 +459,10 @@ func (c *Config) complete(dir string) {
 	orElse(&l.Override, Duration(audit.MaxOverride))
 	orElse(&c.Alerts.Timeout, Duration(5*time.Second))
 	orElse(&c.Alerts.Pause, Duration(time.Minute))
+	if c.Alerts.Mail.Server != "" {
+		orElse(&c.Alerts.Mail.TLS, mailStartTLS)
+		orElse(&c.Alerts.Mail.At, "07:00")
+	}
 	orElse(&c.Telemetry.LogLevel, "info")
 	adapters.Absolute(&c.Demographics.Settings, dir)
 	for i := range c.Custodians {
@@ -442,7 +472,7 @@ func (c *Config) complete(dir string) {
 			adapters.Absolute(&c.Custodians[i].Sources[k].Settings, dir)
 		}
 	}
-	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.Ledger.Postgres.ConnectionFile, &c.Hints.PasswordFile, &c.Hints.CA, &c.PolicyFile, &c.SectionsFile, &c.Worklist.Rules, &c.Worklist.Staff, &c.Worklist.Watched, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA}
+	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.Ledger.Postgres.ConnectionFile, &c.Hints.PasswordFile, &c.Hints.CA, &c.PolicyFile, &c.SectionsFile, &c.Worklist.Rules, &c.Worklist.Staff, &c.Worklist.Watched, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA, &c.Alerts.Mail.CA, &c.Alerts.Mail.PasswordFile}
 	for i := range c.Clients {
 		paths = append(paths, &c.Clients[i].JWKSFile)
 	}
@@ -591,6 +621,24 @@ func (c *Config) problems() []Problem {
 	}
 	need(c.Alerts.Webhook != "" || c.Alerts.TokenFile == "" && c.Alerts.CA == "", "alerts.webhook", "name the webhook that tokenFile and ca are for")
 	need(time.Duration(c.Alerts.Pause) >= alertPoll, "alerts.pause", "at least 1s")
+	if m := c.Alerts.Mail; m.Server != "" {
+		host, _, err := net.SplitHostPort(m.Server)
+		need(err == nil && host != "", "alerts.mail.server", "give host:port")
+		need(m.TLS == mailStartTLS || m.TLS == mailTLS || m.TLS == mailPlain && loopback(host), "alerts.mail.tls", "starttls or tls; none only on loopback")
+		need((m.User == "") == (m.PasswordFile == ""), "alerts.mail.user", "give user and passwordFile, or neither")
+		need(m.User == "" || m.TLS != mailPlain, "alerts.mail.user", "a password does not travel in clear")
+		need(mailAddress(m.From), "alerts.mail.from", "give one address, without a name")
+		_, err = time.Parse("15:04", m.At)
+		need(err == nil, "alerts.mail.at", "give a time of day such as 07:00")
+		need(len(m.To) > 0, "alerts.mail.to", "list who is mailed")
+		for i, to := range m.To {
+			key := fmt.Sprintf("alerts.mail.to[%d]", i)
+			need(to.Organisation.Valid(), key+".organisation", "an ODS code is 3 to 10 upper-case letters and digits")
+			need(mailAddress(to.Address), key+".address", "give one address, without a name")
+		}
+	} else {
+		need(m.TLS == "" && m.CA == "" && m.User == "" && m.PasswordFile == "" && m.From == "" && m.At == "" && len(m.To) == 0, "alerts.mail.server", "name the mail server, or leave mail out")
+	}
 	l := c.Limits
 	need(time.Duration(l.Override) <= audit.MaxOverride, "limits.override", "not more than 60m")
 	need(l.Reserve < l.Request, "limits.reserve", "must be less than limits.request")

@@ -135,9 +135,9 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 		log.Warn("the folder of keys is read-only: it does not say that a ledger was begun with them", "problem", "ledger")
 	}
 
-	// Who is told of break-glass. No request waits for this, and it ends before the ledger does.
+	// Who is told of break-glass and of alerts. No request waits for this, and it ends before the ledger does.
 	if cfg.Alerts.Webhook == "" {
-		log.Warn("nobody is told of break-glass: alerts.webhook names no one; the worklist has it", "problem", "alerts")
+		log.Warn("nobody is told of break-glass and alerts: alerts.webhook names no one; the worklist has them", "problem", "alerts")
 	} else {
 		sender, err := newAlertSender(cfg.Alerts, ledger, telemetry.meters, log)
 		if err != nil {
@@ -152,6 +152,23 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 		defer func() {
 			stop()
 			<-sent
+		}()
+	}
+
+	if cfg.Alerts.Mail.Server != "" {
+		mailer, err := newDigest(cfg.Alerts.Mail, ledger, log)
+		if err != nil {
+			return err
+		}
+		mailing, stop := context.WithCancel(context.Background())
+		mailed := make(chan struct{})
+		go func() {
+			defer close(mailed)
+			mailer.run(mailing)
+		}()
+		defer func() {
+			stop()
+			<-mailed
 		}()
 	}
 

@@ -208,6 +208,11 @@ func Check(cfg Config) error {
 			return err
 		}
 	}
+	if cfg.Alerts.Mail.Server != "" {
+		if _, err := newDigest(cfg.Alerts.Mail, nil, slog.New(quiet{})); err != nil {
+			return err
+		}
+	}
 	if cfg.Ledger.Store == "postgres" {
 		config, err := postgresConfig(cfg.Ledger)
 		if err == nil {
