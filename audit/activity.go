@@ -58,7 +58,9 @@ func (l *Ledger) Activity(ctx context.Context, by Actor, in Bounds, from, until 
 	if !from.Before(until) || until.Sub(from) > MaxActivity {
 		return Activity{}, Receipt{}, fmt.Errorf("%w: a time of at most 32 days", ErrInvalid)
 	}
-	receipt, err := l.question(ctx, by, &questionBody{Kind: questionActivity, Within: string(in.Organisation), Custodians: texts(in.Custodians), From: stamp(from), Until: stamp(until)}, nil)
+	body := &questionBody{Kind: questionActivity, From: stamp(from), Until: stamp(until)}
+	body.within(&in)
+	receipt, err := l.question(ctx, by, body, nil)
 	if err != nil {
 		return Activity{}, Receipt{}, err
 	}
@@ -69,7 +71,7 @@ func (l *Ledger) Activity(ctx context.Context, by Actor, in Bounds, from, until 
 	out := Activity{From: from, Until: until}
 	days, outcomes, refusals := map[DayCount]int{}, map[string]int{}, map[string]int{}
 	states := map[record.CustodianKey]map[string]int{}
-	q := Search{From: from, Until: until, Within: in.Organisation, Custodians: in.Custodians, Limit: maxFound,
+	q := Search{From: from, Until: until, Within: in.Organisation, Custodians: in.Custodians, Overseen: in.Overseen, Everywhere: in.Everywhere, Limit: maxFound,
 		Types: []EntryType{TypeBegin, TypeReleased, TypeRefused, TypeNothing, TypeCancelled, TypeAbandoned, TypeOverride}}
 	ctx, cancel := context.WithTimeout(ctx, activityTime)
 	defer cancel()

@@ -127,9 +127,22 @@ func (l *Ledger) RaiseAlert(ctx context.Context, a Alert, at time.Time, topic []
 	return made, done, nil
 }
 
-// employs reports whether b is of those who may see alerts about a requester: what rules find is about staff, and is their own organisation's affair.
-func (b Bounds) employs(r record.Requester) bool {
-	return r.Organisation == b.Organisation && b.Organisation != ""
+// employs reports whether b is of those who may see alerts about a requester: what rules find is about staff, and is the affair of their own organisation and of
+// who oversees it, never of who holds the record.
+func (b Bounds) employs(r record.Requester) bool { return b.HasStaff(r.Organisation) }
+
+// alerts finds the alerts about the staff within the bounds.
+func (b Bounds) alerts(q Query) Query {
+	q.Types, q.Rare = []EntryType{TypeAlert}, true
+	if b.Everywhere {
+		return q
+	}
+	group := []Mark{{MarkOrganisation, plain(string(b.Organisation))}}
+	for _, o := range b.Overseen {
+		group = append(group, Mark{MarkOrganisation, plain(string(o))})
+	}
+	q.All = [][]Mark{group}
+	return q
 }
 
 // Alerts records the question and returns alerts about the staff within the bounds, newest first, but for those about whoever asks: those that are
@@ -139,7 +152,9 @@ func (l *Ledger) Alerts(ctx context.Context, by Actor, in Bounds, closed bool, b
 		return nil, 0, Receipt{}, fmt.Errorf("%w: 1 to 1,000 alerts", ErrInvalid)
 	}
 	limit = or(limit, defaultFound)
-	if receipt, err = l.question(ctx, by, &questionBody{Kind: questionAlerts, Within: string(in.Organisation), Limit: limit, Before: before}, nil); err != nil {
+	q := &questionBody{Kind: questionAlerts, Limit: limit, Before: before}
+	q.within(&in)
+	if receipt, err = l.question(ctx, by, q, nil); err != nil {
 		return nil, 0, Receipt{}, err
 	}
 	if before == 0 || before > receipt.Position {
@@ -152,8 +167,8 @@ func (l *Ledger) Alerts(ctx context.Context, by Actor, in Bounds, closed bool, b
 		if err != nil {
 			return err
 		}
-		for looked := 0; in.Organisation != ""; {
-			page, err := r.Search(Query{All: [][]Mark{{{MarkOrganisation, plain(string(in.Organisation))}}}, Types: []EntryType{TypeAlert}, Before: before, Limit: 200})
+		for looked := 0; in.Organisation != "" || in.Everywhere; {
+			page, err := r.Search(in.alerts(Query{Before: before, Limit: 200}))
 			if err != nil {
 				return err
 			}
@@ -216,7 +231,8 @@ func (l *Ledger) Alert(ctx context.Context, by Actor, in Bounds, position uint64
 	case err != nil:
 		return Flagged{}, Receipt{}, err
 	}
-	q := &questionBody{Kind: questionAlert, Within: string(in.Organisation), Limit: 1, Before: position}
+	q := &questionBody{Kind: questionAlert, Limit: 1, Before: position}
+	q.within(&in)
 	var subjects []record.NHSNumber
 	if out.Access != nil && !out.Access.Subject.IsZero() {
 		subjects = []record.NHSNumber{out.Access.Subject}
@@ -392,15 +408,14 @@ func (l *Ledger) Precision(ctx context.Context, in Bounds, from, until time.Time
 	defer cancel()
 	err := l.view(ctx, func(r Reader) error {
 		keys, err := l.keysFor(r)
-		if err != nil || in.Organisation == "" {
+		if err != nil || in.Organisation == "" && !in.Everywhere {
 			return err
 		}
 		head, err := r.Head()
 		if err != nil {
 			return err
 		}
-		positions, err := r.Search(Query{All: [][]Mark{{{MarkOrganisation, plain(string(in.Organisation))}}}, Types: []EntryType{TypeAlert}, From: from, Until: until,
-			Before: head.Size, Limit: maxPrecision})
+		positions, err := r.Search(in.alerts(Query{From: from, Until: until, Before: head.Size, Limit: maxPrecision}))
 		if err != nil {
 			return err
 		}

@@ -68,6 +68,10 @@ func TestAlertsAreHandled(t *testing.T) {
 		}
 		return out
 	}
+	region := audit.Bounds{Organisation: "X9R01", Overseen: []record.ODSCode{"X9J01", "X9K01"}}
+	if len(list(region, false)) != 2 || len(list(audit.Bounds{Organisation: "X9R01", Everywhere: true}, false)) != 2 {
+		t.Error("a region's officer does not see the alerts of those that it oversees")
+	}
 	if len(list(ours, false)) != 1 || len(list(theirs, false)) != 1 || len(list(holder, true)) != 0 || len(list(audit.Bounds{}, true)) != 0 {
 		t.Fatal("officers see other than the alerts about their own staff")
 	}
@@ -195,4 +199,36 @@ func TestFollow(t *testing.T) {
 	if at, err := p.Ledger.Since(ctx, time.Now().Add(time.Hour)); err != nil || at != last+1 {
 		t.Errorf("the end is at %d, want %d: %v", at, last+1, err)
 	}
+}
+
+// What happened in a time is counted, within what an officer may see, and names nobody.
+func TestActivity(t *testing.T) {
+	l := audittest.Open(t)
+	n := number(t, "9990000018")
+	began := time.Now().Add(-time.Minute)
+	o, p := ask{subject: n, org: "X9J01"}.begin(t, l)
+	if _, err := l.Release(ctx, o, p, shown(p)); err != nil {
+		t.Fatal(err)
+	}
+	ask{subject: n, org: "X9K01"}.begin(t, l)
+	ask{subject: n, org: "X9J01", purpose: record.BreakGlass}.begin(t, l)
+	flagAccess(t, l, ask{subject: n, org: "X9J01", user: "555000000009"}, "volume")
+	until := time.Now().Add(time.Hour)
+	got, receipt, err := l.Activity(ctx, actor(), audit.Bounds{Organisation: "X9J01"}, began, until)
+	if err != nil || receipt.Position == 0 {
+		t.Fatal(err)
+	}
+	if got.Accesses != 3 || len(got.Days) != 2 || got.BreakGlass.Used != 1 || got.BreakGlass.Open != 1 || len(got.Alerts) != 1 || got.Alerts[0].Raised != 1 || got.Cut {
+		t.Errorf("counted %+v", got)
+	}
+	if !slices.ContainsFunc(got.Outcomes, func(c audit.NamedCount) bool { return c.Name == "released" && c.Count == 1 }) || len(got.Custodians) == 0 {
+		t.Errorf("counted %+v and %+v", got.Outcomes, got.Custodians)
+	}
+	if got, _, err := l.Activity(ctx, actor(), audit.Bounds{Organisation: "X9K01"}, began, until); err != nil || got.Accesses != 1 || len(got.Alerts) != 0 {
+		t.Errorf("another organisation: %+v, %v", got, err)
+	}
+	if _, _, err := l.Activity(ctx, actor(), audit.Bounds{Organisation: "X9J01"}, began, began.Add(audit.MaxActivity+time.Second)); !errors.Is(err, audit.ErrInvalid) {
+		t.Errorf("too long a time: %v", err)
+	}
+	sound(t, l)
 }
