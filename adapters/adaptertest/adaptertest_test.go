@@ -280,15 +280,62 @@ func TestCheckFindsEachBug(t *testing.T) {
 	}
 }
 
+// A custodian in trouble is named as such, with advice, and is not asked on and on.
 func TestCheckOfACustodianInTrouble(t *testing.T) {
 	for _, x := range Faults() {
 		if len(x.Errors) == 0 || x.Fault == Hang || x.Fault == Trickle {
 			continue
 		}
 		f := &fake{fault: x.Fault}
-		got := Check(t.Context(), f, query())
-		if len(got) != 1 || got[0].String() != "not so: the record is returned ("+x.Errors[0].Error()+")" {
-			t.Errorf("%s: got %v", x.Fault, got)
+		got := Examine(t.Context(), f, query(), time.Second).Results
+		rule, most := ruleReached, 2
+		if answered(x.Errors[0]) {
+			rule, most = ruleReturned, 4
+		}
+		said := 0
+		for _, r := range got {
+			if r.Rule == rule && r.Outcome == Fail && r.Evidence == x.Errors[0].Error() && r.Advice == remedy(x.Errors[0]) && r.Advice != ours {
+				said++
+			}
+			if r.Outcome == Fail && r.Advice == "" {
+				t.Errorf("%s: no advice about %q", x.Fault, r.Rule)
+			}
+		}
+		if said != 1 || f.count() > most {
+			t.Errorf("%s: got %v after %d requests", x.Fault, got, f.count())
+		}
+	}
+}
+
+// Every rule is in every report, once, whatever happens; without a person those that need one say so.
+func TestEveryRuleIsInTheReport(t *testing.T) {
+	rules := []string{ruleReached, ruleNobody, ruleOver, ruleReturned, rulePlain, ruleTime, ruleMissing, rulePatient, ruleNamed, ruleResources, ruleBytes, ruleCaps, ruleAlone, ruleAtOnce}
+	for _, fault := range []Fault{None, Down, NoRecord, WrongPatient} {
+		for _, person := range []bool{true, false} {
+			q := query()
+			if !person {
+				q.Subject = record.Subject{}
+			}
+			f := &fake{fault: fault}
+			passed, seen := 0, map[string]int{}
+			for _, r := range Examine(t.Context(), f, q, time.Minute).Results {
+				seen[r.Rule]++
+				if r.Outcome == Pass {
+					passed++
+				}
+				if r.Outcome == Skipped && r.Evidence == "" {
+					t.Errorf("%s: nothing says why %q is skipped", fault, r.Rule)
+				}
+			}
+			for _, rule := range rules {
+				if seen[rule] != 1 {
+					t.Errorf("%s, person %v: %q is there %d times", fault, person, rule, seen[rule])
+				}
+			}
+			switch {
+			case fault == None && person && passed < len(rules)+5, fault == None && !person && passed != 3:
+				t.Errorf("a good custodian, person %v: %d rules pass", person, passed)
+			}
 		}
 	}
 }

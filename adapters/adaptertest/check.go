@@ -2,7 +2,6 @@ package adaptertest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -17,86 +16,37 @@ const grace = 2 * time.Second
 // nobody is a number of the range that is never issued, and not one of those that samples and test systems are full of.
 const nobody = "9998127467"
 
-// Check asks source about one person, of whom the custodian should hold a record, and returns what is not as the contract of broker.Source
-// demands; nothing means that all is well. It asks about a dozen times, the first time without haste; nothing is written anywhere. It ends
-// when ctx does, and says so: what was not looked at is not well.
-func Check(ctx context.Context, source broker.Source, q broker.Query) []Finding {
-	var out []Finding
-	must := func(rule string, ok bool, err error) {
-		if !ok {
-			out = append(out, Finding{rule, name(err)})
-		}
-	}
-	if q.Limits.Bytes == 0 {
-		q.Limits = broker.DefaultLimits
-	}
-	reply, err := source.Fetch(ctx, q)
-	if err != nil {
-		must("the record is returned", false, err)
-		must("an error is one of the list and holds nothing from outside", plain(err) && (count(err) == 1 || ctx.Err() != nil), err)
-		return out
-	}
-	out = append(out, judge(reply, q)...)
-
-	for _, look := range []func(){
-		func() {
-			only := q
-			only.Types = []string{"Patient"}
-			r, err := source.Fetch(ctx, only)
-			must("the Patient alone is returned", err == nil && len(judgePatient(r, q)) == 0, err)
-		},
-		func() {
-			none := q
-			n, err := record.ParseNHSNumber(nobody)
-			if err == nil {
-				none.Subject = record.Subject{Number: n, Standing: record.Live}
-				_, err = source.Fetch(ctx, none)
-			}
-			must("somebody unknown is no record", errors.Is(err, broker.ErrNoRecord), err)
-		},
-		func() {
-			for _, c := range caps(reply) {
-				capped := q
-				c.set(&capped.Limits)
-				_, err := source.Fetch(ctx, capped)
-				must("the cap on "+c.name+" is kept", errors.Is(err, broker.ErrTooMuch) && plain(err), err)
-			}
-		},
-		func() {
-			over, cancel := context.WithCancel(ctx)
-			cancel()
-			begin := time.Now()
-			_, err := source.Fetch(over, q)
-			must("a call that is over is not made", err != nil && plain(err) && time.Since(begin) < grace, err)
-		},
-		func() { must("calls at once return what one returns", atOnce(ctx, source, q, reply), nil) },
-	} {
-		if look(); ctx.Err() != nil {
-			return append(out, Finding{"there was time to look at everything", ""})
+// judge holds a reply against the contract, and returns what is wrong.
+func judge(r broker.Reply, q broker.Query) []Finding {
+	out := judgePatient(r, q)
+	for _, x := range shape(r, q) {
+		if !x.ok {
+			out = append(out, Finding{Rule: x.rule})
 		}
 	}
 	return out
 }
 
-// judge holds a reply against the contract.
-func judge(r broker.Reply, q broker.Query) []Finding {
-	out := judgePatient(r, q)
-	must := func(rule string, ok bool) {
-		if !ok {
-			out = append(out, Finding{Rule: rule})
-		}
-	}
-	must("the reply names its adapter and its base address without a slash at the end", r.Adapter != "" && r.Base != "" && r.Base[len(r.Base)-1] != '/')
+// trait is one rule about a reply, and whether it holds.
+type trait struct {
+	rule string
+	ok   bool
+}
+
+// shape holds a reply against all of the contract but whom it is about.
+func shape(r broker.Reply, q broker.Query) []trait {
 	whole := true
 	var raw int64
 	for _, e := range r.Entries {
 		whole = whole && e.Resource.Get("resourceType").Text() != ""
 		raw += int64(len(e.Resource.Raw()))
 	}
-	must("every entry is a resource", whole)
-	must("the bytes held are counted", r.Bytes >= raw && r.Bytes <= q.Limits.Bytes)
-	must("the caps are kept", len(r.Entries) <= q.Limits.Resources)
-	return out
+	return []trait{
+		{ruleNamed, r.Adapter != "" && r.Base != "" && r.Base[len(r.Base)-1] != '/'},
+		{ruleResources, whole},
+		{ruleBytes, r.Bytes >= raw && r.Bytes <= q.Limits.Bytes},
+		{ruleCaps, len(r.Entries) <= q.Limits.Resources},
+	}
 }
 
 // judgePatient returns what is wrong with whom a reply is about; nothing if all is well.
@@ -117,7 +67,7 @@ func judgePatient(r broker.Reply, q broker.Query) []Finding {
 	if patients == 1 && named == 1 {
 		return nil
 	}
-	return []Finding{{"exactly one Patient, with the number asked", fmt.Sprintf("%d Patients, %d with that number", patients, named)}}
+	return []Finding{{rulePatient, fmt.Sprintf("%d Patients, %d with that number", patients, named)}}
 }
 
 // limit is one cap, set so low that a reply must break it.

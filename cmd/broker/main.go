@@ -9,7 +9,8 @@
 //	broker ledger export -config FILE -out FILE [-clear] -by USER -reason TEXT   write the whole ledger for `verify export`
 //	broker ledger erase -config FILE -basis B -reference R [-before DATE] [-nhs-number-file FILE] -by USER -reason TEXT   erase payloads
 //	broker ledger continue -config FILE -from FILE [-adopt]    begin a new ledger after one that is damaged
-//	broker source check -config FILE -custodian KEY -nhs-number-file FILE   ask one custodian about a test person and say what is wrong
+//	broker source check -config FILE -custodian ODS [-source NAME] [-nhs-number N | -nhs-number-file FILE] [-o json]   ask one custodian, with a test
+//	                                                           person or without, and report every rule, what was seen, and what to do
 //	broker policy explain -config FILE [-job-role R -org ODS]  say what a role may see, or what the custodians allow
 //	broker staff list -config FILE -kind staff|watched -from CSV -out FILE   make the list of keyed hashes that worklist.staff or worklist.watched names
 //	broker sections explain -config FILE -type T -kind K       say which section rules are followed for a resource type from a kind of custodian
@@ -46,7 +47,7 @@ const usage = `usage:
   broker ledger export -config FILE -out FILE [-clear] -by USER -reason TEXT
   broker ledger erase -config FILE -basis retention|erasure|order -reference TEXT [-before DATE] [-nhs-number-file FILE] -by USER -reason TEXT
   broker ledger continue -config FILE -from FILE [-adopt]
-  broker source check -config FILE -custodian KEY -nhs-number-file FILE
+  broker source check -config FILE -custodian KEY|ODS [-source NAME] [-nhs-number N | -nhs-number-file FILE] [-o json]
   broker policy explain -config FILE [-job-role CODE -org ODS]
   broker staff list -config FILE -kind staff|watched -from CSV -out FILE
   broker sections explain -config FILE -type TYPE -kind KIND
@@ -75,7 +76,10 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	from := flags.String("from", "", "file of the ledger that ended; or the CSV file of a list, - for standard input")
 	adopt := flags.Bool("adopt", false, "start although no checkpoint of the ledger is where they are kept, or continue an older file than they tell of: only if you know why")
 	begin := flags.Bool("begin", false, "begin a new ledger although the folder of keys is read-only: for the very first start alone")
-	custodian := flags.String("custodian", "", "key of one custodian")
+	custodian := flags.String("custodian", "", "key or ODS code of one custodian")
+	source := flags.String("source", "", "name of one of its sources; all if it is left out")
+	number := flags.String("nhs-number", "", "NHS number of a test person, 999 000 0000 up")
+	output := flags.String("o", "text", "text or json")
 	numberFile := flags.String("nhs-number-file", "", "file that holds the NHS number of a test person, or - for standard input: a number on a command line would show in the list of processes")
 	jobRole := flags.String("job-role", "", "job role code")
 	org := flags.String("org", "", "ODS code of the requester's organisation")
@@ -136,7 +140,11 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	case "keys public ":
 		return report(errs, daemon.PublicKeys(cfg, out))
 	case "source check ":
-		return report(errs, daemon.SourceCheck(ctx, cfg, *custodian, *numberFile, out))
+		if *output != "text" && *output != "json" {
+			fmt.Fprintln(errs, "broker: -o: text or json")
+			return 2
+		}
+		return report(errs, daemon.SourceCheck(ctx, cfg, daemon.SourceQuestion{Custodian: *custodian, Source: *source, Number: *number, NumberFile: *numberFile, JSON: *output == "json"}, out))
 	case "policy explain ":
 		return report(errs, daemon.PolicyExplain(cfg, *jobRole, *org, out))
 	case "staff list ":
@@ -151,6 +159,9 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 func report(errs io.Writer, err error) int {
 	if err != nil {
 		fmt.Fprintln(errs, "broker:", err)
+		if errors.Is(err, daemon.ErrUse) {
+			return 2
+		}
 		return 1
 	}
 	return 0

@@ -1,17 +1,12 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
-	"github.com/mycarerecord/mycarerecord/adapters"
-	"github.com/mycarerecord/mycarerecord/adapters/adaptertest"
-	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/merge"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
@@ -127,61 +122,4 @@ func SectionsExplain(cfg Config, typ, kind string, w io.Writer) error {
 		fmt.Fprintln(w, "  stands in no section: it is not about a person")
 	}
 	return nil
-}
-
-// SourceCheck asks one custodian about a test person, whose NHS number stands in a file (- for standard input), and writes what is wrong. It needs no
-// ledger, because it is for test people: the custodian's administrators choose them.
-func SourceCheck(ctx context.Context, cfg Config, key, numberFile string, w io.Writer) error {
-	var x *Custodian
-	for i := range cfg.Custodians {
-		if string(cfg.Custodians[i].Key) == key {
-			x = &cfg.Custodians[i]
-		}
-	}
-	if x == nil {
-		return errors.New("source check: -custodian must be the key of a configured custodian")
-	}
-	text, err := readSmall(numberFile)
-	if err != nil {
-		return errors.New("source check: -nhs-number-file cannot be read: name a file that holds ten digits, or - for standard input")
-	}
-	n, err := record.ParseNHSNumber(strings.TrimSpace(text))
-	if err != nil {
-		return fmt.Errorf("source check: -nhs-number-file: %w", err)
-	}
-	if !n.IsTest() {
-		return errors.New("source check: this asks outside the ledger, so it takes numbers of the test range only, 999 000 0000 up")
-	}
-	source, err := adapters.New(x.Adapter, &x.Settings)
-	if err != nil {
-		return fmt.Errorf("settings: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	findings := adaptertest.Check(ctx, source, broker.Query{Subject: record.Subject{Number: n, Standing: record.Live}, Purpose: record.Treatment, RequestID: "source-check",
-		Sections: record.AllSections, Limits: broker.DefaultLimits,
-		Requester: record.Requester{Kind: record.Professional, User: "source-check", Organisation: x.ODS}})
-	bad := 0
-	for _, f := range findings {
-		fmt.Fprintln(w, f)
-		bad++
-	}
-	if bad > 0 {
-		return fmt.Errorf("source check: %d findings", bad)
-	}
-	fmt.Fprintf(w, "%s: answers as an adapter must\n", x.Key)
-	return nil
-}
-
-func readSmall(path string) (string, error) {
-	f := os.Stdin
-	if path != "-" {
-		var err error
-		if f, err = os.Open(path); err != nil {
-			return "", err
-		}
-		defer f.Close()
-	}
-	b, err := io.ReadAll(io.LimitReader(f, 64))
-	return string(b), err
 }
