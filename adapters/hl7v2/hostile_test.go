@@ -338,8 +338,6 @@ func TestConnections(t *testing.T) {
 				}
 				time.Sleep(20 * time.Millisecond) // what comes unasked is on its way
 			}
-			e.mu.Lock()
-			defer e.mu.Unlock()
 			if n, _ := e.count(); n != c.want {
 				t.Errorf("%d connections, want %d", n, c.want)
 			}
