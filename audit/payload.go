@@ -609,7 +609,7 @@ func found(k *Keys, e *Entry) (Found, error) {
 		return Found{}, err
 	}
 	r := &reading{}
-	f := Found{about: r.numbers(p.Supersedes), Position: e.Position, Type: e.Type, At: e.Time, Leaf: e.Leaf, Opens: p.Opens, Subject: r.number(p.Subject), Reason: p.Reason, Count: int(p.Count), list: p.Import}
+	f := Found{about: r.numbers(p.Supersedes), Replaces: p.Replaces, Position: e.Position, Type: e.Type, At: e.Time, Leaf: e.Leaf, Opens: p.Opens, Subject: r.number(p.Subject), Reason: p.Reason, Count: int(p.Count), list: p.Import}
 	if p.Access != nil {
 		f.Access = r.access(*p.Access)
 		f.about = f.Access.subjects()

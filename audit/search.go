@@ -44,6 +44,7 @@ type Found struct {
 	Expires    time.Time           // of an override
 	Alert      *Alert              // Alert
 	Handled    *Handling           // Handled
+	Replaces   uint64              // Objection, Delegation: position of the state that it changes, 0 for a new one
 	Count      int                 // Check, Limited
 	Asked      string              // Read: which question, or its kind
 

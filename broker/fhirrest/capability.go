@@ -76,6 +76,29 @@ func capabilityStatement(cfg Config) []byte {
 				},
 				Versioning: &noVersion, ReadHistory: &no, UpdateCreate: &no, ConditionalCreate: &no, ConditionalRead: &notConditional, ConditionalUpdate: &no,
 			}, {
+				Type: fhir.ResourceTypeAuditEvent,
+				Documentation: text("Who asked for whose record, what was decided and shown, who changed and read a person's choices, and who asked the ledger: for information-governance officers " +
+					"(accesses by their organisation's staff, and to its records) and for the person. IHE BALP where it has a pattern. Each search is recorded, with the reason, which officers must " +
+					"give in X-Audit-Reason or, by POST, as reason. Search is the only way; pages are followed by the link next, which only its asker can follow, for an hour."),
+				SupportedProfile: []string{profileBALP + "PatientQuery", profileBALP + "Query", profileBALP + "PatientCreate", profileBALP + "PatientUpdate"},
+				Interaction: []fhir.CapabilityStatementRestResourceInteraction{
+					{Code: fhir.TypeRestfulInteractionSearchType, Documentation: text("By GET, and by POST also with patient.identifier (an NHS number). _query names the question: who-looked, by-user, " +
+						"by-staff, of-records, refusals, break-glass, consent-changes, ledger-reads; without it, it follows from what is given.")},
+				},
+				Versioning: &noVersion, ReadHistory: &no, UpdateCreate: &no, ConditionalCreate: &no, ConditionalRead: &notConditional, ConditionalUpdate: &no,
+				SearchParam: []fhir.CapabilityStatementRestResourceSearchParam{
+					{Name: "patient", Definition: text("http://hl7.org/fhir/SearchParameter/AuditEvent-patient"), Type: fhir.SearchParamTypeReference,
+						Documentation: text("The id of a Patient that a search returned; patient.identifier by POST. Earlier numbers that the demographics service confirms are followed.")},
+					{Name: "agent", Definition: text("http://hl7.org/fhir/SearchParameter/AuditEvent-agent"), Type: fhir.SearchParamTypeReference,
+						Documentation: text("As agent:identifier: an SDS user id, or the ODS code of the requester's organisation.")},
+					{Name: "entity", Definition: text("http://hl7.org/fhir/SearchParameter/AuditEvent-entity"), Type: fhir.SearchParamTypeReference,
+						Documentation: text("As entity:identifier: the ODS code of an organisation whose records were asked for.")},
+					{Name: "date", Definition: text("http://hl7.org/fhir/SearchParameter/AuditEvent-date"), Type: fhir.SearchParamTypeDate, Documentation: text("With ge, gt, le, lt, or none; more than once.")},
+					{Name: "outcome", Definition: text("http://hl7.org/fhir/SearchParameter/AuditEvent-outcome"), Type: fhir.SearchParamTypeToken,
+						Documentation: text("0: shown, or nothing to show. 4: refused, or the caller left. 8: not known.")},
+					{Name: "purpose", Type: fhir.SearchParamTypeToken, Documentation: text("TREAT, ETREAT, BTG or PATRQT: FHIR has no such parameter, so this is ours.")},
+				},
+			}, {
 				Type: fhir.ResourceTypeConsent,
 				Documentation: text("The objections of one person, in any status: to all sharing (IHE PCF Basic), to one organisation's record being shown (IHE PCF Intermediate), or to one " +
 					"section, by a security label of ours (no PCF profile). Each denies and none permits. For the person, and for staff who may see objections; each look is recorded. " +

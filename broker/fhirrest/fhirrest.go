@@ -47,6 +47,7 @@ type (
 		ShowObjections(ctx context.Context, req broker.ObjectionRequest) ([]consent.Objection, audit.Receipt, error)
 		OpenAddress(id, seal string) (broker.DocumentAddress, bool)
 		Document(ctx context.Context, req broker.Request) (*broker.DocumentResult, error)
+		AskLedger(ctx context.Context, req broker.LedgerQuestion) (broker.LedgerAnswer, error)
 		Custodians() []broker.CustodianHealth
 	}
 	sealer interface {

@@ -75,6 +75,10 @@ func (f *fakeBroker) ShowObjections(_ context.Context, req broker.ObjectionReque
 	return f.objections, audit.Receipt{Origin: "mycarerecord.example/test", Position: 11, Leaf: [32]byte{0xcd}}, f.objecting
 }
 
+func (f *fakeBroker) AskLedger(context.Context, broker.LedgerQuestion) (broker.LedgerAnswer, error) {
+	return broker.LedgerAnswer{}, nil
+}
+
 func (f *fakeBroker) Custodians() (out []broker.CustodianHealth) {
 	for _, c := range custodians {
 		out = append(out, broker.CustodianHealth{Custodian: c})

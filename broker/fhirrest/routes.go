@@ -69,6 +69,12 @@ func match(s []string) route {
 		}}
 	case len(s) == 2 && s[0] == "Binary" && isID(last):
 		return route{[]string{http.MethodGet}, false, readBinary(last)}
+	case len(s) == 1 && s[0] == "AuditEvent":
+		return route{reading, false, (*exchange).searchAuditEvent}
+	case len(s) == 2 && s[0] == "AuditEvent" && last == "_search":
+		return route{posting, false, (*exchange).searchAuditEvent}
+	case len(s) == 2 && s[0] == "AuditEvent" && isID(last):
+		return route{reading, false, (*exchange).readAuditEvent}
 	case len(s) == 0:
 		return notServed(reading, "Everything is asked for by person: search Patient by identifier, then read Patient/{id}/$everything.")
 	case strings.HasPrefix(last, "$"):

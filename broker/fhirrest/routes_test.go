@@ -63,6 +63,11 @@ func TestCapabilityStatement(t *testing.T) {
 						value = map[string]string{"patient": "patient.birthdate=1970-01-01&patient=" + handle, "status": "patient.birthdate=1970-01-01&status=active&patient=" + handle,
 							"_id": "patient.birthdate=1970-01-01&_id=" + handle + ".abc"}[p.Name]
 					}
+					if name == "AuditEvent" {
+						value = map[string]string{"patient": "patient=" + handle, "agent": "agent:identifier=https://fhir.nhs.uk/Id/sds-user-id|555000000102",
+							"entity": "entity:identifier=https://fhir.nhs.uk/Id/ods-organization-code|X9A01", "date": "_query=refusals&date=ge2026&date=lt2027",
+							"outcome": "_query=refusals&outcome=4", "purpose": "_query=refusals&purpose=BTG"}[p.Name]
+					}
 					if value == "" {
 						t.Errorf("the parameter %s is listed and not tested", p.Name)
 					}
@@ -81,8 +86,8 @@ func TestCapabilityStatement(t *testing.T) {
 			want("POST $"+o.Name+" of the type", status("POST", "/fhir/"+name+"/$"+o.Name, parameters(identifierParameter(ada)), jsonType), 200)
 		}
 	}
-	if len(listed) != 6 {
-		t.Errorf("%d things are listed, want 6: %v", len(listed), listed)
+	if len(listed) != 7 {
+		t.Errorf("%d things are listed, want 7: %v", len(listed), listed)
 	}
 	asked := len(k.broker.asked)
 	calls := 0

@@ -66,9 +66,12 @@ func (a Answer) write(e *envelope, m BundleMeta) {
 		e.line(1, `}`)
 	}
 	e.text(`,`)
-	e.line(1, `"type":"searchset",`)
-	e.line(1, `"total":`)
-	e.text(strconv.Itoa(a.Total))
+	e.line(1, `"type":"searchset"`)
+	if !a.TotalUnknown {
+		e.text(`,`)
+		e.line(1, `"total":`)
+		e.text(strconv.Itoa(a.Total))
+	}
 	for i, l := range m.Links {
 		if i == 0 {
 			e.text(`,`)

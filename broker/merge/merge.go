@@ -157,6 +157,8 @@ type Answer struct {
 	Entries  []Entry
 	Statuses []record.Status // one per configured custodian, in the order given
 	Total    int             // matches
-	Groups   []Group         // what looks like the same thing at several custodians (M-9), in the order of their first members
-	Handle   string
+	// TotalUnknown leaves the total out: the answer is a page, and how many there are in all is not known.
+	TotalUnknown bool
+	Groups       []Group // what looks like the same thing at several custodians (M-9), in the order of their first members
+	Handle       string
 }
