@@ -118,7 +118,7 @@ func sections(s record.Sections) []v1.Section {
 }
 
 func custodian(c record.Custodian) *v1.Custodian {
-	return &v1.Custodian{Key: string(c.Key), OdsCode: string(c.ODS), Name: c.Name, Kind: string(c.Kind), Contact: c.Contact}
+	return &v1.Custodian{Key: string(c.Key), OdsCode: string(c.ODS), Name: c.Name, Kind: string(c.Kind), Contact: c.Contact, NeutralName: c.Neutral}
 }
 
 func custodianStatus(s record.Status) *v1.CustodianStatus {

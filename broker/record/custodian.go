@@ -74,6 +74,7 @@ type Custodian struct {
 	ODS     ODSCode
 	Name    string
 	Kind    CustodianKind
+	Neutral string // what it is called in a person's report, where its name would tell too much; "" for its name
 	Contact string // who to ring or to ask for a copy; goes with every state
 }
 

@@ -23,6 +23,7 @@
 //	mcr audit view ENTRY [flags]                  what was shown in one view
 //	mcr audit foresee NHSNUMBER [flags]           what somebody would be shown now
 //	mcr audit receipt RECEIPT [flags]             whether a receipt is true
+//	mcr audit report -for-patient NHSNUMBER       who looked, in plain words for the person: a page, a PDF and data
 //	mcr audit search [flags]                      entries of the ledger one by one
 //	mcr audit overrides [flags]                   uses of break-glass that nobody has reviewed
 //	mcr audit review POSITION [flags]             say what became of one
@@ -135,7 +136,7 @@ var commands = []command{
 	{"audit worklist take", "POSITION", "look into one", (*app).worklistTake},
 	{"audit worklist close", "POSITION", "say what became of one", (*app).worklistClose},
 	{"audit worklist reopen", "POSITION", "put one back on the worklist", (*app).worklistReopen},
-	{"audit report", "-organisation", "what happened in a week, as a page and as a table", (*app).auditReport},
+	{"audit report", "-organisation | -for-patient NHSNUMBER", "what happened in a week; or who looked, in plain words for the person", (*app).reports},
 	{"custodians", "", "who is configured, and who has been in trouble", (*app).custodians},
 }
 

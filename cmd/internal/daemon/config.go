@@ -136,12 +136,13 @@ type Client struct {
 
 // Custodian is one organisation that may hold something.
 type Custodian struct {
-	Key               record.CustodianKey  `yaml:"key"`     // 1 to 12 of a-z 0-9; never change it: it is part of ids. Required
-	ODS               record.ODSCode       `yaml:"ods"`     // Required
-	Name              string               `yaml:"name"`    // Required
-	Kind              record.CustodianKind `yaml:"kind"`    // gp acute mental-health community social-care ambulance pharmacy 111 out-of-hours patient-entered. Required
-	Contact           string               `yaml:"contact"` // who to ring, who to ask for a copy. Required
-	Adapter           string               `yaml:"adapter"` // protocol: fhirr4. Required, or sources
+	Key               record.CustodianKey  `yaml:"key"`         // 1 to 12 of a-z 0-9; never change it: it is part of ids. Required
+	ODS               record.ODSCode       `yaml:"ods"`         // Required
+	Name              string               `yaml:"name"`        // Required
+	NeutralName       string               `yaml:"neutralName"` // what a person's report calls it, so that who looks over their shoulder does not learn what they are treated for; default name
+	Kind              record.CustodianKind `yaml:"kind"`        // gp acute mental-health community social-care ambulance pharmacy 111 out-of-hours patient-entered. Required
+	Contact           string               `yaml:"contact"`     // who to ring, who to ask for a copy. Required
+	Adapter           string               `yaml:"adapter"`     // protocol: fhirr4. Required, or sources
 	Settings          yaml.Node            `yaml:"settings"`
 	Sources           []Source             `yaml:"sources,omitempty"` // instead of adapter and settings: 2 to 8 ways to read it, each over a breaker of its own
 	Timeout           Duration             `yaml:"timeout"`           // whole, search and pages included; default limits.custodian

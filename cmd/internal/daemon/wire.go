@@ -141,7 +141,7 @@ func bind(x *Custodian, sources []broker.NamedSource, list policy.Exclusions) br
 	}
 	b := broker.Binding{
 		Rules: consent.CustodianRules{
-			Custodian:         record.Custodian{Key: x.Key, ODS: x.ODS, Name: x.Name, Kind: x.Kind, Contact: x.Contact},
+			Custodian:         record.Custodian{Key: x.Key, ODS: x.ODS, Name: x.Name, Neutral: x.NeutralName, Kind: x.Kind, Contact: x.Contact},
 			EmergencyOverride: x.EmergencyOverride, Excluded: excluded, PatientEntered: x.PatientEntered || x.Kind == record.KindPatientEntered,
 		},
 		Merge: merge.Rules{TellCounts: x.TellCounts, LabelsEntered: x.LabelsEntered, LabelsNoPatient: x.LabelsNoPatient, Excluded: codes,

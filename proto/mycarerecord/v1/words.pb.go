@@ -561,7 +561,9 @@ type Custodian struct {
 	// What sort of organisation it is: gp, acute, mental-health, community, social-care, ambulance, pharmacy, 111, out-of-hours, patient-entered.
 	Kind string `protobuf:"bytes,4,opt,name=kind,proto3" json:"kind,omitempty"`
 	// Whom to ring, or to ask for a copy.
-	Contact       string `protobuf:"bytes,5,opt,name=contact,proto3" json:"contact,omitempty"`
+	Contact string `protobuf:"bytes,5,opt,name=contact,proto3" json:"contact,omitempty"`
+	// What it is called where somebody may read over a person's shoulder, so that its name does not tell what they are treated for; empty: its name.
+	NeutralName   string `protobuf:"bytes,6,opt,name=neutral_name,json=neutralName,proto3" json:"neutral_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -627,6 +629,13 @@ func (x *Custodian) GetKind() string {
 func (x *Custodian) GetContact() string {
 	if x != nil {
 		return x.Contact
+	}
+	return ""
+}
+
+func (x *Custodian) GetNeutralName() string {
+	if x != nil {
+		return x.NeutralName
 	}
 	return ""
 }
@@ -982,13 +991,14 @@ const file_mycarerecord_v1_words_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\"W\n" +
 	"\fRelationship\x125\n" +
 	"\x04kind\x18\x01 \x01(\x0e2!.mycarerecord.v1.RelationshipKindR\x04kind\x12\x10\n" +
-	"\x03ref\x18\x02 \x01(\tR\x03ref\"z\n" +
+	"\x03ref\x18\x02 \x01(\tR\x03ref\"\x9d\x01\n" +
 	"\tCustodian\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x19\n" +
 	"\bods_code\x18\x02 \x01(\tR\aodsCode\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x04 \x01(\tR\x04kind\x12\x18\n" +
-	"\acontact\x18\x05 \x01(\tR\acontact\"\x87\x01\n" +
+	"\acontact\x18\x05 \x01(\tR\acontact\x12!\n" +
+	"\fneutral_name\x18\x06 \x01(\tR\vneutralName\"\x87\x01\n" +
 	"\vMissingPart\x122\n" +
 	"\asection\x18\x01 \x01(\x0e2\x18.mycarerecord.v1.SectionR\asection\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
