@@ -206,7 +206,7 @@ func (a *app) makeReport(ctx context.Context, conn *grpc.ClientConn, about *v1.A
 			return nil, err
 		}
 	}
-	r.Covers = "everything that the ledger holds about you"
+	r.Covers = "everything that the ledger holds about you."
 	if about.GetReason() != "" { // an officer's report: they know of their own organisation's accesses alone
 		r.Covers = "what the organisation that made this report may know: accesses by its own staff, and by anybody to its own records. You can ask for everything yourself."
 	}
@@ -287,7 +287,7 @@ func (w *reporter) access(r *toldPerson, row *v1.AnswerRow) {
 	}
 	out.Why = strings.Join(nonEmpty([]string{purposesInWords[x.GetPurpose()], permissionsInWords[x.GetPermission().GetKind()]}), "; ")
 	if x.GetPurpose() == v1.Purpose_PURPOSE_BTG {
-		out.Emergency = "They gave this reason: " + safe(x.GetBreakGlassReason())
+		out.Emergency = "They gave this reason: \"" + safe(x.GetBreakGlassReason()) + "\"."
 		if neutral {
 			out.Emergency = "They gave a reason, which you can ask them for."
 		}
