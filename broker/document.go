@@ -353,6 +353,11 @@ func (a *access) fetchDocument(p consent.Permit, o audit.Opened) (Document, reco
 	if full && !callerLeft {
 		v = verdict{record.Failed, reasonRequestFull, errNothingLearnt, false}
 	}
+	for _, aboutIt := range [...]error{ErrWrongSubject, ErrMalformed, ErrTooMuch, ErrElsewhere} {
+		if v.breaker != nil && errors.Is(err, aboutIt) {
+			v.breaker = errNothingLearnt // one document is at fault: whoever opens it again and again must not cut everybody off from the record
+		}
+	}
 	done(v.breaker)
 	status.State, status.Took = record.Returned, time.Since(now)
 	if err != nil {

@@ -296,6 +296,31 @@ func TestDocumentTrouble(t *testing.T) {
 	}
 }
 
+// A document that is misfiled, too large or not to be read is one document: however often it is opened, the record stays to be had. A holder that cannot be
+// reached is ill.
+func TestDocumentsAndTheBreaker(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		open bool
+	}{{broker.ErrWrongSubject, false}, {broker.ErrMalformed, false}, {broker.ErrTooMuch, false}, {broker.ErrElsewhere, false}, {broker.ErrNoRecord, false}, {broker.ErrWithheld, false},
+		{broker.ErrUnauthorised, false}, {broker.ErrUnavailable, true}} {
+		h, l := withLibrary(t, audittest.Open(t), func(cfg *broker.Config) { cfg.NeutralWait = 220 * time.Millisecond })
+		req := h.addressed(t, question(number(t, ann)), "acute-d1")
+		l.document = func(context.Context, broker.Query) (broker.Document, error) { return broker.Document{}, c.err }
+		for range 6 {
+			req.Arrived = time.Now()
+			if _, err := h.Document(t.Context(), req); err == nil {
+				t.Fatal("a document came")
+			}
+		}
+		for _, health := range h.Custodians() {
+			if health.Custodian.Key == "acute" && (health.Breaker == "open") != c.open {
+				t.Errorf("%v: the breaker is %s", c.err, health.Breaker)
+			}
+		}
+	}
+}
+
 // P1, L-8 of documents: a ledger that cannot record lets nobody be asked at Begin, and no byte leave at Release.
 func TestDocumentLedgerFaults(t *testing.T) {
 	for _, mode := range audittest.Faults() {
