@@ -12,8 +12,8 @@ FUZZTIME ?= 20s
 help: ## print this help
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
 
-run: ## the demo neighbourhood: nine invented custodians, an issuer and the broker, on this machine
-	$(GO) run ./cmd/demo
+run: ## the demo neighbourhood: invented custodians that speak their own protocols, an issuer and the broker, on this machine
+	$(GO) run ./cmd/demo -protocols own
 
 build: ## the commands, into bin/
 	@mkdir -p bin

@@ -55,14 +55,12 @@ func (o options) configure(state string, s *surroundings, rest string) (daemon.C
 	}
 	cfg.Clients[0].Organisations = append(cfg.Clients[0].Organisations, simulator.EngineODS)
 	for _, c := range s.custodians {
-		x := daemon.Custodian{Name: c.Name, Contact: c.Contact, Adapter: "fhirr4", Settings: settings(s.sources[c.Key] + "/fhir")}
+		n := s.neighbours[c.Key]
+		x := daemon.Custodian{Name: c.Name, Contact: c.Contact, Adapter: n.adapter, Settings: n.node()}
 		// The types are the daemon's; the words are the cohort's.
 		setText(&x.Key, c.Key)
 		setText(&x.ODS, c.ODS)
 		setText(&x.Kind, c.Kind)
-		if p, is := s.practices[c.Key]; is {
-			x.Adapter, x.Settings = "gpconnect", p.settings()
-		}
 		if s.invented {
 			x.LabelsEntered, x.LabelsNoPatient = c.LabelsEntered, c.LabelsNoPatient
 		}

@@ -224,7 +224,7 @@ func TestThePrintedCommandsWork(t *testing.T) {
 			t.Skipf("no %s on this machine", tool)
 		}
 	}
-	d := start(t)
+	d := start(t, "-protocols", "own") // as make run does
 	var commands []string
 	for line := range strings.Lines(d.out.String()) {
 		if text, ok := strings.CutPrefix(line, "     "); ok {
@@ -357,6 +357,7 @@ func TestRefusals(t *testing.T) {
 		code int
 		say  string
 	}{
+		"no protocol":     {[]string{"-protocols", "soap"}, 2, "fhir or own"},
 		"both":            {[]string{"-cohort", "a", "-synthea", "b"}, 2, "not both"},
 		"a word":          {[]string{"please"}, 2, "one word too many"},
 		"no such flag":    {[]string{"-port", "1"}, 2, "-port"},
@@ -376,34 +377,80 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// The practice speaks GP Connect: its record comes as R4 with the others', says what was converted, and goes wrong and gets well as any other.
-func TestGPConnect(t *testing.T) {
-	d := start(t, "-gp-connect")
+// In its own protocols every custodian is read, says how, goes wrong and gets well as any other, and the screen says what could not be carried.
+func TestOwnProtocols(t *testing.T) {
+	d := start(t, "-protocols", "own")
+	if len(d.Sources) != 12 {
+		t.Fatalf("%d custodians, want 12", len(d.Sources))
+	}
 	status, whole := d.everything(t, "ed-doctor", cohort.Margaret)
-	for _, want := range []string{"gpconnect/1", "FHIR STU3 to R4", `"AllergyIntolerance/gp-`, "Metformin 500mg modified-release tablets"} {
+	if status != 200 || matches(t, whole) < 60 {
+		t.Fatalf("got %d with %d matches", status, matches(t, whole))
+	}
+	for _, want := range []string{
+		"gpconnect/1", "FHIR STU3 to R4", `"AllergyIntolerance/gp-`, "Metformin 500mg modified-release tablets", // a practice
+		`"AllergyIntolerance/thornfield-`, "Rash after three days", // another
+		`"Patient/acute-`,                     // the hospital that lets in by token
+		"hl7v2/1", `"value":9.50`, "Ferritin", // the hospital that speaks HL7 v2
+		"socialcare/1", "Northmoor East locality", // a council with other words
+		"/socialcare-", `"Patient/ambulance-`, // and the first
+	} {
 		if !strings.Contains(whole, want) {
-			t.Errorf("the answer (%d) does not hold %q", status, want)
+			t.Errorf("the answer does not hold %q", want)
 		}
 	}
-	if matches(t, whole) < 60 {
-		t.Errorf("%d matches", matches(t, whole))
+	if strings.Contains(whole, `"code":"failed"`) || strings.Contains(whole, `"code":"unavailable"`) {
+		t.Error("a custodian is in trouble")
 	}
-	if status, _ := d.post(t, d.Sources["gp"]+"/_sim/fault", "application/json", "", `{"fault":"no-consent"}`); status != 200 {
-		t.Fatalf("no fault: %d", status)
+	screen := d.out.String()
+	for _, want := range []string{"over GP Connect (FHIR STU3)", "over HL7 v2 (MLLP)", "with SMART Backend Services", "its case-management API", " carries ", "Left out: "} {
+		if !strings.Contains(screen, want) {
+			t.Errorf("the screen does not say %q", want)
+		}
 	}
-	if status, text := d.everything(t, "ed-doctor", cohort.Margaret); status != 200 || strings.Contains(text, `"AllergyIntolerance/gp-`) || !strings.Contains(text, "withheld") {
-		t.Errorf("with a practice that withholds: got %d", status)
-	}
-	if status, _ := d.post(t, d.Sources["gp"]+"/_sim/fault", "application/json", "", `{"fault":"none"}`); status != 200 {
-		t.Fatalf("no fault: %d", status)
-	}
-	if _, text := d.everything(t, "ed-doctor", cohort.Margaret); matches(t, text) != matches(t, whole) {
-		t.Errorf("well again: %d matches, had %d", matches(t, text), matches(t, whole))
+	for key, held := range map[string]string{"gp": `"AllergyIntolerance/gp-`, "acute": `"Patient/acute-`, "infirmary": "Ferritin", "northmoor": "Northmoor East locality"} {
+		for _, fault := range []string{"no-consent", "none"} {
+			if status, _ := d.post(t, d.Sources[key]+"/_sim/fault", "application/json", "", `{"fault":"`+fault+`"}`); status != 200 {
+				t.Fatalf("%s: no fault: %d", key, status)
+			}
+			status, text := d.everything(t, "ed-doctor", cohort.Margaret)
+			well := fault == "none"
+			if status != 200 || strings.Contains(text, held) != well || well && matches(t, text) != matches(t, whole) || !well && !strings.Contains(text, "withheld") {
+				t.Errorf("%s with %s: got %d with %d matches", key, fault, status, matches(t, text))
+			}
+		}
 	}
 	if status, text := d.everything(t, "ed-doctor", cohort.Aisha); status != 200 || strings.Contains(text, "Bipolar") || !strings.Contains(text, "Hypothyroidism") {
-		t.Errorf("an objection to one section over GP Connect: got %d", status)
+		t.Errorf("an objection to one section: got %d", status)
 	}
-	if len(d.Sources) != 9 || !strings.Contains(d.out.String(), "over GP Connect") || !strings.Contains(d.out.String(), "GP Connect carries ") {
-		t.Error("the screen does not say how the practice is reached and what it cannot carry")
+	if _, text := d.everything(t, "ed-doctor", cohort.Eleanor); strings.Contains(text, "Respite") || !strings.Contains(text, "X9E01") {
+		t.Error("the county council's record is shown against an objection, or its state is not told")
+	}
+	if code, took := d.stop(); code != 0 || took > 2*time.Second {
+		t.Errorf("stopped with %d after %v", code, took)
+	}
+}
+
+// Whole-patient bundles are split over custodians that speak their own protocols, and the screen counts what those cannot carry.
+func TestSyntheaInOwnProtocols(t *testing.T) {
+	dir := t.TempDir()
+	text := `{"resourceType":"Bundle","type":"transaction","entry":[{"fullUrl":"urn:uuid:p","resource":{"resourceType":"Patient","id":"p","name":[{"family":"Invented"}],"birthDate":"1990-01-01"}},` +
+		`{"resource":{"resourceType":"Immunization","id":"i","status":"completed","patient":{"reference":"urn:uuid:p"},"vaccineCode":{"text":"Split"},"occurrenceDateTime":"1995-01-01"}}]}`
+	if err := os.WriteFile(filepath.Join(dir, "una.json"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, "-synthea", dir, "-protocols", "own")
+	if status, text := d.everything(t, "ed-doctor", d.Patients[0].NHSNumber); status != 200 || !strings.Contains(text, "Split") || len(d.Sources) != 9 {
+		t.Errorf("got %d from %d custodians", status, len(d.Sources))
+	}
+}
+
+// The mappings of the demo's councils are those that the adapter is tested with.
+func TestMappingsAreThoseOfTheAdapter(t *testing.T) {
+	for name, text := range map[string][]byte{"westmarch": westmarch, "northmoor": northmoor} {
+		want, err := os.ReadFile(filepath.Join("..", "..", "adapters", "socialcare", "testdata", name+".yaml"))
+		if err != nil || !bytes.Equal(text, want) {
+			t.Errorf("%s.yaml is another: copy it from adapters/socialcare/testdata", name)
+		}
 	}
 }

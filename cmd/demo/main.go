@@ -4,7 +4,8 @@
 //	demo                      invented people (test/cohort)
 //	demo -synthea DIR         whole-patient bundles of the Synthea generator, split over the custodians; a manifest is written to -state
 //	demo -cohort DIR          DIR/<custodian key>/*.json or .json.gz, one collection Bundle per person
-//	demo -gp-connect          the practice speaks GP Connect; with any of the people above
+//	demo -protocols own       practices speak GP Connect, the hospital lets in by token (SMART), councils have APIs of their own; among the invented people,
+//	                          a second practice, a hospital that speaks HL7 v2 and a second council are there, too. Without it all speak FHIR R4
 //
 // Exit codes: 0 stopped by a signal, 1 failed, 2 wrong use.
 package main
@@ -27,13 +28,16 @@ func main() {
 	os.Exit(code)
 }
 
+// ownProtocols is the value of -protocols with which custodians speak what such organisations speak.
+const ownProtocols = "own"
+
 // options are the flags.
 type options struct {
 	rest, grpc, ops, issuer, sources string // host:port; port 0 is any free one
 	cohort, synthea                  string // folders; "" for the invented people
 	state                            string // folder of ledger, keys and configuration; "" for one that is removed at the end
 	readyFile                        string // written when all is up; "" for none
-	gpConnect                        bool   // practices speak GP Connect
+	protocols                        string // what custodians speak
 }
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
@@ -48,7 +52,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	flags.StringVar(&o.cohort, "cohort", "", "`folder` with <custodian key>/*.json or .json.gz, one collection Bundle per person, instead of the invented people")
 	flags.StringVar(&o.synthea, "synthea", "", "`folder` with whole-patient bundles (.json or .json.gz) to split over the custodians, instead of the invented people")
 	flags.StringVar(&o.state, "state", "", "`folder` for ledger, keys and configuration; kept, and used again next time (default: a temporary one, removed at the end)")
-	flags.BoolVar(&o.gpConnect, "gp-connect", false, "general practices speak GP Connect (FHIR STU3, through a Spine Secure Proxy) instead of FHIR R4; what the protocol cannot carry is counted")
+	flags.StringVar(&o.protocols, "protocols", "fhir", "what custodians speak: fhir, FHIR R4 all of them, or own, what such organisations speak; what a protocol cannot carry is counted on the screen")
 	flags.StringVar(&o.readyFile, "ready-file", "", "`file` to write where everything is, as JSON, when all is up")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -59,6 +63,9 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	switch {
 	case flags.NArg() > 0:
 		fmt.Fprintf(errs, "demo: %q is one word too many; demo -help lists the flags\n", flags.Arg(0))
+		return 2
+	case o.protocols != "fhir" && o.protocols != ownProtocols:
+		fmt.Fprintln(errs, "demo: -protocols: fhir or own")
 		return 2
 	case o.cohort != "" && o.synthea != "":
 		fmt.Fprintln(errs, "demo: give -cohort or -synthea, not both: each replaces the invented people")

@@ -21,14 +21,13 @@ func (s *surroundings) print(out io.Writer, at daemon.Addresses, state string, p
 	p("  token issuer   %s", s.issuerURL)
 	p("  demographics   %s%s", s.demographics, simulator.DemographicsBase)
 	for _, c := range s.custodians {
-		if practice, is := s.practices[c.Key]; is {
-			p("  %-14s %s  %s, over GP Connect", c.Key, practice.base, c.Name)
-			continue
-		}
-		p("  %-14s %s/fhir  %s", c.Key, s.sources[c.Key], c.Name)
+		n := s.neighbours[c.Key]
+		p("  %-14s %s  %s, over %s", c.Key, n.address, c.Name, n.speaks)
 	}
-	for _, practice := range s.practices {
-		p("  GP Connect carries %d resources of the practice's %d. %s", practice.carried, practice.held, practice.left())
+	for _, c := range s.custodians {
+		if n := s.neighbours[c.Key]; n.carries() != "" {
+			p("  %s: %s carries %s", c.Key, n.speaks, n.carries())
+		}
 	}
 	p("  state          %s", state)
 	p("")
@@ -57,7 +56,7 @@ func (s *surroundings) print(out io.Writer, at daemon.Addresses, state string, p
 		"-d '{\"resourceType\":\"Parameters\",\"parameter\":[{\"name\":\"identifier\",\"valueIdentifier\":{\"system\":\"https://fhir.nhs.uk/Id/nhs-number\",\"value\":\"%s\"}}]}'",
 		at.REST, s.issuerURL, who)
 	p("")
-	p("  3. Let the hospital hang, and ask again: the other eight answer, and the answer says what is missing. (\"none\" makes it well.)")
+	p("  3. Let the hospital hang, and ask again: the others answer, and the answer says what is missing. (\"none\" makes it well.)")
 	p("     curl -s -X POST %s/_sim/fault -d '{\"fault\":\"hang\"}' && go run ./cmd/mcr record get %s", s.sources["acute"], who)
 	p("")
 	p("Ctrl-C ends it all.")

@@ -44,7 +44,7 @@ func (o options) show(ctx context.Context, out, errs io.Writer) error {
 	}
 
 	// Everything that is outside the broker.
-	around, err := o.surroundings(people)
+	around, err := o.surroundings(people, state)
 	if err != nil {
 		return err
 	}

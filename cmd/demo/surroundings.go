@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"strconv"
 	"sync"
@@ -17,20 +18,27 @@ import (
 // surroundings is everything outside the broker.
 type surroundings struct {
 	custodians   []cohort.Custodian
-	sources      map[string]string // origin by custodian key
-	demographics string            // origin
+	neighbours   map[string]neighbour // by custodian key
+	sources      map[string]string    // origin by custodian key: where it can be told to go wrong
+	demographics string               // origin
 	issuer       *simulator.Issuer
 	issuerURL    string
 	invented     bool // the people are those of test/cohort
 
 	closeOnce sync.Once
 	servers   []*simulator.Server
-	practices map[string]practice // by custodian key, those that speak GP Connect
+	engines   []*simulator.Engine
+	practices int           // that speak GP Connect
+	spare     func() string // addresses of what custodians have beside their own
 }
 
-// surroundings starts the custodians, the demographics service and the issuer.
-func (o options) surroundings(people []cohort.Person) (_ *surroundings, err error) {
-	s := &surroundings{custodians: cohort.Custodians(), sources: map[string]string{}, practices: map[string]practice{}, invented: o.cohort == "" && o.synthea == ""}
+// surroundings starts the custodians, the demographics service and the issuer. What neighbours need of files goes into the state folder.
+func (o options) surroundings(people []cohort.Person, state string) (_ *surroundings, err error) {
+	s := &surroundings{custodians: cohort.Custodians(), neighbours: map[string]neighbour{}, sources: map[string]string{}, invented: o.cohort == "" && o.synthea == ""}
+	further := map[string]map[string][]json.RawMessage{}
+	if o.protocols == ownProtocols && s.invented {
+		s.custodians, further = append(s.custodians, cohort.Further()...), cohort.FurtherRecords()
+	}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -40,48 +48,39 @@ func (o options) surroundings(people []cohort.Person) (_ *surroundings, err erro
 	if err != nil {
 		return nil, err
 	}
-	// next is the address of one more server: the port after the last, or any.
-	next := func() string {
-		at := net.JoinHostPort(host, strconv.Itoa(port))
-		if port != 0 {
-			port++
+	// addresses returns what gives the address of one more server: the port after the last, or any.
+	addresses := func(port int) func() string {
+		return func() string {
+			at := net.JoinHostPort(host, strconv.Itoa(port))
+			if port != 0 {
+				port++
+			}
+			return at
 		}
-		return at
+	}
+	next := addresses(port)
+	if s.spare = next; port != 0 {
+		s.spare = addresses(port + len(s.custodians) + 1) // after the custodians and the demographics service
 	}
 	for _, c := range s.custodians {
 		held := map[string][]json.RawMessage{}
+		maps.Copy(held, further[c.Key])
 		for _, p := range people {
 			if list := p.Records[c.Key]; list != nil {
 				held[p.NHSNumber] = list
 			}
 		}
-		if o.gpConnect && c.Kind == "gp" {
-			if err := s.practice(c, held, next); err != nil {
-				return nil, err
-			}
-			continue
+		if s.neighbours[c.Key], err = s.start(o.protocols == ownProtocols, state, c, held, next); err != nil {
+			return nil, err
 		}
-		sim, err := simulator.NewCustodian(simulator.CustodianConfig{Name: c.Name, Everything: c.Everything, PageSize: c.PageSize, People: held})
-		if err != nil {
-			return nil, err //nolint:wrapcheck // says who and what
-		}
-		server, err := simulator.Listen(next(), sim)
-		if err != nil {
-			return nil, fmt.Errorf("%w Choose other ports with -sources", err)
-		}
-		s.servers = append(s.servers, server)
-		s.sources[c.Key] = server.URL()
 	}
 	demographics, err := simulator.NewDemographics(demographics(people))
 	if err != nil {
 		return nil, err //nolint:wrapcheck // says what
 	}
-	server, err := simulator.Listen(next(), demographics)
-	if err != nil {
-		return nil, fmt.Errorf("%w Choose other ports with -sources", err)
+	if s.demographics, err = s.listen("", demographics, next); err != nil {
+		return nil, err
 	}
-	s.servers = append(s.servers, server)
-	s.demographics = server.URL()
 
 	// The issuer's address stands in every token, so the listener comes first.
 	if _, _, err := splitAddress("-issuer", o.issuer); err != nil {
@@ -108,6 +107,9 @@ func (o options) surroundings(people []cohort.Person) (_ *surroundings, err erro
 // close ends all servers, those that hang included. It may be called more than once.
 func (s *surroundings) close() {
 	s.closeOnce.Do(func() {
+		for _, x := range s.engines {
+			x.Close()
+		}
 		for _, x := range s.servers {
 			x.Close()
 		}
