@@ -159,7 +159,8 @@ func (l *Ledger) Overrides(ctx context.Context, by Actor, in Bounds, which Alert
 }
 
 // ReviewOverride records what became of an override, which leaves the worklist. A later review replaces what the list says, never the entry. ErrNotFound
-// if there is no override at the position within the bounds; ErrNotPermitted for the user's own: nobody judges themselves. key is as of RecordObjection.
+// if there is no override at the position within the bounds; ErrNotPermitted for the user's own: nobody judges themselves; and where neither the requester nor any custodian whose
+// record was shown is within the bounds: to have been asked is enough to see it, and too little to take it off everybody's list. key is as of RecordObjection.
 func (l *Ledger) ReviewOverride(ctx context.Context, by Actor, in Bounds, position uint64, outcome ReviewOutcome, note, key string) (Receipt, error) {
 	if err := errors.Join(checkKey(key), checkActor(by)); err != nil {
 		return Receipt{}, err
@@ -190,7 +191,7 @@ func (l *Ledger) ReviewOverride(ctx context.Context, by Actor, in Bounds, positi
 		if override, err := entryAt(w.tx, position); err == nil && (override.Sealed == nil || override.Type != TypeOverride) {
 			return ErrNotFound // erased, or an alert of the worklist
 		}
-		_, p, err = w.entry(position)
+		e, p, err = w.entry(position)
 		if err != nil {
 			return err
 		}
@@ -203,6 +204,15 @@ func (l *Ledger) ReviewOverride(ctx context.Context, by Actor, in Bounds, positi
 			return ErrNotFound
 		case a.Requester.User == by.Requester.User:
 			return ErrNotPermitted
+		}
+		if !in.HasStaff(a.Requester.Organisation) {
+			shown, err := w.disclosed(position, &e, a, in)
+			if err != nil {
+				return err
+			}
+			if !shown {
+				return ErrNotPermitted
+			}
 		}
 		out := &payload{Override: position, Subject: a.Subject.Reveal(), Supersedes: reveal(a.Supersedes), Actor: actorOut(by), Key: key,
 			Review: &reviewBody{string(outcome), note}}
@@ -217,4 +227,38 @@ func (l *Ledger) ReviewOverride(ctx context.Context, by Actor, in Bounds, positi
 		return Receipt{}, err
 	}
 	return receipt, nil
+}
+
+// disclosed reports whether an override has shown anything of a custodian within the bounds. Its access was opened by the entry directly behind it.
+func (w *writer) disclosed(position uint64, e *Entry, a *Access, in Bounds) (bool, error) {
+	q := Query{All: [][]Mark{w.keys.persons(a.subjects())}, Types: []EntryType{TypeChunk, TypeReleased}, From: e.Time, Until: e.Time.Add(MaxOverride + time.Minute),
+		Before: w.position, Limit: maxFound}
+	for {
+		positions, err := w.tx.Search(q)
+		if w.failed(err) {
+			return false, w.err
+		}
+		for _, at := range positions {
+			shown, err := entryAt(w.tx, at)
+			if err != nil {
+				return false, w.verdict(err)
+			}
+			if shown.Sealed == nil {
+				continue // erased: whoever showed nothing else may not judge
+			}
+			f, err := found(w.keys, &shown)
+			if err != nil {
+				return false, w.verdict(err)
+			}
+			if f.Opens == position+1 && f.Disclosure != nil && slices.ContainsFunc(f.Disclosure.Custodians, func(c Shown) bool {
+				return in.Holds(c.Key) && (c.Count > 0 || c.Sections != 0 || len(c.Digests) > 0)
+			}) {
+				return true, nil
+			}
+		}
+		if len(positions) < maxFound {
+			return false, nil
+		}
+		q.Before = positions[len(positions)-1]
+	}
 }

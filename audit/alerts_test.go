@@ -60,8 +60,11 @@ func TestReview(t *testing.T) {
 	p := audittest.New(t, audit.Config{})
 	l := p.Ledger
 	ours := ask{subject: number(t, "9990000018"), purpose: record.BreakGlass, org: "X9J01", supersedes: []record.NHSNumber{number(t, "9990000026")}}
-	ours.begin(t, l)
-	ask{subject: number(t, "9990000034"), purpose: record.BreakGlass, org: "X9K01"}.begin(t, l)
+	opened, permit := ours.begin(t, l)
+	other, otherPermit := ask{subject: number(t, "9990000034"), purpose: record.BreakGlass, org: "X9K01"}.begin(t, l)
+	if _, err := l.Release(ctx, other, otherPermit, shown(otherPermit)); err != nil { // what another override shows says nothing of the first
+		t.Fatal(err)
+	}
 	requester := audit.Bounds{Organisation: "X9J01"}
 	holder := audit.Bounds{Organisation: "X9C01", Custodians: []record.CustodianKey{mental.Key}}
 	stranger := audit.Bounds{Organisation: "X9Z01", Custodians: []record.CustodianKey{"elsewhere"}}
@@ -93,17 +96,21 @@ func TestReview(t *testing.T) {
 		note    string
 		want    error
 	}{
-		"a stranger":  {actor(), stranger, o.Position, audit.Justified, "", audit.ErrNotFound},
-		"nobody's":    {actor(), audit.Bounds{}, o.Position, audit.Justified, "", audit.ErrNotFound},
-		"their own":   {self, requester, o.Position, audit.Justified, "", audit.ErrNotPermitted},
-		"no override": {actor(), requester, o.Position + 1, audit.Justified, "", audit.ErrNotFound},
-		"beyond":      {actor(), requester, 1 << 40, audit.Justified, "", audit.ErrNotFound},
-		"outcome":     {actor(), requester, o.Position, "fine", "", audit.ErrInvalid},
-		"note":        {actor(), requester, o.Position, audit.Justified, "a\nb", audit.ErrInvalid},
+		"a stranger":    {actor(), stranger, o.Position, audit.Justified, "", audit.ErrNotFound},
+		"nobody's":      {actor(), audit.Bounds{}, o.Position, audit.Justified, "", audit.ErrNotFound},
+		"their own":     {self, requester, o.Position, audit.Justified, "", audit.ErrNotPermitted},
+		"nothing shown": {actor(), holder, o.Position, audit.Justified, "", audit.ErrNotPermitted},
+		"no override":   {actor(), requester, o.Position + 1, audit.Justified, "", audit.ErrNotFound},
+		"beyond":        {actor(), requester, 1 << 40, audit.Justified, "", audit.ErrNotFound},
+		"outcome":       {actor(), requester, o.Position, "fine", "", audit.ErrInvalid},
+		"note":          {actor(), requester, o.Position, audit.Justified, "a\nb", audit.ErrInvalid},
 	} {
 		if _, err := l.ReviewOverride(ctx, c.by, c.in, c.at, c.outcome, c.note, key()); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+	}
+	if _, err := l.Release(ctx, opened, permit, shown(permit)); err != nil {
+		t.Fatal(err)
 	}
 	k := key()
 	receipt, err := l.ReviewOverride(ctx, actor(), holder, o.Position, audit.NotJustified, "no reason was found", k)

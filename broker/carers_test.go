@@ -373,6 +373,25 @@ func TestOverridesAreReviewed(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Review != receipt.Position {
 		t.Errorf("%d reviewed: %v", len(list), err)
 	}
+
+	// A custodian that was asked and had nothing to show sees it on its list. Only whose records were shown, or whose staff it was, take it off.
+	h.sources[6].answer = func(context.Context, broker.Query) (broker.Reply, error) { return broker.Reply{}, broker.ErrNoRecord }
+	if _, err := h.Retrieve(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	next := waiting("X9G01")
+	if len(next) != 1 {
+		t.Fatalf("a custodian that was asked and showed nothing has %d to review", len(next))
+	}
+	if _, err := h.ReviewOverride(t.Context(), officer("ig1", "X9G01"), next[0].Position, audit.Justified, ""); refusal(t, err).Kind != broker.Forbidden {
+		t.Errorf("an officer of a custodian that showed nothing takes it off everybody's list: %v", err)
+	}
+	if len(waiting("X9H01")) != 1 {
+		t.Error("it is off the list of others")
+	}
+	if _, err := h.ReviewOverride(t.Context(), officer("ig1", "X9H01"), next[0].Position, audit.Referred, ""); err != nil {
+		t.Errorf("an officer of a custodian whose record was shown: %v", err)
+	}
 	verified(t, l)
 }
 

@@ -53,8 +53,8 @@ func (b *Broker) ListOverrides(ctx context.Context, req OverrideRequest, reviewe
 	return list, next, r, nil
 }
 
-// ReviewOverride records what became of a use of break-glass. The error is always a [*Refusal]; one that the officer may not see is Invalid, their own
-// is Forbidden.
+// ReviewOverride records what became of a use of break-glass. Officers of the requester's organisation may, those of a custodian that showed something, and those who
+// oversee either. The error is always a [*Refusal]; one that the officer may not see is Invalid, their own and one that showed nothing of theirs are Forbidden.
 func (b *Broker) ReviewOverride(ctx context.Context, req OverrideRequest, position uint64, outcome audit.ReviewOutcome, note string) (audit.Receipt, error) {
 	a, by, in, refusal := b.openOverrides(ctx, req, "ReviewOverride")
 	if refusal != nil {
