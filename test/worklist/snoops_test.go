@@ -139,7 +139,7 @@ func (y *year) plant(total int) {
 	}
 }
 
-// rarelyNamed reports whether few share somebody's name, and some do.
+// rarelyNamed reports whether fewer than one in a thousand share somebody's name, and some do.
 func (y *year) rarelyNamed(who int) bool {
 	self := y.people[y.staff[who].self]
 	n := 0
@@ -148,7 +148,7 @@ func (y *year) rarelyNamed(who int) bool {
 			n++
 		}
 	}
-	return n > 0 && n < len(y.people)/400
+	return n > 0 && n < len(y.people)/1000
 }
 
 // snoops are the planted accesses of a day, and those that are over from the days before.

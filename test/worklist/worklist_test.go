@@ -17,7 +17,7 @@ import (
 func TestAYear(t *testing.T) {
 	people, staff, days, least := 40_000, 160, 364, 300_000
 	if os.Getenv("MCR_TORTURE") == "long" {
-		people, staff, days, least = 300_000, 1650, 364, 3_000_000
+		people, staff, days, least = 300_000, 1120, 364, 3_000_000
 	}
 	y := newYear(20261129, people, staff, days)
 	y.plant(50)
