@@ -125,14 +125,16 @@ func read(body []byte, depth int) (*described, error) {
 		}
 		root = e
 	case inJSON:
-		d, err := fhirjson.Parse(body, fhirjson.Limits{Depth: depth, StringBytes: len(body)})
+		d, err := parseJSON(body, depth)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // its kind is looked at
+			return nil, err
 		}
 		if d.Root().Get("resourceType").Kind() != fhirjson.String {
 			return &described{}, nil
 		}
-		root = fromJSON("", d.Root())
+		if root, err = fromJSON(d.Root()); err != nil {
+			return nil, err
+		}
 	default:
 		return &described{}, nil
 	}

@@ -18,7 +18,7 @@ func unwrapped(d broker.Document, lim broker.Limits, budget *wire.Budget) (broke
 	if formatOf(d.Bytes) != inJSON {
 		return d, nil
 	}
-	doc, err := fhirjson.Parse(d.Bytes, fhirjson.Limits{Depth: lim.Depth, StringBytes: len(d.Bytes)})
+	doc, err := parseJSON(d.Bytes, lim.Depth)
 	if err != nil {
 		return broker.Document{}, textError(err)
 	}

@@ -93,21 +93,58 @@ func (e *element) words() string {
 	return strings.Join(strings.Fields(b.String()), " ")
 }
 
-// fromJSON makes elements of a FHIR resource in JSON. The members that stand for a value with an underscore (extensions of primitives) are left out.
-func fromJSON(name string, v fhirjson.Value) *element {
+// maxValues is how many values JSON may have before it is read at all: its index costs more than it does. Most of a large document is one string.
+const maxValues = 4 * maxElements
+
+// parseJSON reads a whole document in JSON; strings may be as long as it is.
+func parseJSON(body []byte, depth int) (*fhirjson.Doc, error) {
+	values, within := 0, false
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case within && c == '\\':
+			i++
+		case c == '"':
+			within = !within
+		case !within && (c == ',' || c == '{' || c == '['):
+			if values++; values > maxValues {
+				return nil, errTooDeep
+			}
+		}
+	}
+	return fhirjson.Parse(body, fhirjson.Limits{Depth: depth, StringBytes: len(body)}) //nolint:wrapcheck // its kind is looked at
+}
+
+// fromJSON makes elements of a FHIR resource in JSON, as many as XML may have. The members that stand for a value with an underscore (extensions of
+// primitives) are left out.
+func fromJSON(v fhirjson.Value) (*element, error) {
+	b := &builder{left: maxElements}
+	e := b.element("", v)
+	if b.left < 0 {
+		return nil, errTooDeep
+	}
+	return e, nil
+}
+
+// builder counts what is made.
+type builder struct{ left int }
+
+func (b *builder) element(name string, v fhirjson.Value) *element {
 	e := &element{name: name}
+	if b.left--; b.left < 0 {
+		return e
+	}
 	switch v.Kind() {
 	case fhirjson.Object:
 		if name == "resource" || name == "contained" || name == "" { // FHIR's XML names the type here
 			inner := &element{name: v.Get("resourceType").Text(), space: spaceFHIR}
-			inner.members(v)
+			b.members(inner, v)
 			if name == "" {
 				return inner
 			}
 			e.kids = []*element{inner}
 			return e
 		}
-		e.members(v)
+		b.members(e, v)
 	case fhirjson.String:
 		e.attrs = []attribute{{"value", v.Text()}}
 	case fhirjson.Array, fhirjson.Null:
@@ -117,22 +154,34 @@ func fromJSON(name string, v fhirjson.Value) *element {
 	return e
 }
 
-func (e *element) members(v fhirjson.Value) {
+func (b *builder) members(e *element, v fhirjson.Value) {
 	for key, m := range v.Members() {
 		switch {
+		case b.left < 0:
+			return
 		case key == "resourceType" || strings.HasPrefix(key, "_"):
 		case key == "div" && m.Kind() == fhirjson.String:
-			if div, err := parseXML([]byte(m.Text()), 64); err == nil {
+			if div, err := b.div(m.Text()); err == nil {
 				e.kids = append(e.kids, div)
 			} else { // not XHTML: kept as words
 				e.kids = append(e.kids, &element{name: "div", space: spaceHTML, kids: []*element{{text: m.Text()}}})
 			}
 		case m.Kind() == fhirjson.Array:
 			for x := range m.Elems() {
-				e.kids = append(e.kids, fromJSON(key, x))
+				if b.left < 0 {
+					return
+				}
+				e.kids = append(e.kids, b.element(key, x))
 			}
 		default:
-			e.kids = append(e.kids, fromJSON(key, m))
+			e.kids = append(e.kids, b.element(key, m))
 		}
 	}
+}
+
+// div reads a narrative, within what is left.
+func (b *builder) div(text string) (*element, error) {
+	e, count, err := parseElements([]byte(text), 64, max(b.left, 0))
+	b.left -= count
+	return e, err
 }

@@ -13,7 +13,7 @@ import (
 
 // Caps of a document in XML, beside its bytes and depth.
 const (
-	maxElements   = 500_000
+	maxElements   = 100_000 // some 20 MB; the largest published CDA document has 6,000
 	maxAttributes = 100
 )
 
@@ -27,9 +27,15 @@ var (
 // nothing grows; so are undeclared prefixes, attributes that stand twice, text around the one root, and encodings other than those of declared. Go's parser knows
 // no external entities; this does not rest on it.
 func parseXML(text []byte, depth int) (*element, error) {
+	e, _, err := parseElements(text, depth, maxElements)
+	return e, err
+}
+
+// parseElements is parseXML with at most so many elements, and returns how many there were.
+func parseElements(text []byte, depth, most int) (root *element, count int, err error) {
 	text, decoded, err := utf8Text(text)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	d := xml.NewDecoder(bytes.NewReader(text))
 	d.Strict = true
@@ -52,32 +58,30 @@ func parseXML(text []byte, depth int) (*element, error) {
 		}
 		return nil, errXML
 	}
-	var root *element
 	var open []*element
-	count := 0
 	for {
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return nil, errXML
+			return nil, count, errXML
 		}
 		switch t := token.(type) {
 		case xml.Directive:
-			return nil, errXML
+			return nil, count, errXML
 		case xml.StartElement:
-			if count++; count > maxElements || len(open) >= depth || len(t.Attr) > maxAttributes {
-				return nil, errTooDeep
+			if count++; count > most || len(open) >= depth || len(t.Attr) > maxAttributes {
+				return nil, count, errTooDeep
 			}
 			if len(open) == 0 && root != nil || !declared(t.Name.Space) {
-				return nil, errXML
+				return nil, count, errXML
 			}
 			e := &element{name: t.Name.Local, space: t.Name.Space}
 			seen := map[xml.Name]bool{}
 			for _, a := range t.Attr {
 				if seen[a.Name] {
-					return nil, errXML
+					return nil, count, errXML
 				}
 				seen[a.Name] = true
 				if a.Name.Space == "" && a.Name.Local != "xmlns" || a.Name.Space == "http://www.w3.org/2001/XMLSchema-instance" {
@@ -98,14 +102,14 @@ func parseXML(text []byte, depth int) (*element, error) {
 				parent := open[len(open)-1]
 				parent.kids = append(parent.kids, &element{text: string(t)})
 			} else if len(bytes.TrimSpace(t)) > 0 {
-				return nil, errXML
+				return nil, count, errXML
 			}
 		}
 	}
 	if root == nil || len(open) > 0 {
-		return nil, errXML
+		return nil, count, errXML
 	}
-	return root, nil
+	return root, count, nil
 }
 
 // declared reports whether what stands as a namespace is one. Go's parser leaves an undeclared prefix there; names of namespaces have a colon or a slash.
