@@ -133,7 +133,7 @@ func New(cfg Config) (*Broker, error) {
 type Request struct {
 	ID               string // X-Request-ID, echoed; made by the transport if the caller gave none
 	Face             string // "rest", "grpc", "stream"
-	Operation        string // "everything", "search", "read", "GetRecord", "StreamRecord"
+	Operation        string // "everything", "search", "read", "document", "GetRecord", "StreamRecord", "GetDocument"
 	Subject          record.NHSNumber
 	BirthDate        string // optional second identifier, YYYY-MM-DD; a mismatch with the trace is the neutral answer
 	Requester        record.Requester
