@@ -4,7 +4,7 @@ GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Modules of their own, for tests that need heavy dependencies.
 NESTED := $(patsubst %/go.mod,%,$(wildcard test/*/go.mod test/*/*/go.mod))
-FUZZTIME ?= 20s
+FUZZTIME ?= 60s
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test check race fuzz bench torture clients proto release
@@ -35,7 +35,7 @@ check: ## gofmt, vet, staticcheck, generated code up to date, example config loa
 race: ## every test with the race detector, but for test/torture, which drives programs that are built without it
 	$(GO) test -race -count=1 $$($(GO) list ./... | grep -v '/test/torture$$')
 
-fuzz: ## each fuzz target for FUZZTIME (20s)
+fuzz: ## each fuzz target for FUZZTIME (60s), half an hour in all
 	@$(GO) list ./... | while read -r p; do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	  echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$p || exit 1; done; done
 

@@ -56,7 +56,13 @@ func (o options) configure(state string, s *surroundings, rest string) (daemon.C
 	cfg.Clients[0].Organisations = append(cfg.Clients[0].Organisations, simulator.EngineODS)
 	for _, c := range s.custodians {
 		n := s.neighbours[c.Key]
-		x := daemon.Custodian{Name: c.Name, Contact: c.Contact, Adapter: n.adapter, Settings: n.node()}
+		x := daemon.Custodian{Name: c.Name, Contact: c.Contact}
+		if len(n.sources) == 0 {
+			x.Adapter, x.Settings = n.adapter, n.node()
+		}
+		for _, each := range n.sources {
+			x.Sources = append(x.Sources, daemon.Source{Name: each.name, Adapter: each.adapter, Settings: each.node()})
+		}
 		// The types are the daemon's; the words are the cohort's.
 		setText(&x.Key, c.Key)
 		setText(&x.ODS, c.ODS)

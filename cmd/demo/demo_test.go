@@ -393,7 +393,9 @@ func TestOwnProtocols(t *testing.T) {
 		`"Patient/acute-`,                     // the hospital that lets in by token
 		"hl7v2/1", `"value":9.50`, "Ferritin", // the hospital that speaks HL7 v2
 		"socialcare/1", "Northmoor East locality", // a council with other words
-		"/socialcare-", `"Patient/ambulance-`, // and the first
+		"/socialcare-",                                                                                 // and the first
+		"documents/1", "Fall at home, conveyed to emergency department", "Glasgow coma score total 15", // the ambulance service's documents
+		"fhirr4/1, documents/1", "She wants no tube feeding.", "Memory clinic", // two sources of the mental health trust
 	} {
 		if !strings.Contains(whole, want) {
 			t.Errorf("the answer does not hold %q", want)
@@ -425,6 +427,34 @@ func TestOwnProtocols(t *testing.T) {
 	}
 	if _, text := d.everything(t, "ed-doctor", cohort.Eleanor); strings.Contains(text, "Respite") || !strings.Contains(text, "X9E01") {
 		t.Error("the county council's record is shown against an objection, or its state is not told")
+	}
+	// One of two sources withholds: the other's is there, and the answer names what is missing.
+	if status, _ := d.post(t, d.Sources["mentalhealth"]+"/_sim/fault", "application/json", "", `{"fault":"no-consent"}`); status != 200 {
+		t.Fatalf("no fault: %d", status)
+	}
+	if _, text := d.everything(t, "ed-doctor", cohort.Margaret); !strings.Contains(text, "tube feeding") || strings.Contains(text, "Score 84 of 100") || !strings.Contains(text, "Electronic record is not shown to you") {
+		t.Error("a custodian with two sources, one of which withholds, is not shown in part")
+	}
+	// A document is opened at the address that stands in the answer.
+	from := strings.Index(whole, d.REST+"/fhir/Binary/ambulance-")
+	if from < 0 {
+		t.Fatal("no document of the ambulance service has an address")
+	}
+	address := whole[from : from+strings.IndexByte(whole[from:], '"')]
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+	if err != nil {
+		t.Fatal("no request")
+	}
+	req.Header.Set("Authorization", "Bearer "+d.token(t, "ed-doctor"))
+	req.Header.Set("X-Purpose-Of-Use", "TREAT")
+	req.Header.Set("X-Permission-To-View", "asked-yes")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal("no answer")
+	}
+	document, err := io.ReadAll(resp.Body)
+	if _ = resp.Body.Close(); err != nil || resp.StatusCode != 200 || !strings.Contains(string(document), "<ClinicalDocument") || !strings.Contains(string(document), "Fall at home") {
+		t.Errorf("the document: got %d", resp.StatusCode)
 	}
 	if code, took := d.stop(); code != 0 || took > 2*time.Second {
 		t.Errorf("stopped with %d after %v", code, took)

@@ -33,6 +33,14 @@ type neighbour struct {
 	speaks   string         // for people
 	held     int            // resources of everybody's records
 	left     map[string]int // of those, what the protocol cannot carry, by type; of what it carries, elements, by Type.element
+	asText   bool           // what it carries is text: nothing of it is coded any more
+	sources  []namedNeighbour
+}
+
+// namedNeighbour is one of several ways to read a custodian.
+type namedNeighbour struct {
+	name string
+	neighbour
 }
 
 // Names of files in the state folder that neighbours need.
@@ -82,6 +90,10 @@ func (s *surroundings) start(own bool, state string, c cohort.Custodian, people 
 		return s.engine(c, people, next)
 	case c.Kind == "acute":
 		return s.hospital(state, c, people, next)
+	case c.Kind == "ambulance":
+		return s.ambulance(state, c, people, next)
+	case c.Kind == "mental-health" && s.invented:
+		return s.mentalHealth(state, c, people, next)
 	}
 	return s.fhir(c, nil, people, next)
 }
@@ -227,8 +239,15 @@ func (n neighbour) carries() string {
 			carried -= n.left[what]
 		}
 	}
-	if len(types)+len(elements) == 0 {
-		return ""
+	text := fmt.Sprintf("%d of %d resources.", carried, n.held)
+	if n.asText {
+		text = fmt.Sprintf("%d of %d resources, as text without codes.", carried, n.held)
 	}
-	return fmt.Sprintf("%d of %d resources. Left out: %s.", carried, n.held, strings.Join(append(types, elements...), ", "))
+	switch {
+	case len(types)+len(elements) > 0:
+		return text + " Left out: " + strings.Join(append(types, elements...), ", ") + "."
+	case n.asText:
+		return text
+	}
+	return ""
 }

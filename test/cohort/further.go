@@ -47,3 +47,18 @@ func FurtherRecords() map[string]map[string][]json.RawMessage {
 		),
 	}
 }
+
+// Plan is a document that the mental health trust keeps of somebody, beside its electronic record.
+type Plan struct {
+	Name, Title, Code, BirthDate string // Code is SNOMED CT
+	Written                      string // an instant
+	Text                         string
+}
+
+// Plans are those, by NHS number.
+func Plans() map[string]Plan {
+	return map[string]Plan{
+		Margaret: {"plan-margaret", "Advance care plan", "736366004", "1941-06-02", "2025-03-04T10:30:00+00:00",
+			"Margaret would rather be cared for at home than go into hospital.\nHer daughter Judith is to be rung first.\nShe wants no tube feeding."},
+	}
+}

@@ -594,7 +594,7 @@ func (c *Config) problems() []Problem {
 		need(x.Kind.Valid(), key+".kind", fmt.Sprint("one of ", record.CustodianKinds))
 		need(x.Contact != "" && len(x.Contact) <= 300, key+".contact", "say who to ring or ask for a copy, at most 300 bytes")
 		need(x.Adapter != "" || len(x.Sources) > 0, key+".adapter", "name the adapter: fhirr4")
-		need(len(x.Sources) == 0 || x.Adapter == "" && x.Settings.IsZero(), key+".sources", "with sources, adapter and settings stand in each of them")
+		need(len(x.Sources) == 0 || x.Adapter == "" && (x.Settings.IsZero() || x.Settings.Tag == "!!null"), key+".sources", "with sources, adapter and settings stand in each of them")
 		need(len(x.Sources) == 0 || len(x.Sources) >= 2 && len(x.Sources) <= maxSources, key+".sources", "2 to 8; one alone is adapter and settings")
 		names := map[string]bool{}
 		for k, s := range x.Sources {
