@@ -96,6 +96,13 @@ func (l *Ledger) RaiseAlert(ctx context.Context, a Alert, at time.Time, topic []
 	if len(a.Rules) == 0 || len(a.Rules) > maxRules || len(topic) == 0 {
 		return Receipt{}, false, fmt.Errorf("%w: an alert names the rules that found it, and its topic", ErrInvalid)
 	}
+	known := false // most that a restart finds again is: that costs no turn among those who write
+	if err := l.view(ctx, func(r Reader) (err error) {
+		_, known, err = r.Newest([]Mark{positionMark(MarkAlertOf, a.Of)})
+		return err
+	}); err != nil || known {
+		return Receipt{}, false, err
+	}
 	var made Receipt // not a result: the committer may still write it when the caller has left
 	done := false
 	err = l.do(ctx, func(w *writer) error {

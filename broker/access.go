@@ -518,7 +518,7 @@ func shownNothing(statuses []record.Status) []audit.Shown {
 
 // disclosure says what a whole answer shows: enough to prove a past view, too little to read it (L-5).
 func (a *access) disclosure(answer merge.Answer, prepared []merge.Prepared) audit.Disclosure {
-	d := audit.Disclosure{Total: answer.Total, Evidence: a.evidence(prepared)}
+	d := audit.Disclosure{Total: answer.Total, Evidence: a.evidence(answer.Statuses, prepared)}
 	bare := map[record.CustodianKey]merge.Prepared{}
 	for _, p := range prepared {
 		bare[p.Status.Custodian.Key] = p
@@ -535,7 +535,7 @@ func (a *access) disclosure(answer merge.Answer, prepared []merge.Prepared) audi
 // closing is the last disclosure of a stream: how each custodian stood, and what we author. What each showed stands in the entry of its chunk, and
 // may be more than the permit now in force would allow: it had left before.
 func (a *access) closing(answer merge.Answer, prepared []merge.Prepared) audit.Disclosure {
-	return audit.Disclosure{Total: answer.Total, Custodians: shownNothing(answer.Statuses), Evidence: a.evidence(prepared)}
+	return audit.Disclosure{Total: answer.Total, Custodians: shownNothing(answer.Statuses), Evidence: a.evidence(answer.Statuses, prepared)}
 }
 
 func chunkDisclosure(p merge.Prepared) audit.Disclosure {

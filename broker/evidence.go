@@ -47,7 +47,7 @@ const maxEvents = 5000
 // evidence looks through the record while it is in memory for what explains that it was asked for: an encounter, an appointment, a referral at the requester's
 // organisation near the time, the requester's name among those who care. It keeps what is there as booleans and distances, and nothing else. Only what is
 // shown is looked at: what is withheld must not show by what becomes of the access.
-func (a *access) evidence(parts []merge.Prepared) *audit.Evidence {
+func (a *access) evidence(statuses []record.Status, parts []merge.Prepared) *audit.Evidence {
 	if a.req.Requester.Kind != record.Professional || a.req.Demographics || len(a.req.Filter.Types) > 0 {
 		return nil // not the record: its silence would tell nothing
 	}
@@ -59,11 +59,9 @@ func (a *access) evidence(parts []merge.Prepared) *audit.Evidence {
 			continue
 		}
 		own = true
-		part := false
-		for _, p := range parts {
-			part = part || p.Status.Custodian.Key == c.Rules.Custodian.Key && wholeBut(p.Status)
+		for _, s := range statuses {
+			heard = heard && (s.Custodian.Key != c.Rules.Custodian.Key || wholeBut(s))
 		}
-		heard = heard && part
 	}
 	l.evidence.OwnHeard = own && heard
 	for _, kind := range []string{"Organization", "Practitioner", "PractitionerRole"} { // a role may name both of the others
@@ -90,14 +88,14 @@ func (a *access) evidence(parts []merge.Prepared) *audit.Evidence {
 	return l.evidence
 }
 
-// wholeBut reports whether nothing but what may not be shown is missing of a custodian's part.
+// wholeBut reports whether nothing but what may not be shown is missing of a custodian's part: that it holds nothing is an answer.
 func wholeBut(s record.Status) bool {
 	for _, p := range s.Parts {
 		if p.Reason != record.PartWithheld {
 			return false
 		}
 	}
-	return s.State == record.Returned || s.State == record.ReturnedInPart
+	return s.State == record.Returned || s.State == record.ReturnedInPart || s.State == record.NoRecord
 }
 
 // events are the types of resource that explain an access.

@@ -37,6 +37,7 @@ func TestEvidence(t *testing.T) {
 		gp, acute []string
 		want      audit.Evidence
 	}{
+		"nothing there at all":    {nil, nil, audit.Evidence{Record: true, OwnHeard: true}},
 		"nothing there":           {nil, nil, audit.Evidence{Record: true, OwnHeard: true}},
 		"an encounter of our own": {nil, []string{encounter("e1", "finished", day(-5), "")}, audit.Evidence{Record: true, OwnHeard: true, Near: []audit.Near{{Kind: audit.NearEncounter, Days: 4}}}},
 		"the nearest of two": {nil, []string{encounter("e1", "finished", day(-40), ""), encounter("e2", "finished", day(0), "")},
@@ -57,6 +58,9 @@ func TestEvidence(t *testing.T) {
 				return reply("gp", q.Subject.Number, append(c.gp, observation("o1", "2024-05-01", "x"))...), nil
 			}
 			h.sources[1].answer = func(_ context.Context, q broker.Query) (broker.Reply, error) {
+				if name == "nothing there at all" {
+					return broker.Reply{}, broker.ErrNoRecord
+				}
 				return reply("acute", q.Subject.Number, append(c.acute, observation("o1", "2024-05-01", "x"))...), nil
 			}
 			req := question(number(t, "9990000018"))

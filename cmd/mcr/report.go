@@ -123,7 +123,7 @@ type report struct {
 	Organisation, From, Until, Made string
 	Accesses                        int
 	Cut                             bool
-	Purposes                        []string // in the order of the colours
+	Purposes                        []purposeColour // of those that there are
 	Days                            []dayBar
 	Most                            int // accesses of the busiest day
 	Outcomes, Refusals, Reviews     []bar
@@ -175,11 +175,14 @@ func reportOf(x *v1.SummariseResponse, from, until string, now time.Time) report
 	byDay := map[string][]*v1.DayCount{}
 	for _, d := range x.GetDays() {
 		byDay[d.GetDay()] = append(byDay[d.GetDay()], d)
-		if name := purposeName(d.GetPurpose()); !slices.Contains(r.Purposes, name) {
-			r.Purposes = append(r.Purposes, name)
+		if x := colourOf(d.GetPurpose()); !slices.Contains(r.Purposes, x) {
+			r.Purposes = append(r.Purposes, x)
 		}
 	}
-	slices.Sort(r.Purposes)
+	slices.SortFunc(r.Purposes, func(a, b purposeColour) int { return a.Colour - b.Colour })
+	for _, list := range byDay {
+		slices.SortStableFunc(list, func(a, b *v1.DayCount) int { return colourOf(a.GetPurpose()).Colour - colourOf(b.GetPurpose()).Colour })
+	}
 	first, _ := time.Parse(time.DateOnly, from) // checked by week
 	last, _ := time.Parse(time.DateOnly, until)
 	for d := first; !d.After(last); d = d.AddDate(0, 0, 1) { // days without an access are days too
@@ -193,8 +196,8 @@ func reportOf(x *v1.SummariseResponse, from, until string, now time.Time) report
 	for i := range r.Days {
 		b, at := &r.Days[i], 0
 		for _, c := range byDay[b.Day] {
-			name := purposeName(c.GetPurpose())
-			b.Parts = append(b.Parts, piece(name, int(c.GetCount()), at, r.Most, slices.Index(r.Purposes, name)))
+			x := colourOf(c.GetPurpose())
+			b.Parts = append(b.Parts, piece(x.Name, int(c.GetCount()), at, r.Most, x.Colour))
 			at += int(c.GetCount())
 		}
 	}
@@ -245,11 +248,18 @@ func piece(name string, n, at, whole, colour int) part {
 	return part{name, n, 100 * float64(at) / float64(max(whole, 1)), 100 * float64(n) / float64(max(whole, 1)), max(colour, 0) % 5}
 }
 
-func purposeName(p v1.Purpose) string {
+// purposeColour is a purpose as a chart shows it: its colour is the same in every report.
+type purposeColour struct {
+	Name   string
+	Colour int
+}
+
+func colourOf(p v1.Purpose) purposeColour {
+	name := strings.TrimPrefix(p.String(), "PURPOSE_")
 	if p == 0 {
-		return "not stated"
+		name = "not stated"
 	}
-	return strings.TrimPrefix(p.String(), "PURPOSE_")
+	return purposeColour{name, max(slices.Index([]string{"TREAT", "BTG", "ETREAT", "not stated", "PATRQT"}, name), 0)}
 }
 
 func bars(list []*v1.NamedCount) []bar {

@@ -132,8 +132,8 @@ func TestReportOfAnOrganisation(t *testing.T) {
 			t.Errorf("the page holds %q", bad)
 		}
 	}
-	for _, want := range []string{"Accesses at X9B01", "Mon 20 Jul", "Sun 26 Jul", "colleague", "precision 67%", "90.0%", "timed-out", "&lt;script&gt;", `aria-label="BTG 3, TREAT 30"`} {
-		if !strings.Contains(html, want) && !(want == `aria-label="BTG 3, TREAT 30"` && strings.Contains(html, `aria-label="TREAT 30, BTG 3"`)) {
+	for _, want := range []string{"Accesses at X9B01", "Mon 20 Jul", "Sun 26 Jul", "colleague", "precision 67%", "90.0%", "timed-out", "&lt;script&gt;", `aria-label="TREAT 30, BTG 3"`} {
+		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
