@@ -50,8 +50,9 @@ type fakeBroker struct {
 	imported []*v1.ImportObjectionsResponse
 	exported []*v1.ExportObjectionsResponse
 
-	found  *v1.SearchAccessesResponse
-	health []*v1.CustodianHealth
+	found   *v1.SearchAccessesResponse
+	answers map[v1.Question][]*v1.AskResponse
+	health  []*v1.CustodianHealth
 }
 
 func (f *fakeBroker) keep(ctx context.Context, in any) error {
