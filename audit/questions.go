@@ -219,11 +219,13 @@ func (b *Bounds) implied(q *Question) bool {
 	return b.HasStaff(q.Organisation) || len(q.Holding) > 0 && !slices.ContainsFunc(q.Holding, func(k record.CustodianKey) bool { return !b.Holds(k) })
 }
 
-// Sizes of the steps in which a walk goes back through the order: positions, doubled where little is found, and entries at once.
+// Sizes of the steps in which a walk goes back through the order: positions, doubled where little is found, and entries at once, few at first, so that a short page
+// reads no more than it shows.
 const (
-	firstStep = 1 << 16
-	lastStep  = 1 << 20
-	batch     = 256
+	firstStep  = 1 << 16
+	lastStep   = 1 << 20
+	firstBatch = 8
+	lastBatch  = 256
 )
 
 // walk goes through what answers a question, newest first, until take says no or the time is up. It returns where to go on, 0 at the end.
@@ -247,6 +249,7 @@ func (l *Ledger) walk(ctx context.Context, q Question, before uint64, patience t
 		if err != nil {
 			return err
 		}
+		batch := max(firstBatch, min(q.Limit+1, lastBatch))
 		for step := uint64(firstStep); hi > lo; {
 			query.Least, query.Before, query.Limit = max(lo, hi-min(hi, step)), hi, batch
 			positions, err := r.Search(query)
@@ -265,7 +268,7 @@ func (l *Ledger) walk(ctx context.Context, q Question, before uint64, patience t
 			case len(positions) < batch:
 				hi, step = query.Least, min(2*step, lastStep)
 			default:
-				hi = positions[len(positions)-1]
+				hi, batch = positions[len(positions)-1], min(4*batch, lastBatch)
 			}
 			if hi > lo && time.Now().After(end) {
 				next = hi

@@ -69,6 +69,7 @@ var arrows = map[string][]string{
 	"test/worklist":       {},
 	"test/bench":          {},
 	"test/bench/baseline": {},
+	"test/years":          {},
 }
 
 // topLevel is the fixed top level; beside it only dotfiles.

@@ -40,6 +40,7 @@ func TestInvented(t *testing.T) {
 	}
 	t.Run("what else we author", func(t *testing.T) { authoredOnly(t, n) })
 	t.Run("consents", func(t *testing.T) { consents(t, n) })
+	t.Run("audit events", func(t *testing.T) { auditEvents(t, n) })
 }
 
 // authoredOnly validates answers that hold nothing of a custodian's: what we can do, who somebody is, and refusals.
