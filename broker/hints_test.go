@@ -18,6 +18,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
 	"github.com/mycarerecord/mycarerecord/test/services"
+	"github.com/mycarerecord/mycarerecord/test/torture/figure"
 )
 
 // twoReplicas are two brokers, each with a ledger of its own on one PostgreSQL database and hints of its own on one Redis.
@@ -128,7 +129,9 @@ func TestHintsUnderLoad(t *testing.T) {
 			wg.Wait()
 		})
 	}
-	t.Logf("disclosures caused: %d of %d requests; errors caused: %d of %d", disclosures.Load(), requests.Load(), failures.Load(), requests.Load())
+	const load = "Redis flushed, filled with hostile values, stalled and killed: "
+	figure.Report(t, figure.Figure{Name: load + "disclosures caused", Seen: int(disclosures.Load()), Of: int(requests.Load()), What: "requests"})
+	figure.Report(t, figure.Figure{Name: load + "errors caused", Seen: int(failures.Load()), Of: int(requests.Load()), What: "requests"})
 	verified(t, houses[0].ledger)
 }
 

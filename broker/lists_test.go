@@ -17,6 +17,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
+	"github.com/mycarerecord/mycarerecord/test/torture/figure"
 )
 
 // invented returns the n-th number of the test range that is one.
@@ -539,7 +540,7 @@ func TestLongList(t *testing.T) {
 		if took > most {
 			t.Errorf("%s took %s, want at most %s", what, took, most)
 		}
-		t.Logf("%s: %s after %s: %d new, %d present, %d refused", what, sum.Outcome, took.Round(time.Millisecond), sum.New, sum.Present, sum.Refused)
+		figure.Note(t, "a list of %d opt-outs with 1 %% bad rows, %s: %s after %s: %d new, %d present, %d refused", count, what, sum.Outcome, took.Round(time.Millisecond), sum.New, sum.Present, sum.Refused)
 		return sum, took
 	}
 	if sum, _ := run("strict", false); sum.Outcome != broker.ListRefused {
@@ -567,6 +568,8 @@ func TestLongList(t *testing.T) {
 	if failed.Load() > 0 { // a write of the ledger that waits for more than two seconds fails its request
 		t.Errorf("%d of %d requests failed beside the list; the slowest took %s", failed.Load(), asked.Load(), time.Duration(slowest.Load()))
 	}
+	figure.Report(t, figure.Figure{Name: "requests refused beside a list that comes in", Seen: int(failed.Load()), Of: int(asked.Load()), What: "requests",
+		More: fmt.Sprintf("the slowest took %s", time.Duration(slowest.Load()).Round(time.Millisecond))})
 	start := time.Now()
 	verified(t, h.ledger)
 	t.Logf("the ledger of %d entries was verified in %s", h.ledger.Stats().Position, time.Since(start).Round(time.Millisecond))

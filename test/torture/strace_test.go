@@ -220,7 +220,10 @@ func condemned(t *testing.T, calls []*systemCall, p place, exchanges []exchange)
 		return c
 	})
 	n := 0
-	spoil("every other sync", func(c *systemCall) *systemCall {
+	spoil("every other sync", func(c *systemCall) *systemCall { // and none of checkpoints, which would do for the one that is missing
+		if own[c.begin] {
+			return nil
+		}
 		if sync(c) {
 			if n++; n%2 == 0 {
 				return nil
