@@ -5,6 +5,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Modules of their own, for tests that need heavy dependencies.
 NESTED := $(patsubst %/go.mod,%,$(wildcard test/*/go.mod test/*/*/go.mod))
 FUZZTIME ?= 60s
+# What `make torture` runs; a part of it can be named.
+TORTURE ?= ./consent ./broker ./test/torture/... ./test ./test/worklist ./audit/sqlite ./cmd/verify
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test check race fuzz bench torture clients proto release
@@ -32,8 +34,8 @@ check: ## gofmt, vet, staticcheck, generated code up to date, example config loa
 	$(GO) run ./cmd/broker check -config cmd/broker/broker.example.yaml
 	@for m in $(NESTED); do echo "== $$m"; (cd $$m && $(GO) vet ./...) || exit 1; done
 
-race: ## every test with the race detector, but for test/torture, which drives programs that are built without it
-	$(GO) test -race -count=1 $$($(GO) list ./... | grep -v '/test/torture$$')
+race: ## every test with the race detector; those that drive programs take fewer rounds, because these are built without it
+	$(GO) test -race -count=1 ./...
 
 fuzz: ## each fuzz target for FUZZTIME (60s), half an hour in all
 	@$(GO) list ./... | while read -r p; do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
@@ -44,7 +46,7 @@ bench: ## the broker against a floor, an easy version and lura (test/bench, 4 mi
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 torture: ## kills, power losses, faults and bugs made on purpose, for about an hour; ends with each figure as "0 of N" and its seed
-	@figures=$$(mktemp); MCR_TORTURE=long MCR_FIGURES=$$figures $(GO) test -p 1 -count=1 -timeout 100m -v ./consent ./test/torture/... ./test ./test/worklist ./audit/sqlite ./cmd/verify; code=$$?; \
+	@figures=$$(mktemp); MCR_TORTURE=long MCR_FIGURES=$$figures $(GO) test -p 1 -count=1 -timeout 100m -v $(TORTURE); code=$$?; \
 	echo; echo "== figures"; cat $$figures; rm -f $$figures; exit $$code
 
 clients: ## comes with a later issue: clients in other languages against the running broker
