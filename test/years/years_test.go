@@ -57,7 +57,7 @@ func fill(tb testing.TB, entries int) *history {
 	plan := years.OfEntries(entries)
 	h := &history{budget: max(time.Hour, 1500*(plan.Duration/time.Duration(plan.Acts)))}
 	h.now.Store(plan.From.UnixNano())
-	p := audittest.New(tb, audit.Config{Now: func() time.Time { return time.Unix(0, h.now.Load()).UTC() }})
+	p := audittest.New(tb, audit.Config{Deadline: time.Minute, Now: func() time.Time { return time.Unix(0, h.now.Load()).UTC() }})
 	h.ledger = p.Ledger
 	seen := map[record.NHSNumber]bool{}
 	for i := 0; len(h.people) < plan.People; i++ {
