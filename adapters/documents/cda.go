@@ -29,7 +29,9 @@ func readCDA(root *element) *described {
 	case "U", "L", "M", "N", "R", "V":
 		d.level = c
 	}
-	for _, a := range doc.all("author") {
+	authors := doc.all("author")
+	more := max(0, len(authors)-maxAuthors)
+	for _, a := range authors[:len(authors)-more] {
 		assigned := a.child("assignedAuthor")
 		name := cdaName(assigned.child("assignedPerson", "name"))
 		of := assigned.child("representedOrganization", "name").words()
@@ -38,6 +40,7 @@ func readCDA(root *element) *described {
 		}
 		d.authors = append(d.authors, strings.Trim(name+", "+of, ", "))
 	}
+	d.authors = withMore(d.authors, more)
 	d.holder = doc.child("custodian", "assignedCustodian", "representedCustodianOrganization", "name").words()
 	body := doc.child("component", "structuredBody")
 	for _, c := range body.all("component") {

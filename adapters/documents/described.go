@@ -1,6 +1,8 @@
 package documents
 
 import (
+	"context"
+	"fmt"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -22,6 +24,17 @@ type described struct {
 	holder   string // custodian
 	level    string // confidentiality, of v3-Confidentiality
 	sections []section
+}
+
+// maxAuthors is how many authors of a document are named. Published documents have at most a handful.
+const maxAuthors = 50
+
+// withMore says after the names of authors how many more there are.
+func withMore(names []string, more int) []string {
+	if more > 0 {
+		names = append(names, fmt.Sprintf("and %d more, who are named in the original", more))
+	}
+	return names
 }
 
 type identifier struct{ system, value string }
@@ -114,12 +127,13 @@ func isHTML(text string) bool {
 	return strings.HasPrefix(t, "<!doctype html") || strings.HasPrefix(t, "<html")
 }
 
-// read reads what can be read of a document. The error is errXML, errTooDeep or fhirjson's: it claims to be XML or JSON and is neither to its end.
-func read(body []byte, depth int) (*described, error) {
+// read reads what can be read of a document. The error is errXML, errTooDeep or fhirjson's: it claims to be XML or JSON and is neither to its end; or it is
+// ctx's.
+func read(ctx context.Context, body []byte, depth int) (*described, error) {
 	var root *element
 	switch formatOf(body) {
 	case inXML:
-		e, err := parseXML(body, depth)
+		e, err := parseXML(ctx, body, depth)
 		if err != nil {
 			return nil, err
 		}
@@ -132,11 +146,14 @@ func read(body []byte, depth int) (*described, error) {
 		if d.Root().Get("resourceType").Kind() != fhirjson.String {
 			return &described{}, nil
 		}
-		if root, err = fromJSON(d.Root()); err != nil {
+		if root, err = fromJSON(ctx, d.Root()); err != nil {
 			return nil, err
 		}
 	default:
 		return &described{}, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err //nolint:wrapcheck // reduced by the caller
 	}
 	if root.space == spaceFHIR {
 		return readFHIR(root), nil

@@ -248,7 +248,7 @@ func (f *fetch) readOne(ctx context.Context, p pointer) *reading {
 	if err != nil {
 		return &reading{err: err}
 	}
-	d, err := read(document.Bytes, f.limits.Depth)
+	d, err := read(ctx, document.Bytes, f.limits.Depth)
 	if err != nil {
 		return &reading{err: textError(err)}
 	}
@@ -269,7 +269,7 @@ func (s *Source) Document(ctx context.Context, q broker.Query, address string) (
 	if err != nil {
 		return broker.Document{}, inTime(ctx, err)
 	}
-	d, err := read(document.Bytes, lim.Depth)
+	d, err := read(ctx, document.Bytes, lim.Depth)
 	if err != nil {
 		return broker.Document{}, inTime(ctx, textError(err)) // it begins as XML or JSON, and whose it is cannot be found out
 	}

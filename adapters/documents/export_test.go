@@ -1,6 +1,10 @@
 package documents
 
-import "github.com/mycarerecord/mycarerecord/broker/record"
+import (
+	"context"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
+)
 
 // Reading is what could be read of a document.
 type Reading struct {
@@ -16,7 +20,7 @@ func Read(body []byte) (Reading, error) { return ReadFor(body, record.Subject{})
 
 // ReadFor reads one, and judges whose it is.
 func ReadFor(body []byte, s record.Subject) (Reading, error) {
-	d, err := read(body, 64)
+	d, err := read(context.Background(), body, 64)
 	if err != nil {
 		return Reading{}, err
 	}
@@ -46,9 +50,15 @@ func ReadFor(body []byte, s record.Subject) (Reading, error) {
 	return r, nil
 }
 
+// ReadWithin reads one while ctx lasts.
+func ReadWithin(ctx context.Context, body []byte) error {
+	_, err := read(ctx, body, 64)
+	return err
+}
+
 // ReadXML reads XML and says how many elements there are.
 func ReadXML(body []byte) (int, error) {
-	e, err := parseXML(body, 64)
+	e, err := parseXML(context.Background(), body, 64)
 	if err != nil {
 		return 0, err
 	}

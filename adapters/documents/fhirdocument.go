@@ -51,10 +51,10 @@ func readFHIR(root *element) *described {
 	if l := comp.value("confidentiality"); slices.Contains([]string{"U", "L", "M", "N", "R", "V"}, l) {
 		d.level = l
 	}
-	for _, a := range comp.all("author") {
-		d.authors = append(d.authors, c.name(a))
-	}
-	d.holder = c.name(comp.child("custodian"))
+	authors := comp.all("author")
+	more := max(0, len(authors)-maxAuthors)
+	names := c.names(append([]*element{comp.child("custodian")}, authors[:len(authors)-more]...))
+	d.holder, d.authors = names[0], withMore(names[1:], more)
 	for _, s := range comp.all("section") {
 		d.sections = append(d.sections, fhirSection(s, 0))
 	}
@@ -107,21 +107,46 @@ func (f found) resolve(reference string, among []found) *element {
 	return nil
 }
 
-// name is what a reference to somebody is called, by itself or by what it leads to.
-func (f found) name(reference *element) string {
-	if reference == nil {
+// names are what references to somebody are called, by themselves or by what they lead to in the same Bundle; "" for what is not found. The Bundle is gone
+// through once, however many references there are.
+func (f found) names(references []*element) []string {
+	names := make([]string, len(references))
+	wanted := map[string][]int{}
+	for i, r := range references {
+		names[i] = r.value("display")
+		if to := r.value("reference"); names[i] == "" && to != "" {
+			wanted[to] = append(wanted[to], i)
+		}
+	}
+	if len(wanted) == 0 {
+		return names
+	}
+	every(f.bundle, nil, 0, func(x found) {
+		if x.bundle != f.bundle {
+			return
+		}
+		for _, address := range [...]string{x.url, x.resource.name + "/" + x.resource.value("id"), tail(x.url)} {
+			for _, i := range wanted[address] {
+				names[i] = x.resource.called()
+			}
+			delete(wanted, address) // the first counts
+		}
+	})
+	return names
+}
+
+// tail is the type and id at the end of an address, "" if it has none.
+func tail(url string) string {
+	i := strings.LastIndexByte(url, '/')
+	if i < 0 {
 		return ""
 	}
-	if s := reference.value("display"); s != "" {
-		return s
-	}
-	var all []found
-	every(f.bundle, nil, 0, func(x found) { all = append(all, x) })
-	r := f.resolve(reference.value("reference"), all)
-	if r == nil {
-		return ""
-	}
-	name := r.child("name")
+	return url[strings.LastIndexByte(url[:i], '/')+1:]
+}
+
+// called is the name of a person, an organisation or a device.
+func (e *element) called() string {
+	name := e.child("name")
 	switch {
 	case name.attr("value") != "": // an organisation, a device
 		return name.attr("value")

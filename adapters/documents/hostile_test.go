@@ -1,11 +1,14 @@
 package documents_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mycarerecord/mycarerecord/adapters/documents"
 	"github.com/mycarerecord/mycarerecord/broker"
@@ -222,6 +225,8 @@ func TestHostileDocuments(t *testing.T) {
 		{"two roots", typed(xml, cda(held, "x")+"<x/>"), broker.ErrMalformed, true, false}, {"text behind the root", typed(xml, cda(held, "x")+"x"), broker.ErrMalformed, true, false},
 		{"half of it", typed(xml, cda(held, "x")[:700]), broker.ErrMalformed, true, false}, {"deep", typed(xml, strings.Repeat("<a>", 100_000)), broker.ErrTooMuch, true, false},
 		{"many elements", typed(xml, "<a>"+strings.Repeat("<b/>", 600_000)+"</a>"), broker.ErrTooMuch, true, false},
+		{"many pieces of text", typed(xml, strings.Replace(cda(held, "x"), "Pulse", strings.Repeat("x<?a?>", 200_000), 1)), broker.ErrTooMuch, true, false},
+		{"a few pieces of text", typed(xml, strings.Replace(cda(held, "x"), "Pulse", strings.Repeat("Pulse<!-- a -->", 20)+"<![CDATA[ <b> ]]>", 1)), nil, true, true},
 		{"many values", typed("application/fhir+json", `{"resourceType":"Bundle","x":[`+strings.Repeat("{},", 200_000)+`{}]}`), broker.ErrTooMuch, true, false},
 		{"a thousand attributes", typed(xml, "<a "+attributes(1000)+"/>"), broker.ErrTooMuch, true, false},
 		{"not UTF-8", typed(xml, cda(held, "\xff")), broker.ErrMalformed, true, false}, {"an encoding that is unknown", typed(xml, strings.Replace(cda(held, "x"), "UTF-8", "UTF-7", 1)), broker.ErrMalformed, true, false},
@@ -284,5 +289,33 @@ func TestHostileDocuments(t *testing.T) {
 	}
 	if hosts.n != 0 {
 		t.Errorf("%d requests to a host that is not configured", hosts.n)
+	}
+}
+
+// A document with many authors costs no more than what it says: the Bundle is gone through once, fifty are named, and how many more there are is said.
+func TestManyAuthors(t *testing.T) {
+	const many = 3000
+	var authors, people, cda strings.Builder
+	for i := range many {
+		fmt.Fprintf(&authors, `,{"reference":"Practitioner/%d"}`, i)
+		fmt.Fprintf(&people, `,{"fullUrl":"https://x.example/Practitioner/%d","resource":{"resourceType":"Practitioner","name":[{"family":"Quayle","given":["Farida"]}]}}`, i)
+		fmt.Fprint(&cda, `<author><assignedAuthor><assignedPerson><name>Farida Quayle</name></assignedPerson></assignedAuthor></author>`)
+	}
+	bundle := `{"resourceType":"Bundle","type":"document","entry":[{"resource":{"resourceType":"Composition","title":"Letter","custodian":{"reference":"Organization/o"},"author":[{"display":"First"}` + authors.String() + `]}}` + people.String() +
+		`,{"resource":{"resourceType":"Organization","id":"o","name":"Invented Trust"}}]}`
+	for name, body := range map[string]string{"FHIR": bundle, "CDA": strings.Replace(string(report(held, "19500102", "x")), "<component>", cda.String()+"<component>", 1)} {
+		begin := time.Now()
+		r, err := documents.Read([]byte(body))
+		if took := time.Since(begin); err != nil || took > 3*time.Second {
+			t.Errorf("%s: %d bytes took %v, %v", name, len(body), took, err)
+		}
+		if text := string(r.Composition); r.Authors != 51 || !strings.Contains(text, "and 2951 more, who are named in the original") || !strings.Contains(text, "Farida Quayle") || name == "FHIR" && !strings.Contains(text, `"custodian":{"display":"Invented Trust"}`) {
+			t.Errorf("%s: %d authors are named", name, r.Authors)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := documents.ReadWithin(ctx, []byte(body)); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: for nobody any more: %v", name, err)
+		}
 	}
 }

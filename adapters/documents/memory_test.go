@@ -26,6 +26,7 @@ func TestMemory(t *testing.T) {
 		"elements":   "<a>" + strings.Repeat("<b/>", 2<<20) + "</a>",
 		"attributes": "<a>" + strings.Repeat(`<b a="1" b="2" c="3" d="4"/>`, 300_000) + "</a>",
 		"text":       "<a>" + strings.Repeat("word ", 1<<20) + "</a>",
+		"pieces":     "<a>" + strings.Repeat("x<?a?>", 1<<20) + "</a>",
 		"values":     `{"resourceType":"Bundle","x":[` + strings.Repeat("{},", 1<<21) + `{}]}`,
 		"numbers":    `{"resourceType":"Bundle","x":[` + strings.Repeat("1,", 1<<21) + `1]}`,
 		"members":    `{"resourceType":"Bundle",` + members(200_000) + `"y":1}`,

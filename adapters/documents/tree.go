@@ -1,6 +1,7 @@
 package documents
 
 import (
+	"context"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -116,8 +117,8 @@ func parseJSON(body []byte, depth int) (*fhirjson.Doc, error) {
 
 // fromJSON makes elements of a FHIR resource in JSON, as many as XML may have. The members that stand for a value with an underscore (extensions of
 // primitives) are left out.
-func fromJSON(v fhirjson.Value) (*element, error) {
-	b := &builder{left: maxElements}
+func fromJSON(ctx context.Context, v fhirjson.Value) (*element, error) {
+	b := &builder{ctx: ctx, left: maxElements}
 	e := b.element("", v)
 	if b.left < 0 {
 		return nil, errTooDeep
@@ -126,7 +127,10 @@ func fromJSON(v fhirjson.Value) (*element, error) {
 }
 
 // builder counts what is made.
-type builder struct{ left int }
+type builder struct {
+	ctx  context.Context //nolint:containedctx // of one call
+	left int
+}
 
 func (b *builder) element(name string, v fhirjson.Value) *element {
 	e := &element{name: name}
@@ -181,7 +185,7 @@ func (b *builder) members(e *element, v fhirjson.Value) {
 
 // div reads a narrative, within what is left.
 func (b *builder) div(text string) (*element, error) {
-	e, count, err := parseElements([]byte(text), 64, max(b.left, 0))
+	e, count, err := parseElements(b.ctx, []byte(text), 64, max(b.left, 0))
 	b.left -= count
 	return e, err
 }

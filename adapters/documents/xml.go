@@ -2,6 +2,7 @@ package documents
 
 import (
 	"bytes"
+	"context"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -20,19 +21,19 @@ const (
 // What is wrong with XML. The parser's own texts repeat the input and stay behind.
 var (
 	errXML     = errors.New("not XML that can be read")
-	errTooDeep = errors.New("nested too deep, or too many elements")
+	errTooDeep = errors.New("nested too deep, or too many elements or pieces of text")
 )
 
 // parseXML reads a whole document into elements. Declarations of types and entities are refused, whatever they say, so that nothing is fetched and
 // nothing grows; so are undeclared prefixes, attributes that stand twice, text around the one root, and encodings other than those of declared. Go's parser knows
 // no external entities; this does not rest on it.
-func parseXML(text []byte, depth int) (*element, error) {
-	e, _, err := parseElements(text, depth, maxElements)
+func parseXML(ctx context.Context, text []byte, depth int) (*element, error) {
+	e, _, err := parseElements(ctx, text, depth, maxElements)
 	return e, err
 }
 
 // parseElements is parseXML with at most so many elements, and returns how many there were.
-func parseElements(text []byte, depth, most int) (root *element, count int, err error) {
+func parseElements(ctx context.Context, text []byte, depth, most int) (root *element, count int, err error) {
 	text, decoded, err := utf8Text(text)
 	if err != nil {
 		return nil, 0, err
@@ -59,7 +60,10 @@ func parseElements(text []byte, depth, most int) (root *element, count int, err 
 		return nil, errXML
 	}
 	var open []*element
-	for {
+	for tokens := 1; ; tokens++ {
+		if tokens%1024 == 0 && ctx.Err() != nil {
+			return nil, count, ctx.Err() //nolint:wrapcheck // reduced by the caller
+		}
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
 			break
@@ -100,6 +104,11 @@ func parseElements(text []byte, depth, most int) (root *element, count int, err 
 		case xml.CharData:
 			if len(open) > 0 {
 				parent := open[len(open)-1]
+				if last := len(parent.kids) - 1; last >= 0 && parent.kids[last].name == "" { // text in pieces, with comments or instructions between
+					if count++; count > most {
+						return nil, count, errTooDeep
+					}
+				}
 				parent.kids = append(parent.kids, &element{text: string(t)})
 			} else if len(bytes.TrimSpace(t)) > 0 {
 				return nil, count, errXML
