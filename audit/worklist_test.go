@@ -232,3 +232,39 @@ func TestActivity(t *testing.T) {
 	}
 	sound(t, l)
 }
+
+// An alert that was closed goes when the time for which it is kept is over, with all that was done to it; one that is open stays.
+func TestErasedAlerts(t *testing.T) {
+	p := audittest.New(t, audit.Config{})
+	l := p.Ledger
+	in := audit.Bounds{Organisation: "X9J01"}
+	flagAccess(t, l, ask{subject: number(t, "9990000018")}, "own-record")
+	flagAccess(t, l, ask{subject: number(t, "9990000026")}, "colleague")
+	list, _, _, err := l.Alerts(ctx, actor(), in, false, 0, 0)
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%d alerts: %v", len(list), err)
+	}
+	if _, err := l.HandleAlert(ctx, actor(), in, list[0].Position, audit.AlertClosed, audit.Justified, "a ward round", key()); err != nil {
+		t.Fatal(err)
+	}
+	out, err := l.Erase(ctx, actor(), audit.Erasure{Basis: audit.BasisRetention, Reference: "schedule, line 12", Before: time.Now().Add(time.Minute)})
+	if err != nil || out.Entries < 2 {
+		t.Fatalf("%d entries were erased: %v", out.Entries, err)
+	}
+	left, _, _, err := l.Alerts(ctx, actor(), in, true, 0, 0)
+	if err != nil || len(left) != 1 || left[0].Position != list[1].Position {
+		t.Errorf("%d alerts are left: %v", len(left), err)
+	}
+	if _, _, err := l.Alert(ctx, actor(), in, list[0].Position); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("what was erased is shown: %v", err)
+	}
+	if _, err := l.HandleAlert(ctx, actor(), in, list[0].Position, audit.AlertReopened, "", "again", key()); !errors.Is(err, audit.ErrNotFound) {
+		t.Errorf("what was erased is reopened: %v", err)
+	}
+	if w, err := l.Waiting(ctx, "X9J01", 10); err != nil || len(w.Alerts) != 1 {
+		t.Errorf("%+v waits: %v", w, err)
+	}
+	sound(t, l)
+	p = p.Reopen(t)
+	sound(t, p.Ledger)
+}
