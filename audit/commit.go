@@ -213,27 +213,24 @@ func (l *Ledger) commitAll() {
 }
 
 // Those whom the last transaction answered are about to ask again, and a sync costs the same for twice as many. So where several were answered, the next
-// transaction waits for as long as more come within a moment of each other, and not for long in all. Who is alone is never kept waiting.
+// transaction lets others run for as long as more come of it, and not for long in all. Who is alone is never kept waiting.
 const (
 	several = 4
-	moment  = 100 * time.Microsecond
+	yields  = 200                  // so often with nobody coming, and nobody is about to
 	notLong = 2 * time.Millisecond // about what a sync takes
 )
 
 // gather fills a batch with what is queued.
 func (l *Ledger) gather(batch []*op) []*op {
 	begun := time.Now()
-	for newest := begun; len(batch) < MaxBatch; {
+	for idle := 0; len(batch) < MaxBatch; {
 		select {
 		case o := <-l.queue:
-			batch = append(batch, o)
-			if l.answered >= several {
-				newest = time.Now()
-			}
+			batch, idle = append(batch, o), 0
 			continue
 		default:
 		}
-		if l.answered < several || time.Since(newest) > moment || time.Since(begun) > notLong {
+		if idle++; l.answered < several || idle > yields || time.Since(begun) > notLong {
 			break
 		}
 		runtime.Gosched()

@@ -69,6 +69,8 @@ type Ledger struct {
 	owed     []debt // of the committer alone
 	answered int    // by the last transaction; of the committer alone
 
+	walking chan struct{} // holds a place for each question that is being answered
+
 	reloading sync.Mutex           // one Reload at a time
 	coming    atomic.Pointer[Keys] // those of a Reload whose transaction is being kept; else nil
 	signers   []note.Signer        // of the committer alone
@@ -116,6 +118,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 		return nil, fmt.Errorf("%w: times and the length of the queue must not be negative, and an override lasts at most an hour", ErrInvalid)
 	}
 	l.queue = make(chan *op, or(c.Queue, 1024))
+	l.walking = make(chan struct{}, 2)
 	if err := l.selfTest(ctx, c); err != nil {
 		return nil, err
 	}

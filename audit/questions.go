@@ -235,6 +235,13 @@ func (l *Ledger) walk(ctx context.Context, q Question, before uint64, patience t
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
 	defer cancel()
+	// Whoever asks about years must not hold what whoever treats a person waits for: the store's reading connections are few.
+	select {
+	case l.walking <- struct{}{}:
+		defer func() { <-l.walking }()
+	case <-ctx.Done():
+		return 0, fmt.Errorf("%w: other questions are being answered", ErrUnavailable)
+	}
 	end := time.Now().Add(patience)
 	err = l.view(ctx, func(r Reader) error {
 		keys, err := l.keysFor(r)

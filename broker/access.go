@@ -246,20 +246,20 @@ func (a *access) decide() *Refusal {
 	}
 	d := consent.Decide(a.ctx, a.b.cfg.Ledger, q)
 	a.entry.Decision = d
+	a.entry.Asked = nil // of an earlier decision: a refusal is an access to no custodian's record
 	if _, ok := d.Permit(); (ok || d.Outcome == consent.Suppressed) && !a.birthDateAgrees() {
 		// Only now: who may not ask at all must not learn from a birth date whether the person exists.
 		return a.refuse(NotFound, consent.ReasonMismatch, consent.RuleNeutral)
 	}
 	if p, ok := d.Permit(); ok {
 		a.first, a.permit = p, p
-		a.entry.Asked = nil
+		if a.carer() && a.leavesNobody(p) {
+			return a.refuse(Forbidden, d.Reason, d.Rule) // as an objection to all sharing does, which is not to be told apart: see public
+		}
 		for _, c := range a.b.custodians {
 			if c.may(p) != 0 && (a.only == nil || a.only == c) {
 				a.entry.Asked = append(a.entry.Asked, c.Rules.Custodian.Key)
 			}
-		}
-		if a.carer() && a.leavesNobody(p) {
-			return a.refuse(Forbidden, d.Reason, d.Rule) // as an objection to all sharing does, which is not to be told apart: see public
 		}
 		return nil
 	}

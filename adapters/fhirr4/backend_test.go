@@ -400,6 +400,24 @@ func TestHostileTokenAnswers(t *testing.T) {
 	}
 }
 
+// An authorisation server that keeps its tokens gives one that was refused again: that is no reason to go on asking.
+func TestTheSameTokenAgain(t *testing.T) {
+	at := tokenServer(t, goodToken)
+	answers := map[string]string{}
+	for line := range whole {
+		answers[line] = "401 {}"
+	}
+	s := serve(t, answers)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := source(t, s.base, at.client(t)).Fetch(ctx, query(t, held)); !errors.Is(err, broker.ErrUnauthorised) {
+		t.Errorf("got %v, want unauthorised", err)
+	}
+	if n, lines := at.asked.Load(), s.lines(); n > 3 || len(lines) > 4 {
+		t.Errorf("%d requests for a token, %d for a record", n, len(lines))
+	}
+}
+
 // What may be strange in an answer that is good.
 func TestTokenAnswersThatAreGood(t *testing.T) {
 	for name, answer := range map[string]string{

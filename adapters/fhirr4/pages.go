@@ -129,14 +129,15 @@ func (f *fetch) ask(ctx context.Context, req wire.Request) (*fhirjson.Doc, error
 }
 
 // authorised asks with an access token, where the custodian wants one. A token may have been taken back before its end: a request that is refused
-// with 401 is asked again with a new one, and only one token of a fetch is given up like that.
+// with 401 is asked once again with a new one, and only one token of a fetch is given up like that. What is refused then is refused, also where
+// the authorisation server gave the same token again.
 func (f *fetch) authorised(ctx context.Context, req wire.Request) (wire.Answer, error) {
-	for {
-		a, token, err := f.source.ask(ctx, req, f.budget)
-		if err != nil || token == "" || a.Status != http.StatusUnauthorized || !errors.Is(statusError(a), broker.ErrUnauthorised) || !f.giveUp(token) {
-			return a, err
-		}
+	a, token, err := f.source.ask(ctx, req, f.budget)
+	if err != nil || token == "" || a.Status != http.StatusUnauthorized || !errors.Is(statusError(a), broker.ErrUnauthorised) || !f.giveUp(token) {
+		return a, err
 	}
+	a, _, err = f.source.ask(ctx, req, f.budget)
+	return a, err
 }
 
 // giveUp forgets a token, and reports whether another may be tried.

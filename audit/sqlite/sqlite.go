@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"modernc.org/sqlite"
@@ -46,8 +47,9 @@ type Store struct {
 	lock    *os.File
 	write   statements
 	unsound atomic.Bool
-	ended   atomic.Bool
-	since   atomic.Int64 // bytes written since the last checkpoint, roughly
+	once    sync.Once
+	ended   chan struct{} // closed when the store is: nobody waits for a connection any more
+	since   atomic.Int64  // bytes written since the last checkpoint, roughly
 }
 
 var _ audit.Store = (*Store)(nil)
@@ -75,7 +77,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil || c.Path == "" {
 		return nil, errors.New("the ledger needs the path of a file")
 	}
-	s := &Store{}
+	s := &Store{ended: make(chan struct{})}
 	if s.lock, err = lock(path); err != nil {
 		return nil, err
 	}
@@ -145,6 +147,8 @@ func (s *Store) borrow(ctx context.Context) (statements, error) {
 	case to = <-s.idle:
 	case <-ctx.Done():
 		return to, reduce("waiting for a reading connection", ctx.Err())
+	case <-s.ended:
+		return to, errClosed
 	}
 	if to.conn != nil {
 		return to, nil
@@ -165,16 +169,34 @@ func (s *Store) borrow(ctx context.Context) (statements, error) {
 	return to, nil
 }
 
-// giveBack returns what borrow gave, or ends it where the store is closed.
+var errClosed = errors.New("reading: the ledger file is closed")
+
+// giveBack returns what borrow gave. Where the store was closed meanwhile the connection ends.
 func (s *Store) giveBack(to statements) {
-	switch {
-	case to.conn == nil:
-	case s.ended.Load():
-		to.close()
-		_ = to.conn.Close() // it only read
+	if to.conn == nil {
+		return
+	}
+	to.over()
+	s.idle <- to
+	select {
+	case <-s.ended:
+		s.endIdle()
 	default:
-		to.over()
-		s.idle <- to
+	}
+}
+
+// endIdle ends the reading connections that are not in use.
+func (s *Store) endIdle() {
+	for {
+		select {
+		case from := <-s.idle:
+			if from.conn != nil {
+				from.close()
+				_ = from.conn.Close() // it only read
+			}
+		default:
+			return
+		}
 	}
 }
 
@@ -346,14 +368,8 @@ func (s *Store) Purge(ctx context.Context) error {
 func (s *Store) Close() error {
 	var errs []error
 	if s.readers != nil {
-		s.ended.Store(true)
-		for range cap(s.idle) {
-			select {
-			case from := <-s.idle:
-				s.giveBack(from)
-			default: // somebody reads, and ends it when that is done
-			}
-		}
+		s.once.Do(func() { close(s.ended) })
+		s.endIdle() // who reads now ends theirs when that is done
 		errs = append(errs, s.readers.Close())
 	}
 	if s.conn != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	lib "modernc.org/sqlite/lib"
 
@@ -97,4 +98,42 @@ func (p place) Open(t testing.TB) audit.Store {
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) storetest.Place { return place(filepath.Join(t.TempDir(), "ledger.db")) })
+}
+
+// Who reads, or waits to, when the store is closed gets an error, and no connection is left.
+func TestReadingAStoreThatIsClosed(t *testing.T) {
+	s, err := Open(ctx, Config{Path: filepath.Join(t.TempDir(), "ledger.db"), Readers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside, out, waited := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	read := make(chan error, 1)
+	go func() {
+		read <- s.View(ctx, func(audit.Reader) error { close(inside); <-out; return nil })
+	}()
+	<-inside
+	go func() { waited <- s.View(ctx, func(audit.Reader) error { return nil }) }()
+	time.Sleep(20 * time.Millisecond)
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	for _, c := range []chan error{waited, closed} {
+		select {
+		case err := <-c:
+			if c == waited && err == nil {
+				t.Error("a closed store was read")
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("whoever waits for a closed store waits for ever")
+		}
+		if c == waited {
+			close(out)
+		}
+	}
+	<-read
+	if err := s.View(ctx, func(audit.Reader) error { return nil }); err == nil {
+		t.Error("a closed store was read")
+	}
+	if n := s.readers.Stats().OpenConnections; n != 0 {
+		t.Errorf("%d connections are left", n)
+	}
 }
