@@ -57,7 +57,6 @@ type member struct {
 	kin     []int
 	setting int
 	pace    float64
-	night   bool // works at night this week
 }
 
 // planted is one case of snooping, and the rules that are there to find such a one.
@@ -67,7 +66,6 @@ type planted struct {
 	user  string
 	about record.NHSNumber // zero: a day's work, not one person
 	from  time.Time
-	until time.Time
 	found map[audit.AlertKind]time.Duration // by rule: how long after its last access, 0 if before
 	last  time.Time
 }
@@ -296,7 +294,6 @@ type ask struct {
 	near         []audit.Near
 	careTeam     bool
 	registered   bool
-	stated       bool // the relationship is said
 	snoop        *planted
 }
 
