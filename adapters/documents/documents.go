@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mycarerecord/mycarerecord/adapters/internal/document"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -75,6 +76,8 @@ type fetch struct {
 	query  broker.Query
 	limits broker.Limits
 	budget *wire.Budget
+	// reading is what may be read of documents, half of what the pointers leave: however long they are, the pointers are listed.
+	reading *wire.Budget
 
 	pointers []pointer
 	people   []fhirjson.Entry // Patients that the registry sent along
@@ -95,12 +98,12 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 		return broker.Reply{}, broker.ErrNoRecord
 	}
 	reply := broker.Reply{Base: f.locator.Base(), Adapter: Adapter}
-	about := object{"reference": subjectURL, "type": "Patient"}
+	about := document.Object{"reference": document.SubjectURL, "type": "Patient"}
 	if url := f.subject(); url != "" {
 		about["reference"] = url
 		reply.Entries = f.people
 	} else {
-		e, err := f.made(patient(f.query.Subject.Number), subjectURL)
+		e, err := f.made(document.Patient(f.query.Subject.Number), document.SubjectURL)
 		if err != nil {
 			return broker.Reply{}, err
 		}
@@ -111,6 +114,15 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 		reply.Bytes = f.budget.Used()
 		return reply, f.within(reply)
 	}
+	list := make([]fhirjson.Entry, len(f.pointers)) // before anything is read: no document may cost a pointer
+	for i, p := range f.pointers {
+		e, err := f.listed(p)
+		if err != nil {
+			return broker.Reply{}, err
+		}
+		list[i] = e
+	}
+	f.reading = wire.NewBudget((f.limits.Bytes-f.budget.Used())/2, f.limits.Ratio, f.limits.Take)
 	readings := f.readings(ctx)
 	shown := 0
 	var unread, theirs int
@@ -120,29 +132,27 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 		case r == nil:
 		case r.err != nil:
 			unread++
-		case r.verdict == another:
+		case r.verdict == document.Another:
 			theirs++
-			// The Composition says whose it is: the merge drops it as another person's, counts it, and raises the alarm. The pointer goes with it.
-			e, err := f.made(r.document.composition(r.document.about.other(f.query.Subject), p.url), compositionURL(i))
+			// The Composition says whose it is: the merge drops it as another person's, counts it, and raises the alarm. The pointer goes with it. Nothing that
+			// the document says is in it.
+			e, err := f.indexed((&document.Described{}).Composition(r.document.About.Other(f.query.Subject), p.url), compositionURL(i))
 			if err != nil {
 				return broker.Reply{}, err
 			}
 			reply.Entries = append(reply.Entries, e)
 			continue
-		case r.verdict == unsaid: // whose it is cannot be checked: it is there to be opened, and is not laid out
-		case r.document.readable:
-			e, err := f.made(r.document.composition(about, p.url), compositionURL(i))
-			if err != nil {
-				return broker.Reply{}, err
+		case r.verdict == document.Unsaid: // whose it is cannot be checked: it is there to be opened, and is not laid out
+		case r.document.Readable:
+			e, err := f.laidOut(r.document.Composition(about, p.url), compositionURL(i))
+			if err != nil || len(reply.Entries)+len(f.pointers)-i >= f.limits.Resources {
+				unread++
+				break
 			}
 			reply.Entries = append(reply.Entries, e)
 			shown++
 		}
-		e, err := f.listed(p)
-		if err != nil {
-			return broker.Reply{}, err
-		}
-		reply.Entries = append(reply.Entries, e)
+		reply.Entries = append(reply.Entries, list[i])
 	}
 	for _, part := range []record.Part{{Reason: record.PartOtherCustodian, Count: f.others}, {Source: sourceName, Reason: record.PartSourceDown, Count: unread},
 		{Source: sourceName, Reason: record.PartStrangers, Count: theirs}} {
@@ -156,7 +166,7 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 	if f.unopened > 0 {
 		reply.Conversions = append(reply.Conversions, fmt.Sprintf("%s: %d addresses that are not below the configured holder are left out", Adapter, f.unopened))
 	}
-	reply.Bytes = f.budget.Used()
+	reply.Bytes = f.budget.Used() + f.reading.Used()
 	return reply, f.within(reply)
 }
 
@@ -181,6 +191,19 @@ func (f *fetch) made(text []byte, url string) (fhirjson.Entry, error) {
 	if !f.budget.Take(len(text)) {
 		return fhirjson.Entry{}, broker.ErrTooMuch
 	}
+	return f.indexed(text, url)
+}
+
+// laidOut indexes the Composition of a document, within what may be read of documents.
+func (f *fetch) laidOut(text []byte, url string) (fhirjson.Entry, error) {
+	if len(text) > f.limits.ResourceBytes || !f.reading.Take(len(text)) {
+		return fhirjson.Entry{}, broker.ErrTooMuch
+	}
+	return f.indexed(text, url)
+}
+
+// indexed indexes a resource that was counted, or is short.
+func (f *fetch) indexed(text []byte, url string) (fhirjson.Entry, error) {
 	d, err := fhirjson.Parse(text, fhirjson.Limits{Depth: f.limits.Depth, StringBytes: f.limits.StringBytes})
 	if err != nil {
 		return fhirjson.Entry{}, textError(err)
@@ -188,21 +211,10 @@ func (f *fetch) made(text []byte, url string) (fhirjson.Entry, error) {
 	return fhirjson.Entry{FullURL: url, Resource: d.Root()}, nil
 }
 
-// other is a reference to the other person whom a document is about, by a number that it gives and that is not the subject's. Without one it names a
-// Patient that nothing shows to be the subject.
-func (p person) other(s record.Subject) object {
-	for _, text := range p.numbers {
-		if n, err := record.ParseNHSNumber(text); err == nil && n != s.Number {
-			return object{"type": "Patient", "identifier": object{"system": record.NHSNumberSystem, "value": n.Reveal()}}
-		}
-	}
-	return object{"type": "Patient", "display": "somebody else"}
-}
-
 // reading is what became of reading one document with the record.
 type reading struct {
-	document *described
-	verdict  verdict
+	document *document.Described
+	verdict  document.Verdict
 	err      error
 }
 
@@ -244,15 +256,15 @@ func (f *fetch) readings(ctx context.Context) map[int]*reading {
 }
 
 func (f *fetch) readOne(ctx context.Context, p pointer) *reading {
-	document, err := f.retrieve(ctx, f.query, p.read, f.limits, f.budget)
+	doc, err := f.retrieve(ctx, f.query, p.read, f.limits, f.reading)
 	if err != nil {
 		return &reading{err: err}
 	}
-	d, err := read(ctx, document.Bytes, f.limits.Depth)
+	d, err := document.Read(ctx, doc.Bytes, f.limits.Depth)
 	if err != nil {
 		return &reading{err: textError(err)}
 	}
-	return &reading{document: d, verdict: d.about.is(f.query.Subject)}
+	return &reading{document: d, verdict: d.About.Is(f.query.Subject)}
 }
 
 // Opens implements the optional part of broker.Source: below the holder, and without the person's number in it, which is looked at where the person is
@@ -265,18 +277,18 @@ func (s *Source) Opens(address string) bool {
 // Document fetches a document for somebody who opens it.
 func (s *Source) Document(ctx context.Context, q broker.Query, address string) (broker.Document, error) {
 	lim := limits(q.Limits)
-	document, err := s.retrieve(ctx, q, address, lim, wire.NewBudget(lim.Bytes, lim.Ratio, lim.Take))
+	doc, err := s.retrieve(ctx, q, address, lim, wire.NewBudget(lim.Bytes, lim.Ratio, lim.Take))
 	if err != nil {
 		return broker.Document{}, inTime(ctx, err)
 	}
-	d, err := read(ctx, document.Bytes, lim.Depth)
+	d, err := document.Read(ctx, doc.Bytes, lim.Depth)
 	if err != nil {
 		return broker.Document{}, inTime(ctx, textError(err)) // it begins as XML or JSON, and whose it is cannot be found out
 	}
-	if d.about.is(q.Subject) == another {
+	if d.About.Is(q.Subject) == document.Another {
 		return broker.Document{}, broker.ErrWrongSubject
 	}
-	return document, nil
+	return doc, nil
 }
 
 // retrieve fetches one document from the holder. What comes as FHIR's Binary is taken out of it.
@@ -295,7 +307,7 @@ func (s *Source) retrieve(ctx context.Context, q broker.Query, address string, l
 	if a.Trouble() != nil {
 		return broker.Document{}, statusError(a, true)
 	}
-	return unwrapped(broker.Document{Bytes: a.Body, Type: a.Type}, lim, budget)
+	return unwrapped(ctx, broker.Document{Bytes: a.Body, Type: a.Type}, lim, budget)
 }
 
 // header is what is sent with every request: ids by which both sides' logs can be brought together, trace context where it is configured.

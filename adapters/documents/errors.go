@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/mycarerecord/mycarerecord/adapters/internal/document"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -85,7 +86,7 @@ var tooMuch = map[string]bool{"nested too deep": true, "string too long": true, 
 
 // textError maps a text that was refused.
 func textError(err error) error {
-	if e, ok := errors.AsType[*fhirjson.Error](err); ok && tooMuch[e.Reason] || errors.Is(err, errTooDeep) {
+	if e, ok := errors.AsType[*fhirjson.Error](err); ok && tooMuch[e.Reason] || errors.Is(err, document.ErrTooDeep) {
 		return broker.ErrTooMuch
 	}
 	return broker.ErrMalformed

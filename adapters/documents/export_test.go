@@ -3,6 +3,7 @@ package documents
 import (
 	"context"
 
+	"github.com/mycarerecord/mycarerecord/adapters/internal/document"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
@@ -20,56 +21,43 @@ func Read(body []byte) (Reading, error) { return ReadFor(body, record.Subject{})
 
 // ReadFor reads one, and judges whose it is.
 func ReadFor(body []byte, s record.Subject) (Reading, error) {
-	d, err := read(context.Background(), body, 64)
+	d, err := document.Read(context.Background(), body, 64)
 	if err != nil {
 		return Reading{}, err
 	}
-	r := Reading{Readable: d.readable, Title: d.title, Kind: d.kindText, Date: d.date, About: int(d.about.is(s))}
-	for _, k := range d.kind {
-		r.Kind += k.code
+	r := Reading{Readable: d.Readable, Title: d.Title, Kind: d.KindText, Date: d.Date, About: int(d.About.Is(s))}
+	for _, k := range d.Kind {
+		r.Kind += k.Code
 	}
-	for _, a := range d.authors {
+	for _, a := range d.Authors {
 		if a != "" {
 			r.Authors++
 		}
 	}
-	var count func([]section)
-	count = func(list []section) {
+	var count func([]document.Section)
+	count = func(list []document.Section) {
 		for _, x := range list {
 			r.Sections++
-			if x.text != "" {
+			if x.Text != "" {
 				r.Texts++
 			}
-			count(x.sections)
+			count(x.Sections)
 		}
 	}
-	count(d.sections)
-	if d.readable {
-		r.Composition = d.composition(object{"reference": subjectURL}, "https://holder.example/DocumentReference/1")
+	count(d.Sections)
+	if d.Readable {
+		r.Composition = d.Composition(document.Object{"reference": document.SubjectURL}, "https://holder.example/DocumentReference/1")
 	}
 	return r, nil
 }
 
 // ReadWithin reads one while ctx lasts.
 func ReadWithin(ctx context.Context, body []byte) error {
-	_, err := read(ctx, body, 64)
+	_, err := document.Read(ctx, body, 64)
 	return err
 }
 
 // ReadXML reads XML and says how many elements there are.
 func ReadXML(body []byte) (int, error) {
-	e, err := parseXML(context.Background(), body, 64)
-	if err != nil {
-		return 0, err
-	}
-	n := 0
-	var count func(*element)
-	count = func(e *element) {
-		n++
-		for _, k := range e.kids {
-			count(k)
-		}
-	}
-	count(e)
-	return n, nil
+	return document.CountXML(context.Background(), body, 64) //nolint:wrapcheck // for tests
 }

@@ -244,6 +244,14 @@ func TestHostileDocuments(t *testing.T) {
 		{"a Binary about another", typed("application/fhir+json", `{"resourceType":"Binary","contentType":"text/xml","data":"`+encoded(cda(other, canary))+`"}`), broker.ErrWrongSubject, false, false},
 		{"a Binary of the person's", typed("application/fhir+json", `{"resourceType":"Binary","contentType":"text/xml","data":"`+encoded(cda(held, "good"))+`"}`), nil, true, true},
 		{"a Binary that is no base64", typed("application/fhir+json", `{"resourceType":"Binary","contentType":"text/xml","data":"!"}`), broker.ErrMalformed, true, false},
+		{"another's behind blanks", typed(xml, strings.Repeat(" ", 600)+strings.TrimPrefix(cda(other, canary), `<?xml version="1.0" encoding="UTF-8"?>`)), broker.ErrWrongSubject, false, false},
+		{"another's behind blanks and a declaration", typed(xml, strings.Repeat("\n", 600)+cda(other, canary)), broker.ErrWrongSubject, false, false},
+		{"FHIR, another's behind blanks", typed("application/fhir+json", strings.Repeat(" ", 600)+composed(``, patient(other))), broker.ErrWrongSubject, false, false},
+		{"FHIR, another's by OID", typed("application/fhir+json", strings.Replace(composed(``, patient(other)), "https://fhir.nhs.uk/Id/nhs-number", "urn:oid:2.16.840.1.113883.2.1.4.1", 1)), broker.ErrWrongSubject, false, false},
+		{"a Binary in XML about another", typed(xml, `<Binary xmlns="http://hl7.org/fhir"><contentType value="text/xml"/><data value="`+encoded(cda(other, canary))+`"/></Binary>`), broker.ErrWrongSubject, false, false},
+		{"a Binary in XML of the person's", typed(xml, `<f:Binary xmlns:f="http://hl7.org/fhir"><f:contentType value="text/xml"/><f:data value="`+encoded(cda(held, "good"))+`"/></f:Binary>`), nil, true, true},
+		{"a Binary in XML that is no base64", typed(xml, `<Binary xmlns="http://hl7.org/fhir"><data value="!"/></Binary>`), broker.ErrMalformed, true, false},
+		{"a Binary in a Binary about another", typed("application/fhir+json", `{"resourceType":"Binary","data":"`+encoded(`{"resourceType":"Binary","data":"`+encoded(cda(other, canary))+`"}`)+`"}`), broker.ErrWrongSubject, false, false},
 		{"nothing", typed(xml, ""), broker.ErrMalformed, true, false}, {"a redirect elsewhere", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", hosts.url)
 			w.WriteHeader(302)
@@ -316,6 +324,42 @@ func TestManyAuthors(t *testing.T) {
 		cancel()
 		if err := documents.ReadWithin(ctx, []byte(body)); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: for nobody any more: %v", name, err)
+		}
+	}
+}
+
+// However long documents are, their pointers are listed: those that are too long to be read, or to be laid out, are counted.
+func TestLongDocuments(t *testing.T) {
+	locator, holder := newAnswering(t), newAnswering(t)
+	src := hostileSource(t, locator.url, holder.url)
+	var pointers []string
+	for i := range 5 {
+		pointers = append(pointers, pointerOf(held, fmt.Sprintf("m%d", i), mineID+`,"content":[{"attachment":{"contentType":"application/xml","url":"`+holder.url+`/d"}}]`))
+	}
+	locator.say(fhir(page(pointers...)))
+	for _, c := range []struct {
+		name   string
+		body   []byte
+		change func(*broker.Limits)
+		unread int // at least
+	}{
+		{"in all", report(held, "19500102", strings.Repeat("word ", 300_000)), func(l *broker.Limits) { l.Bytes = 4 << 20 }, 4},
+		{"as a resource", report(held, "19500102", strings.Repeat("word ", 30_000)), func(l *broker.Limits) { l.ResourceBytes = 100_000 }, 5},
+		{"as a text", report(held, "19500102", strings.Repeat("word ", 30_000)), func(l *broker.Limits) { l.StringBytes = 100_000 }, 5},
+		{"beside so many pointers", report(held, "19500102", "word"), func(l *broker.Limits) { l.Resources = 6 }, 5},
+	} {
+		holder.say(typed("application/xml", string(c.body)))
+		q := query(t, held)
+		c.change(&q.Limits)
+		reply, err := src.Fetch(t.Context(), q)
+		listed := 0
+		for _, e := range reply.Entries {
+			if e.Resource.Get("resourceType").Is("DocumentReference") {
+				listed++
+			}
+		}
+		if err != nil || listed != 5 || len(reply.Parts) != 1 || reply.Parts[0].Reason != record.PartSourceDown || reply.Parts[0].Count < c.unread || reply.Bytes > q.Limits.Bytes {
+			t.Errorf("%s: %d pointers, parts %v, %d bytes, %v", c.name, listed, reply.Parts, reply.Bytes, err)
 		}
 	}
 }

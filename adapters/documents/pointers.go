@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mycarerecord/mycarerecord/adapters/internal/document"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -72,7 +73,7 @@ func (f *fetch) question(code string) (wire.Request, error) {
 	}
 	req.Header["NHSD-End-User-Organisation-ODS"] = organisation
 	req.JSON = true
-	req.Body = written(object{"subject:identifier": number, "custodian:identifier": record.ODSSystem + "|" + code})
+	req.Body = document.Written(document.Object{"subject:identifier": number, "custodian:identifier": record.ODSSystem + "|" + code})
 	return req, nil
 }
 
@@ -116,13 +117,13 @@ func (f *fetch) next(bundle fhirjson.Value, last wire.Request) (wire.Request, bo
 			if err != nil {
 				return last, false, broker.ErrMalformed
 			}
-			body := object{"next-page-token": tag.Get("code").Text()}
+			body := document.Object{"next-page-token": tag.Get("code").Text()}
 			for key, v := range d.Root().Members() {
 				if key != "next-page-token" {
 					body[key] = v.Text()
 				}
 			}
-			last.Body = written(body)
+			last.Body = document.Written(body)
 			return last, true, nil
 		}
 	}
@@ -143,14 +144,14 @@ func (f *fetch) next(bundle fhirjson.Value, last wire.Request) (wire.Request, bo
 		}
 		last.Body, last.JSON, last.Form = nil, false, query
 		if f.settings.Locator == LocatorNRL {
-			body := object{}
+			body := document.Object{}
 			for key, values := range query {
 				if len(values) != 1 {
 					return last, false, broker.ErrMalformed
 				}
 				body[key] = values[0]
 			}
-			last.Body, last.JSON, last.Form = written(body), true, nil
+			last.Body, last.JSON, last.Form = document.Written(body), true, nil
 		}
 		return last, true, nil
 	}
@@ -280,7 +281,7 @@ func newest(list []pointer, n int) []int {
 // listed is a pointer as it is shown. An address that cannot be asked is left out, and that it was there is said: no reader may be led past us to a place that
 // somebody else chose.
 func (f *fetch) listed(p pointer) (fhirjson.Entry, error) {
-	const absent = `"extension":[{"url":"` + absentReason + `","valueCode":"unsupported"}]`
+	const absent = `"extension":[{"url":"` + document.AbsentReason + `","valueCode":"unsupported"}]`
 	var edits []fhirjson.Edit
 	for a := range p.resource.Each("content.attachment") {
 		u := a.Get("url")

@@ -1,24 +1,34 @@
 package documents
 
 import (
+	"context"
 	"encoding/base64"
 	"strings"
 
+	"github.com/mycarerecord/mycarerecord/adapters/internal/document"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 )
 
-// unwrapped takes a document out of a FHIR Binary in JSON, where a holder that is a FHIR server sends one. An error with status 200 is what it says; what is no
+// unwrapped takes a document out of a FHIR Binary where a holder that is a FHIR server sends one. An error with status 200 is what it says; what is no
 // Binary stays as it came.
-func unwrapped(d broker.Document, lim broker.Limits, budget *wire.Budget) (broker.Document, error) {
+func unwrapped(ctx context.Context, d broker.Document, lim broker.Limits, budget *wire.Budget) (broker.Document, error) {
 	if len(d.Bytes) == 0 {
 		return broker.Document{}, broker.ErrMalformed
 	}
-	if formatOf(d.Bytes) != inJSON {
+	body, kind, is, err := document.XMLBinary(ctx, d.Bytes, lim.Depth)
+	switch {
+	case err != nil:
+		return broker.Document{}, textError(err)
+	case is && !budget.Take(len(body)):
+		return broker.Document{}, broker.ErrTooMuch
+	case is:
+		return broker.Document{Bytes: body, Type: kind}, nil
+	case !document.IsJSON(d.Bytes):
 		return d, nil
 	}
-	doc, err := parseJSON(d.Bytes, lim.Depth)
+	doc, err := document.ParseJSON(d.Bytes, lim.Depth)
 	if err != nil {
 		return broker.Document{}, textError(err)
 	}

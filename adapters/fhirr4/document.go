@@ -6,9 +6,11 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/mycarerecord/mycarerecord/adapters/internal/document"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
 // Opens implements the optional part of broker.Source: a Binary of this server, by its id. Other addresses below it are not opened: what a server gives there is
@@ -31,7 +33,7 @@ func (s *Source) binary(address string) (wire.Target, bool) {
 }
 
 // Document reads a Binary, as FHIR and not as it is, so that what it says of itself is read too: a Binary whose security context is another Patient is not
-// opened (hl7.org/fhir/R4/binary.html).
+// opened (hl7.org/fhir/R4/binary.html), nor one whose text is about another person.
 func (s *Source) Document(ctx context.Context, q broker.Query, address string) (broker.Document, error) {
 	d, err := s.newFetch(q).document(ctx, address)
 	if err != nil {
@@ -66,16 +68,8 @@ func (f *fetch) document(ctx context.Context, address string) (broker.Document, 
 	if !b.Get("resourceType").Is("Binary") {
 		return broker.Document{}, broker.ErrMalformed
 	}
-	if of := b.Get("securityContext").Get("reference").View(); of != "" {
-		if id, isPatient := f.patientID(of); isPatient {
-			found, err := f.findPatient(ctx)
-			if err != nil {
-				return broker.Document{}, err
-			}
-			if id != found.id {
-				return broker.Document{}, broker.ErrWrongSubject
-			}
-		}
+	if err := f.permits(ctx, b.Get("securityContext")); err != nil {
+		return broker.Document{}, err
 	}
 	text := strings.Map(func(r rune) rune { // base64 with line breaks is allowed
 		if r == ' ' || r == '\n' || r == '\r' || r == '\t' {
@@ -90,5 +84,67 @@ func (f *fetch) document(ctx context.Context, address string) (broker.Document, 
 	if err != nil {
 		return broker.Document{}, broker.ErrMalformed
 	}
+	said, err := document.Read(ctx, body, f.limits.Depth)
+	if err != nil {
+		if errors.Is(err, document.ErrTooDeep) {
+			return broker.Document{}, broker.ErrTooMuch
+		}
+		return broker.Document{}, textError(err) // it begins as XML or JSON, and whose it is cannot be found out
+	}
+	if said.About.Is(f.query.Subject) == document.Another {
+		return broker.Document{}, broker.ErrWrongSubject
+	}
 	return broker.Document{Bytes: body, Type: b.Get("contentType").Text()}, nil
+}
+
+// permits reports, as an error, that a security context is not the subject's. One that plainly names a resource of another type says nothing of a person; any
+// other must lead to the one Patient found, and what cannot be followed (another server's, a urn, an identifier that is not the number asked for) does not.
+func (f *fetch) permits(ctx context.Context, of fhirjson.Value) error {
+	if !of.Exists() {
+		return nil
+	}
+	if of.Kind() != fhirjson.Object {
+		return broker.ErrMalformed
+	}
+	number := false
+	if id := of.Get("identifier"); id.Get("system").Is(record.NHSNumberSystem) {
+		if number = id.Get("value").Is(f.query.Subject.Number.Reveal()); !number {
+			return broker.ErrWrongSubject
+		}
+	}
+	kind, ref := of.Get("type").Text(), of.Get("reference").Text()
+	id, isPatient := f.patientID(ref)
+	switch {
+	case isPatient:
+		found, err := f.findPatient(ctx)
+		if err != nil {
+			return err
+		}
+		if id != found.id {
+			return broker.ErrWrongSubject
+		}
+		return nil
+	case ref == "" && number:
+		return nil
+	case namesOther(ref, kind):
+		return nil
+	}
+	return broker.ErrWrongSubject
+}
+
+// namesOther reports whether a reference, or the type beside it where there is none, is of a type that is no Patient.
+func namesOther(ref, kind string) bool {
+	if ref == "" {
+		return kind != "" && !strings.HasSuffix(kind, "Patient")
+	}
+	if strings.Contains(strings.ToLower(ref), "patient") {
+		return false
+	}
+	ref, _, _ = strings.Cut(ref, "/_history/")
+	parts := strings.Split(ref, "/")
+	if len(parts) < 2 {
+		return false // a urn, or something contained
+	}
+	name := parts[len(parts)-2]
+	return name != "" && name[0] >= 'A' && name[0] <= 'Z' && (kind == "" || kind == name)
 }

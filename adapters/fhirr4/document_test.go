@@ -81,3 +81,61 @@ func TestDocument(t *testing.T) {
 		}
 	}
 }
+
+// A Binary that says it is about another person, by its text or by its security context, is not opened.
+func TestDocumentOfAnother(t *testing.T) {
+	const mine, other = "9990000034", "9990000018"
+	cda := func(number string) string {
+		return `<ClinicalDocument xmlns="urn:hl7-org:v3"><recordTarget><patientRole><id root="2.16.840.1.113883.2.1.4.1" extension="` + number + `"/></patientRole></recordTarget></ClinicalDocument>`
+	}
+	number := func(n string) string {
+		return `"identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"` + n + `"}`
+	}
+	people := map[string][]json.RawMessage{mine: {json.RawMessage(`{"resourceType":"Patient","id":"p1","identifier":[{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"` + mine + `"}]}`)}}
+	wants := map[string]error{}
+	add := func(name, text, context string, want error) {
+		if context != "" {
+			context = `,"securityContext":` + context
+		}
+		people[mine] = append(people[mine], json.RawMessage(`{"resourceType":"Binary","id":"`+name+`","contentType":"text/xml","data":"`+base64.StdEncoding.EncodeToString([]byte(text))+`"`+context+`}`))
+		wants[name] = want
+	}
+	add("own", cda(mine), "", nil)
+	add("another", cda(other), "", broker.ErrWrongSubject)
+	add("another-own-context", cda(other), `{"reference":"Patient/p1"}`, broker.ErrWrongSubject)
+	add("another-behind-blanks", strings.Repeat(" ", 600)+cda(other), "", broker.ErrWrongSubject)
+	add("another-in-a-binary", `{"resourceType":"Binary","data":"`+base64.StdEncoding.EncodeToString([]byte(cda(other)))+`"}`, "", broker.ErrWrongSubject)
+	add("half", cda(mine)[:80], "", broker.ErrMalformed)
+	add("deep", strings.Repeat("<a>", 1000)+strings.Repeat("</a>", 1000), "", broker.ErrTooMuch)
+	for name, of := range map[string]string{"identifier": `{` + number(other) + `}`, "rooted": `{"reference":"/Patient/zz"}`, "away": `{"reference":"https://elsewhere.invalid/fhir/Patient/p1"}`,
+		"urn": `{"reference":"urn:uuid:7f8a1d6c-0000-4000-8000-000000000001","type":"Patient"}`, "urn-untyped": `{"reference":"urn:uuid:7f8a1d6c-0000-4000-8000-000000000001"}`, "typed": `{"type":"Patient","display":"x"}`,
+		"disguised": `{"reference":"/Patient/zz","type":"Encounter"}`, "two": `{"reference":"Patient/p1",` + number(other) + `}`, "local": `{"identifier":{"system":"https://x.example","value":"1"}}`, "encounter-and-number": `{"reference":"Encounter/1",` + number(other) + `}`} {
+		add("context-"+name, "%PDF-1.7", of, broker.ErrWrongSubject)
+	}
+	add("context-list", "%PDF-1.7", `[{"reference":"Patient/p1"}]`, broker.ErrMalformed)
+	add("context-number", "%PDF-1.7", `{`+number(mine)+`}`, nil)
+	add("context-version", "%PDF-1.7", `{"reference":"Patient/p1/_history/2"}`, nil)
+	add("context-encounter", "%PDF-1.7", `{"reference":"Encounter/1"}`, nil)
+	c, err := simulator.NewCustodian(simulator.CustodianConfig{Everything: true, People: people})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	src, err := fhirr4.New(fhirr4.Settings{Connection: wire.Connection{BaseURL: server.URL + "/fhir", AllowPlainHTTP: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(src.Close)
+	n, err := record.ParseNHSNumber(mine)
+	if err != nil {
+		t.Fatal("not a number of the tests")
+	}
+	q := broker.Query{Subject: record.Subject{Number: n, Standing: record.Live}, RequestID: "request-1", Limits: broker.DefaultLimits}
+	for id, want := range wants {
+		d, err := src.Document(t.Context(), q, server.URL+"/fhir/Binary/"+id)
+		if !errors.Is(err, want) || (want == nil) != (len(d.Bytes) > 0) {
+			t.Errorf("%s: got %v, want %v", id, err, want)
+		}
+	}
+}

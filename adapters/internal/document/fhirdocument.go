@@ -1,4 +1,4 @@
-package documents
+package document
 
 import (
 	"slices"
@@ -9,8 +9,8 @@ import (
 
 // readFHIR reads a FHIR document, STU3 or R4, in XML or JSON: a Bundle with a Composition, also inside a message, as transfers of care and 111 reports are
 // sent. A message without one (BaRS) says whose it is and is not shown in sections.
-func readFHIR(root *element) *described {
-	d := &described{format: "FHIR document"}
+func readFHIR(root *element) *Described {
+	d := &Described{format: "FHIR document"}
 	var compositions []found
 	var patients []found
 	every(root, nil, 0, func(f found) {
@@ -23,7 +23,7 @@ func readFHIR(root *element) *described {
 	})
 	if len(compositions) != 1 {
 		for _, p := range patients {
-			d.about.add(p.resource)
+			d.About.add(p.resource)
 		}
 		return d
 	}
@@ -31,19 +31,19 @@ func readFHIR(root *element) *described {
 	comp := c.resource
 	subject := comp.child("subject")
 	if p := c.resolve(subject.value("reference"), patients); p != nil {
-		d.about.add(p)
+		d.About.add(p)
 	} else {
 		for _, p := range patients {
-			d.about.add(p.resource)
+			d.About.add(p.resource)
 		}
 	}
 	if id := subject.child("identifier"); isNHSNumber(id.value("system")) {
-		d.about.numbers = append(d.about.numbers, id.value("value"))
+		d.About.numbers = append(d.About.numbers, id.value("value"))
 	}
-	d.readable = true
+	d.Readable = true
 	d.id = identifier{comp.value("identifier", "system"), comp.value("identifier", "value")}
-	d.kind, d.kindText = concept(comp.child("type"))
-	d.title, d.date = comp.value("title"), validTime(comp.value("date"))
+	d.Kind, d.KindText = concept(comp.child("type"))
+	d.Title, d.Date = comp.value("title"), validTime(comp.value("date"))
 	switch s := comp.value("status"); s {
 	case "preliminary", "final", "amended", "entered-in-error":
 		d.status = s
@@ -54,9 +54,9 @@ func readFHIR(root *element) *described {
 	authors := comp.all("author")
 	more := max(0, len(authors)-maxAuthors)
 	names := c.names(append([]*element{comp.child("custodian")}, authors[:len(authors)-more]...))
-	d.holder, d.authors = names[0], withMore(names[1:], more)
+	d.holder, d.Authors = names[0], withMore(names[1:], more)
 	for _, s := range comp.all("section") {
-		d.sections = append(d.sections, fhirSection(s, 0))
+		d.Sections = append(d.Sections, fhirSection(s, 0))
 	}
 	return d
 }
@@ -162,12 +162,12 @@ func (e *element) called() string {
 	return strings.Join(parts, " ")
 }
 
-func fhirSection(e *element, depth int) section {
-	s := section{title: e.value("title"), text: narrative(e.child("text", "div"))}
+func fhirSection(e *element, depth int) Section {
+	s := Section{title: e.value("title"), Text: narrative(e.child("text", "div"))}
 	s.code, s.codeText = concept(e.child("code"))
 	if depth < 16 {
 		for _, x := range e.all("section") {
-			s.sections = append(s.sections, fhirSection(x, depth+1))
+			s.Sections = append(s.Sections, fhirSection(x, depth+1))
 		}
 	}
 	return s
@@ -183,7 +183,7 @@ func concept(e *element) (list []coding, text string) {
 }
 
 // add takes from a Patient whom a document is about.
-func (p *person) add(patient *element) {
+func (p *Person) add(patient *element) {
 	for _, id := range patient.all("identifier") {
 		if isNHSNumber(id.value("system")) && id.value("use") != "old" {
 			p.numbers = append(p.numbers, id.value("value"))
@@ -195,9 +195,13 @@ func (p *person) add(patient *element) {
 	p.family = patient.value("name", "family")
 }
 
-// isNHSNumber knows the systems of NHS numbers, those of before too.
+// isNHSNumber knows the systems of NHS numbers, those of before and the OIDs of CDA too.
 func isNHSNumber(system string) bool {
-	return system == record.NHSNumberSystem || system == "http://fhir.nhs.net/Id/nhs-number" || system == "http://fhir.nhs.uk/Id/nhs-number"
+	switch strings.ToLower(system) {
+	case strings.ToLower(record.NHSNumberSystem), "http://fhir.nhs.net/id/nhs-number", "http://fhir.nhs.uk/id/nhs-number", "urn:oid:" + oidNHSNumber, "urn:oid:" + oidNotVerified:
+		return true
+	}
+	return false
 }
 
 // validTime returns s if it is a FHIR date or dateTime, and "" if not.

@@ -1,4 +1,4 @@
-package documents
+package document
 
 import (
 	"context"
@@ -97,8 +97,8 @@ func (e *element) words() string {
 // maxValues is how many values JSON may have before it is read at all: its index costs more than it does. Most of a large document is one string.
 const maxValues = 4 * maxElements
 
-// parseJSON reads a whole document in JSON; strings may be as long as it is.
-func parseJSON(body []byte, depth int) (*fhirjson.Doc, error) {
+// ParseJSON reads a whole document in JSON; strings may be as long as it is.
+func ParseJSON(body []byte, depth int) (*fhirjson.Doc, error) {
 	values, within := 0, false
 	for i := 0; i < len(body); i++ {
 		switch c := body[i]; {
@@ -108,7 +108,7 @@ func parseJSON(body []byte, depth int) (*fhirjson.Doc, error) {
 			within = !within
 		case !within && (c == ',' || c == '{' || c == '['):
 			if values++; values > maxValues {
-				return nil, errTooDeep
+				return nil, ErrTooDeep
 			}
 		}
 	}
@@ -121,7 +121,7 @@ func fromJSON(ctx context.Context, v fhirjson.Value) (*element, error) {
 	b := &builder{ctx: ctx, left: maxElements}
 	e := b.element("", v)
 	if b.left < 0 {
-		return nil, errTooDeep
+		return nil, ErrTooDeep
 	}
 	return e, nil
 }

@@ -1,27 +1,27 @@
-package documents
+package document
 
 import (
 	"strings"
 )
 
 // readCDA reads a CDA R2 document: bare, or the payload of an ITK distribution envelope, in SOAP or not. What is neither describes nothing.
-func readCDA(root *element) *described {
+func readCDA(root *element) *Described {
 	documents := clinicalDocuments(root, nil, 0)
 	if len(documents) != 1 {
-		d := &described{}
+		d := &Described{}
 		for _, x := range documents { // several in one envelope: none is shown in sections, but whose they are counts
-			d.about.numbers = append(d.about.numbers, recordTarget(x).numbers...)
+			d.About.numbers = append(d.About.numbers, recordTarget(x).numbers...)
 		}
 		return d
 	}
 	doc := documents[0]
-	d := &described{format: "CDA R2", about: recordTarget(doc), readable: true, status: "final"}
+	d := &Described{format: "CDA R2", About: recordTarget(doc), Readable: true, status: "final"}
 	if id := doc.child("id"); id != nil {
 		d.id = cdaID(id)
 	}
-	d.kind, d.kindText = cdaCode(doc.child("code"))
-	d.title = doc.child("title").words()
-	d.date = hl7Time(doc.child("effectiveTime").attr("value"))
+	d.Kind, d.KindText = cdaCode(doc.child("code"))
+	d.Title = doc.child("title").words()
+	d.Date = hl7Time(doc.child("effectiveTime").attr("value"))
 	if doc.child("relatedDocument").attr("typeCode") == "RPLC" {
 		d.status = "amended"
 	}
@@ -38,14 +38,14 @@ func readCDA(root *element) *described {
 		if name == "" {
 			name = assigned.child("assignedAuthoringDevice", "softwareName").words()
 		}
-		d.authors = append(d.authors, strings.Trim(name+", "+of, ", "))
+		d.Authors = append(d.Authors, strings.Trim(name+", "+of, ", "))
 	}
-	d.authors = withMore(d.authors, more)
+	d.Authors = withMore(d.Authors, more)
 	d.holder = doc.child("custodian", "assignedCustodian", "representedCustodianOrganization", "name").words()
 	body := doc.child("component", "structuredBody")
 	for _, c := range body.all("component") {
 		if s := c.child("section"); s != nil {
-			d.sections = append(d.sections, cdaSection(s))
+			d.Sections = append(d.Sections, cdaSection(s))
 		}
 	}
 	return d
@@ -78,8 +78,8 @@ const (
 	oidNotVerified = "2.16.840.1.113883.2.1.3.2.4.18.23"
 )
 
-func recordTarget(doc *element) person {
-	var p person
+func recordTarget(doc *element) Person {
+	var p Person
 	for _, t := range doc.all("recordTarget") {
 		role := t.child("patientRole")
 		for _, id := range role.all("id") {
@@ -96,12 +96,12 @@ func recordTarget(doc *element) person {
 	return p
 }
 
-func cdaSection(e *element) section {
-	s := section{title: e.child("title").words(), text: narrative(e.child("text"))}
+func cdaSection(e *element) Section {
+	s := Section{title: e.child("title").words(), Text: narrative(e.child("text"))}
 	s.code, s.codeText = cdaCode(e.child("code"))
 	for _, c := range e.all("component") {
 		if inner := c.child("section"); inner != nil {
-			s.sections = append(s.sections, cdaSection(inner))
+			s.Sections = append(s.Sections, cdaSection(inner))
 		}
 	}
 	return s

@@ -1,4 +1,4 @@
-package documents
+package document
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ const (
 // What is wrong with XML. The parser's own texts repeat the input and stay behind.
 var (
 	errXML     = errors.New("not XML that can be read")
-	errTooDeep = errors.New("nested too deep, or too many elements or pieces of text")
+	ErrTooDeep = errors.New("nested too deep, or too many elements or pieces of text")
 )
 
 // parseXML reads a whole document into elements. Declarations of types and entities are refused, whatever they say, so that nothing is fetched and
@@ -30,6 +30,12 @@ var (
 func parseXML(ctx context.Context, text []byte, depth int) (*element, error) {
 	e, _, err := parseElements(ctx, text, depth, maxElements)
 	return e, err
+}
+
+// CountXML reads XML and says how many elements and pieces of text there are.
+func CountXML(ctx context.Context, text []byte, depth int) (int, error) {
+	_, n, err := parseElements(ctx, text, depth, maxElements)
+	return n, err
 }
 
 // parseElements is parseXML with at most so many elements, and returns how many there were.
@@ -76,7 +82,7 @@ func parseElements(ctx context.Context, text []byte, depth, most int) (root *ele
 			return nil, count, errXML
 		case xml.StartElement:
 			if count++; count > most || len(open) >= depth || len(t.Attr) > maxAttributes {
-				return nil, count, errTooDeep
+				return nil, count, ErrTooDeep
 			}
 			if len(open) == 0 && root != nil || !declared(t.Name.Space) {
 				return nil, count, errXML
@@ -106,7 +112,7 @@ func parseElements(ctx context.Context, text []byte, depth, most int) (root *ele
 				parent := open[len(open)-1]
 				if last := len(parent.kids) - 1; last >= 0 && parent.kids[last].name == "" { // text in pieces, with comments or instructions between
 					if count++; count > most {
-						return nil, count, errTooDeep
+						return nil, count, ErrTooDeep
 					}
 				}
 				parent.kids = append(parent.kids, &element{text: string(t)})
