@@ -16,10 +16,10 @@ type Activity struct {
 	From, Until time.Time
 	Days        []DayCount       // by day in London, purpose; in order
 	Outcomes    []NamedCount     // how accesses ended, by type of entry; most first
-	Refusals    []NamedCount     // why, by reason
+	Refusals    []NamedCount     // why, by reason: of its staff
 	BreakGlass  BreakGlassCount  // uses of break-glass
 	Alerts      []Precision      // alerts about its staff, rule by rule
-	Custodians  []CustodianCount // how each that was asked stood in the answers, by key
+	Custodians  []CustodianCount // how each that was asked stood in the answers, by key: to others, those alone that hold its records
 	Accesses    int
 	Cut         bool // there was more than is counted
 }
@@ -71,7 +71,7 @@ func (l *Ledger) Activity(ctx context.Context, by Actor, in Bounds, from, until 
 	out := Activity{From: from, Until: until}
 	days, outcomes, refusals := map[DayCount]int{}, map[string]int{}, map[string]int{}
 	states := map[record.CustodianKey]map[string]int{}
-	q := Search{From: from, Until: until, Within: in.Organisation, Custodians: in.Custodians, Overseen: in.Overseen, Everywhere: in.Everywhere, Limit: maxFound,
+	q := Search{From: from, Until: until, Within: in.Organisation, Custodians: in.Custodians, Overseen: in.Overseen, Everywhere: in.Everywhere, Limit: lastBatch,
 		Types: []EntryType{TypeBegin, TypeReleased, TypeRefused, TypeNothing, TypeCancelled, TypeAbandoned, TypeOverride}}
 	ctx, cancel := context.WithTimeout(ctx, activityTime)
 	defer cancel()
@@ -86,41 +86,52 @@ func (l *Ledger) Activity(ctx context.Context, by Actor, in Bounds, from, until 
 			if err != nil {
 				return err
 			}
-			if full = len(positions) > maxFound; full {
-				positions = positions[:maxFound]
+			if full = len(positions) > lastBatch; full {
+				positions = positions[:lastBatch]
 			}
-			for _, position := range positions {
-				e, err := entryAt(r, position)
-				if err != nil {
-					return err
-				}
-				q.Before = position
-				if read++; e.Sealed == nil {
-					continue
-				}
-				f, err := found(keys, &e)
-				if err != nil {
-					return err
-				}
+			if len(positions) == 0 {
+				return nil
+			}
+			q.Before = positions[len(positions)-1]
+			read += len(positions)
+			at := answering{r, keys, endings{}}
+			list, err := at.entries(positions)
+			if err != nil {
+				return err
+			}
+			begins, err := at.openings(list)
+			if err != nil {
+				return err
+			}
+			for _, s := range list {
+				f := s.Found
 				if f.Access != nil && f.Type != TypeOverride { // an access, or the attempt at one
 					out.Accesses++
 					days[DayCount{Day: f.At.In(zone).Format(time.DateOnly), Purpose: f.Access.Purpose}]++
 				}
+				access := f.Access
+				if access == nil {
+					access = begins[f.Opens].Access
+				}
+				ours := in.Everywhere || access != nil && in.HasStaff(access.Requester.Organisation)
 				switch {
 				case f.Type == TypeOverride:
 					if err := out.BreakGlass.add(r, keys, f.Position); err != nil {
 						return err
 					}
-				case f.Type == TypeRefused:
-					refusals[f.Reason]++
-					outcomes[f.Type.String()]++
 				case f.Type.Closes():
 					outcomes[f.Type.String()]++
+					if f.Type == TypeRefused && ours { // why others' staff were refused is about everybody whom they would have asked
+						refusals[f.Reason]++
+					}
 				}
 				if f.Disclosure == nil {
 					continue
 				}
 				for _, c := range f.Disclosure.Custodians {
+					if !ours && !in.Holds(c.Key) { // whom others asked beside our own is not ours to know
+						continue
+					}
 					if _, counted := states[c.Key]; !counted {
 						states[c.Key] = map[string]int{}
 					}

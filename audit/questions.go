@@ -326,19 +326,9 @@ func (a *answering) rows(q *Question, positions []uint64, take func(Row, int) bo
 	if err != nil {
 		return 0, err
 	}
-	var opens []uint64
-	for _, f := range list {
-		if f.Type.Closes() && f.Opens != 0 && !slices.Contains(opens, f.Opens) {
-			opens = append(opens, f.Opens)
-		}
-	}
-	begins := map[uint64]sized{}
-	opened, err := a.entries(opens)
+	begins, err := a.openings(list)
 	if err != nil {
 		return 0, err
-	}
-	for _, b := range opened {
-		begins[b.Position] = b
 	}
 	for _, f := range list {
 		row, ok, err := a.row(f.Found, begins[f.Opens].Found)
@@ -354,6 +344,26 @@ func (a *answering) rows(q *Question, positions []uint64, take func(Row, int) bo
 		}
 	}
 	return 0, nil
+}
+
+// openings reads the openings of the accesses that entries of a list end, by position; those that are erased are left out.
+func (a *answering) openings(list []sized) (map[uint64]sized, error) {
+	var opens []uint64
+	known := map[uint64]bool{}
+	for _, f := range list {
+		if f.Type.Closes() && f.Opens != 0 && !known[f.Opens] {
+			opens, known[f.Opens] = append(opens, f.Opens), true
+		}
+	}
+	opened, err := a.entries(opens)
+	if err != nil {
+		return nil, err
+	}
+	out := map[uint64]sized{}
+	for _, b := range opened {
+		out[b.Position] = b
+	}
+	return out, nil
 }
 
 // sized is what was found, and how many bytes it came from.

@@ -9,6 +9,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/audit/audittest"
 	"github.com/mycarerecord/mycarerecord/broker/record"
+	"github.com/mycarerecord/mycarerecord/consent"
 )
 
 // flagAccess raises an alert about an access that is begun for it.
@@ -267,4 +268,45 @@ func TestErasedAlerts(t *testing.T) {
 	sound(t, l)
 	p = p.Reopen(t)
 	sound(t, p.Ledger)
+}
+
+// Of other organisations' accesses an officer counts how their own records stood in them, and neither whom else was asked nor why they were refused.
+func TestActivityOfOthers(t *testing.T) {
+	l := audittest.Open(t)
+	n := number(t, "9990000018")
+	began, until := time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
+	o, p := ask{subject: n, org: "X9K01"}.begin(t, l)
+	if _, err := l.Release(ctx, o, p, shown(p)); err != nil {
+		t.Fatal(err)
+	}
+	o, _ = ask{subject: n, org: "X9K01"}.begin(t, l)
+	if _, err := l.Close(ctx, o, audit.TypeRefused, consent.ReasonWithheld, audit.Disclosure{}); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		in              audit.Bounds
+		custodians      int
+		reasons, ending int
+	}{
+		"whose staff asked": {audit.Bounds{Organisation: "X9K01"}, 3, 1, 2},
+		"who holds one":     {audit.Bounds{Organisation: "X9A01", Custodians: []record.CustodianKey{gp.Key}}, 1, 0, 2},
+		"everywhere":        {audit.Bounds{Organisation: "X9R01", Everywhere: true}, 3, 1, 2},
+		"neither":           {audit.Bounds{Organisation: "X9Z01"}, 0, 0, 0},
+	} {
+		got, _, err := l.Activity(ctx, actor(), c.in, began, until)
+		if err != nil {
+			t.Fatal(err)
+		}
+		endings := 0
+		for _, e := range got.Outcomes {
+			endings += e.Count
+		}
+		if len(got.Custodians) != c.custodians || len(got.Refusals) != c.reasons || endings != c.ending {
+			t.Errorf("%s: %d custodians, %d reasons, %d endings, want %d, %d and %d", name, len(got.Custodians), len(got.Refusals), endings, c.custodians, c.reasons, c.ending)
+		}
+		if c.custodians == 1 && got.Custodians[0].Key != gp.Key {
+			t.Errorf("%s: %s is counted, which is not theirs", name, got.Custodians[0].Key)
+		}
+	}
+	sound(t, l)
 }
