@@ -163,7 +163,7 @@ func (l *Ledger) Activity(ctx context.Context, by Actor, in Bounds, from, until 
 		out.Custodians = append(out.Custodians, CustodianCount{k, counted(m)})
 	}
 	slices.SortFunc(out.Custodians, func(a, b CustodianCount) int { return strings.Compare(string(a.Key), string(b.Key)) })
-	out.Alerts, err = l.Precision(ctx, in, from, until)
+	out.Alerts, err = l.Precision(ctx, by, in, from, until)
 	return out, receipt, err
 }
 

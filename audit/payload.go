@@ -647,6 +647,9 @@ func found(k *Keys, e *Entry) (Found, error) {
 		if f.Asked = p.Question.Asks; f.Asked == "" {
 			f.Asked = p.Question.Kind
 		}
+		if p.Question.Kind == questionAlert {
+			f.ofAlert = p.Question.Before
+		}
 		if f.about = r.numbers(p.Question.Subjects); len(f.about) > 0 {
 			f.Subject = f.about[0]
 		}

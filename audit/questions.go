@@ -64,6 +64,8 @@ type Question struct {
 	Within       *Bounds               // what the asker may see; nil: everything that the rest of the question leaves
 	Limit        int                   // 1 to 1,000; 100 if 0
 	Before       uint64                // positions below this; 0: from the newest
+
+	asker string // user id of who asks, where there may be alerts about them
 }
 
 // Row is one thing that happened: an access as a whole, or an entry that stands alone.
@@ -84,7 +86,7 @@ const (
 // Ask records the question (L-6) and answers it, newest first. next is what to give as Before for the next page, 0 if there is none; a page may be empty and
 // have a next one. The answer holds what stood in the ledger before the question.
 func (l *Ledger) Ask(ctx context.Context, by Actor, q Question) (rows []Row, next uint64, r Receipt, err error) {
-	q.Limit = or(q.Limit, defaultFound)
+	q.Limit, q.asker = or(q.Limit, defaultFound), staff(by)
 	if r, err = l.putQuestion(ctx, by, q, questionAnswers); err != nil {
 		return nil, 0, r, err
 	}
@@ -104,6 +106,7 @@ func (l *Ledger) Ask(ctx context.Context, by Actor, q Question) (rows []Row, nex
 
 // Tally records the question and calls count with each row of the answer, newest first, as long as there is time. next is as of Ask.
 func (l *Ledger) Tally(ctx context.Context, by Actor, q Question, count func(Row)) (next uint64, r Receipt, err error) {
+	q.asker = staff(by)
 	if r, err = l.putQuestion(ctx, by, q, questionTotals); err != nil {
 		return 0, r, err
 	}
@@ -324,6 +327,9 @@ type answering struct {
 func (a *answering) rows(q *Question, positions []uint64, take func(Row, int) bool) (stop uint64, err error) {
 	list, err := a.entries(positions)
 	if err != nil {
+		return 0, err
+	}
+	if list, err = a.others(list, q.asker); err != nil {
 		return 0, err
 	}
 	begins, err := a.openings(list)

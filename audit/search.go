@@ -48,8 +48,9 @@ type Found struct {
 	Count      int                 // Check, Limited
 	Asked      string              // Read: which question, or its kind
 
-	about []record.NHSNumber // Read, Review and accesses: everybody whom it concerns
-	list  uint64             // position of the Import that brings the objection in, 0 for none
+	about   []record.NHSNumber // Read, Review and accesses: everybody whom it concerns
+	list    uint64             // position of the Import that brings the objection in, 0 for none
+	ofAlert uint64             // Read: position of the one alert that was looked at, 0 for none
 }
 
 // About reports whether it concerns a person who has any of the numbers.
@@ -120,34 +121,38 @@ func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (out []Found, m
 		if err != nil {
 			return err
 		}
-		positions, err := reader.Search(keys.query(q, r.Position))
-		if err != nil {
-			return err
-		}
-		if more = len(positions) > q.Limit; more {
-			positions = positions[:q.Limit]
-		}
-		lists := endings{}
-		for size := 0; len(out) < len(positions); {
-			e, err := reader.Entry(positions[len(out)])
+		query := keys.query(q, r.Position)
+		at, lists := answering{reader, keys, endings{}}, endings{}
+		for size := 0; ; { // what is about the asker is left out, and a page is filled with what comes after it
+			query.Limit = min(lastBatch, q.Limit+1-len(out))
+			positions, err := reader.Search(query)
 			if err != nil {
 				return err
 			}
-			if size += len(e.Sealed); size > maxFoundBytes && len(out) > 0 {
-				more = true
+			list, err := at.entries(positions)
+			if err != nil {
+				return err
+			}
+			if list, err = at.others(list, staff(by)); err != nil {
+				return err
+			}
+			for _, s := range list {
+				if size += s.bytes; len(out) == q.Limit || size > maxFoundBytes && len(out) > 0 {
+					more = true
+					return nil
+				}
+				f := s.Found
+				f.to(q.Subjects)
+				if f.Listed, err = lists.listing(reader, keys, f); err != nil {
+					return err
+				}
+				out = append(out, f)
+			}
+			if len(positions) < query.Limit {
 				return nil
 			}
-			f, err := found(keys, &e)
-			if err != nil {
-				return err
-			}
-			f.to(q.Subjects)
-			if f.Listed, err = lists.listing(reader, keys, f); err != nil {
-				return err
-			}
-			out = append(out, f)
+			query.Before = positions[len(positions)-1]
 		}
-		return nil
 	})
 	if err != nil {
 		return nil, false, r, err

@@ -345,8 +345,8 @@ func (f *Flagged) attach(r Reader, k *Keys) error {
 	return nil
 }
 
-// HandleAlert records that an alert was taken, closed with an outcome, or reopened. ErrNotFound if there is no such alert within the bounds; ErrNotPermitted for
-// one about the user: nobody judges themselves; ErrStale if it does not stand so that this can be done. key is as of RecordObjection.
+// HandleAlert records that an alert was taken, closed with an outcome, or reopened. ErrNotFound if there is no such alert within the bounds, and for
+// one about the user: nobody judges themselves, nor learns that there is something to judge; ErrStale if it does not stand so that this can be done. key is as of RecordObjection.
 func (l *Ledger) HandleAlert(ctx context.Context, by Actor, in Bounds, position uint64, step AlertStep, outcome ReviewOutcome, note, key string) (Receipt, error) {
 	if err := errors.Join(checkKey(key), checkActor(by)); err != nil {
 		return Receipt{}, err
@@ -381,10 +381,8 @@ func (l *Ledger) HandleAlert(ctx context.Context, by Actor, in Bounds, position 
 		switch {
 		case err != nil:
 			return w.verdict(err)
-		case !in.employs(f.Alert.Requester):
+		case !in.employs(f.Alert.Requester), f.Alert.Requester.User == by.Requester.User:
 			return ErrNotFound
-		case f.Alert.Requester.User == by.Requester.User:
-			return ErrNotPermitted
 		case (f.Step == AlertClosed) != (step == AlertReopened):
 			return ErrStale
 		}
@@ -407,9 +405,9 @@ func (l *Ledger) HandleAlert(ctx context.Context, by Actor, in Bounds, position 
 	return receipt, nil
 }
 
-// Precision counts, rule by rule, how many alerts about the staff within the bounds were raised in a time, and what officers have found of them. It looks at
+// Precision counts, rule by rule, how many alerts about the staff within the bounds, but for whoever asks, were raised in a time, and what officers have found of them. It looks at
 // the newest 5,000 alerts. It names nobody, and is part of a question that has been recorded.
-func (l *Ledger) Precision(ctx context.Context, in Bounds, from, until time.Time) ([]Precision, error) {
+func (l *Ledger) Precision(ctx context.Context, by Actor, in Bounds, from, until time.Time) ([]Precision, error) {
 	var out []Precision
 	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
 	defer cancel()
@@ -431,7 +429,7 @@ func (l *Ledger) Precision(ctx context.Context, in Bounds, from, until time.Time
 			if err != nil {
 				return err
 			}
-			if f == nil || !in.employs(f.Alert.Requester) {
+			if f == nil || !in.employs(f.Alert.Requester) || f.Alert.Requester.User == by.Requester.User {
 				continue
 			}
 			rule := f.Alert.Rules[0].Rule

@@ -106,7 +106,10 @@ func (s remit) sees(row audit.Row) bool {
 }
 
 func (s remit) part(f audit.Found) audit.Found {
-	if s.reach == within {
+	switch s.reach {
+	case self:
+		f = f.Plain()
+	case within:
 		f = ownPart(f, *s.bounds)
 	}
 	if !s.names {

@@ -42,7 +42,7 @@ func (b *Broker) ListAlerts(ctx context.Context, req AlertRequest, closed bool, 
 	}
 	list, next, r, err = b.cfg.Ledger.Alerts(a.ctx, by, in, closed, before, limit)
 	if err == nil {
-		precision, err = b.cfg.Ledger.Precision(a.ctx, in, req.Arrived.Add(-precisionFor), time.Time{})
+		precision, err = b.cfg.Ledger.Precision(a.ctx, by, in, req.Arrived.Add(-precisionFor), time.Time{})
 	}
 	if err != nil {
 		a.outcome(string(Transient))
@@ -76,7 +76,7 @@ func (b *Broker) ShowAlert(ctx context.Context, req AlertRequest, position uint6
 }
 
 // HandleAlert records that an alert was taken, closed with an outcome and a reason, or reopened. The error is always a [*Refusal]; an alert that the officer
-// may not see is Invalid, one about themselves Forbidden.
+// may not see is Invalid, like one that is not there.
 func (b *Broker) HandleAlert(ctx context.Context, req AlertRequest, position uint64, step audit.AlertStep, outcome audit.ReviewOutcome, note string) (audit.Receipt, error) {
 	operation := map[audit.AlertStep]string{audit.AlertTaken: "TakeAlert", audit.AlertClosed: "CloseAlert", audit.AlertReopened: "ReopenAlert"}[step]
 	a, by, in, refusal := b.openAlerts(ctx, req, operation)
@@ -93,10 +93,6 @@ func (b *Broker) HandleAlert(ctx context.Context, req AlertRequest, position uin
 		return audit.Receipt{}, a.invalidly("position: no such alert of this organisation; ListAlerts names them")
 	case errors.Is(err, audit.ErrStale):
 		return audit.Receipt{}, a.invalidly("position: what is open is taken or closed, what is closed is reopened; ListAlerts says how it stands")
-	case errors.Is(err, audit.ErrNotPermitted):
-		refusal := a.refuse(Forbidden, consent.ReasonRole, "L-6")
-		a.outcome(string(refusal.Kind))
-		return audit.Receipt{}, refusal
 	case errors.Is(err, audit.ErrInvalid):
 		return audit.Receipt{}, a.invalidly("note: closing needs an outcome (justified, not-justified, referred) and a reason, reopening a reason; and a key of its own each")
 	}
