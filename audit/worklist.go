@@ -521,58 +521,110 @@ type Waiting struct {
 	More      bool     // than were asked for
 }
 
-// Waiting returns what waits for the officers of an organisation. It tells them where to look and nothing of what is there, and so is no question.
-func (l *Ledger) Waiting(ctx context.Context, organisation record.ODSCode, limit int) (Waiting, error) {
+// Waiting returns what waits for the officers of an organisation, as far as there is time. It tells them where to look and nothing of what is there, and so is no
+// question. Whoever reads it must not learn that there is an alert about themselves: those about people whom officer names, and about everybody who has asked as an
+// officer before, are left out. The worklist has them, for the others.
+func (l *Ledger) Waiting(ctx context.Context, organisation record.ODSCode, officer func(record.Requester) bool, limit int) (Waiting, error) {
 	var out Waiting
 	in := Bounds{Organisation: organisation}
 	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
 	defer cancel()
+	end := patience(ctx)
 	err := l.view(ctx, func(r Reader) error {
 		keys, err := l.keysFor(r)
 		if err != nil {
 			return err
 		}
+		a := answering{r, keys, endings{}}
+		asked := map[string]bool{} // by user id
 		for from, looked := uint64(0), 0; ; {
-			rows, err := r.Alerts(Unreviewed, from, maxLooked)
+			rows, err := r.Alerts(Unreviewed, from, lastBatch)
 			if err != nil {
 				return err
 			}
+			var positions []uint64
 			for _, row := range rows {
-				from = row.Position + 1
-				e, err := entryAt(r, row.Position)
-				if err != nil {
-					return err
-				}
-				if e.Sealed == nil {
-					continue
-				}
-				f, err := found(keys, &e)
-				if err != nil {
-					return err
-				}
+				positions, from = append(positions, row.Position), row.Position+1
+			}
+			list, err := a.entries(positions)
+			if err != nil {
+				return err
+			}
+			for _, f := range list {
 				to, who := &out.Alerts, record.Requester{}
 				if f.Access != nil {
 					to, who = &out.Overrides, f.Access.Requester
 				} else if f.Alert != nil {
 					who = f.Alert.Requester
 				}
-				switch {
-				case !in.employs(who):
-				case len(out.Alerts)+len(out.Overrides) == limit:
+				if !in.employs(who) {
+					continue
+				}
+				if f.Alert != nil {
+					known, ok := asked[who.User]
+					if !ok {
+						if known, err = a.isOfficer(who.User); err != nil {
+							return err
+						}
+						asked[who.User] = known
+					}
+					if known || officer(who) {
+						continue
+					}
+				}
+				if len(out.Alerts)+len(out.Overrides) == limit {
 					out.More = true
 					return nil
-				default:
-					*to = append(*to, row.Position)
 				}
+				*to = append(*to, f.Position)
 			}
-			if looked += len(rows); len(rows) < maxLooked {
+			if looked += len(rows); len(rows) < lastBatch {
 				return nil
 			}
-			if looked >= 20*maxLooked {
+			if looked >= 20*maxLooked || time.Now().After(end) {
 				out.More = true
 				return nil
 			}
 		}
 	})
 	return out, err
+}
+
+// patience is until when pages are read, so that there is time left for the one that is being read then.
+func patience(ctx context.Context) time.Time {
+	now := time.Now()
+	end, ok := ctx.Deadline()
+	if !ok {
+		return now.Add(searchTime)
+	}
+	return now.Add(end.Sub(now) / 2)
+}
+
+// isOfficer reports whether a user has asked the ledger as an officer does, among the newest of what they asked: such a question says what it was held to.
+func (a *answering) isOfficer(user string) (bool, error) {
+	head, err := a.r.Head()
+	if err != nil || user == "" {
+		return false, err
+	}
+	positions, err := a.r.Search(Query{All: [][]Mark{a.keys.hashes(MarkUser, user)}, Types: []EntryType{TypeRead}, Before: head.Size, Limit: lastBatch})
+	if err != nil || len(positions) == 0 {
+		return false, err
+	}
+	list, err := a.r.EntriesAt(positions)
+	if err != nil {
+		return false, err
+	}
+	for i := range list {
+		if list[i].Sealed == nil {
+			continue
+		}
+		p, err := decode(a.keys, &list[i])
+		if err != nil {
+			return false, err
+		}
+		if p.Question != nil && p.Question.Within != "" {
+			return true, nil
+		}
+	}
+	return false, nil
 }

@@ -262,7 +262,7 @@ func TestErasedAlerts(t *testing.T) {
 	if _, err := l.HandleAlert(ctx, actor(), in, list[0].Position, audit.AlertReopened, "", "again", key()); !errors.Is(err, audit.ErrNotFound) {
 		t.Errorf("what was erased is reopened: %v", err)
 	}
-	if w, err := l.Waiting(ctx, "X9J01", 10); err != nil || len(w.Alerts) != 1 {
+	if w, err := l.Waiting(ctx, "X9J01", func(record.Requester) bool { return false }, 10); err != nil || len(w.Alerts) != 1 {
 		t.Errorf("%+v waits: %v", w, err)
 	}
 	sound(t, l)

@@ -85,7 +85,7 @@ func TestReplicasWatch(t *testing.T) {
 	if list, _, _, err = ledgers[1].Alerts(ctx, by, audit.Bounds{Organisation: "X9R01", Everywhere: true}, false, 0, 100); err != nil || len(list) != snoopers-1 {
 		t.Errorf("%d alerts at the other, want %d: %v", len(list), snoopers-1, err)
 	}
-	if w, err := ledgers[1].Waiting(ctx, "X9B01", 100); err != nil || len(w.Alerts) != snoopers-1 {
+	if w, err := ledgers[1].Waiting(ctx, "X9B01", func(record.Requester) bool { return false }, 100); err != nil || len(w.Alerts) != snoopers-1 {
 		t.Errorf("%d wait: %v", len(w.Alerts), err)
 	}
 	if x, _, err := ledgers[1].Activity(ctx, by, in, time.Now().Add(-time.Hour), time.Now().Add(time.Hour)); err != nil || x.Accesses != snoopers || len(x.Alerts) == 0 {

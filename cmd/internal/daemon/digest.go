@@ -23,15 +23,16 @@ import (
 
 // waitingBook says what waits for an organisation's officers. The ledger does.
 type waitingBook interface {
-	Waiting(ctx context.Context, organisation record.ODSCode, limit int) (audit.Waiting, error)
+	Waiting(ctx context.Context, organisation record.ODSCode, officer func(record.Requester) bool, limit int) (audit.Waiting, error)
 }
 
 var _ waitingBook = (*audit.Ledger)(nil)
 
 // digest mails each organisation's officers once a day where in the ledger stands what waits for them: positions, and nothing else. Who and why is for those who
-// may ask for it. No request waits for it; what cannot be delivered is tried again until the next one is due.
+// may ask for it, and that there is one about themselves is for none of them. No request waits for it; what cannot be delivered is tried again until the next one is due.
 type digest struct {
 	book     waitingBook
+	officer  func(record.Requester) bool // whether somebody is of those who read it: alerts about them are not in it
 	mail     Mail
 	password string
 	trust    *tls.Config
@@ -46,8 +47,8 @@ const (
 	digestRetry     = 10 * time.Minute
 )
 
-func newDigest(m Mail, book waitingBook, log *slog.Logger) (*digest, error) {
-	d := &digest{book: book, mail: m, log: log, trust: &tls.Config{MinVersion: tls.VersionTLS12}, retry: digestRetry}
+func newDigest(m Mail, book waitingBook, officer func(record.Requester) bool, log *slog.Logger) (*digest, error) {
+	d := &digest{book: book, officer: officer, mail: m, log: log, trust: &tls.Config{MinVersion: tls.VersionTLS12}, retry: digestRetry}
 	var err error
 	if d.zone, err = time.LoadLocation("Europe/London"); err != nil {
 		return nil, errors.New("the embedded zone database lacks Europe/London")
@@ -114,7 +115,7 @@ func (d *digest) next(now time.Time) time.Time {
 // round mails everybody of a list for whom something waits, and returns those who could not be mailed.
 func (d *digest) round(ctx context.Context, list []Recipient, due time.Time) (failed []Recipient) {
 	for _, to := range list {
-		w, err := d.book.Waiting(ctx, to.Organisation, digestPositions)
+		w, err := d.book.Waiting(ctx, to.Organisation, d.officer, digestPositions)
 		if err == nil && len(w.Alerts)+len(w.Overrides) > 0 {
 			err = d.deliver(ctx, to.Address, d.compose(to, w, due))
 		}
@@ -155,6 +156,8 @@ func (d *digest) compose(to Recipient, w audit.Waiting, due time.Time) []byte {
 			line("  %d", p)
 		}
 	}
+	line("")
+	line("Alerts about those who look at alerts are never in this mail: the worklist shows them to the others.") // whether there are any or not
 	if w.More {
 		line("")
 		line("There are more than this mail holds.")

@@ -150,7 +150,7 @@ func (s *mailServer) got() []string {
 type waits map[record.ODSCode]audit.Waiting
 
 // Waiting implements waitingBook.
-func (w waits) Waiting(_ context.Context, o record.ODSCode, _ int) (audit.Waiting, error) {
+func (w waits) Waiting(_ context.Context, o record.ODSCode, _ func(record.Requester) bool, _ int) (audit.Waiting, error) {
 	if o == "X9Z01" {
 		return audit.Waiting{}, errors.New("away")
 	}
@@ -167,7 +167,7 @@ func TestDigest(t *testing.T) {
 	var log strings.Builder
 	m := Mail{Server: s.address, TLS: mailStartTLS, CA: s.ca, User: "record", PasswordFile: password, From: "record@trust.example", At: "07:00",
 		To: []Recipient{{"X9B01", "ig@trust.example"}, {"X9C01", "ig@minds.example"}, {"X9Z01", "ig@away.example"}}}
-	d, err := newDigest(m, waits{"X9B01": {Alerts: []uint64{91, 1234}, Overrides: []uint64{77}, More: true}}, broker.NewLogger(&log, 0))
+	d, err := newDigest(m, waits{"X9B01": {Alerts: []uint64{91, 1234}, Overrides: []uint64{77}, More: true}}, nil, broker.NewLogger(&log, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestDigest(t *testing.T) {
 	} {
 		other := m
 		change(&other)
-		d, err := newDigest(other, waits{"X9B01": {Alerts: []uint64{1}}}, broker.NewLogger(&log, 0))
+		d, err := newDigest(other, waits{"X9B01": {Alerts: []uint64{1}}}, nil, broker.NewLogger(&log, 0))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +220,7 @@ func TestDigest(t *testing.T) {
 
 // It comes once a day, at its time in London, winter and summer.
 func TestDigestIsDue(t *testing.T) {
-	d, err := newDigest(Mail{Server: "127.0.0.1:25", At: "07:00"}, nil, nil)
+	d, err := newDigest(Mail{Server: "127.0.0.1:25", At: "07:00"}, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,14 +254,28 @@ func TestWaiting(t *testing.T) {
 	if _, raised, err := p.Ledger.RaiseAlert(t.Context(), a, time.Now(), []string{"x"}, 0); err != nil || !raised {
 		t.Fatal(err)
 	}
-	w, err := p.Ledger.Waiting(t.Context(), "X9J01", 10)
+	w, err := p.Ledger.Waiting(t.Context(), "X9J01", nobody, 10)
 	if err != nil || len(w.Alerts) != 1 || len(w.Overrides) != 2 || w.More {
 		t.Errorf("%+v waits: %v", w, err)
 	}
-	if w, err := p.Ledger.Waiting(t.Context(), "X9J01", 2); err != nil || len(w.Alerts)+len(w.Overrides) != 2 || !w.More {
+	if w, err := p.Ledger.Waiting(t.Context(), "X9J01", nobody, 2); err != nil || len(w.Alerts)+len(w.Overrides) != 2 || !w.More {
 		t.Errorf("%+v waits: %v", w, err)
 	}
-	if w, err := p.Ledger.Waiting(t.Context(), "X9K01", 10); err != nil || len(w.Alerts)+len(w.Overrides) != 0 {
+	if w, err := p.Ledger.Waiting(t.Context(), "X9K01", nobody, 10); err != nil || len(w.Alerts)+len(w.Overrides) != 0 {
 		t.Errorf("%+v waits for another organisation: %v", w, err)
 	}
+	// An alert about somebody who may read the mail is not in it: by the policy, or because they have asked as an officer does.
+	policy := func(r record.Requester) bool { return r.User == "555000000001" }
+	if w, err := p.Ledger.Waiting(t.Context(), "X9J01", policy, 10); err != nil || len(w.Alerts) != 0 || len(w.Overrides) != 2 || w.More {
+		t.Errorf("%+v waits, with an alert about an officer: %v", w, err)
+	}
+	by := audit.Actor{Requester: a.Requester, RoleName: "officer", RequestID: "r", Reason: "x", Face: "grpc"}
+	if _, _, _, err := p.Ledger.Alerts(t.Context(), by, audit.Bounds{Organisation: "X9J01"}, false, 0, 10); err != nil {
+		t.Fatal(err)
+	}
+	if w, err := p.Ledger.Waiting(t.Context(), "X9J01", nobody, 10); err != nil || len(w.Alerts) != 0 || len(w.Overrides) != 2 {
+		t.Errorf("%+v waits, with an alert about somebody who asks as an officer does: %v", w, err)
+	}
 }
+
+func nobody(record.Requester) bool { return false }

@@ -29,6 +29,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker/fhirrest"
 	"github.com/mycarerecord/mycarerecord/broker/grpcapi"
 	"github.com/mycarerecord/mycarerecord/broker/policy"
+	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
 // Version is the release; set when linking: -ldflags "-X …/cmd/internal/daemon.Version=v1.2.3".
@@ -156,7 +157,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	}
 
 	if cfg.Alerts.Mail.Server != "" {
-		mailer, err := newDigest(cfg.Alerts.Mail, ledger, log)
+		mailer, err := newDigest(cfg.Alerts.Mail, ledger, func(r record.Requester) bool { return table.Role(r).SearchesLedger }, log)
 		if err != nil {
 			return err
 		}

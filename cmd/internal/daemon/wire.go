@@ -209,7 +209,7 @@ func Check(cfg Config) error {
 		}
 	}
 	if cfg.Alerts.Mail.Server != "" {
-		if _, err := newDigest(cfg.Alerts.Mail, nil, slog.New(quiet{})); err != nil {
+		if _, err := newDigest(cfg.Alerts.Mail, nil, nil, slog.New(quiet{})); err != nil {
 			return err
 		}
 	}
