@@ -295,9 +295,9 @@ func TestClinicalRefusalsAreHealthy(t *testing.T) {
 	t.Cleanup(server.Close)
 	src := source(t, settings(server.URL+basePath))
 	b := brokertest.Open(t, func(c *broker.Config) {
-		c.Reserve, c.NeutralWait, c.Minimum = time.Millisecond, 510*time.Millisecond, 100*time.Millisecond
+		c.Reserve, c.NeutralWait, c.Minimum = time.Millisecond, 2010*time.Millisecond, 100*time.Millisecond
 		c.Custodians = []broker.Binding{{Rules: consent.CustodianRules{Custodian: record.Custodian{Key: "gp", ODS: odsCode, Name: "Rivermead Surgery", Kind: record.KindGP, Contact: "ring A"}},
-			Source: src, Adapter: "gpconnect", Timeout: 5 * time.Second}}
+			Source: src, Adapter: "gpconnect", Timeout: 2 * time.Second}}
 	})
 	ask := func(who string) (record.State, *broker.Result) {
 		t.Helper()
