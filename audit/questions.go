@@ -217,6 +217,17 @@ func (k *Keys) marks(q *Question) (Query, bool) {
 	return out, true
 }
 
+// asks reports whether it was staff within the bounds who did what was found.
+func (b *Bounds) asks(f Found) bool {
+	switch {
+	case b.Everywhere:
+		return true
+	case f.Access != nil:
+		return b.HasStaff(f.Access.Requester.Organisation)
+	}
+	return f.Actor != nil && b.HasStaff(f.Actor.Requester.Organisation)
+}
+
 // implied reports whether the bounds follow from what is asked, so that they need not be tried on each entry.
 func (b *Bounds) implied(q *Question) bool {
 	return b.HasStaff(q.Organisation) || len(q.Holding) > 0 && !slices.ContainsFunc(q.Holding, func(k record.CustodianKey) bool { return !b.Holds(k) })
@@ -515,6 +526,8 @@ func (q *Question) wants(row *Row) bool {
 	switch {
 	case q.Within != nil && !q.Within.Sees(row.Found):
 		return false
+	case q.Within != nil && q.Holder != "" && !slices.ContainsFunc(q.Holding, q.Within.Holds) && !q.Within.asks(row.Found):
+		return false // that somebody else's record was asked for too is not theirs to know
 	case len(q.Purposes) > 0 && (row.Access == nil || !slices.Contains(q.Purposes, row.Access.Purpose)):
 		return false
 	case len(q.Outcomes) > 0 && !slices.Contains(q.Outcomes, row.Outcome):

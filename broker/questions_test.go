@@ -300,6 +300,7 @@ func (c *chronicle) expected(o inquirer, a asking) map[string]int {
 			a.user != "" && f.user != a.user,
 			a.org != "" && f.org != a.org,
 			a.holder != "" && !slices.ContainsFunc(f.custodian, func(k string) bool { return holderOf[k] == a.holder }),
+			a.holder != "" && o.orgs != nil && !o.orgs[a.holder] && !o.orgs[f.org], // whom else others asked is not theirs to know
 			a.from >= 0 && f.at <= a.from,
 			a.until >= 0 && f.at > a.until,
 			a.outcomes != nil && !slices.Contains(a.outcomes, f.outcome),
