@@ -10,6 +10,7 @@ package worklist
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -100,14 +101,23 @@ func (w *Watcher) keep(list []Finding) {
 	w.todo = append(w.todo, list[:min(len(list), maxTodo-len(w.todo))]...)
 }
 
-// raise records what has been found, oldest first.
+// raise records what has been found, oldest first. One that the ledger will not take does not hold up those behind it, and is tried again the next time; where the
+// ledger takes nothing just now, the rest waits.
 func (w *Watcher) raise(ctx context.Context) error {
-	for len(w.todo) > 0 {
-		f := w.todo[0]
-		if _, _, err := w.book.RaiseAlert(ctx, f.Alert, f.At, f.Topic, w.rules.again); err != nil {
+	var refused []Finding
+	for i, f := range w.todo {
+		_, _, err := w.book.RaiseAlert(ctx, f.Alert, f.At, f.Topic, w.rules.again)
+		switch {
+		case err == nil:
+		case errors.Is(err, audit.ErrUnavailable) || ctx.Err() != nil:
+			w.todo = append(refused, w.todo[i:]...)
 			return err
+		default:
+			refused = append(refused, f)
 		}
-		w.todo = w.todo[1:]
+	}
+	if w.todo = refused; len(refused) > 0 {
+		w.log.Warn("the ledger does not take an alert; it is tried again, and those behind it are not held up", "problem", "worklist", "alerts", len(refused))
 	}
 	return nil
 }
