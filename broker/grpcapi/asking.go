@@ -131,11 +131,7 @@ func followed(f broker.Followed) *v1.Followed {
 	if !f.Named {
 		return nil
 	}
-	out := &v1.Followed{Confirmed: f.Confirmed}
-	for _, n := range f.Superseded {
-		out.Superseded = append(out.Superseded, n.Reveal())
-	}
-	return out
+	return &v1.Followed{Confirmed: f.Confirmed, Superseded: uint32(len(f.Superseded))}
 }
 
 func outcomeOf(t audit.EntryType) v1.AccessOutcome {

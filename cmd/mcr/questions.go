@@ -106,12 +106,10 @@ func followedText(f *v1.Followed) string {
 		return ""
 	case !f.GetConfirmed():
 		return "The demographics service does not confirm this number now: entries under earlier numbers, if there were any, are not here.\n"
-	case len(f.GetSuperseded()) > 0:
-		var list []string
-		for _, n := range f.GetSuperseded() {
-			list = append(list, groupNumber(n))
-		}
-		return "Looked for under the earlier numbers that the demographics service confirms, too: " + strings.Join(list, ", ") + ".\n"
+	case f.GetSuperseded() == 1:
+		return "Looked for under the earlier number that the demographics service confirms, too.\n"
+	case f.GetSuperseded() > 1:
+		return fmt.Sprintf("Looked for under the %d earlier numbers that the demographics service confirms, too.\n", f.GetSuperseded())
 	}
 	return ""
 }

@@ -2345,8 +2345,9 @@ func (x *AskResponse) GetFollowed() *Followed {
 // Followed says under which numbers a person was looked for.
 type Followed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Those that the demographics service confirms as superseded by the number asked for, and that were looked for too.
-	Superseded []string `protobuf:"bytes,1,rep,name=superseded,proto3" json:"superseded,omitempty"`
+	// How many numbers the demographics service confirms as superseded by the number asked for; they were looked for too. They are not named: who asks
+	// by one number need not know the others.
+	Superseded uint32 `protobuf:"varint,1,opt,name=superseded,proto3" json:"superseded,omitempty"`
 	// Whether it was asked and confirmed the number. If not, entries under earlier numbers may be missing here.
 	Confirmed     bool `protobuf:"varint,2,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2383,11 +2384,11 @@ func (*Followed) Descriptor() ([]byte, []int) {
 	return file_mycarerecord_v1_audit_proto_rawDescGZIP(), []int{26}
 }
 
-func (x *Followed) GetSuperseded() []string {
+func (x *Followed) GetSuperseded() uint32 {
 	if x != nil {
 		return x.Superseded
 	}
-	return nil
+	return 0
 }
 
 func (x *Followed) GetConfirmed() bool {
@@ -3380,7 +3381,7 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\bfollowed\x18\x04 \x01(\v2\x19.mycarerecord.v1.FollowedR\bfollowed\"H\n" +
 	"\bFollowed\x12\x1e\n" +
 	"\n" +
-	"superseded\x18\x01 \x03(\tR\n" +
+	"superseded\x18\x01 \x01(\rR\n" +
 	"superseded\x12\x1c\n" +
 	"\tconfirmed\x18\x02 \x01(\bR\tconfirmed\"\x8d\x02\n" +
 	"\tAnswerRow\x122\n" +
