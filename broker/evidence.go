@@ -190,23 +190,29 @@ func (l *looking) event(e *merge.Entry, kind audit.NearKind, ours bool) {
 	if !e.Time.Dated() || e.Time.OpenLo || !own && !may {
 		return
 	}
-	v, ok := parsed(e)
-	if !ok {
-		return
-	}
-	status := v.Get("status").Text()
-	if status == "cancelled" || status == "entered-in-error" {
-		return
-	}
-	var n named
-	if may {
-		n = l.names(v)
+	status, n := "", named{}
+	if may || e.Time.OpenHi || mayBeVoid(e) {
+		v, ok := parsed(e)
+		if !ok {
+			return
+		}
+		if status = v.Get("status").Text(); status == "cancelled" || status == "entered-in-error" {
+			return
+		}
+		if may {
+			n = l.names(v)
+		}
 	}
 	l.evidence.CareTeam = l.evidence.CareTeam || n.user && l.days(e.Time, status) <= 366
 	if !n.organisation && !own {
 		return
 	}
 	*l.evidence = l.evidence.With(&audit.Evidence{Near: []audit.Near{{Kind: kind, Days: l.days(e.Time, status)}}})
+}
+
+// mayBeVoid reports whether an event may be one that did not happen. mayName has seen to what is written with escapes.
+func mayBeVoid(e *merge.Entry) bool {
+	return bytes.Contains(e.JSON, []byte("cancelled")) || bytes.Contains(e.JSON, []byte("entered-in-error"))
 }
 
 // days is how many whole days lie between now and an event.
