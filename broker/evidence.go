@@ -207,7 +207,17 @@ func (l *looking) event(e *merge.Entry, kind audit.NearKind, ours bool) {
 	if !n.organisation && !own {
 		return
 	}
-	*l.evidence = l.evidence.With(&audit.Evidence{Near: []audit.Near{{Kind: kind, Days: l.days(e.Time, status)}}})
+	l.near(kind, l.days(e.Time, status))
+}
+
+// near notes an event that is nearer than all of its kind so far.
+func (l *looking) near(kind audit.NearKind, days int) {
+	for _, n := range l.evidence.Near {
+		if n.Kind == kind && n.Days <= days {
+			return
+		}
+	}
+	*l.evidence = l.evidence.With(&audit.Evidence{Near: []audit.Near{{Kind: kind, Days: days}}})
 }
 
 // mayBeVoid reports whether an event may be one that did not happen. mayName has seen to what is written with escapes.
