@@ -1,9 +1,10 @@
+//go:build linux && !race
+
 package main
 
 import (
 	"net/http"
 	"os"
-	"strings"
 	"testing"
 	"time"
 )
@@ -12,11 +13,8 @@ import (
 // than the budget and 256 MiB, all are answered whole in the end, those that find no room when they come back as told; and when all is quiet the
 // process is as small again as it was. With MCR_TORTURE=long there are more than a thousand of them.
 func TestLargeRequestsAtOnce(t *testing.T) {
-	if testing.Short() || underRace {
-		t.Skip("builds the broker and asks it for large records, without the race detector: make test runs this")
-	}
-	if _, err := cpuTime(1); err != nil && strings.Contains(err.Error(), "Linux") {
-		t.Skip(err)
+	if testing.Short() {
+		t.Skip("builds the broker and asks it for large records")
 	}
 	const (
 		budget = 256 << 20

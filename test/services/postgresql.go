@@ -97,7 +97,7 @@ func (s *PostgreSQLServer) SlowSyncs(t testing.TB, each time.Duration) {
 	t.Helper()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
-		t.Skip("strace is not on this machine: a sync cannot be made to take its time")
+		missing(t, "strace", "strace")
 	}
 	s.Stop(t)
 	s.under = []string{strace, "-D", "-q", "-f", "--seccomp-bpf", "-e", "trace=fdatasync", "-e", fmt.Sprintf("inject=fdatasync:delay_exit=%d", each.Microseconds()), "-o", "/dev/null"}

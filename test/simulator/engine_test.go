@@ -103,7 +103,7 @@ func TestEngineRefuses(t *testing.T) {
 	swap := func(from, to string) string {
 		all := qMSH + qQPD + qRCP
 		if !strings.Contains(all, from) {
-			panic("nothing to swap")
+			t.Fatal("nothing to swap: the case would be a good question")
 		}
 		return inBlock(strings.Replace(all, from, to, 1))
 	}

@@ -114,7 +114,7 @@ func TestSeededBugs(t *testing.T) {
 		t.Fatalf("%d descriptions of bugs, want more", len(files))
 	}
 	if os.Getenv(neighbourhood.OverlayVariable) != "" {
-		t.Skip("a spoilt build is being tried already")
+		t.Fatal("a spoilt build is being tried already: a bug names a test of its own, not this one")
 	}
 	t.Parallel()
 	var bugs []bug

@@ -134,19 +134,19 @@ func fill(ctx context.Context, raw *hostile.Client, r *rand.Rand) bool {
 }
 
 // keepings are those that are tried. program is the built broker.
-var keepings = []struct {
+// wayOfKeeping makes what keeps a ledger.
+type wayOfKeeping struct {
 	name string
 	make func(t *testing.T, program string) keeping
-}{
+}
+
+var keepings = []wayOfKeeping{
 	{"SQLite", onSQLite},
 	{"PostgreSQL", onPostgreSQL},
 	{"PostgreSQL and Redis", withRedis},
 }
 
-// daily skips a way of keeping that is not among those that are tried every day, unless there is time.
-func daily(t *testing.T, name string, every ...string) {
-	t.Helper()
-	if !long() && !slices.Contains(every, name) {
-		t.Skip("tried when there is time")
-	}
+// keepingsOfToday are the ways of keeping that are tried every day, or all of them where there is time.
+func keepingsOfToday(every ...string) []wayOfKeeping {
+	return slices.DeleteFunc(slices.Clone(keepings), func(k wayOfKeeping) bool { return !long() && !slices.Contains(every, k.name) })
 }

@@ -256,9 +256,8 @@ func TestKills(t *testing.T) {
 		t.Skip("starts whole demos")
 	}
 	t.Parallel()
-	for _, keep := range keepings {
+	for _, keep := range keepingsOfToday("SQLite", "PostgreSQL and Redis") {
 		t.Run(keep.name, func(t *testing.T) {
-			daily(t, keep.name, "SQLite", "PostgreSQL and Redis")
 			program := either(withPoints, plain)(t)
 			m := newTorment(t, keep.make(t, program), program)
 			for n := rounds(8/len(m.replicas), 500, 4/len(m.replicas)); m.kills < n && m.hasTime(t, n); {
@@ -275,9 +274,8 @@ func TestKillsAtPoints(t *testing.T) {
 		t.Skip("starts whole demos")
 	}
 	t.Parallel()
-	for _, keep := range keepings {
+	for _, keep := range keepingsOfToday("SQLite") {
 		t.Run(keep.name, func(t *testing.T) {
-			daily(t, keep.name, "SQLite")
 			program := withPoints(t)
 			m := newTorment(t, keep.make(t, program), program)
 			for n := rounds(1, 50, 1) * len(points); m.kills < n && m.hasTime(t, n); {

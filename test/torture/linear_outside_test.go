@@ -115,9 +115,8 @@ func TestObjectionsAreLinearizableOutside(t *testing.T) {
 		t.Skip("starts whole demos")
 	}
 	t.Parallel()
-	for _, keep := range keepings {
+	for _, keep := range keepingsOfToday("PostgreSQL") {
 		t.Run(keep.name, func(t *testing.T) {
-			daily(t, keep.name, "PostgreSQL")
 			program := either(withPoints, plain)(t)
 			k := keep.make(t, program)
 			r, seed := withSeed(t)

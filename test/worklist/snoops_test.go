@@ -1,6 +1,7 @@
 package worklist_test
 
 import (
+	"testing"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit"
@@ -10,7 +11,8 @@ import (
 
 // plant puts fifty snoopers among the staff, of fourteen kinds, on days of the year. They do as they have been caught doing: inquiries and sanctions that were
 // published tell of each kind.
-func (y *year) plant(total int) {
+func (y *year) plant(t *testing.T, total int) {
+	t.Helper()
 	kinds := []struct {
 		name  string
 		n     int
@@ -135,7 +137,7 @@ func (y *year) plant(total int) {
 		}
 	}
 	if len(y.cases) != total {
-		panic("not as many snoopers as were promised")
+		t.Fatalf("%d snoopers are planted, want %d", len(y.cases), total)
 	}
 }
 

@@ -20,7 +20,7 @@ func TestAYear(t *testing.T) {
 		people, staff, days, least = 300_000, 1120, 364, 3_000_000
 	}
 	y := newYear(20261129, people, staff, days)
-	y.plant(50)
+	y.plant(t, 50)
 	judge := worklist.NewJudge(worklist.Shipped())
 	snoopAt := map[uint64]*planted{}
 	false_ := 0

@@ -1,0 +1,103 @@
+package test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"slices"
+	"testing"
+)
+
+// TestNothingIsSkippedInCI looks at every place that can skip a test: it does so for -short alone, or its function fails where CI is set, before it. And where CI is
+// set nothing runs with -short. So what is skipped on somebody's machine is tried in CI.
+func TestNothingIsSkippedInCI(t *testing.T) {
+	if os.Getenv("CI") != "" && testing.Short() {
+		t.Fatal("CI is set, and -short leaves tests out: run them all")
+	}
+	files := token.NewFileSet()
+	places := 0
+	walk(t, func(_, file string, text []byte) {
+		f, err := parser.ParseFile(files, file, text, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range f.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Body != nil {
+				for _, s := range skips(fn.Body) {
+					places++
+					if !s.short && !s.failsInCI {
+						t.Errorf("%s: this skips, and would in CI too: have it fail where CI is set", files.Position(s.pos))
+					}
+				}
+			}
+		}
+	})
+	if places < 20 {
+		t.Errorf("%d places that can skip a test were found: there are more", places)
+	}
+	t.Logf("%d places can skip a test", places)
+}
+
+// skip is a call that skips a test.
+type skip struct {
+	pos              token.Pos
+	short, failsInCI bool
+}
+
+// skips finds the calls in a function that skip a test, and what stands around and before each.
+func skips(body *ast.BlockStmt) (out []skip) {
+	var above []ast.Node
+	looksForCI, fails := false, false
+	ast.Inspect(body, func(n ast.Node) bool {
+		if n == nil {
+			above = above[:len(above)-1]
+			return true
+		}
+		above = append(above, n)
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		name, of := called(call)
+		switch {
+		case name == "Getenv" && of == "os" && len(call.Args) == 1:
+			if text, ok := call.Args[0].(*ast.BasicLit); ok && text.Value == `"CI"` {
+				looksForCI = true
+			}
+		case name == "Fatal" || name == "Fatalf":
+			fails = fails || looksForCI
+		case (name == "Skip" || name == "Skipf" || name == "SkipNow") && of != "":
+			out = append(out, skip{call.Pos(), slices.ContainsFunc(above, forShort), fails})
+		}
+		return true
+	})
+	return out
+}
+
+// called is the name of a method or function of a package that is called, and what it is called of.
+func called(call *ast.CallExpr) (name, of string) {
+	s, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return "", ""
+	}
+	x, _ := s.X.(*ast.Ident)
+	if x == nil {
+		return s.Sel.Name, ""
+	}
+	return s.Sel.Name, x.Name
+}
+
+// forShort reports whether a node is an if that asks for -short and nothing else.
+func forShort(n ast.Node) bool {
+	i, ok := n.(*ast.IfStmt)
+	if !ok {
+		return false
+	}
+	call, ok := i.Cond.(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	name, of := called(call)
+	return name == "Short" && of == "testing"
+}
