@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/adapters/internal/document"
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -302,7 +303,7 @@ func (s *Source) retrieve(ctx context.Context, q broker.Query, address string, l
 	}
 	a, err := s.holder.Do(ctx, wire.Request{Target: target, Any: true, Accept: "*/*", Header: s.header(q)}, budget)
 	if err != nil {
-		return broker.Document{}, wireError(err)
+		return broker.Document{}, sentinel.OfWire(err)
 	}
 	if a.Trouble() != nil {
 		return broker.Document{}, statusError(a, true)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/adapters/internal/document"
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -45,25 +46,6 @@ func said(v fhirjson.Value) error {
 	return found
 }
 
-// sentinels maps the kinds of trouble on the wire. A 404 of the locator without a code that says so is no statement about a person.
-var sentinels = map[wire.Kind]error{
-	wire.Unavailable: broker.ErrUnavailable, wire.TimedOut: broker.ErrTimedOut, wire.Cancelled: context.Canceled, wire.Malformed: broker.ErrMalformed,
-	wire.TooMuch: broker.ErrTooMuch, wire.Elsewhere: broker.ErrElsewhere, wire.Unauthorised: broker.ErrUnauthorised, wire.Throttled: broker.ErrThrottled,
-	wire.Missing: broker.ErrMalformed,
-}
-
-// wireError maps trouble on the wire.
-func wireError(err error) error {
-	e, ok := errors.AsType[*wire.Error](err)
-	if !ok {
-		return broker.ErrMalformed
-	}
-	if e.Kind == wire.Throttled {
-		return &broker.ThrottledError{After: e.After}
-	}
-	return sentinels[e.Kind]
-}
-
 // statusError maps a status that is not 200: what the answer says, else what the status says. A document that is not there is one that has gone, or was
 // never: pointers outlive documents.
 func statusError(a wire.Answer, ofDocument bool) error {
@@ -78,27 +60,21 @@ func statusError(a wire.Answer, ofDocument bool) error {
 	if ofDocument && trouble.Kind == wire.Missing {
 		return broker.ErrNoRecord
 	}
-	return wireError(trouble)
+	return sentinel.OfWire(trouble)
 }
-
-// tooMuch are the reasons of fhirjson that are caps.
-var tooMuch = map[string]bool{"nested too deep": true, "string too long": true, "number too long": true, "too many values": true, "text too long": true}
 
 // textError maps a text that was refused.
 func textError(err error) error {
-	if e, ok := errors.AsType[*fhirjson.Error](err); ok && tooMuch[e.Reason] || errors.Is(err, document.ErrTooDeep) {
+	if errors.Is(err, document.ErrTooDeep) {
 		return broker.ErrTooMuch
 	}
-	return broker.ErrMalformed
+	return sentinel.OfText(err)
 }
 
 // inTime returns err, or that the time is over: whatever fails after ctx has ended fails for that reason.
 func inTime(ctx context.Context, err error) error {
-	switch c := ctx.Err(); {
-	case errors.Is(c, context.DeadlineExceeded):
-		return broker.ErrTimedOut
-	case c != nil:
-		return context.Canceled
+	if end := sentinel.OfEnd(ctx); end != nil {
+		return end
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/adapters/internal/document"
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -90,7 +91,7 @@ func (f *fetch) ask(ctx context.Context, req wire.Request) (*fhirjson.Doc, error
 	f.pages[key] = true
 	a, err := f.locator.Do(ctx, req, f.budget)
 	if err != nil {
-		return nil, wireError(err)
+		return nil, sentinel.OfWire(err)
 	}
 	if a.Trouble() != nil {
 		return nil, statusError(a, false)

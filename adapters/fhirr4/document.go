@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/adapters/internal/document"
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -59,7 +60,7 @@ func (f *fetch) document(ctx context.Context, address string) (broker.Document, 
 	}
 	d, err := fhirjson.Parse(a.Body, fhirjson.Limits{Depth: f.limits.Depth, StringBytes: len(a.Body)})
 	if err != nil {
-		return broker.Document{}, textError(err)
+		return broker.Document{}, sentinel.OfText(err)
 	}
 	b := d.Root()
 	if o := listen(b); o.isOutcome { // an error with status 200
@@ -89,7 +90,7 @@ func (f *fetch) document(ctx context.Context, address string) (broker.Document, 
 		if errors.Is(err, document.ErrTooDeep) {
 			return broker.Document{}, broker.ErrTooMuch
 		}
-		return broker.Document{}, textError(err) // it begins as XML or JSON, and whose it is cannot be found out
+		return broker.Document{}, sentinel.OfText(err) // it begins as XML or JSON, and whose it is cannot be found out
 	}
 	if said.About.Is(f.query.Subject) == document.Another {
 		return broker.Document{}, broker.ErrWrongSubject

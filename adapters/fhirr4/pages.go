@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -123,7 +124,7 @@ func (f *fetch) ask(ctx context.Context, req wire.Request) (*fhirjson.Doc, error
 	}
 	d, err := fhirjson.Parse(a.Body, fhirjson.Limits{Depth: f.limits.Depth, StringBytes: f.limits.StringBytes})
 	if err != nil {
-		return nil, textError(err)
+		return nil, sentinel.OfText(err)
 	}
 	return d, nil
 }
@@ -166,7 +167,7 @@ func (s *Source) ask(ctx context.Context, req wire.Request, budget *wire.Budget)
 	}
 	a, err := s.client.Do(ctx, req, budget)
 	if err != nil {
-		return wire.Answer{}, "", wireError(err)
+		return wire.Answer{}, "", sentinel.OfWire(err)
 	}
 	return a, token, nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -187,7 +188,7 @@ func (t *tokens) ask(ctx context.Context) (token string, lifetime time.Duration,
 	form := url.Values{"grant_type": {"client_credentials"}, "scope": {t.settings.Scope}, "client_assertion_type": {assertionType}, "client_assertion": {proof}}
 	a, err := e.client.Do(ctx, wire.Request{Target: e.target, Form: form, Accept: "application/json"}, wire.NewBudget(maxTokenBody, 100, nil))
 	if err != nil {
-		return "", 0, wireError(err)
+		return "", 0, sentinel.OfWire(err)
 	}
 	switch trouble := a.Trouble(); {
 	case trouble == nil:
@@ -195,7 +196,7 @@ func (t *tokens) ask(ctx context.Context) (token string, lifetime time.Duration,
 	case a.Status == http.StatusBadRequest: // invalid_client, invalid_scope and their like (RFC 6749, 5.2)
 		return "", 0, broker.ErrUnauthorised
 	default:
-		return "", 0, wireError(trouble)
+		return "", 0, sentinel.OfWire(trouble)
 	}
 }
 
@@ -203,7 +204,7 @@ func (t *tokens) ask(ctx context.Context) (token string, lifetime time.Duration,
 func readToken(body []byte) (token string, lifetime time.Duration, err error) {
 	d, err := fhirjson.Parse(body, fhirjson.Limits{})
 	if err != nil {
-		return "", 0, textError(err)
+		return "", 0, sentinel.OfText(err)
 	}
 	token = d.Root().Get("access_token").Text()
 	if token == "" || len(token) > maxToken || !strings.EqualFold(d.Root().Get("token_type").Text(), "bearer") || strings.ContainsFunc(token, func(r rune) bool {
@@ -236,14 +237,14 @@ func (t *tokens) where(ctx context.Context) (*endpoint, error) {
 	}
 	a, err := t.base.Do(ctx, wire.Request{Target: t.base.At(".well-known", "smart-configuration"), Accept: "application/json"}, wire.NewBudget(maxTokenBody, 100, nil))
 	if err != nil {
-		return nil, wireError(err)
+		return nil, sentinel.OfWire(err)
 	}
 	if trouble := a.Trouble(); trouble != nil {
-		return nil, wireError(trouble)
+		return nil, sentinel.OfWire(trouble)
 	}
 	d, err := fhirjson.Parse(a.Body, fhirjson.Limits{})
 	if err != nil {
-		return nil, textError(err)
+		return nil, sentinel.OfText(err)
 	}
 	address := d.Root().Get("token_endpoint").Text()
 	if address == "" {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/adapters/gpconnect/stu3"
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -76,25 +77,6 @@ func grave(e error) int {
 	return -1
 }
 
-// sentinels maps the kinds of trouble on the wire. A 404 without a code that says so is no statement about a person: a wrong address gives one too.
-var sentinels = map[wire.Kind]error{
-	wire.Unavailable: broker.ErrUnavailable, wire.TimedOut: broker.ErrTimedOut, wire.Cancelled: context.Canceled, wire.Malformed: broker.ErrMalformed,
-	wire.TooMuch: broker.ErrTooMuch, wire.Elsewhere: broker.ErrElsewhere, wire.Unauthorised: broker.ErrUnauthorised, wire.Throttled: broker.ErrThrottled,
-	wire.Missing: broker.ErrMalformed,
-}
-
-// wireError maps trouble on the wire.
-func wireError(err error) error {
-	e, ok := errors.AsType[*wire.Error](err)
-	if !ok {
-		return broker.ErrMalformed
-	}
-	if e.Kind == wire.Throttled {
-		return &broker.ThrottledError{After: e.After}
-	}
-	return sentinels[e.Kind]
-}
-
 // statusError maps a status that is not 200. What a code says of the person or of us counts with a status of 4xx; what is the service's own trouble
 // (408, 429, 5xx) stays that, whatever stands in the body.
 func statusError(a wire.Answer) error {
@@ -107,18 +89,7 @@ func statusError(a wire.Answer) error {
 			}
 		}
 	}
-	return wireError(trouble)
-}
-
-// tooMuch are the reasons of fhirjson that are caps; all others mean that the text cannot be read.
-var tooMuch = map[string]bool{"nested too deep": true, "string too long": true, "number too long": true, "too many values": true, "text too long": true}
-
-// textError maps a text that was refused.
-func textError(err error) error {
-	if e, ok := errors.AsType[*fhirjson.Error](err); ok && tooMuch[e.Reason] {
-		return broker.ErrTooMuch
-	}
-	return broker.ErrMalformed
+	return sentinel.OfWire(trouble)
 }
 
 // conversionError maps a record that could not be converted.
@@ -131,11 +102,8 @@ func conversionError(err error) error {
 
 // inTime returns err, or that the time is over: whatever fails after ctx has ended fails for that reason.
 func inTime(ctx context.Context, err error) error {
-	switch c := ctx.Err(); {
-	case errors.Is(c, context.DeadlineExceeded):
-		return broker.ErrTimedOut
-	case c != nil:
-		return context.Canceled
+	if end := sentinel.OfEnd(ctx); end != nil {
+		return end
 	}
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/adapters/gpconnect/stu3"
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -145,14 +146,14 @@ func (s *Source) ask(ctx context.Context, q broker.Query, lim broker.Limits, ask
 	}
 	a, err := s.client.Do(ctx, wire.Request{Target: s.target, Body: parameters(q.Subject.Number.Reveal(), asked), FHIR: wire.STU3, Header: header}, budget)
 	if err != nil {
-		return nil, wireError(err)
+		return nil, sentinel.OfWire(err)
 	}
 	if a.Trouble() != nil {
 		return nil, statusError(a)
 	}
 	d, err := fhirjson.Parse(a.Body, fhirjson.Limits{Depth: lim.Depth, StringBytes: lim.StringBytes})
 	if err != nil {
-		return nil, textError(err)
+		return nil, sentinel.OfText(err)
 	}
 	return s.read(d.Root(), lim)
 }

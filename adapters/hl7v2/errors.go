@@ -4,16 +4,9 @@ import (
 	"context"
 	"errors"
 
-	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/broker"
-	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 )
-
-// sentinels maps the kinds of trouble on the wire to the broker's. An engine has no way to say Throttled, Elsewhere or Missing.
-var sentinels = map[wire.Kind]error{
-	wire.Unavailable: broker.ErrUnavailable, wire.TimedOut: broker.ErrTimedOut, wire.Cancelled: context.Canceled, wire.Malformed: broker.ErrMalformed,
-	wire.TooMuch: broker.ErrTooMuch, wire.Unauthorised: broker.ErrUnauthorised,
-}
 
 // refusal is the answer of an engine that was reached and refused this one query: others of the same fetch may do better. It wraps a sentinel.
 type refusal struct{ sentinel error }
@@ -23,35 +16,13 @@ func (r *refusal) Unwrap() error { return r.sentinel }
 
 // inTime returns the sentinel of err, or that the time is over: whatever fails after ctx has ended fails for that reason.
 func inTime(ctx context.Context, err error) error {
-	switch c := ctx.Err(); {
-	case errors.Is(c, context.DeadlineExceeded):
-		return broker.ErrTimedOut
-	case c != nil:
-		return context.Canceled
+	if end := sentinel.OfEnd(ctx); end != nil {
+		return end
 	}
 	if r, ok := errors.AsType[*refusal](err); ok {
 		return r.sentinel
 	}
 	return err
-}
-
-// wireError maps trouble on the wire.
-func wireError(err error) error {
-	if e, ok := errors.AsType[*wire.Error](err); ok && sentinels[e.Kind] != nil {
-		return sentinels[e.Kind]
-	}
-	return broker.ErrMalformed
-}
-
-// tooMuch are the reasons of fhirjson that are caps.
-var tooMuch = map[string]bool{"nested too deep": true, "string too long": true, "number too long": true, "too many values": true, "text too long": true}
-
-// textError maps a text of ours that was refused: only a cap can be the reason, unless something is wrong here.
-func textError(err error) error {
-	if e, ok := errors.AsType[*fhirjson.Error](err); ok && tooMuch[e.Reason] {
-		return broker.ErrTooMuch
-	}
-	return broker.ErrMalformed
 }
 
 // refused says what an acknowledgement that is not AA means: MSA-1 AE or AR, or the same in QAK-2. ERR-3 (HL7 table 0357) says why.

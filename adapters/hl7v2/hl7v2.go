@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -231,7 +232,7 @@ func (f *fetch) page(ctx context.Context, c *converter, q question, tag, pointer
 	asked := s.write(q, f.query.Subject.Number, tag, pointer, time.Now())
 	text, err := f.source.pool.exchange(ctx, asked.text, f.budget)
 	if err != nil {
-		return "", wireError(err)
+		return "", sentinel.OfWire(err)
 	}
 	m, err := parse(text, s.CharacterSet)
 	if err != nil {
@@ -321,7 +322,7 @@ func (f *fetch) together(harvests []harvest) ([]fhirjson.Entry, error) {
 		c.out[len(c.out)-1] = ']'
 		d, err := fhirjson.Parse(c.out, fhirjson.Limits{Depth: f.limits.Depth + 1, StringBytes: f.limits.StringBytes})
 		if err != nil {
-			return nil, textError(err)
+			return nil, sentinel.OfText(err)
 		}
 		n := 0
 		for r := range d.Root().Elems() {

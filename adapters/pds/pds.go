@@ -7,9 +7,9 @@ package pds
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -93,13 +93,13 @@ func (t *Tracer) Trace(ctx context.Context, number record.NHSNumber, requestID s
 	target := t.client.At("Patient", number.Reveal())
 	a, err := t.client.Do(ctx, wire.Request{Target: target, Header: header}, wire.NewBudget(maxBytes, 100, nil))
 	if err != nil {
-		return record.Subject{}, wireError(err)
+		return record.Subject{}, sentinel.OfWire(err)
 	}
 	if a.Status == http.StatusNotFound {
 		return notFound(a, number)
 	}
 	if trouble := a.Trouble(); trouble != nil {
-		return record.Subject{}, wireError(trouble)
+		return record.Subject{}, sentinel.OfWire(trouble)
 	}
 	d, err := fhirjson.Parse(a.Body, fhirjson.Limits{})
 	if err != nil {
@@ -123,22 +123,4 @@ func notFound(a wire.Answer, number record.NHSNumber) (record.Subject, error) {
 		}
 	}
 	return record.Subject{}, broker.ErrMalformed
-}
-
-// sentinels maps the kinds of trouble on the wire to the broker's. 404 is looked at before; 410 says nothing that PDS documents.
-var sentinels = map[wire.Kind]error{
-	wire.Unavailable: broker.ErrUnavailable, wire.TimedOut: broker.ErrTimedOut, wire.Cancelled: context.Canceled, wire.Malformed: broker.ErrMalformed,
-	wire.TooMuch: broker.ErrTooMuch, wire.Elsewhere: broker.ErrElsewhere, wire.Unauthorised: broker.ErrUnauthorised, wire.Throttled: broker.ErrThrottled,
-	wire.Missing: broker.ErrMalformed,
-}
-
-func wireError(err error) error {
-	e, ok := errors.AsType[*wire.Error](err)
-	if !ok {
-		return broker.ErrMalformed
-	}
-	if e.Kind == wire.Throttled {
-		return &broker.ThrottledError{After: e.After}
-	}
-	return sentinels[e.Kind]
 }

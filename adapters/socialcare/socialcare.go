@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -208,7 +209,7 @@ func (f *fetch) ask(ctx context.Context, req wire.Request) (*fhirjson.Doc, error
 	}
 	a, err := f.client.Do(ctx, req, f.budget)
 	if err != nil {
-		return nil, wireError(err)
+		return nil, sentinel.OfWire(err)
 	}
 	if a.Trouble() != nil {
 		err := f.mapping.statusError(a)
@@ -219,7 +220,7 @@ func (f *fetch) ask(ctx context.Context, req wire.Request) (*fhirjson.Doc, error
 	}
 	d, err := fhirjson.Parse(a.Body, fhirjson.Limits{Depth: f.limits.Depth, StringBytes: f.limits.StringBytes})
 	if err != nil {
-		return nil, textError(err)
+		return nil, sentinel.OfText(err)
 	}
 	return d, nil
 }
@@ -347,7 +348,7 @@ func (b *batch) entries() ([]fhirjson.Entry, error) {
 	b.out[len(b.out)-1] = ']'
 	d, err := fhirjson.Parse(b.out, fhirjson.Limits{Depth: b.f.limits.Depth + 1, StringBytes: b.f.limits.StringBytes})
 	if err != nil {
-		return nil, textError(err)
+		return nil, sentinel.OfText(err)
 	}
 	entries := make([]fhirjson.Entry, 0, len(b.urls))
 	for r := range d.Root().Elems() {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -121,14 +122,14 @@ func (t *tokens) ask(ctx context.Context) (token string, lifetime time.Duration,
 	a, err := t.client.Do(ctx, wire.Request{Target: t.client.At(), Form: form, Accept: "application/json", Header: map[string]string{"Authorization": "Basic " + basic}},
 		wire.NewBudget(maxTokenBody, 100, nil))
 	if err != nil {
-		return "", 0, wireError(err)
+		return "", 0, sentinel.OfWire(err)
 	}
 	switch trouble := a.Trouble(); {
 	case trouble == nil:
 	case a.Status == http.StatusBadRequest: // invalid_client and its like (RFC 6749 section 5.2)
 		return "", 0, broker.ErrUnauthorised
 	default:
-		return "", 0, wireError(trouble)
+		return "", 0, sentinel.OfWire(trouble)
 	}
 	d, err := fhirjson.Parse(a.Body, fhirjson.Limits{})
 	if err != nil {

@@ -50,6 +50,12 @@ type Error struct {
 // Error returns the reason and the offset.
 func (e *Error) Error() string { return fmt.Sprintf("%s at byte %d", e.Reason, e.Offset) }
 
+// capped are the reasons that are caps of ours; every other means that the text cannot be read.
+var capped = map[string]bool{"nested too deep": true, "string too long": true, "number too long": true, "too many values": true, "text too long": true}
+
+// Capped reports whether the text was refused because it is more than a cap allows.
+func (e *Error) Capped() bool { return capped[e.Reason] }
+
 // Kind is the JSON type of a value.
 type Kind uint8
 

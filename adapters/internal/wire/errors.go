@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Kind is a kind of trouble. The list is closed; every adapter maps it to the broker's sentinels in its errors.go.
+// Kind is a kind of trouble. The list is closed; adapters/internal/sentinel maps it to the broker's sentinels.
 type Kind uint8
 
 // The kinds.
