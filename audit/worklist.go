@@ -319,9 +319,13 @@ func (f *Flagged) attach(r Reader, k *Keys) error {
 	if a.Type != TypeBegin {
 		return nil
 	}
-	// The closing entry carries the marks of its access, and stands a little behind it.
+	// The closing entry carries the marks of its access, and stands a little behind it; an alert may have been raised before it was recorded.
+	head, err := r.Head()
+	if err != nil {
+		return err
+	}
 	positions, err := r.Search(Query{All: [][]Mark{k.persons(a.Access.subjects()), k.hashes(MarkUser, a.Access.Requester.User)},
-		Types: []EntryType{TypeReleased, TypeRefused, TypeNothing, TypeCancelled, TypeAbandoned}, From: a.At, Until: a.At.Add(time.Hour), Before: f.Position, Limit: 100})
+		Types: []EntryType{TypeReleased, TypeRefused, TypeNothing, TypeCancelled, TypeAbandoned}, From: a.At, Until: a.At.Add(time.Hour), Before: head.Size, Limit: 100})
 	if err != nil {
 		return err
 	}

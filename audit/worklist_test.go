@@ -310,3 +310,22 @@ func TestActivityOfOthers(t *testing.T) {
 	}
 	sound(t, l)
 }
+
+// An alert is raised while its access is open; how the access ended is shown with it all the same.
+func TestAnAlertShowsHowItsAccessEnded(t *testing.T) {
+	p := audittest.New(t, audit.Config{})
+	a := ask{subject: number(t, "9990000018")}
+	o, permit := a.begin(t, p.Ledger)
+	alert := audit.Alert{Of: o.Position(), Requester: a.requester(), Rules: []audit.Fired{{Rule: "colleague", Weight: 100}}, Score: 100, Version: "v"}
+	raised, _, err := p.Ledger.RaiseAlert(ctx, alert, time.Now(), []string{"a matter"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Ledger.Release(ctx, o, permit, shown(permit)); err != nil {
+		t.Fatal(err)
+	}
+	f, _, err := p.Ledger.Alert(ctx, actor(), audit.Bounds{Everywhere: true}, raised.Position)
+	if err != nil || f.Access == nil || f.Closing == nil || f.Closing.Type != audit.TypeReleased {
+		t.Errorf("%v; access %v, closing %v", err, f.Access != nil, f.Closing != nil)
+	}
+}
