@@ -48,7 +48,7 @@ const (
 	within       // accesses by their organisation's staff to anyone, and by anyone to its records; a region's officer those of the organisations that they oversee
 )
 
-// asked is one row of the table of who may ask what.
+// askable is one row of the table of who may ask what.
 type askable struct {
 	needs           string // the field without which the question is none
 	person, officer reach
