@@ -269,7 +269,9 @@ func everySituation(t *testing.T, n int) (tried, wrong int) {
 				if text := differs(s, consent.Decide(context.Background(), r, q), consult(s)); text != "" && bad.Add(1) <= 10 {
 					t.Errorf("%+v:\n\t%s", s, text)
 				}
-				done++
+				if done++; w == 0 && done%(n/workers/20) == 0 {
+					t.Logf("a twentieth more: %d of %d", done*workers, n)
+				}
 			}
 			all.Add(int64(done))
 		})

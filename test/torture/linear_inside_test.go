@@ -189,8 +189,8 @@ func linearizable(t *testing.T, name string, inner [2]audit.Store) {
 	}()
 	want := rounds(600, 200_000, 200)
 	everybody := subjects(want, brokertest.AnnBirthDate) // more than there will be waves for
-	for i := 0; l.operations < want && l.illegal == 0 && l.hasTime(t, want); i += peopleAtOnce {
-		l.wave(ctx, everybody[i:i+peopleAtOnce])
+	for i := 0; l.operations < want && l.illegal == 0 && l.hasTime(t, want); i += peopleAtOnce() {
+		l.wave(ctx, everybody[i:i+peopleAtOnce()])
 	}
 	cancel()
 	<-broken

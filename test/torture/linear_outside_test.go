@@ -110,6 +110,7 @@ func cohortOf(t *testing.T, people []*subject) string {
 }
 
 // TestObjectionsAreLinearizableOutside is TestObjectionsAreLinearizable for brokers that are processes of their own, killed with SIGKILL now and then.
+// An operation costs a hundred times as much there, so there are a tenth as many.
 func TestObjectionsAreLinearizableOutside(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts whole demos")
@@ -120,8 +121,8 @@ func TestObjectionsAreLinearizableOutside(t *testing.T) {
 			program := either(withPoints, plain)(t)
 			k := keep.make(t, program)
 			r, seed := withSeed(t)
-			want := rounds(150, 200_000, 60)
-			everybody := subjects(max(want/30, 6*peopleAtOnce), "1950-02-03")
+			want := rounds(150, 20_000, 60)
+			everybody := subjects(max(want/30, 6*peopleAtOnce()), "1950-02-03")
 			n := neighbourhood.Start(t, neighbourhood.Options{Flags: []string{"-cohort", cohortOf(t, everybody)}})
 			doctor, office := n.Token(t, "ed-doctor"), n.Token(t, "ig-officer")
 			l := &linearity{r: rand.New(rand.NewPCG(r.Uint64(), 5))} //nolint:gosec // chance of a test: waves run beside the kills, and have their own
@@ -132,16 +133,16 @@ func TestObjectionsAreLinearizableOutside(t *testing.T) {
 				l.desks = append(l.desks, dialOutside(t, b.GRPC, doctor, office))
 			}
 			kills := 0
-			for i := 0; l.operations < want && l.illegal == 0 && l.hasTime(t, want); i += peopleAtOnce {
-				if i+peopleAtOnce > len(everybody) {
+			for i := 0; l.operations < want && l.illegal == 0 && l.hasTime(t, want); i += peopleAtOnce() {
+				if i+peopleAtOnce() > len(everybody) {
 					t.Fatalf("there are people for %d of %d operations only", l.operations, want)
 				}
 				ended := make(chan struct{})
 				go func() {
 					defer close(ended)
-					l.wave(t.Context(), everybody[i:i+peopleAtOnce])
+					l.wave(t.Context(), everybody[i:i+peopleAtOnce()])
 				}()
-				if r := replicas[r.IntN(len(replicas))]; i/peopleAtOnce%4 == 0 { // in the middle of a wave
+				if r := replicas[r.IntN(len(replicas))]; i/peopleAtOnce()%4 == 0 { // in the middle of a wave
 					pause(t.Context(), 300*time.Millisecond)
 					r.Kill(t)
 					kills++

@@ -79,8 +79,10 @@ const (
 	writersOfOne = 2
 	readersOfOne = 2
 	changesOfOne = 12 // objections and withdrawals of each writer of one person
-	peopleAtOnce = 3
 )
+
+// peopleAtOnce are those of a wave. More of them share each sync, so that many operations take less time; each person's histories stay as long.
+func peopleAtOnce() int { return either(3, 12) }
 
 // wave lets readers and writers loose on some people, and checks what became of it.
 func (l *linearity) wave(ctx context.Context, people []*subject) {
@@ -181,9 +183,13 @@ func (l *linearity) wave(ctx context.Context, people []*subject) {
 	}
 }
 
-// hasTime reports whether the test may go on. On a machine that is too slow for all operations it fails, and what was seen by then is reported all the same.
+// hasTime reports whether the test may go on, and says how far it is. On a machine that is too slow for all operations it fails, and what was seen by
+// then is reported all the same.
 func (l *linearity) hasTime(t *testing.T, of int) bool {
 	t.Helper()
+	if long() {
+		t.Logf("%d of %d operations", l.operations, of)
+	}
 	if end, ok := t.Deadline(); !ok || time.Until(end) > 2*time.Minute {
 		return true
 	}
