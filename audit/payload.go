@@ -203,7 +203,7 @@ type questionBody struct {
 	Purposes     []string `json:"purposes"`
 	Holder       string   `json:"holder"`
 	Overseen     []string `json:"overseen"` // organisations beside within; "*" for all
-	Of           uint64   `json:"of"`       // view: the position asked for
+	Of           uint64   `json:"of"`       // view and event: the position asked for
 }
 
 // The kinds of question.
@@ -222,6 +222,7 @@ const (
 	questionAnswers     = "answers"   // a page of what answers a question of the list
 	questionTotals      = "totals"    // counts of it
 	questionView        = "view"      // what was shown in one view
+	questionEvent       = "event"     // one row, by its position
 	questionForesight   = "foresight" // what somebody would be shown
 )
 

@@ -65,6 +65,10 @@ type Question struct {
 	Limit        int                   // 1 to 1,000; 100 if 0
 	Before       uint64                // positions below this; 0: from the newest
 
+	// Follow is called when the question is on record, and returns under which other numbers the person is looked for too: an entry of its own names those. It may be
+	// nil.
+	Follow func(context.Context) []record.NHSNumber
+
 	asker string // user id of who asks, where there may be alerts about them
 }
 
@@ -87,7 +91,7 @@ const (
 // have a next one. The answer holds what stood in the ledger before the question.
 func (l *Ledger) Ask(ctx context.Context, by Actor, q Question) (rows []Row, next uint64, r Receipt, err error) {
 	q.Limit, q.asker = or(q.Limit, defaultFound), staff(by)
-	if r, err = l.putQuestion(ctx, by, q, questionAnswers); err != nil {
+	if r, err = l.putQuestion(ctx, by, &q, questionAnswers); err != nil {
 		return nil, 0, r, err
 	}
 	size := 0
@@ -107,16 +111,16 @@ func (l *Ledger) Ask(ctx context.Context, by Actor, q Question) (rows []Row, nex
 // Tally records the question and calls count with each row of the answer, newest first, as long as there is time. next is as of Ask.
 func (l *Ledger) Tally(ctx context.Context, by Actor, q Question, count func(Row)) (next uint64, r Receipt, err error) {
 	q.asker = staff(by)
-	if r, err = l.putQuestion(ctx, by, q, questionTotals); err != nil {
+	if r, err = l.putQuestion(ctx, by, &q, questionTotals); err != nil {
 		return 0, r, err
 	}
 	next, err = l.walk(ctx, q, r.Position, totalTime, func(row Row, _ int) bool { count(row); return true })
 	return next, r, err
 }
 
-// putQuestion records a question.
-func (l *Ledger) putQuestion(ctx context.Context, by Actor, q Question, kind string) (Receipt, error) {
-	if err := checkQuestion(by, q); err != nil {
+// putQuestion records a question, and then follows the person's numbers. The receipt is of its first entry.
+func (l *Ledger) putQuestion(ctx context.Context, by Actor, q *Question, kind string) (Receipt, error) {
+	if err := checkQuestion(by, *q); err != nil {
 		return Receipt{}, err
 	}
 	body := &questionBody{Kind: kind, Subjects: reveal(q.Subjects), User: q.User, Organisation: string(q.Organisation), From: stamp(q.From), Until: stamp(q.Until),
@@ -125,7 +129,22 @@ func (l *Ledger) putQuestion(ctx context.Context, by Actor, q Question, kind str
 		body.Types = append(body.Types, t.String())
 	}
 	body.within(q.Within)
-	return l.putRead(ctx, by, body, q.Subjects)
+	r, err := l.putRead(ctx, by, body, q.Subjects)
+	if err != nil || q.Follow == nil {
+		return r, err
+	}
+	earlier := q.Follow(ctx)
+	if len(earlier) == 0 {
+		return r, nil
+	}
+	if q.Subjects = slices.Concat(q.Subjects, earlier); len(q.Subjects) > maxAsked || slices.ContainsFunc(earlier, record.NHSNumber.IsZero) {
+		return r, fmt.Errorf("%w: a person is followed to at most %d numbers", ErrInvalid, maxAsked)
+	}
+	body.Subjects = reveal(earlier)
+	if _, err := l.putRead(ctx, by, body, earlier); err != nil {
+		return r, err
+	}
+	return r, nil
 }
 
 // within notes what the asker could see.

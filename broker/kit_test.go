@@ -92,10 +92,14 @@ type tracer struct {
 	standing   map[record.NHSNumber]record.Standing
 	supersedes map[record.NHSNumber][]record.NHSNumber
 	fail       atomic.Bool
+	heard      func(record.NHSNumber) // called with each number that is asked for; may be nil
 }
 
 // Trace implements broker.Tracer.
 func (d *tracer) Trace(_ context.Context, n record.NHSNumber, _ string) (record.Subject, error) {
+	if d.heard != nil {
+		d.heard(n)
+	}
 	if d.fail.Load() {
 		return record.Subject{}, errors.New("down")
 	}
@@ -103,8 +107,11 @@ func (d *tracer) Trace(_ context.Context, n record.NHSNumber, _ string) (record.
 		Supersedes: d.supersedes[n]}
 	if x, ok := d.standing[n]; ok {
 		s = record.Subject{Number: n, Standing: x}
-		if x == record.Deceased {
+		switch x {
+		case record.Deceased:
 			s.Deceased = "1999-01-01"
+		case record.Restricted:
+			s.Supersedes = d.supersedes[n]
 		}
 	}
 	return s, nil

@@ -28,7 +28,7 @@ type LedgerQuestion struct {
 type Followed struct {
 	Named      bool               // the question names somebody
 	Superseded []record.NHSNumber // that the demographics service confirms, and that were looked for too
-	Confirmed  bool               // it was asked, and knows the number
+	Answered   bool               // it could say; what it knows of the number itself is not told
 }
 
 // LedgerAnswer is a page of what answers a question.
@@ -165,6 +165,7 @@ func (b *Broker) AskLedger(ctx context.Context, req LedgerQuestion) (LedgerAnswe
 	if p.Question.Limit < 0 || p.Question.Limit > 1000 {
 		return LedgerAnswer{}, a.invalidly("limit: 1 to 1000")
 	}
+	b.following(a, &p, &s)
 	rows, next, r, failure := b.cfg.Ledger.Ask(a.ctx, by, p.Question)
 	if failure != nil {
 		return LedgerAnswer{}, a.unanswered(failure)
@@ -188,6 +189,7 @@ func (b *Broker) CountLedger(ctx context.Context, req LedgerQuestion, count func
 	}
 	defer a.end()
 	p.Question.Limit = 0
+	b.following(a, &p, &s)
 	position, r, failure := b.cfg.Ledger.Tally(a.ctx, by, p.Question, func(row audit.Row) {
 		if s.sees(row) {
 			count(s.row(row))
@@ -262,29 +264,46 @@ func (b *Broker) openQuestion(ctx context.Context, req LedgerQuestion, operation
 	if q.Holder != "" {
 		q.Holding = b.bounds(q.Holder, consent.Role{}).Custodians
 	}
-	if req.Page == "" && len(q.Subjects) > 0 {
-		p.Followed = b.follow(a, q.Subjects[0])
-		q.Subjects = append(q.Subjects[:1:1], p.Followed.Superseded...)
-	}
 	if s.reach == self {
 		s.own = q.Subjects
 	}
 	return a, b.actor(req.ID, req.Face, req.Requester, req.Role, p.Reason), p, s, nil
 }
 
-// follow asks the demographics service which numbers a person's number supersedes. Of people whom it does not confirm, for whatever reason, it says the same.
-func (b *Broker) follow(a *access, n record.NHSNumber) Followed {
-	out := Followed{Named: true}
+// following has a question that names somebody follow their numbers, once it is on record. The first page does; the others hold what it found.
+func (b *Broker) following(a *access, p *page, s *remit) {
+	if p.Followed.Named || len(p.Question.Subjects) == 0 {
+		return
+	}
+	asked := p.Question.Subjects[0]
+	p.Question.Subjects = p.Question.Subjects[:1:1]
+	p.Question.Follow = func(ctx context.Context) []record.NHSNumber {
+		p.Followed = b.follow(ctx, a, asked)
+		p.Question.Subjects = append(p.Question.Subjects, p.Followed.Superseded...)
+		if s.reach == self {
+			s.own = p.Question.Subjects
+		}
+		return p.Followed.Superseded
+	}
+}
+
+// follow asks the demographics service which numbers a person's number supersedes. What it says of the number itself stays here: who asks by a number must not learn
+// whether it is restricted, or anybody's (C-2.3).
+func (b *Broker) follow(ctx context.Context, a *access, n record.NHSNumber) Followed {
+	out := Followed{Named: true, Answered: true}
 	if !b.takes(n) {
 		return out
 	}
-	ctx, cancel := context.WithTimeout(a.ctx, b.cfg.TraceTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.TraceTimeout)
 	defer cancel()
 	s, err := traceSafely(ctx, b.cfg.Tracer, n, a.req.ID)
-	if err != nil || s.Number != n || s.Standing != record.Live && s.Standing != record.Deceased {
+	if err != nil || s.Number != n {
+		out.Answered = false
 		return out
 	}
-	out.Confirmed = true
+	if s.Standing != record.Live && s.Standing != record.Deceased && s.Standing != record.Restricted {
+		return out
+	}
 	for _, old := range s.Supersedes {
 		if !old.IsZero() && old != n && !slices.Contains(out.Superseded, old) && len(out.Superseded) < maxSuperseded {
 			out.Superseded = append(out.Superseded, old)
@@ -299,23 +318,11 @@ const maxSuperseded = 63
 // ShowView returns one access with all its entries and what proves a copy of what was shown. The question is itself an entry. The error is always a [*Refusal];
 // what the asker may not see is Invalid, like what is not there.
 func (b *Broker) ShowView(ctx context.Context, req LedgerQuestion, position uint64) (audit.Row, []audit.Found, audit.Receipt, error) {
-	req.Question, req.Page = audit.Question{Kind: viewQuestion}, ""
-	a := b.start(ctx, Request{ID: req.ID, Face: req.Face, Operation: "ShowView", Requester: req.Requester, Role: req.Role, Arrived: req.Arrived})
-	defer a.end()
-	s := b.remitOf(viewQuestion, req.Requester, req.Role)
-	reason := req.TokenProblem
-	if reason == "" && s.reach == never {
-		reason = consent.ReasonRole
-	}
-	if reason != "" {
-		refusal := a.refuse(Forbidden, reason, "L-6")
-		a.outcome(string(refusal.Kind))
+	a, by, s, refusal := b.openView(ctx, req, "ShowView")
+	if refusal != nil {
 		return audit.Row{}, nil, audit.Receipt{}, refusal
 	}
-	if s.reach == within && req.Reason == "" {
-		return audit.Row{}, nil, audit.Receipt{}, a.invalidly("reason: say why the question is asked")
-	}
-	by := b.actor(req.ID, req.Face, req.Requester, req.Role, req.Reason)
+	defer a.end()
 	row, list, r, err := b.cfg.Ledger.View(a.ctx, by, position, s.bounds, s.sees)
 	switch {
 	case errors.Is(err, audit.ErrNotFound):
@@ -334,6 +341,52 @@ func (b *Broker) ShowView(ctx context.Context, req LedgerQuestion, position uint
 	}
 	a.outcome("answered")
 	return s.row(row), list, r, nil
+}
+
+// ShowEvent returns one row, as an answer to a question of the list holds it, by the position of its entry. The question is itself an entry. The error is always a
+// [*Refusal]; what the asker may not see is NotFound, like what is not there.
+func (b *Broker) ShowEvent(ctx context.Context, req LedgerQuestion, position uint64) (audit.Row, audit.Receipt, error) {
+	a, by, s, refusal := b.openView(ctx, req, "ShowEvent")
+	if refusal != nil {
+		return audit.Row{}, audit.Receipt{}, refusal
+	}
+	defer a.end()
+	row, r, err := b.cfg.Ledger.Event(a.ctx, by, position, s.bounds, s.own, s.sees)
+	switch {
+	case errors.Is(err, audit.ErrNotFound):
+		a.outcome(string(NotFound))
+		return audit.Row{}, audit.Receipt{}, &Refusal{Kind: NotFound}
+	case err != nil:
+		return audit.Row{}, r, a.unanswered(err)
+	}
+	a.outcome("answered")
+	return s.row(row), r, nil
+}
+
+// openView checks who asks for what stands at one position, and says what they may see. People are shown what is about them under earlier numbers too.
+func (b *Broker) openView(ctx context.Context, req LedgerQuestion, operation string) (*access, audit.Actor, remit, *Refusal) {
+	a := b.start(ctx, Request{ID: req.ID, Face: req.Face, Operation: operation, Requester: req.Requester, Role: req.Role, Arrived: req.Arrived})
+	s := b.remitOf(viewQuestion, req.Requester, req.Role)
+	reason := req.TokenProblem
+	if reason == "" && s.reach == never {
+		reason = consent.ReasonRole
+	}
+	var refusal *Refusal
+	switch {
+	case reason != "":
+		refusal = a.refuse(Forbidden, reason, "L-6")
+	case s.reach == within && req.Reason == "":
+		refusal = a.invalid("reason: say why the question is asked")
+	}
+	if refusal != nil {
+		a.outcome(string(refusal.Kind))
+		a.end()
+		return nil, audit.Actor{}, remit{}, refusal
+	}
+	if s.reach == self {
+		s.own = append(s.own, b.follow(a.ctx, a, s.own[0]).Superseded...)
+	}
+	return a, b.actor(req.ID, req.Face, req.Requester, req.Role, req.Reason), s, nil
 }
 
 // ForeseeRequest asks what somebody would be shown of a person's record.

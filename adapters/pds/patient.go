@@ -37,6 +37,9 @@ func read(p fhirjson.Value, asked record.NHSNumber) (record.Subject, error) {
 		if s.Standing == "" {
 			return record.Subject{}, broker.ErrMalformed
 		}
+		if s.Standing == record.Restricted { // a question of the ledger about them must not look different from one about anybody else
+			s.Supersedes = supersedes(p, asked)
+		}
 		return s, nil
 	}
 	s.Supersedes = supersedes(p, asked)

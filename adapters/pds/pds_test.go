@@ -219,6 +219,12 @@ func TestEarlierNumbers(t *testing.T) {
 	if err != nil || !slices.Equal(got.Supersedes, []record.NHSNumber{number(t, old)}) {
 		t.Errorf("got %d earlier numbers by identifier, error %v, want 1", len(got.Supersedes), err)
 	}
+	// Of a restricted record nothing else is read; but a question of the ledger must follow its numbers as it follows anybody's.
+	body = patient(strings.Replace(security("R"), "{", `{"link":[`+link("replaces", logical(old))+`],`, 1))
+	got, err = trace(t, tracer(t, says(200, body)), asked)
+	if err != nil || got.Standing != record.Restricted || got.Family != "" || !slices.Equal(got.Supersedes, []record.NHSNumber{number(t, old)}) {
+		t.Errorf("got %d earlier numbers of a restricted record, standing %q, error %v, want 1", len(got.Supersedes), got.Standing, err)
+	}
 }
 
 func TestWhatIsSent(t *testing.T) {

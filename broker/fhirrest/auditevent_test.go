@@ -2,9 +2,9 @@ package fhirrest
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -185,6 +185,7 @@ func TestAuditEventsAgreeWithTheAuditService(t *testing.T) {
 	rng := rand.New(rand.NewPCG(12, 3))
 	events, empty := 0, 0
 	profiles := map[string]int{}
+	byID := map[string]json.RawMessage{} // each event once, by its officer's organisation and its id
 	for i := range questions {
 		a := f.ask(rng, began)
 		token := f.officer(a.org)
@@ -222,11 +223,12 @@ func TestAuditEventsAgreeWithTheAuditService(t *testing.T) {
 			if position(id.ID) < want.GetReceipt().GetPosition() { // what the first question itself left behind is news to the second alone
 				got = append(got, id.ID)
 			}
-			profile, trouble := balpSlices(e.Resource)
+			pattern, trouble := balpPattern(e.Resource)
 			if trouble != "" {
 				t.Errorf("question %d, %s: %s", i, id.ID, trouble)
 			}
-			profiles[profile]++
+			profiles[pattern]++
+			byID[a.org+" "+id.ID] = e.Resource
 		}
 		for _, r := range want.GetRows() {
 			rows = append(rows, auditEventID(r.GetEntry().GetPosition()))
@@ -238,14 +240,110 @@ func TestAuditEventsAgreeWithTheAuditService(t *testing.T) {
 			empty++
 		}
 	}
-	t.Logf("%d questions, %d without an answer, %d events, by profile %v", questions, empty, events, profiles)
-	for _, p := range []string{"PatientQuery", "PatientCreate", ""} {
-		if profiles[p] == 0 {
-			t.Errorf("no event of the profile %q came", p)
+	t.Logf("%d questions, %d without an answer, %d events, by pattern %v, %d apart", questions, empty, events, profiles, len(byID))
+	f.readEach(byID)
+	f.keep(byID)
+	for _, p := range []string{"PatientQuery", "PatientCreate", "PatientUpdate", "Query", "an access that was not answered", "break-glass"} {
+		if profiles[p] == 0 && !testing.Short() {
+			t.Errorf("no event of the pattern %q came", p)
 		}
 	}
 	if events < 2*questions || empty > questions*3/4 {
 		t.Error("too little was asked to show anything")
+	}
+}
+
+// readEach reads each event by its id: it is what the search showed, to that officer; and another officer reads it just if a search would show it to them.
+func (f *bothFaces) readEach(byID map[string]json.RawMessage) {
+	f.Helper()
+	hidden := 0
+	for at, shown := range byID {
+		org, id, _ := strings.Cut(at, " ")
+		var of struct{ ResourceType string }
+		if json.Unmarshal(shown, &of) != nil || of.ResourceType != "AuditEvent" {
+			f.Fatal("an event is none")
+		}
+		resp := f.get("/fhir/AuditEvent/"+id, "Authorization: Bearer "+f.officer(org), "X-Audit-Reason: an inquiry")
+		if text := bodyOf(f.T, resp); resp.StatusCode != 200 || resp.Header.Get("X-Access-Receipt") == "" || text != string(shown) {
+			f.Errorf("%s, read by %s: %d, or another event than the search shows", id, org, resp.StatusCode)
+		}
+		if hidden >= 60 {
+			continue
+		}
+		for _, other := range askers {
+			if _, sees := byID[other+" "+id]; sees {
+				continue
+			}
+			hidden++
+			resp := f.get("/fhir/AuditEvent/"+id, "Authorization: Bearer "+f.officer(other), "X-Audit-Reason: an inquiry")
+			text := bodyOf(f.T, resp)
+			if resp.StatusCode == 200 && !slices.Contains(f.seen(other, shown), id) {
+				f.Errorf("%s is shown to %s, whom no search shows it", id, other)
+			}
+			if resp.StatusCode != 200 && (resp.StatusCode != 404 || record.HoldsNHSNumber(text) || strings.Contains(text, id)) {
+				f.Errorf("%s, refused to %s: %d, or it tells of it", id, other, resp.StatusCode)
+			}
+		}
+	}
+	if hidden == 0 {
+		f.Error("every officer was shown every event: the refusals were not tried")
+	}
+}
+
+// seen are the events that a search shows an officer about the person of an event; about what names nobody, of lists that they were asked for.
+func (f *bothFaces) seen(org string, event json.RawMessage) (ids []string) {
+	var e struct {
+		Entity []struct {
+			What struct {
+				Type       string
+				Identifier struct{ Value string }
+			}
+		}
+	}
+	if json.Unmarshal(event, &e) != nil {
+		f.Fatal("an event is none")
+	}
+	person := ""
+	for _, x := range e.Entity {
+		if x.What.Type == "Patient" {
+			person = x.What.Identifier.Value
+		}
+	}
+	for _, question := range []string{"who-looked", "consent-changes", "ledger-reads", "break-glass", "refusals"} {
+		form := url.Values{"_query": {question}, "_count": {"1000"}}
+		if person != "" {
+			form.Set("patient.identifier", record.NHSNumberSystem+"|"+person)
+		} else if question == "who-looked" {
+			continue
+		}
+		resp := f.post("/fhir/AuditEvent/_search", formType, form.Encode(), "Authorization: Bearer "+f.officer(org), "X-Audit-Reason: an inquiry")
+		var bundle struct {
+			Entry []struct{ Resource struct{ ID string } }
+		}
+		if json.Unmarshal([]byte(bodyOf(f.T, resp)), &bundle) != nil {
+			f.Fatal("an answer is none")
+		}
+		for _, x := range bundle.Entry {
+			ids = append(ids, x.Resource.ID)
+		}
+	}
+	return ids
+}
+
+// keep writes each event on a line of its own to the file that MCR_EVENTS names, for validators that are no part of this module: test/validate asks for them.
+func (f *bothFaces) keep(byID map[string]json.RawMessage) {
+	f.Helper()
+	path := os.Getenv("MCR_EVENTS")
+	if path == "" {
+		return
+	}
+	var b strings.Builder
+	for _, at := range slices.Sorted(maps.Keys(byID)) {
+		b.Write(byID[at])
+		b.WriteByte('\n')
+	}
+	if os.WriteFile(path, []byte(b.String()), 0o600) != nil {
+		f.Error("the events cannot be written")
 	}
 }
 
@@ -255,115 +353,6 @@ func position(id string) uint64 {
 		return 0
 	}
 	return n
-}
-
-// balpSlices checks an AuditEvent against the profile that it claims, written here from the profiles' own text (IHE BALP 1.1): what each slice must have.
-func balpSlices(text []byte) (profile, trouble string) {
-	type concept struct{ Coding []coding }
-	var e struct {
-		Meta     struct{ Profile []string }
-		Type     coding
-		Subtype  []coding
-		Action   string
-		Recorded time.Time
-		Outcome  string
-		Agent    []struct {
-			Type      concept
-			Who       map[string]any
-			Requestor *bool
-			Network   map[string]any
-			Media     any
-		}
-		Source struct{ Observer map[string]any }
-		Entity []struct {
-			What   map[string]any
-			Type   coding
-			Role   coding
-			Query  string
-			Detail []any
-			Name   string
-		}
-	}
-	if err := json.Unmarshal(text, &e); err != nil {
-		return "", "it cannot be read"
-	}
-	if e.Recorded.IsZero() || len(e.Agent) == 0 || e.Source.Observer == nil || e.Type.Code == "" {
-		return "", "R4 needs type, recorded, an agent and a source"
-	}
-	if len(e.Meta.Profile) == 0 {
-		return "", ""
-	}
-	profile = strings.TrimPrefix(e.Meta.Profile[0], profileBALP)
-	subtypes := map[string][]string{"Query": {"search", "search-type", "search-system"}, "PatientQuery": {"search", "search-type", "search-system"}, "PatientCreate": {"create"}, "PatientUpdate": {"update"}}[profile]
-	action := map[string]string{"Query": "E", "PatientQuery": "E", "PatientCreate": "C", "PatientUpdate": "U"}[profile]
-	if e.Type.Code != "rest" || e.Action != action || e.Outcome != "0" || !slices.ContainsFunc(e.Subtype, func(c coding) bool { return slices.Contains(subtypes, c.Code) && c.System == systemInteraction }) {
-		return profile, "type, subtype, action or outcome are not those of " + profile
-	}
-	count := map[string]int{}
-	for _, a := range e.Agent {
-		code := ""
-		if len(a.Type.Coding) == 1 {
-			code = a.Type.Coding[0].Code
-		}
-		count["agent "+code]++
-		if a.Who == nil || a.Requestor == nil || a.Media != nil {
-			return profile, "an agent has no who or no requestor, or has media"
-		}
-		if (code == "110153" || code == "110152") != (a.Network != nil) {
-			return profile, "systems have a network and users have none"
-		}
-		if (code == "IRCP" || code == "AUT") != *a.Requestor {
-			return profile, "the user is the requestor"
-		}
-	}
-	user := "IRCP"
-	if strings.HasPrefix(profile, "PatientC") || strings.HasPrefix(profile, "PatientU") {
-		user = "AUT"
-	}
-	if count["agent 110153"] != 1 || count["agent 110152"] != 1 || count["agent "+user] != 1 {
-		return profile, "client, server and user are not there once each"
-	}
-	for _, x := range e.Entity {
-		switch {
-		case x.Type.System == systemBALPEntity:
-			id, _ := x.What["identifier"].(map[string]any)
-			if id["value"] == nil {
-				return profile, "the transaction has no value"
-			}
-			count["transaction"]++
-		case x.Type.Code == "2" && x.Role.Code == "24":
-			if raw, err := base64.StdEncoding.DecodeString(x.Query); err != nil || len(raw) == 0 || x.What != nil || x.Detail != nil || x.Name != "" {
-				return profile, "the query is not one"
-			}
-			count["query"]++
-		case x.Type.Code == "2":
-			if x.What == nil {
-				return profile, "the data has no what"
-			}
-			count["data"]++
-		case x.Type.Code == "1" && x.Role.Code == "1":
-			if x.What["type"] != "Patient" {
-				return profile, "the patient is none"
-			}
-			count["patient"]++
-		}
-	}
-	want := map[string]int{"query": 1, "data": 0, "patient": 1}
-	switch profile {
-	case "Query":
-		want["patient"] = 0
-	case "PatientCreate", "PatientUpdate":
-		want["query"], want["data"] = 0, 1
-	}
-	for slice, n := range want {
-		if count[slice] != n {
-			return profile, fmt.Sprintf("%d of the slice %s, want %d", count[slice], slice, n)
-		}
-	}
-	if count["transaction"] > 1 {
-		return profile, "more than one transaction"
-	}
-	return profile, ""
 }
 
 // What an address may hold, and what is refused.
@@ -391,13 +380,38 @@ func TestAuditEventSearchRefusals(t *testing.T) {
 		"a made-up page":        {"/fhir/AuditEvent?page=AAAA", []string{officer, reason}, 400},
 		"a page and more":       {"/fhir/AuditEvent?page=AAAA&_query=refusals", []string{officer, reason}, 400},
 		"a clinician":           {"/fhir/AuditEvent?_query=refusals", []string{reason}, 403},
-		"by id":                 {"/fhir/AuditEvent/entry-1", []string{officer, reason}, 404},
+		"one of no id":          {"/fhir/AuditEvent/entry-x", []string{officer, reason}, 404},
+		"one of another form":   {"/fhir/AuditEvent/entry-007", []string{officer, reason}, 404},
+		"one that is not there": {"/fhir/AuditEvent/entry-9999999", []string{officer, reason}, 404},
+		"one that is no event":  {"/fhir/AuditEvent/entry-0", []string{officer, reason}, 404}, // keys
+		"one without a reason":  {"/fhir/AuditEvent/entry-1", []string{officer}, 400},
+		"one, a clinician":      {"/fhir/AuditEvent/entry-1", []string{reason}, 403},
 		"the person, of theirs": {"/fhir/AuditEvent?_query=who-looked", []string{"Authorization: Bearer " + f.token("patient", nil), "-X-Purpose-Of-Use", "-X-Permission-To-View"}, 200},
 	} {
 		resp := f.get(c.target, c.more...)
 		if text := bodyOf(t, resp); resp.StatusCode != c.status || resp.StatusCode != 200 && strings.Contains(text, "9990000018") {
 			t.Errorf("%s: %d, want %d", name, resp.StatusCode, c.status)
 		}
+	}
+	// A person reads what is about them, and nothing else.
+	person := []string{"Authorization: Bearer " + f.token("patient", nil), "-X-Purpose-Of-Use", "-X-Permission-To-View"}
+	own, others := 0, 0
+	for id := range uint64(60) {
+		resp := f.get("/fhir/AuditEvent/"+auditEventID(id), person...)
+		switch text := bodyOf(t, resp); {
+		case resp.StatusCode == 200 && strings.Contains(text, `"value":"9990000018"`):
+			own++
+			if strings.Contains(text, "9990000085") || strings.Contains(text, "9990000093") {
+				t.Errorf("event %d tells a person of another", id)
+			}
+		case resp.StatusCode == 404:
+			others++
+		default:
+			t.Errorf("event %d, read by a person: %d", id, resp.StatusCode)
+		}
+	}
+	if own == 0 || others == 0 {
+		t.Errorf("a person read %d events, and %d not", own, others)
 	}
 	// Pages: the link next holds the question, for its asker alone.
 	seen := map[string]bool{}

@@ -1,6 +1,9 @@
 package fhirrest
 
 import (
+	"errors"
+	"math"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -74,8 +77,8 @@ func (h *handler) followedNote(f broker.Followed) []merge.Entry {
 	switch {
 	case !f.Named:
 		return nil
-	case !f.Confirmed:
-		text, severity = "The demographics service does not confirm this number now: events under earlier numbers, if there were any, are not here.", fhir.IssueSeverityWarning
+	case !f.Answered:
+		text, severity = "The demographics service could not be asked just now: events under earlier numbers, if there were any, are not here.", fhir.IssueSeverityWarning
 	case len(f.Superseded) > 0:
 		text = "Events under the " + strconv.Itoa(len(f.Superseded)) + " earlier numbers that the demographics service confirms are here too."
 	default:
@@ -287,7 +290,36 @@ func dateBound(q *audit.Question, text string) *problem {
 	return nil
 }
 
-// readAuditEvent serves GET AuditEvent/{id}.
-func (x *exchange) readAuditEvent() *problem {
-	return notFoundHere("An AuditEvent is read by searching: POST AuditEvent/_search with patient.identifier, agent:identifier, entity:identifier or _query.")
+// readAuditEvent serves GET AuditEvent/{id}: the event that a search shows under this id, to whoever may see it there.
+func readAuditEvent(id string) func(*exchange) *problem {
+	return func(x *exchange) *problem {
+		q := broker.LedgerQuestion{ID: x.id, Face: "rest", Requester: x.caller.Requester, Role: x.h.roles.Role(x.caller.Requester), Arrived: x.arrived, Reason: x.r.Header.Get("X-Audit-Reason")}
+		if x.caller.Problem != nil {
+			q.TokenProblem = consent.ReasonNoActingPerson
+		}
+		if record.CheckFreeText("reason", q.Reason) != nil {
+			return bad(fhir.IssueTypeValue, "The reason is text of at most 500 bytes.")
+		}
+		position, ok := isAuditEventID(id)
+		if !ok {
+			position = math.MaxInt64 // where nothing stands: the question is on record all the same, and answered alike
+		}
+		x.asked = true
+		row, receipt, err := x.h.broker.ShowEvent(x.r.Context(), q, position)
+		var refusal *broker.Refusal
+		if errors.As(err, &refusal) && refusal.Kind == broker.NotFound {
+			return notFoundHere("No AuditEvent that you may see has this id. Search AuditEvent, and use the id in the answer.")
+		}
+		if err != nil {
+			return x.refused(err)
+		}
+		x.send(http.StatusOK, receipt, x.h.auditEvent(row))
+		return nil
+	}
+}
+
+// isAuditEventID reads the position out of an id that auditEventID made.
+func isAuditEventID(id string) (position uint64, ok bool) {
+	position, err := strconv.ParseUint(strings.TrimPrefix(id, "entry-"), 10, 63)
+	return position, err == nil && auditEventID(position) == id
 }

@@ -78,12 +78,13 @@ func capabilityStatement(cfg Config) []byte {
 			}, {
 				Type: fhir.ResourceTypeAuditEvent,
 				Documentation: text("Who asked for whose record, what was decided and shown, who changed and read a person's choices, and who asked the ledger: for information-governance officers " +
-					"(accesses by their organisation's staff, and to its records) and for the person. IHE BALP where it has a pattern. Each search is recorded, with the reason, which officers must " +
-					"give in X-Audit-Reason or, by POST, as reason. Search is the only way; pages are followed by the link next, which only its asker can follow, for an hour."),
+					"(accesses by their organisation's staff, and to its records) and for the person. IHE BALP where it has a pattern. Each search and read is recorded, with the reason, which officers must " +
+					"give in X-Audit-Reason or, by POST, as reason. Pages are followed by the link next, which only its asker can follow, for an hour."),
 				SupportedProfile: []string{profileBALP + "PatientQuery", profileBALP + "Query", profileBALP + "PatientCreate", profileBALP + "PatientUpdate"},
 				Interaction: []fhir.CapabilityStatementRestResourceInteraction{
 					{Code: fhir.TypeRestfulInteractionSearchType, Documentation: text("By GET, and by POST also with patient.identifier (an NHS number). _query names the question: who-looked, by-user, " +
 						"by-staff, of-records, refusals, break-glass, consent-changes, ledger-reads; without it, it follows from what is given.")},
+					{Code: fhir.TypeRestfulInteractionRead, Documentation: text("By the id in an answer. Whoever may not see it there is told that there is none.")},
 				},
 				Versioning: &noVersion, ReadHistory: &no, UpdateCreate: &no, ConditionalCreate: &no, ConditionalRead: &notConditional, ConditionalUpdate: &no,
 				SearchParam: []fhir.CapabilityStatementRestResourceSearchParam{

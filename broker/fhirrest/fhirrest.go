@@ -48,6 +48,7 @@ type (
 		OpenAddress(id, seal string) (broker.DocumentAddress, bool)
 		Document(ctx context.Context, req broker.Request) (*broker.DocumentResult, error)
 		AskLedger(ctx context.Context, req broker.LedgerQuestion) (broker.LedgerAnswer, error)
+		ShowEvent(ctx context.Context, req broker.LedgerQuestion, position uint64) (audit.Row, audit.Receipt, error)
 		Custodians() []broker.CustodianHealth
 	}
 	sealer interface {

@@ -75,6 +75,10 @@ func (f *fakeBroker) ShowObjections(_ context.Context, req broker.ObjectionReque
 	return f.objections, audit.Receipt{Origin: "mycarerecord.example/test", Position: 11, Leaf: [32]byte{0xcd}}, f.objecting
 }
 
+func (f *fakeBroker) ShowEvent(context.Context, broker.LedgerQuestion, uint64) (audit.Row, audit.Receipt, error) {
+	return audit.Row{Found: audit.Found{Position: 7, Type: audit.TypeRead, At: time.Unix(1, 0), Asked: "refusals", Actor: &audit.Actor{}}}, audit.Receipt{Position: 8}, nil
+}
+
 func (f *fakeBroker) AskLedger(context.Context, broker.LedgerQuestion) (broker.LedgerAnswer, error) {
 	return broker.LedgerAnswer{}, nil
 }
@@ -301,10 +305,11 @@ type (
 		}
 	}
 	resource struct {
-		ResourceType, ID, Type string
-		Total                  *int
-		Issue                  issues
-		Meta                   struct {
+		ResourceType, ID string
+		Type             any // of a Bundle its type as text
+		Total            *int
+		Issue            issues
+		Meta             struct {
 			LastUpdated string
 			Tag         []coding
 		}

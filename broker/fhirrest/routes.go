@@ -74,7 +74,7 @@ func match(s []string) route {
 	case len(s) == 2 && s[0] == "AuditEvent" && last == "_search":
 		return route{posting, false, (*exchange).searchAuditEvent}
 	case len(s) == 2 && s[0] == "AuditEvent" && isID(last):
-		return route{reading, false, (*exchange).readAuditEvent}
+		return route{reading, false, readAuditEvent(last)}
 	case len(s) == 0:
 		return notServed(reading, "Everything is asked for by person: search Patient by identifier, then read Patient/{id}/$everything.")
 	case strings.HasPrefix(last, "$"):

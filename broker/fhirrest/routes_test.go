@@ -47,7 +47,7 @@ func TestCapabilityStatement(t *testing.T) {
 		}
 	}
 	k.broker.objections = []consent.Objection{{ID: "abc", Scope: consent.ToAll, Status: consent.InForce, Responsible: "self", Method: "form"}}
-	ids := map[string]string{"Binary": "gp-1?ctx=good&_format=json", "Patient": handle, "Consent": handle + ".abc?patient.birthdate=1970-01-01"}
+	ids := map[string]string{"Binary": "gp-1?ctx=good&_format=json", "Patient": handle, "Consent": handle + ".abc?patient.birthdate=1970-01-01", "AuditEvent": "entry-7"}
 	listed := map[string]bool{}
 	for _, res := range rest.Resource {
 		name := res.Type.Code()
@@ -86,8 +86,8 @@ func TestCapabilityStatement(t *testing.T) {
 			want("POST $"+o.Name+" of the type", status("POST", "/fhir/"+name+"/$"+o.Name, parameters(identifierParameter(ada)), jsonType), 200)
 		}
 	}
-	if len(listed) != 7 {
-		t.Errorf("%d things are listed, want 7: %v", len(listed), listed)
+	if len(listed) != 8 {
+		t.Errorf("%d things are listed, want 8: %v", len(listed), listed)
 	}
 	asked := len(k.broker.asked)
 	calls := 0

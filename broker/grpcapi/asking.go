@@ -131,7 +131,7 @@ func followed(f broker.Followed) *v1.Followed {
 	if !f.Named {
 		return nil
 	}
-	return &v1.Followed{Confirmed: f.Confirmed, Superseded: uint32(len(f.Superseded))}
+	return &v1.Followed{Answered: f.Answered, Superseded: uint32(len(f.Superseded))}
 }
 
 func outcomeOf(t audit.EntryType) v1.AccessOutcome {

@@ -33,7 +33,7 @@ func TestAsk(t *testing.T) {
 	w := newWorld(t, func(*Config) {})
 	at := time.Date(2026, 6, 30, 23, 30, 0, 0, time.UTC) // in London the first of July
 	w.broker.answers = broker.LedgerAnswer{Rows: []audit.Row{accessRow(9, "u1", at, record.Medications), accessRow(7, "u1", at.Add(-time.Hour), record.Medications, record.Results),
-		accessRow(5, "u2", at)}, Next: "sealed", Followed: broker.Followed{Named: true, Confirmed: true, Superseded: []record.NHSNumber{mustNumber(t, "9990000069")}}}
+		accessRow(5, "u2", at)}, Next: "sealed", Followed: broker.Followed{Named: true, Answered: true, Superseded: []record.NHSNumber{mustNumber(t, "9990000069")}}}
 	in := &v1.AskRequest{Question: v1.Question_QUESTION_BY_STAFF, NhsNumber: number, User: "u", Organisation: "X9B01", Holder: "X9A01", From: "2026-01", Until: "2026-02", Reason: "why",
 		Limit: 3, Outcomes: []v1.AccessOutcome{v1.AccessOutcome_ACCESS_OUTCOME_SHOWN}, Purposes: []v1.Purpose{v1.Purpose_PURPOSE_BTG}}
 	out, err := w.audit.Ask(as(t, "doctor"), in)
@@ -46,7 +46,7 @@ func TestAsk(t *testing.T) {
 		q.Question.From != time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) || q.Question.Until != time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC) || q.Question.Within != nil {
 		t.Errorf("the broker was asked something else: %+v", q.Question)
 	}
-	if len(out.GetRows()) != 3 || out.GetNextPageToken() != "sealed" || !out.GetFollowed().GetConfirmed() || out.GetFollowed().GetSuperseded() != 1 || strings.Contains(out.String(), "9990000069") || out.GetRows()[0].GetOutcome() != v1.AccessOutcome_ACCESS_OUTCOME_SHOWN ||
+	if len(out.GetRows()) != 3 || out.GetNextPageToken() != "sealed" || !out.GetFollowed().GetAnswered() || out.GetFollowed().GetSuperseded() != 1 || strings.Contains(out.String(), "9990000069") || out.GetRows()[0].GetOutcome() != v1.AccessOutcome_ACCESS_OUTCOME_SHOWN ||
 		out.GetRows()[0].GetEntry().GetAccess().GetRequester().GetUser() != "u1" || !out.GetRows()[0].GetBegan().AsTime().Equal(at) {
 		t.Errorf("another answer: %v", out)
 	}

@@ -427,7 +427,7 @@ func (w *reporter) look(row *v1.AnswerRow) reportChoice {
 	switch row.GetAsked() {
 	case "objections", "delegations", "foresight":
 		what = "They looked at your choices about sharing."
-	case "view":
+	case "view", "event":
 		what = "They looked at what was shown in one of the views."
 	case "list", "export", "changes":
 		what = "Your choices were among those of many people that were brought in, taken out or passed on."

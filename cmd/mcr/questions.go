@@ -104,8 +104,8 @@ func followedText(f *v1.Followed) string {
 	switch {
 	case f == nil:
 		return ""
-	case !f.GetConfirmed():
-		return "The demographics service does not confirm this number now: entries under earlier numbers, if there were any, are not here.\n"
+	case !f.GetAnswered():
+		return "The demographics service could not be asked just now: entries under earlier numbers, if there were any, are not here.\n"
 	case f.GetSuperseded() == 1:
 		return "Looked for under the earlier number that the demographics service confirms, too.\n"
 	case f.GetSuperseded() > 1:

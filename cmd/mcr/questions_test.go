@@ -68,7 +68,7 @@ func told(f *fakeBroker) {
 	f.answers = map[v1.Question][]*v1.AskResponse{
 		v1.Question_QUESTION_WHO_LOOKED: {
 			{Rows: []*v1.AnswerRow{looked(9, "X9G01", "general-practitioner", v1.AccessOutcome_ACCESS_OUTCOME_SHOWN, gave("gp", 3, v1.Section_SECTION_RESULTS)), glass, carer},
-				NextPageToken: strings.Repeat("t", int(v1.Question_QUESTION_WHO_LOOKED)), Receipt: receipt(), Followed: &v1.Followed{Confirmed: true, Superseded: 1}},
+				NextPageToken: strings.Repeat("t", int(v1.Question_QUESTION_WHO_LOOKED)), Receipt: receipt(), Followed: &v1.Followed{Answered: true, Superseded: 1}},
 			{Rows: []*v1.AnswerRow{looked(3, "X9Z01", "none", v1.AccessOutcome_ACCESS_OUTCOME_REFUSED)}, Receipt: receipt()}},
 		v1.Question_QUESTION_BREAK_GLASS: {{Rows: []*v1.AnswerRow{alerted}, Receipt: receipt()}},
 		v1.Question_QUESTION_CONSENT_CHANGES: {{Receipt: receipt(), Rows: []*v1.AnswerRow{

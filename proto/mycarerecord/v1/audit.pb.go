@@ -2348,8 +2348,9 @@ type Followed struct {
 	// How many numbers the demographics service confirms as superseded by the number asked for; they were looked for too. They are not named: who asks
 	// by one number need not know the others.
 	Superseded uint32 `protobuf:"varint,1,opt,name=superseded,proto3" json:"superseded,omitempty"`
-	// Whether it was asked and confirmed the number. If not, entries under earlier numbers may be missing here.
-	Confirmed     bool `protobuf:"varint,2,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	// Whether the demographics service answered. If not, entries under earlier numbers may be missing here. What it knows of the number is not told: of a
+	// restricted one, and of one that nobody has, this says what it says of any other.
+	Answered      bool `protobuf:"varint,3,opt,name=answered,proto3" json:"answered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2391,9 +2392,9 @@ func (x *Followed) GetSuperseded() uint32 {
 	return 0
 }
 
-func (x *Followed) GetConfirmed() bool {
+func (x *Followed) GetAnswered() bool {
 	if x != nil {
-		return x.Confirmed
+		return x.Answered
 	}
 	return false
 }
@@ -3378,12 +3379,12 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x04rows\x18\x01 \x03(\v2\x1a.mycarerecord.v1.AnswerRowR\x04rows\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x122\n" +
 	"\areceipt\x18\x03 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\x125\n" +
-	"\bfollowed\x18\x04 \x01(\v2\x19.mycarerecord.v1.FollowedR\bfollowed\"H\n" +
+	"\bfollowed\x18\x04 \x01(\v2\x19.mycarerecord.v1.FollowedR\bfollowed\"W\n" +
 	"\bFollowed\x12\x1e\n" +
 	"\n" +
 	"superseded\x18\x01 \x01(\rR\n" +
-	"superseded\x12\x1c\n" +
-	"\tconfirmed\x18\x02 \x01(\bR\tconfirmed\"\x8d\x02\n" +
+	"superseded\x12\x1a\n" +
+	"\banswered\x18\x03 \x01(\bR\bansweredJ\x04\b\x02\x10\x03R\tconfirmed\"\x8d\x02\n" +
 	"\tAnswerRow\x122\n" +
 	"\x05entry\x18\x01 \x01(\v2\x1c.mycarerecord.v1.LedgerEntryR\x05entry\x128\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x1e.mycarerecord.v1.AccessOutcomeR\aoutcome\x120\n" +
