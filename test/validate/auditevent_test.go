@@ -26,6 +26,7 @@ func auditEvents(t *testing.T, n *neighbourhood.Neighbourhood) {
 		return http.Header{"Authorization": {"Bearer " + n.Token(t, "ig-officer")}, "X-Audit-Reason": {"a trial of the validator"}}
 	}
 	types, profiles := map[string]int{}, map[string]int{}
+	var all [][]byte
 	for _, question := range []string{"who-looked", "by-staff", "of-records", "refusals", "break-glass", "consent-changes", "ledger-reads"} {
 		form := url.Values{"_query": {question}, "_count": {"50"}}
 		switch question {
@@ -59,7 +60,9 @@ func auditEvents(t *testing.T, n *neighbourhood.Neighbourhood) {
 			if json.Unmarshal(e.Resource, &x) != nil {
 				t.Fatal("not a resource")
 			}
-			types[x.ResourceType]++
+			if types[x.ResourceType]++; x.ResourceType == "AuditEvent" {
+				all = append(all, e.Resource)
+			}
 			for _, p := range x.Meta.Profile {
 				profiles[p[strings.LastIndex(p, ".")+1:]]++
 			}
@@ -74,6 +77,11 @@ func auditEvents(t *testing.T, n *neighbourhood.Neighbourhood) {
 	}
 	if types["AuditEvent"] < 15 || profiles["PatientQuery"] == 0 || profiles["PatientCreate"] == 0 {
 		t.Errorf("%v events of the profiles %v: too few, or not of each", types, profiles)
+	}
+	for i, verdict := range medplum(t, all) {
+		if verdict != "ok" {
+			t.Errorf("event %d of %d: Medplum: %s", i+1, len(all), verdict)
+		}
 	}
 	t.Logf("%d AuditEvents, of the profiles %v", types["AuditEvent"], profiles)
 }
