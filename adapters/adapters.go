@@ -31,6 +31,11 @@ var sources = [...]kind[broker.Source]{
 	{"socialcare", func(n *yaml.Node) (broker.Source, error) { return build(n, socialcare.New) }, describe[socialcare.Settings]},
 }
 
+// indexes are the kinds of locator.
+var indexes = [...]kind[broker.Index]{
+	{"documents", func(n *yaml.Node) (broker.Index, error) { return build(n, documents.NewIndex) }, describe[documents.IndexSettings]},
+}
+
 // tracers are the kinds of demographics service.
 var tracers = [...]kind[broker.Tracer]{
 	{"pds", func(n *yaml.Node) (broker.Tracer, error) { return build(n, pds.New) }, describe[pds.Settings]},
@@ -44,6 +49,9 @@ type kind[T any] struct {
 
 // Kinds lists the kinds of source.
 func Kinds() []string { return names(sources[:]) }
+
+// IndexKinds lists the kinds of locator.
+func IndexKinds() []string { return names(indexes[:]) }
 
 // TracerKinds lists the kinds of tracer.
 func TracerKinds() []string { return names(tracers[:]) }
@@ -69,6 +77,15 @@ func New(kind string, settings *yaml.Node) (broker.Source, error) {
 // NewTracer makes a tracer, as New does a source.
 func NewTracer(kind string, settings *yaml.Node) (broker.Tracer, error) {
 	k, err := find("kind", tracers[:], kind, settings)
+	if err != nil {
+		return nil, err
+	}
+	return made(k.make(settings))
+}
+
+// NewIndex makes a custodian's locator, as New does a source.
+func NewIndex(kind string, settings *yaml.Node) (broker.Index, error) {
+	k, err := find("adapter", indexes[:], kind, settings)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +122,15 @@ func Describe(kind string, settings *yaml.Node) ([]Setting, error) {
 		}
 	}
 	k, err := find("kind", tracers[:], kind, settings)
+	if err != nil {
+		return nil, err
+	}
+	return k.describe(settings)
+}
+
+// DescribeIndex does for a locator what Describe does for a source.
+func DescribeIndex(kind string, settings *yaml.Node) ([]Setting, error) {
+	k, err := find("adapter", indexes[:], kind, settings)
 	if err != nil {
 		return nil, err
 	}

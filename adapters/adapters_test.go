@@ -61,6 +61,19 @@ func TestKindsAreMade(t *testing.T) {
 		}
 		adapters.Close(s)
 	}
+	for _, k := range adapters.IndexKinds() {
+		x, err := adapters.NewIndex(k, node(t, others[k][:strings.Index(others[k], "  holderURL")]+"  markerNumber: \"9990000069\"\n  markerTypes: [\"736253002\"]\n"))
+		if err != nil {
+			t.Errorf("%s: %v", k, err)
+		}
+		adapters.Close(x)
+		if x, err := adapters.NewIndex(k, node(t, others[k])); err == nil || x != nil {
+			t.Errorf("%s: a locator with settings of a source: %v beside %v", k, x, err)
+		}
+	}
+	if x, err := adapters.NewIndex("fhirr4", settings); err == nil || x != nil {
+		t.Errorf("an index of a kind that has none: %v beside %v", x, err)
+	}
 	adapters.Close(nil)
 }
 
@@ -217,8 +230,20 @@ func TestSettingsAreDocumented(t *testing.T) {
 			documented[strings.Trim(key, " `")] = strings.Trim(cells[4], " `")
 		}
 	}
+	type described struct {
+		kind string
+		of   func(string, *yaml.Node) ([]adapters.Setting, error)
+	}
+	var all []described
 	for _, kind := range append(adapters.Kinds(), adapters.TracerKinds()...) {
-		d, err := adapters.Describe(kind, nil)
+		all = append(all, described{kind, adapters.Describe})
+	}
+	for _, kind := range adapters.IndexKinds() {
+		all = append(all, described{kind, adapters.DescribeIndex})
+	}
+	for _, one := range all {
+		kind := one.kind
+		d, err := one.of(kind, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

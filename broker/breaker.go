@@ -18,6 +18,7 @@ import (
 type custodian struct {
 	Binding
 	sources []*endpoint     // one, or several that are asked beside each other
+	index   *endpoint       // its locator, nil if it has none
 	home    record.Sections // the one in which everything stands that it holds, by the section rules; or none
 
 	mu         sync.Mutex
@@ -46,6 +47,11 @@ func newCustodian(b Binding, cfg Config) *custodian {
 		home = home.With(s)
 	}
 	c := &custodian{Binding: b, home: home}
+	if b.Locator != nil {
+		unhinted := cfg
+		unhinted.Hints = noHints{}
+		c.index = newEndpoint(NamedSource{Name: "locator", Adapter: b.Locator.Adapter}, b.Rules.Custodian.Key, unhinted)
+	}
 	if len(b.Sources) == 0 {
 		c.sources = []*endpoint{newEndpoint(NamedSource{Source: b.Source, Adapter: b.Adapter}, b.Rules.Custodian.Key, cfg)}
 		return c
@@ -179,6 +185,14 @@ func (e *endpoint) throttle(until time.Time) {
 	}
 	if until.After(e.waitUntil) {
 		e.waitUntil = until
+	}
+}
+
+// throttleFor keeps us away for as long as a custodian asked for, if it did, from now on.
+func (e *endpoint) throttleFor(now time.Time, err error) {
+	var t *ThrottledError
+	if errors.As(err, &t) {
+		e.throttle(now.Add(t.After))
 	}
 }
 

@@ -32,6 +32,7 @@ type Binding struct {
 	Sources      []NamedSource // of a custodian that is read in several ways, at least two; Source and Adapter are unused then
 	Timeout      time.Duration // whole, search and pages included; 3 s
 	TraceContext bool          // sends traceparent on
+	Locator      *Locator      // says of whom the custodian holds nothing; nil: it is asked about everybody
 }
 
 // NamedSource is one of several sources of a custodian. Its name is shown to people where it is missing from an answer.
@@ -123,6 +124,9 @@ func New(cfg Config) (*Broker, error) {
 		}
 		if binding.Timeout <= 0 || binding.Timeout+cfg.Reserve > cfg.NeutralWait {
 			return nil, fmt.Errorf("broker: custodian %s has no timeout, or one that does not fit into NeutralWait", binding.Rules.Custodian.Key)
+		}
+		if l := binding.Locator; l != nil && !l.valid(binding.Timeout) {
+			return nil, fmt.Errorf("broker: custodian %s has a locator without an index, that may be more than 72h behind, or that takes more than a quarter of its time", binding.Rules.Custodian.Key)
 		}
 		b.custodians = append(b.custodians, newCustodian(binding, cfg))
 	}
@@ -248,7 +252,7 @@ func (b *Broker) Stream(ctx context.Context, req Request, sink Sink) error {
 			_, statuses := a.prepared(sent)
 			return a.cutShort(statuses)
 		}
-		if !certain && a.prepare(h).prepared.Status.State == record.NoRecord {
+		if !certain && unheld(a.prepare(h).prepared.Status) {
 			unsent, sent = append(unsent, h), append(sent, h)
 			continue
 		}

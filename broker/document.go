@@ -363,10 +363,7 @@ func (a *access) fetchDocument(p consent.Permit, o audit.Opened) (Document, reco
 	if err != nil {
 		status.State, status.Reason = v.state, v.reason
 	}
-	var t *ThrottledError
-	if errors.As(err, &t) {
-		e.throttle(now.Add(t.After))
-	}
+	e.throttleFor(now, err)
 	if callerLeft {
 		return Document{}, status
 	}

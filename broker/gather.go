@@ -81,12 +81,16 @@ func (a *access) gather(p consent.Permit, o audit.Opened) iter.Seq[held] {
 // late is how long after a deadline a process with time to spare notices it at the latest.
 const late = 100 * time.Millisecond
 
-// ask gets one custodian's part: of its only source, or of all of them together.
+// ask gets one custodian's part: of its only source, or of all of them together, unless its locator says that it holds nothing.
 func (a *access) ask(c *custodian, p consent.Permit) held {
-	if len(c.sources) > 1 {
-		return a.askAll(c, p)
+	h, unasked, took := a.locate(c, p)
+	if unasked {
+		return h
 	}
-	x := a.askOne(c, c.sources[0], p, nil)
+	if len(c.sources) > 1 {
+		return a.askAll(c, p, c.Timeout-took)
+	}
+	x := a.askOne(c, c.sources[0], p, c.Timeout-took, nil)
 	a.count(c, &x)
 	a.report(c, &x)
 	return x.held
@@ -134,9 +138,9 @@ func (a *access) report(c *custodian, x *asked) {
 	}
 }
 
-// askOne gets what one source has for a custodian's part. It returns by the custodian's deadline whatever the source does; what has been read by then
-// may be made into a part of the answer until the request's own. may, if it is not nil, says what the custodian's other sources have left of its bytes.
-func (a *access) askOne(c *custodian, e *endpoint, p consent.Permit, may func(n int64) bool) asked {
+// askOne gets what one source has for a custodian's part. It returns within whole, the custodian's time, whatever the source does; what has been read by then
+// may be made into a part of the answer until the request's own deadline. may, if it is not nil, says what the custodian's other sources have left of its bytes.
+func (a *access) askOne(c *custodian, e *endpoint, p consent.Permit, whole time.Duration, may func(n int64) bool) asked {
 	now := time.Now()
 	h := asked{held: held{c: c, failed: true}}
 	h.prepared.Status = record.Status{Custodian: c.Rules.Custodian, Adapter: e.Adapter, Asked: now.UTC()}
@@ -161,7 +165,7 @@ func (a *access) askOne(c *custodian, e *endpoint, p consent.Permit, may func(n 
 	ctx, span := a.b.spans.Start(a.ctx, "custodian", trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.String(keyCustodian, string(c.Rules.Custodian.Key))))
 	defer span.End()
-	ctx, cancel := context.WithTimeout(ctx, min(left, c.Timeout))
+	ctx, cancel := context.WithTimeout(ctx, min(left, whole))
 	defer cancel()
 
 	holds := a.bytes.part() // of the request's bytes, what this reply takes
@@ -195,7 +199,7 @@ func (a *access) askOne(c *custodian, e *endpoint, p consent.Permit, may func(n 
 	}
 	callerLeft := err != nil && (a.caller.Err() != nil || a.overtaken.Load())
 	// A deadline that is noticed late was missed by this process, which had too much to do: that says nothing about the custodian.
-	starved = starved || timedOut && time.Since(now) > min(left, c.Timeout)+late
+	starved = starved || timedOut && time.Since(now) > min(left, whole)+late
 	// A call that had much less time than the custodian normally gets says nothing about it; what the trace took does not count as much.
 	v := judge(err, callerLeft, timedOut, left < c.Timeout*3/4 || starved)
 	if full && !callerLeft {
@@ -206,10 +210,7 @@ func (a *access) askOne(c *custodian, e *endpoint, p consent.Permit, may func(n 
 		status.State, status.Reason = v.state, v.reason
 	}
 	status.Took = time.Since(now)
-	var t *ThrottledError
-	if errors.As(err, &t) {
-		e.throttle(now.Add(t.After))
-	}
+	e.throttleFor(now, err)
 	if h.end = called; callerLeft {
 		h.end = nobodyHere
 		return h

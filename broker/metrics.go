@@ -21,9 +21,9 @@ var seconds = metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.1,
 
 // metrics are the counters of the broker. No label can hold a person.
 type metrics struct {
-	requests, states, alarms metric.Int64Counter
-	running                  metric.Int64UpDownCounter
-	duration, latency        metric.Float64Histogram
+	requests, states, alarms, locators metric.Int64Counter
+	running                            metric.Int64UpDownCounter
+	duration, latency                  metric.Float64Histogram
 }
 
 func instruments(tp trace.TracerProvider, mp metric.MeterProvider, b *Broker) (trace.Tracer, *metrics, error) {
@@ -52,6 +52,8 @@ func instruments(tp trace.TracerProvider, mp metric.MeterProvider, b *Broker) (t
 	m.latency, e = meter.Float64Histogram("mcr_custodian_duration", metric.WithUnit("s"), metric.WithDescription("asking one custodian"), seconds)
 	keep(e)
 	m.alarms, e = meter.Int64Counter("mcr_custodian_alarms", metric.WithDescription("answers that need an operator: wrong person, refused credentials, sums"))
+	keep(e)
+	m.locators, e = meter.Int64Counter("mcr_locator_answers", metric.WithDescription("what custodians' locators said: only unlisted leaves one unasked"))
 	keep(e)
 	breaker, e := meter.Int64ObservableGauge("mcr_breaker_state", metric.WithDescription("0 closed, 1 half open, 2 open"))
 	keep(e)
@@ -122,6 +124,10 @@ func (m *metrics) custodian(ctx context.Context, c *custodian, s record.State, t
 	if took > 0 {
 		m.latency.Record(ctx, took.Seconds(), metric.WithAttributes(key))
 	}
+}
+
+func (m *metrics) located(ctx context.Context, c *custodian, outcome string) {
+	m.locators.Add(ctx, 1, metric.WithAttributes(attribute.String(keyCustodian, string(c.Rules.Custodian.Key)), attribute.String(keyOutcome, outcome)))
 }
 
 func (m *metrics) alarm(ctx context.Context, c *custodian, reason string) {

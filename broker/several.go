@@ -16,7 +16,7 @@ import (
 // source was: a source that holds no record leaves nothing out, anything else that it does not give is a part that names it.
 
 // askAll gets one custodian's part from all its sources. It returns by the custodian's deadline, as each of them does.
-func (a *access) askAll(c *custodian, p consent.Permit) held {
+func (a *access) askAll(c *custodian, p consent.Permit, whole time.Duration) held {
 	now := time.Now()
 	var left atomic.Int64 // the caps are the custodian's
 	left.Store(a.b.cfg.Limits.Bytes)
@@ -25,7 +25,7 @@ func (a *access) askAll(c *custodian, p consent.Permit) held {
 	done := make(chan struct{}, len(c.sources))
 	for i, e := range c.sources {
 		go func() {
-			list[i] = a.askOne(c, e, p, may)
+			list[i] = a.askOne(c, e, p, whole, may)
 			done <- struct{}{}
 		}()
 	}

@@ -31,6 +31,20 @@ type documents interface {
 	Document(ctx context.Context, q Query, address string) (Document, error)
 }
 
+// Index says whether a custodian has anything about somebody, without reading it.
+//
+// Locate MUST return an error unless it read the index's answer to its end and that answer is clear: one with warnings, about somebody else, or for another
+// custodian is none. It keeps to limits, ctx and sentinels as Fetch does, and is called concurrently.
+type Index interface {
+	Locate(ctx context.Context, q Query) (Located, error)
+}
+
+// Located is what an index says of one person.
+type Located struct {
+	Listed bool      // something about the person is listed
+	AsOf   time.Time // when the custodian is known to have last brought the index up to date; never later than the question. Zero: nothing says so
+}
+
 // Document is one document as its holder keeps it.
 type Document struct {
 	Bytes []byte

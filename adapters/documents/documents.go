@@ -83,6 +83,10 @@ type fetch struct {
 	pointers []pointer
 	people   []fhirjson.Entry // Patients that the registry sent along
 	others   int              // pointers that are listed under another organisation
+	warnings int              // that the locator sent instead of a pointer
+	total    int              // how many pointers the pages of one search say there are
+	seen     int              // and how many came
+	short    bool             // fewer came of some search than it said
 	unopened int              // addresses that lead elsewhere
 	pages    map[string]bool  // that were asked for
 }
@@ -92,7 +96,7 @@ const sourceName = "documents"
 
 // fetch finds the pointers, reads the newest documents, and makes entries of both.
 func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
-	if err := f.search(ctx); err != nil {
+	if err := f.search(ctx, false); err != nil {
 		return broker.Reply{}, err
 	}
 	if len(f.pointers) == 0 {

@@ -23,8 +23,9 @@ type pointer struct {
 	date     record.ClinicalTime
 }
 
-// search finds the pointers: for each organisation under which the custodian's are listed, page by page. Trouble with any of it is trouble with all.
-func (f *fetch) search(ctx context.Context) error {
+// search finds the pointers: for each organisation under which the custodian's are listed, page by page. Trouble with any of it is trouble with all. With
+// first it stops where there is one.
+func (f *fetch) search(ctx context.Context, first bool) error {
 	codes := f.settings.Custodians
 	if f.settings.Locator == LocatorMHD {
 		codes = []string{""} // a registry of the custodian's own; what it lists under others is dropped
@@ -35,6 +36,7 @@ func (f *fetch) search(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		f.total, f.seen = 0, 0
 		for {
 			d, err := f.ask(ctx, req)
 			if err != nil {
@@ -42,6 +44,9 @@ func (f *fetch) search(ctx context.Context) error {
 			}
 			if err := f.take(d.Root()); err != nil {
 				return err
+			}
+			if first && len(f.pointers) > 0 {
+				return nil
 			}
 			next, more, err := f.next(d.Root(), req)
 			if err != nil {
@@ -52,6 +57,7 @@ func (f *fetch) search(ctx context.Context) error {
 			}
 			req = next
 		}
+		f.short = f.short || f.total > f.seen
 	}
 	return nil
 }
@@ -162,6 +168,7 @@ func (f *fetch) next(bundle fhirjson.Value, last wire.Request) (wire.Request, bo
 // take takes the pointers of one page. Each says whose it is and under whom it is listed. One that is about somebody else is left for the merge, which drops
 // and counts it; a page of nothing but those is about another person.
 func (f *fetch) take(bundle fhirjson.Value) error {
+	f.total = max(f.total, total(bundle))
 	list := bundle.Get("entry")
 	if list.Exists() && list.Kind() != fhirjson.Array {
 		return broker.ErrMalformed
@@ -184,10 +191,12 @@ func (f *fetch) take(bundle fhirjson.Value) error {
 			f.people = append(f.people, fhirjson.Entry{FullURL: at, Resource: r})
 			continue
 		case r.Get("resourceType").Is("OperationOutcome"):
+			f.warnings++
 			continue // what it warns of has no code here that is known
 		case !r.Get("resourceType").Is("DocumentReference"):
 			return broker.ErrMalformed
 		}
+		f.seen++
 		if !f.permitted(r) {
 			f.others++
 			continue
@@ -210,6 +219,22 @@ func (f *fetch) take(bundle fhirjson.Value) error {
 	}
 	return nil
 }
+
+// total is how many a page says that the search found in all: 0 if it says nothing, more than there can be if what it says is no number.
+func total(bundle fhirjson.Value) int {
+	said := bundle.Get("total")
+	if !said.Exists() {
+		return 0
+	}
+	n, err := strconv.Atoi(string(said.Raw()))
+	if err != nil || n < 0 {
+		return maxTotal
+	}
+	return min(n, maxTotal)
+}
+
+// maxTotal is more than any search returns here.
+const maxTotal = 1 << 30
 
 // permitted reports whether a pointer is listed under one of the custodian's organisations.
 func (f *fetch) permitted(r fhirjson.Value) bool {

@@ -91,10 +91,10 @@ func (p *parser) bad(format string, args ...any) {
 
 func (p *parser) statement(f []string) {
 	form := map[string]string{"role": "role CODE NAME", "see": "see CODE PURPOSES SECTIONS", "may": "may CODE RIGHTS", "no-permission": "no-permission ODS", "follow": "follow ISSUER CLIENT NAME CUSTODIANS",
-		"oversee": "oversee ODS ORGANISATIONS"}[f[0]]
+		"oversee": "oversee ODS ORGANISATIONS", "unasked": "unasked CUSTODIANS"}[f[0]]
 	switch {
 	case form == "":
-		p.bad("unknown word %s: begin with role, see, may, no-permission, follow or oversee", show(f[0]))
+		p.bad("unknown word %s: begin with role, see, may, no-permission, follow, oversee or unasked", show(f[0]))
 	case len(f) != len(strings.Fields(form)):
 		p.bad("write: %s (lists with commas and without blanks)", form)
 	case f[0] == "role":
@@ -109,6 +109,8 @@ func (p *parser) statement(f []string) {
 		p.follow(f[1], f[2], f[3], f[4])
 	case f[0] == "oversee":
 		p.oversee(record.ODSCode(f[1]), f[2])
+	case f[0] == "unasked":
+		p.unasked(f[1])
 	}
 }
 
@@ -247,6 +249,19 @@ func (p *parser) oversee(code record.ODSCode, list string) {
 		}
 	}
 	p.table.oversight[code] = over
+}
+
+// unasked reads which custodians' locators are believed. Each is named: there is no word for all, because each is a decision about how that custodian keeps
+// its index.
+func (p *parser) unasked(list string) {
+	for _, word := range strings.Split(list, ",") {
+		key := record.CustodianKey(word)
+		if !key.Valid() || slices.Contains(p.table.unasked, key) {
+			p.bad("keys of custodians with commas, each once: %s", show(word))
+			return
+		}
+		p.table.unasked = append(p.table.unasked, key)
+	}
 }
 
 // maxOverseen is how many organisations may be named; a larger region oversees all.

@@ -36,6 +36,7 @@ type Table struct {
 	followed     []Follower               // the same, in the order of the file
 	noPermission map[record.ODSCode]bool
 	oversight    map[record.ODSCode]oversight
+	unasked      []record.CustodianKey
 }
 
 // oversight is whose accesses the officers of an organisation see beside their own's.
@@ -54,6 +55,9 @@ type Follower struct {
 
 // Followers returns the systems that are told of changes.
 func (t *Table) Followers() []Follower { return slices.Clone(t.followed) }
+
+// Unasked returns the custodians that may go unasked where their locator, kept fresh, lists nothing about the person.
+func (t *Table) Unasked() []record.CustodianKey { return slices.Clone(t.unasked) }
 
 // Default returns the table that is built in. It panics if that cannot be read, which the tests of this package rule out.
 func Default() *Table {

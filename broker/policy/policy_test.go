@@ -131,7 +131,7 @@ func TestVersionIsOfTheBytes(t *testing.T) {
 func TestErrors(t *testing.T) {
 	const head = "role person person\nrole R1 nurse\n"
 	for _, c := range []struct{ name, text, want string }{
-		{"unknown word", head + "allow R1 TREAT all", `line 3: unknown word "allow": begin with role, see, may, no-permission, follow or oversee`},
+		{"unknown word", head + "allow R1 TREAT all", `line 3: unknown word "allow": begin with role, see, may, no-permission, follow, oversee or unasked`},
 		{"too few words", head + "see R1 TREAT", "line 3: write: see CODE PURPOSES SECTIONS"},
 		{"blank in a list", head + "see R1 TREAT all, results", "line 3: write: see CODE PURPOSES SECTIONS"},
 		{"unknown role", head + "see R2 TREAT all", `line 3: no role "R2" yet`},
@@ -162,6 +162,10 @@ func TestErrors(t *testing.T) {
 		{"system twice", head + "follow https://i.example x gp-system all\nfollow https://i.example x other all", "line 4: the system x was there before"},
 		{"custodian twice", head + "follow https://i.example x gp-system gp,gp", "line 3: all, or keys of custodians"},
 		{"bad custodian", head + "follow https://i.example x gp-system GP", "line 3: all, or keys of custodians"},
+		{"locators of all", head + "unasked ALL", "line 3: keys of custodians"},
+		{"a locator twice", head + "unasked gp,gp", "line 3: keys of custodians"},
+		{"a locator twice, in two lines", head + "unasked gp\nunasked acute,gp", "line 4: keys of custodians"},
+		{"no locator", head + "unasked", "line 3: write: unasked CUSTODIANS"},
 		{"system without custodians", head + "follow https://i.example x gp-system", "line 3: write: follow ISSUER CLIENT NAME CUSTODIANS"},
 		{"organisation twice", head + "no-permission X9F01\nno-permission X9F01", "line 4: the organisation X9F01 was there before"},
 		{"empty", "# nothing\n", "line 1: the table names no role"},
@@ -305,5 +309,19 @@ func TestOversee(t *testing.T) {
 		if _, err := Parse(strings.NewReader("role R8000 doctor\n" + bad)); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
+	}
+}
+
+// Nobody goes unasked but whom the table names.
+func TestUnasked(t *testing.T) {
+	if got := Default().Unasked(); len(got) != 0 {
+		t.Errorf("by default %v may go unasked", got)
+	}
+	table, err := Parse(strings.NewReader("role R1 a\nunasked acute,gp\nunasked council\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := table.Unasked(); !slices.Equal(got, []record.CustodianKey{"acute", "gp", "council"}) {
+		t.Errorf("got %v", got)
 	}
 }

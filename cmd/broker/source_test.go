@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mycarerecord/mycarerecord/test/simulator"
 )
@@ -127,6 +128,113 @@ func TestSourceCheckJSON(t *testing.T) {
 			if rule.Outcome == "fail" && rule.Advice == "" {
 				t.Errorf("no advice about %q", rule.Rule)
 			}
+		}
+	}
+}
+
+// located is the configuration of checked, with a locator of the acute trust's that was brought up to date so long ago, and a policy table that believes it.
+func located(t *testing.T, ago time.Duration, listed bool) (config string, l *simulator.Locator) {
+	t.Helper()
+	config, _ = checked(t)
+	pointer := simulator.Pointer{ID: "X9B01-1", Custodian: "X9B01", URL: "https://elsewhere.invalid/1", ContentType: "text/plain", Date: "2024-01-01T00:00:00Z", Title: "Marker"}
+	people := map[string][]simulator.Pointer{}
+	if listed {
+		people[testPerson] = []simulator.Pointer{pointer}
+	}
+	pointer.Changed = time.Now().Add(-ago).UTC().Format(time.RFC3339)
+	people["9990000069"] = []simulator.Pointer{pointer}
+	l = simulator.NewLocator(simulator.LocatorConfig{People: people})
+	h := httptest.NewServer(l)
+	t.Cleanup(h.Close)
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const at = "    tellCounts: false         # may say how many"
+	if strings.Count(string(text), at) != 1 {
+		t.Fatal("the example has no such line")
+	}
+	dir := filepath.Dir(config)
+	out := strings.Replace(string(text), at, "    locator:\n      adapter: documents\n      freshFor: 24h\n      settings: {baseURL: \""+h.URL+"/record-locator/consumer/FHIR/R4\", allowPlainHTTP: true, bearerFile: nrl.token, custodians: [X9B01], markerNumber: \"9990000069\", markerTypes: [\"736253002\"]}\n"+at, 1)
+	for name, text := range map[string]string{"broker.yaml": out + "\npolicyFile: policy.txt\n", "policy.txt": "role R8000 doctor\nsee R8000 TREAT all\nunasked acute\n", "nrl.token": "token"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return config, l
+}
+
+// A locator is checked beside its custodian: above all whether it lists a person whom the custodian holds.
+func TestSourceCheckOfALocator(t *testing.T) {
+	for _, x := range []struct {
+		name   string
+		ago    time.Duration
+		listed bool
+		fault  simulator.Fault
+		args   []string
+		code   int
+		says   []string
+	}{
+		{"a good one", time.Hour, true, simulator.FaultNone, []string{"-nhs-number", testPerson}, 0,
+			[]string{"Locator, by adapter documents", "pass     it lists a person whom its custodian holds", "pass     its custodian has brought it up to date lately enough: 1h0m", "of 24h0m0s", "the record is returned: 3 resources"}},
+		{"without a person", time.Hour, true, simulator.FaultNone, []string{"-source", "Locator"}, 0, []string{"skipped  it lists a person whom its custodian holds: it needs a test person"}},
+		{"one that does not list a person who is held", time.Hour, false, simulator.FaultNone, []string{"-source", "Locator", "-nhs-number", testPerson}, 1,
+			[]string{"FAIL     it lists a person whom its custodian holds", "would be left out of answers"}},
+		{"a stale one", 25 * time.Hour, true, simulator.FaultNone, []string{"-source", "Locator", "-nhs-number", testPerson}, 1,
+			[]string{"FAIL     its custodian has brought it up to date lately enough: 25h0m", "would be asked about everybody"}},
+		{"one that is down", time.Hour, true, simulator.FaultDown, []string{"-source", "Locator", "-nhs-number", testPerson}, 1, []string{"FAIL     it can be reached and gives a clear answer", "Check the address"}},
+		{"one that refuses us", time.Hour, true, simulator.FaultUnauthorised, []string{"-source", "Locator"}, 1, []string{"has registered them for this address"}},
+	} {
+		config, l := located(t, x.ago, x.listed)
+		if err := l.SetFault(simulator.FaultSpec{Fault: x.fault}); err != nil {
+			t.Fatal(err)
+		}
+		code, out := invoke(t, append([]string{"source", "check", "-config", config, "-custodian", "acute"}, x.args...)...)
+		if code != x.code {
+			t.Errorf("%s: exit %d, want %d: %s", x.name, code, x.code, out)
+		}
+		for _, want := range x.says {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: nothing says %q in %s", x.name, want, out)
+			}
+		}
+		for _, not := range []string{"Marker", testPerson, "127.0.0.1", "9990000069"} {
+			if strings.Contains(out, not) {
+				t.Errorf("%s: the report holds what it must not", x.name)
+			}
+		}
+	}
+}
+
+// `check` looks at a locator's settings and at who may go unasked; `policy explain` says who does.
+func TestLocatorIsConfigured(t *testing.T) {
+	config, _ := located(t, time.Hour, true)
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct{ was, is, says string }{
+		{"", "", "is not asked about a person of whom its locator lists nothing, as long as that is at most 24h0m0s behind"},
+		{"\npolicyFile: policy.txt", "", "acute (X9B01, acute)\n  contact: Health records, 01632 960002\n  has a locator, and is asked about everybody"},
+		{"freshFor: 24h", "freshFor: 73h", "custodians[1].locator.freshFor: say how long ago"},
+		{"freshFor: 24h", "", "custodians[1].locator.freshFor: say how long ago"},
+		{"freshFor: 24h", "freshFor: 24h\n      timeout: 751ms", "custodians[1].locator.timeout: at most a quarter"},
+		{"      adapter: documents\n", "      adapter: fhirr4\n", "custodians[1].locator.adapter: one of documents"},
+		{"markerNumber", "markernumber", "markernumber: there is no such setting here"},
+		{"9990000069", "4000000004", "markerNumber: the number of a test person"},
+		{"key: acute", "key: other", "policyFile: unasked acute: no custodian of this key has a locator"},
+	} {
+		if !strings.Contains(string(text), x.was) {
+			t.Fatalf("the configuration has no %q", x.was)
+		}
+		changed := filepath.Join(filepath.Dir(config), "changed.yaml")
+		if err := os.WriteFile(changed, []byte(strings.Replace(string(text), x.was, x.is, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, checks := invoke(t, "check", "-config", changed)
+		_, explains := invoke(t, "policy", "explain", "-config", changed)
+		if !strings.Contains(checks+explains, x.says) {
+			t.Errorf("%q for %q: nothing says %q in %s%s", x.is, x.was, x.says, checks, explains)
 		}
 	}
 }

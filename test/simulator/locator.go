@@ -17,6 +17,7 @@ type Pointer struct {
 	URL         string
 	ContentType string
 	Date        string // an instant
+	Changed     string // an instant: meta.lastUpdated, which the locator stamps; "" for none
 	Title       string
 	Status      string // "" is current
 }
@@ -204,6 +205,9 @@ func (p Pointer) resource(subject map[string]any, stranger bool) map[string]any 
 		"context": map[string]any{"practiceSetting": snomed("788002001")}}
 	if p.Title == "" {
 		delete(out["content"].([]any)[0].(map[string]any)["attachment"].(map[string]any), "title") //nolint:forcetypeassert // made above
+	}
+	if p.Changed != "" {
+		out["meta"] = map[string]any{"lastUpdated": p.Changed}
 	}
 	if stranger {
 		out["description"] = StrangerTag

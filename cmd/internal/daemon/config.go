@@ -22,6 +22,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/adapters"
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/audit/sink"
+	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/merge"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
@@ -145,6 +146,7 @@ type Custodian struct {
 	Adapter           string               `yaml:"adapter"`     // protocol: fhirr4. Required, or sources
 	Settings          yaml.Node            `yaml:"settings"`
 	Sources           []Source             `yaml:"sources,omitempty"` // instead of adapter and settings: 2 to 8 ways to read it, each over a breaker of its own
+	Locator           *Locator             `yaml:"locator,omitempty"` // an index that says of whom it holds anything; default: it is asked about everybody
 	Timeout           Duration             `yaml:"timeout"`           // whole, search and pages included; default limits.custodian
 	EmergencyOverride bool                 `yaml:"emergencyOverride"` // break-glass overrides an objection here; default false
 	ExcludedSections  []string             `yaml:"excludedSections"`  // never shared
@@ -162,6 +164,15 @@ type Source struct {
 	Name     string    `yaml:"name"`    // what people are told is missing where it gave nothing: "Ward system". Required
 	Adapter  string    `yaml:"adapter"` // protocol. Required
 	Settings yaml.Node `yaml:"settings"`
+}
+
+// Locator is a custodian's index. The custodian is not asked about a person only where the policy table says so (`unasked`), and the index answers in time,
+// is fresh, and lists nothing about the person.
+type Locator struct {
+	Adapter  string    `yaml:"adapter"` // protocol: documents. Required
+	Settings yaml.Node `yaml:"settings"`
+	FreshFor Duration  `yaml:"freshFor"` // how long ago the custodian may have brought it up to date, at most 72h. Required
+	Timeout  Duration  `yaml:"timeout"`  // of its answer, at most a quarter of the custodian's; default a sixth of that
 }
 
 // read returns the ways to read a custodian: one without a name, or several.
@@ -469,6 +480,10 @@ func (c *Config) complete(dir string) {
 	for i := range c.Custodians {
 		orElse(&c.Custodians[i].Timeout, l.Custodian)
 		adapters.Absolute(&c.Custodians[i].Settings, dir)
+		if at := c.Custodians[i].Locator; at != nil {
+			orElse(&at.Timeout, c.Custodians[i].Timeout/6)
+			adapters.Absolute(&at.Settings, dir)
+		}
 		for k := range c.Custodians[i].Sources {
 			adapters.Absolute(&c.Custodians[i].Sources[k].Settings, dir)
 		}
@@ -603,6 +618,11 @@ func (c *Config) problems() []Problem {
 			need(!names[s.Name], at+".name", "this name is taken by an earlier source of this custodian")
 			need(s.Adapter != "", at+".adapter", "name the adapter: fhirr4")
 			names[s.Name] = true
+		}
+		if at := x.Locator; at != nil {
+			need(slices.Contains(adapters.IndexKinds(), at.Adapter), key+".locator.adapter", "one of "+strings.Join(adapters.IndexKinds(), ", "))
+			need(at.FreshFor > 0 && time.Duration(at.FreshFor) <= broker.MaxFreshFor, key+".locator.freshFor", "say how long ago the custodian may have brought it up to date, at most 72h")
+			need(at.Timeout <= x.Timeout/4, key+".locator.timeout", "at most a quarter of the custodian's: it is time that the custodian has not")
 		}
 		need(x.Timeout+c.Limits.Reserve <= c.Limits.NeutralWait, key+".timeout", "with limits.reserve it must not be longer than limits.neutralWait: nobody is waited for beyond the time at which neutral answers leave")
 		for _, s := range x.ExcludedSections {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,6 +65,10 @@ func rulesExplain(cfg Config, w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	table, err := policyTable(cfg)
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(w, "configuration %.12s: the ledger names it in every entry\n", hash)
 	if list.Date == "" {
 		fmt.Fprintln(w, "exclusion list: none")
@@ -81,6 +86,12 @@ func rulesExplain(cfg Config, w io.Writer) error {
 		}
 		if len(c.ExcludedCodes) > 0 {
 			fmt.Fprintf(w, "  never shares %d codes of its own list\n", len(c.ExcludedCodes))
+		}
+		switch unasked := slices.Contains(table.Unasked(), c.Key); {
+		case unasked:
+			fmt.Fprintf(w, "  is not asked about a person of whom its locator lists nothing, as long as that is at most %s behind\n", time.Duration(c.Locator.FreshFor))
+		case c.Locator != nil:
+			fmt.Fprintln(w, "  has a locator, and is asked about everybody: the policy table does not name it under unasked")
 		}
 		for _, rule := range []struct {
 			is       bool

@@ -194,7 +194,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	}()
 
 	// The broker over its custodians.
-	core, closeSources, err := newBroker(cfg, sections, configuration, table.Followers(), ledger, told, keys, lists, log, telemetry)
+	core, closeSources, err := newBroker(cfg, sections, configuration, table, ledger, told, keys, lists, log, telemetry)
 	if err != nil {
 		return err
 	}
@@ -331,6 +331,11 @@ func policyTable(cfg Config) (*policy.Table, error) {
 	for _, f := range t.Followers() {
 		if !slices.ContainsFunc(cfg.Issuers, func(i Issuer) bool { return i.URL == f.Issuer }) {
 			return nil, fmt.Errorf("policyFile: follow %s: its issuer is none of issuers: write it as it stands there", f.Client)
+		}
+	}
+	for _, key := range t.Unasked() {
+		if !slices.ContainsFunc(cfg.Custodians, func(c Custodian) bool { return c.Key == key && c.Locator != nil }) {
+			return nil, fmt.Errorf("policyFile: unasked %s: no custodian of this key has a locator", key)
 		}
 	}
 	return t, nil

@@ -80,6 +80,13 @@ func SourceCheck(ctx context.Context, cfg Config, q SourceQuestion, w io.Writer)
 		}
 		reports = append(reports, r)
 	}
+	if x.Locator != nil && (q.Source == "" || q.Source == locatorName) {
+		r, err := checkLocator(ctx, x, i, subject)
+		if err != nil {
+			return err
+		}
+		reports = append(reports, r)
+	}
 	if len(reports) == 0 {
 		return fmt.Errorf("%w: source check: -source must be the name of one of the custodian's sources", ErrUse)
 	}
@@ -136,6 +143,12 @@ func checkSource(ctx context.Context, cfg Config, x *Custodian, s Source, subjec
 		Requester: record.Requester{Kind: record.Professional, User: "source-check", Organisation: x.ODS}}, time.Duration(x.Timeout))
 	r := sourceReport{Custodian: x.Key, ODS: x.ODS, Name: x.Name, Source: s.Name, Adapter: s.Adapter, Version: e.Reply.Adapter, Person: !subject.Number.IsZero(),
 		Rules: append(e.Results, shown(cfg, x, subject, e.Reply)...)}
+	r.count()
+	return r, nil
+}
+
+// count counts how the rules came out.
+func (r *sourceReport) count() {
 	for _, rule := range r.Rules {
 		switch rule.Outcome {
 		case adaptertest.Pass:
@@ -148,6 +161,24 @@ func checkSource(ctx context.Context, cfg Config, x *Custodian, s Source, subjec
 			r.Skipped++
 		}
 	}
+}
+
+// locatorName is how a report calls a custodian's locator.
+const locatorName = "Locator"
+
+// checkLocator asks a custodian's locator about somebody unknown and about the test person.
+func checkLocator(ctx context.Context, x *Custodian, i int, subject record.Subject) (sourceReport, error) {
+	index, err := x.index(i)
+	if err != nil {
+		return sourceReport{}, fmt.Errorf("%w: %w", ErrUse, err)
+	}
+	defer adapters.Close(index)
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	r := sourceReport{Custodian: x.Key, ODS: x.ODS, Name: x.Name, Source: locatorName, Adapter: x.Locator.Adapter, Person: !subject.Number.IsZero(),
+		Rules: adaptertest.ExamineIndex(ctx, index, broker.Query{Subject: subject, Purpose: record.Treatment, RequestID: "source-check", Sections: record.AllSections, Limits: broker.DefaultLimits,
+			Requester: record.Requester{Kind: record.Professional, User: "source-check", Organisation: x.ODS}}, time.Duration(x.Locator.FreshFor), time.Duration(x.Locator.Timeout))}
+	r.count()
 	return r, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +44,7 @@ func checkpointSinks(l Ledger) ([]audit.Sink, error) {
 
 // newBroker binds every configured custodian to its source.
 // The function that it returns closes idle connections; the broker is not asked any more then.
-func newBroker(cfg Config, sections *merge.SectionRules, configuration string, followers []policy.Follower, ledger *audit.Ledger, told *replicas, keys keySet, staff broker.Staff, log *slog.Logger, t *telemetry) (*broker.Broker, func(), error) {
+func newBroker(cfg Config, sections *merge.SectionRules, configuration string, table *policy.Table, ledger *audit.Ledger, told *replicas, keys keySet, staff broker.Staff, log *slog.Logger, t *telemetry) (*broker.Broker, func(), error) {
 	var open []any
 	closeAll := func() {
 		for _, x := range open {
@@ -64,7 +65,7 @@ func newBroker(cfg Config, sections *merge.SectionRules, configuration string, f
 		RequestBytes: int64(cfg.Limits.RequestBytes), MaxInFlightBytes: int64(cfg.Limits.MaxInFlightBytes),
 		BreakerFailures: cfg.Limits.BreakerFailures, BreakerOpen: time.Duration(cfg.Limits.BreakerOpen), Staff: staff, Log: log,
 	}
-	for _, f := range followers {
+	for _, f := range table.Followers() {
 		c.Followers = append(c.Followers, broker.Follower(f))
 	}
 	if t != nil {
@@ -92,7 +93,18 @@ func newBroker(cfg Config, sections *merge.SectionRules, configuration string, f
 			open = append(open, source)
 			sources = append(sources, broker.NamedSource{Name: s.Name, Source: source, Adapter: s.Adapter})
 		}
-		c.Custodians = append(c.Custodians, bind(x, sources, list))
+		binding := bind(x, sources, list)
+		if x.Locator != nil {
+			index, err := x.index(i)
+			if err != nil {
+				closeAll()
+				return nil, nil, err
+			}
+			open = append(open, index)
+			binding.Locator = &broker.Locator{Index: index, Adapter: x.Locator.Adapter, Allowed: slices.Contains(table.Unasked(), x.Key),
+				FreshFor: time.Duration(x.Locator.FreshFor), Timeout: time.Duration(x.Locator.Timeout)}
+		}
+		c.Custodians = append(c.Custodians, binding)
 	}
 	b, err := broker.New(c)
 	if err != nil {
@@ -100,6 +112,15 @@ func newBroker(cfg Config, sections *merge.SectionRules, configuration string, f
 		return nil, nil, err
 	}
 	return b, closeAll, nil
+}
+
+// index makes the locator of a custodian that has one; i is its place in the configuration.
+func (c *Custodian) index(i int) (broker.Index, error) {
+	index, err := adapters.NewIndex(c.Locator.Adapter, &c.Locator.Settings)
+	if err != nil {
+		return nil, fmt.Errorf("custodians[%d] %s: locator: settings: %w", i, c.Key, err)
+	}
+	return index, nil
 }
 
 // exclusions reads the list that is configured; one that excludes nothing for none.
@@ -200,6 +221,13 @@ func Check(cfg Config) error {
 		for _, s := range cfg.Custodians[i].read() {
 			if _, err := adapters.New(s.Adapter, &s.Settings); err != nil {
 				return fmt.Errorf("custodians[%d] %s: %ssettings: %w", i, cfg.Custodians[i].Key, s.of(), err)
+			}
+		}
+	}
+	for i := range cfg.Custodians {
+		if x := &cfg.Custodians[i]; x.Locator != nil {
+			if _, err := x.index(i); err != nil {
+				return err
 			}
 		}
 	}
