@@ -18,10 +18,10 @@ type Plan struct {
 	Duration time.Duration
 }
 
-// OfEntries is a plan that leaves some number of entries behind over 24 months: an act is a little more than two entries. The density is that of ten million entries of 5,000 users
+// OfEntries is a plan that leaves some number of entries behind over 24 months: an act is two entries and a little more. The density is that of ten million entries of 5,000 users
 // about 500,000 people, so that a person's history is as long in a small ledger as in a large one.
 func OfEntries(n int) Plan {
-	return Plan{Seed: 1, Acts: n * 10 / 23, People: max(n/20, 100), Users: max(n/2000, 40), From: time.Date(2024, 11, 1, 0, 0, 0, 0, time.UTC), Duration: 730 * 24 * time.Hour}
+	return Plan{Seed: 1, Acts: n * 100 / 207, People: max(n/20, 100), Users: max(n/2000, 40), From: time.Date(2024, 11, 1, 0, 0, 0, 0, time.UTC), Duration: 730 * 24 * time.Hour}
 }
 
 // Kind is what is done in an act.
@@ -54,8 +54,8 @@ type Place struct {
 	people []int
 }
 
-// Custodians are the organisations that hold records, and the first places of all: the rest hold none.
-const Custodians = 9
+// Custodians are the organisations that hold records, and the first places of all: the rest hold none. All of them are asked for everybody's.
+const Custodians = 4
 
 // Places are as many organisations as there are: a ninth of them hospitals.
 const places = 45

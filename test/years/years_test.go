@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -15,30 +17,21 @@ import (
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit"
-	"github.com/mycarerecord/mycarerecord/audit/audittest"
+	"github.com/mycarerecord/mycarerecord/audit/sink"
+	"github.com/mycarerecord/mycarerecord/audit/sqlite"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
 	"github.com/mycarerecord/mycarerecord/test/years"
 )
 
-// numbered returns the NHS number of an invented person: the n-th of the test range that has a check digit.
-func numbered(n int) record.NHSNumber {
-	for x := 999_000_0000 / 10 * 1; ; x++ { // nine digits from 999 000 000
-		sum := 0
-		for i, d := range fmt.Sprintf("%09d", x+n) {
-			sum += (10 - i) * int(d-'0')
-		}
-		check := (11 - sum%11) % 11
-		if check == 10 {
-			n++
-			continue
-		}
-		number, err := record.ParseNHSNumber(fmt.Sprintf("%09d%d", x+n, check))
-		if err == nil {
-			return number
-		}
-		n++
+// numbered returns the NHS number of an invented person: that of the test range whose first nine digits are 999000000 and n, where it has a check digit.
+func numbered(n int) (record.NHSNumber, bool) {
+	sum := 0
+	for i, d := range strconv.Itoa(999_000_000 + n) {
+		sum += (10 - i) * int(d-'0')
 	}
+	number, err := record.ParseNHSNumber(fmt.Sprintf("%d%d", 999_000_000+n, (11-sum%11)%11))
+	return number, err == nil
 }
 
 // history is a ledger that was filled.
@@ -51,29 +44,91 @@ type history struct {
 	budget     time.Duration // of an access: as long as the acts that are under way beside it take in the years that are told
 }
 
-// fill writes a plan's acts by the ledger's own methods, as the broker does.
+// origin is the name of the ledger.
+const origin = "mycarerecord.example/years"
+
+// beside is how many acts are under way at a time: an access ends some entries after it began, as it does where a region is busy.
+const beside = 64
+
+// fill opens a ledger that holds a plan's acts, done by the ledger's own methods as the broker does them. MCR_YEARS_AT names a folder where it is kept, and found again.
 func fill(tb testing.TB, entries int) *history {
 	tb.Helper()
 	plan := years.OfEntries(entries)
-	h := &history{budget: max(time.Hour, 1500*(plan.Duration/time.Duration(plan.Acts)))}
+	h := &history{budget: max(time.Hour, 20*beside*(plan.Duration/time.Duration(plan.Acts)))}
 	h.now.Store(plan.From.UnixNano())
-	p := audittest.New(tb, audit.Config{Deadline: time.Minute, Now: func() time.Time { return time.Unix(0, h.now.Load()).UTC() }})
-	h.ledger = p.Ledger
-	seen := map[record.NHSNumber]bool{}
-	for i := 0; len(h.people) < plan.People; i++ {
-		if n := numbered(i); !seen[n] {
-			seen[n] = true
-			h.people = append(h.people, n)
+	for n := 0; len(h.people) < plan.People; n++ {
+		if number, ok := numbered(n); ok {
+			h.people = append(h.people, number)
 		}
 	}
 	for i := range years.Custodians {
 		h.custodians = append(h.custodians, consent.CustodianRules{Custodian: record.Custodian{Key: record.CustodianKey(fmt.Sprintf("c%d", i)), ODS: record.ODSCode(fmt.Sprintf("X9%c01", 'A'+i))}})
 	}
+	folder := os.Getenv("MCR_YEARS_AT")
+	if folder == "" {
+		folder = tb.TempDir()
+	}
+	path := filepath.Join(folder, "ledger.db")
+	keys, err := audit.LoadKeys(filepath.Join(folder, "keys"))
+	if _, left := os.Stat(filepath.Join(folder, "filled")); left != nil {
+		if keys, err = audit.CreateKeys(filepath.Join(folder, "keys")); err != nil {
+			tb.Fatalf("making keys in a new folder: %v", err)
+		}
+		h.load(tb, plan, path, keys)
+		if err := os.WriteFile(filepath.Join(folder, "filled"), nil, 0o600); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	store, err := sqlite.Open(context.Background(), sqlite.Config{Path: path})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	h.now.Store(plan.From.Add(plan.Duration).UnixNano())
+	checkpoints, err := sink.NewFolder(filepath.Join(folder, "checkpoints"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	h.open(tb, store, keys, checkpoints)
+	tb.Cleanup(func() {
+		if err := errors.Join(h.ledger.Shutdown(context.Background()), store.Close()); err != nil {
+			tb.Error(err)
+		}
+	})
+	if info, err := os.Stat(path); err == nil {
+		h.stored = info.Size()
+	}
+	tb.Logf("%d entries about %d people by %d users, %d MB", h.ledger.Stats().Position+1, plan.People, plan.Users, h.stored>>20)
+	return h
+}
+
+// open opens the ledger on a store.
+func (h *history) open(tb testing.TB, store audit.Store, keys *audit.Keys, checkpoints audit.Sink) {
+	tb.Helper()
+	var err error
+	h.ledger, err = audit.Open(context.Background(), audit.Config{Store: store, Keys: keys, Origin: origin, Sinks: []audit.Sink{checkpoints}, Adopt: true, Deadline: time.Minute,
+		Now: func() time.Time { return time.Unix(0, h.now.Load()).UTC() }})
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// load fills a new file.
+func (h *history) load(tb testing.TB, plan years.Plan, path string, keys *audit.Keys) {
+	tb.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(800))
 	began := time.Now()
+	store, err := newLoader(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	h.open(tb, store, keys, &remembering{})
 	acts := make(chan years.Act)
 	var workers sync.WaitGroup
 	var failed atomic.Pointer[error]
-	for w := range 512 {
+	for w := range beside {
 		workers.Go(func() {
 			rng := rand.New(rand.NewPCG(9, uint64(w)))
 			for a := range acts {
@@ -84,7 +139,7 @@ func fill(tb testing.TB, entries int) *history {
 			}
 		})
 	}
-	err := plan.Each(func(a years.Act) error {
+	err = plan.Each(func(a years.Act) error {
 		acts <- a
 		if f := failed.Load(); f != nil {
 			return *f
@@ -96,15 +151,11 @@ func fill(tb testing.TB, entries int) *history {
 	if f := failed.Load(); err == nil && f != nil {
 		err = *f
 	}
-	if err != nil {
+	size, done := h.ledger.Stats().Position+1, time.Since(began)
+	if err = errors.Join(err, h.ledger.Shutdown(context.Background()), store.Close()); err != nil {
 		tb.Fatalf("filling the ledger: %v", err)
 	}
-	if info, err := os.Stat(p.Path); err == nil {
-		h.stored = info.Size()
-	}
-	size := h.ledger.Stats().Position + 1
-	tb.Logf("filled: %d entries about %d people in %.0f s (%.0f a second), %d MB", size, plan.People, time.Since(began).Seconds(), float64(size)/time.Since(began).Seconds(), h.stored>>20)
-	return h
+	tb.Logf("filled in %.0f s (%.0f entries a second), then %.0f s for what they are found by", done.Seconds(), float64(size)/done.Seconds(), (time.Since(began) - done).Seconds())
 }
 
 var keys atomic.Uint64
@@ -177,7 +228,7 @@ func (h *history) do(rng *rand.Rand, a years.Act) error {
 		_, err = h.ledger.Close(ctx, o, audit.TypeNothing, consent.ReasonUnknown, audit.Disclosure{})
 		return err
 	}
-	// Of nine custodians some three hold something of most people.
+	// One or two of the custodians hold something of most people.
 	whole := audit.Disclosure{}
 	for i, c := range d.Custodians {
 		s := audit.Shown{Key: c.Key, State: record.NoRecord}
@@ -210,18 +261,32 @@ func (h *history) overtaken(ctx context.Context, o audit.Opened, why error) erro
 	return err
 }
 
+// TestFill fills the folder MCR_YEARS_AT, and asks nothing.
+func TestFill(t *testing.T) {
+	if os.Getenv("MCR_YEARS_AT") == "" {
+		t.Setenv("MCR_YEARS_AT", t.TempDir())
+	}
+	fill(t, wanted(t))
+}
+
+// wanted is how many entries are wanted.
+func wanted(t *testing.T) int {
+	if n, err := strconv.Atoi(os.Getenv("MCR_YEARS")); err == nil {
+		return n
+	}
+	switch {
+	case os.Getenv("MCR_TORTURE") == "long":
+		return 10_000_000
+	case testing.Short():
+		return 1_500
+	}
+	return 6_000
+}
+
 // TestQuestionsOverTheYears fills a ledger and asks each question of it, as many times as gives a p95, for one organisation's officer. Of answers of up to 1,000 rows the whole is timed, decryption and the entry of
 // the question included; of larger ones a page of one row. MCR_YEARS says how many entries are made; with MCR_TORTURE=long it is ten million; else, so that it runs at all, 6,000.
 func TestQuestionsOverTheYears(t *testing.T) {
-	entries := 6_000
-	if n, err := strconv.Atoi(os.Getenv("MCR_YEARS")); err == nil {
-		entries = n
-	} else if os.Getenv("MCR_TORTURE") == "long" {
-		entries = 10_000_000
-	}
-	if testing.Short() {
-		entries = 1_500
-	}
+	entries := wanted(t)
 	h := fill(t, entries)
 	plan := years.OfEntries(entries)
 	rng := rand.New(rand.NewPCG(5, 5))
@@ -376,4 +441,17 @@ func TestRhythms(t *testing.T) {
 		t.Errorf("nights %d and days %d, Sundays %d and Mondays %d, %d kinds", nights, days, sundays, mondays, len(kinds))
 	}
 	t.Logf("%d acts: %v", acts, kinds)
+}
+
+// What the loader writes is what the product's own store would have written: Verify finds each entry, mark, objection and node as it must be.
+func TestLoaded(t *testing.T) {
+	t.Setenv("MCR_YEARS_AT", "")
+	h := fill(t, 3_000)
+	report, err := h.ledger.Verify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := report.Sound(); err != nil || report.Entries < 2_500 || report.Objections == 0 || report.Alerts == 0 || len(report.ByType) < 8 {
+		t.Errorf("%v: %+v", err, report)
+	}
 }
