@@ -3,14 +3,13 @@ package audit
 import (
 	"bytes"
 	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"strconv"
 	"sync"
 	"unicode/utf8"
+
+	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
 // canonical writes a payload as the one JSON text that it can have (ENTRY.md): members in the order of the struct and under the names
@@ -19,6 +18,8 @@ import (
 func canonical(v any) []byte { return appendValue(nil, valueOf(v)) }
 
 func valueOf(v any) reflect.Value { return reflect.ValueOf(v) }
+
+const lowerHex = "0123456789abcdef"
 
 var bytesType = reflect.TypeFor[[]byte]()
 
@@ -69,15 +70,15 @@ func appendValue(b []byte, v reflect.Value) []byte {
 }
 
 // written are the names of the members of each type that a payload is made of, in their order, each quoted and with its colon.
-var written sync.Map // reflect.Type -> []string
+var written sync.Map // reflect.Type -> [][]byte
 
-func namesOf(t reflect.Type) []string {
+func namesOf(t reflect.Type) [][]byte {
 	if known, ok := written.Load(t); ok {
-		return known.([]string)
+		return known.([][]byte)
 	}
-	names := make([]string, t.NumField())
+	names := make([][]byte, t.NumField())
 	for i := range names {
-		names[i] = string(append(appendString(nil, t.Field(i).Tag.Get("json")), ':'))
+		names[i] = append(appendString(nil, t.Field(i).Tag.Get("json")), ':')
 	}
 	written.Store(t, names)
 	return names
@@ -104,7 +105,6 @@ func empty(v reflect.Value) bool {
 // appendString escapes the quotation mark, the reverse solidus and U+0000 to U+001F (as \u00xx, lower case), and nothing else. What is
 // not UTF-8 becomes U+FFFD, byte by byte.
 func appendString(b []byte, s string) []byte {
-	const hex = "0123456789abcdef"
 	b = append(b, '"')
 	for i := 0; i < len(s); {
 		plain := i
@@ -120,7 +120,7 @@ func appendString(b []byte, s string) []byte {
 		case r == '"' || r == '\\':
 			b = append(b, '\\', byte(r))
 		case r < ' ':
-			b = append(b, '\\', 'u', '0', '0', hex[r>>4], hex[r&15])
+			b = append(b, '\\', 'u', '0', '0', lowerHex[r>>4], lowerHex[r&15])
 		case r == utf8.RuneError && n == 1:
 			b = append(b, "\uFFFD"...)
 		default:
@@ -131,15 +131,221 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// parseCanonical reads what canonical wrote, and nothing else: the text must be the canonical one of what was read.
+// parseCanonical reads what canonical wrote, and nothing else: the text must be the canonical one of what was read. It is read once, in the order in which it was written, and whatever
+// canonical would have written otherwise is refused where it stands: an officer's question opens thousands of entries.
 func parseCanonical(text []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("%w: a payload is not what this version writes", ErrDamaged)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) || !bytes.Equal(canonical(into), text) {
-		return fmt.Errorf("%w: a payload is not in canonical form", ErrDamaged)
+	r := canonicalReader{text: text}
+	if !r.members(valueOf(into).Elem()) || r.at != len(text) {
+		return fmt.Errorf("%w: a payload is not what this version writes, or not in canonical form", ErrDamaged)
 	}
 	return nil
 }
+
+// canonicalReader reads a canonical text. Its methods return false where the text is not one.
+type canonicalReader struct {
+	text []byte
+	at   int
+}
+
+func (r *canonicalReader) is(b byte) bool {
+	if r.at < len(r.text) && r.text[r.at] == b {
+		r.at++
+		return true
+	}
+	return false
+}
+
+// members reads an object into a struct that is empty. What is left out in canonical form may not be in it, and what is in it stands in order.
+func (r *canonicalReader) members(v reflect.Value) bool {
+	if !r.is('{') {
+		return false
+	}
+	if r.is('}') {
+		return true
+	}
+	names := namesOf(v.Type())
+	for i := 0; ; {
+		for i < len(names) && !bytes.HasPrefix(r.text[r.at:], names[i]) {
+			i++
+		}
+		if i == len(names) {
+			return false
+		}
+		r.at += len(names[i])
+		f := v.Field(i)
+		if !r.value(f) || empty(f) {
+			return false
+		}
+		i++
+		if r.is('}') {
+			return true
+		}
+		if !r.is(',') {
+			return false
+		}
+	}
+}
+
+func (r *canonicalReader) value(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		return r.value(v.Elem())
+	case reflect.Struct:
+		return r.members(v)
+	case reflect.Slice:
+		return r.list(v)
+	case reflect.String:
+		s, ok := r.string()
+		v.SetString(s)
+		return ok
+	case reflect.Int, reflect.Int64:
+		n, err := strconv.ParseInt(r.number(), 10, 64)
+		if err != nil || v.OverflowInt(n) {
+			return false
+		}
+		v.SetInt(n)
+		return true
+	case reflect.Uint8, reflect.Uint32, reflect.Uint64:
+		n, err := strconv.ParseUint(r.number(), 10, 64)
+		if err != nil || v.OverflowUint(n) {
+			return false
+		}
+		v.SetUint(n)
+		return true
+	case reflect.Bool:
+		for _, b := range []bool{true, false} {
+			if word := strconv.FormatBool(b); bytes.HasPrefix(r.text[r.at:], []byte(word)) {
+				r.at += len(word)
+				v.SetBool(b)
+				return true
+			}
+		}
+		return false
+	}
+	panic("a payload holds a kind of value that has no canonical form")
+}
+
+func (r *canonicalReader) list(v reflect.Value) bool {
+	if v.Type() == bytesType {
+		s, ok := r.string()
+		b, err := base64.StdEncoding.Strict().DecodeString(s)
+		if !ok || err != nil || len(s) != base64.StdEncoding.EncodedLen(len(b)) { // as long as it must be: nothing in it was passed over
+			return false
+		}
+		v.SetBytes(b)
+		return true
+	}
+	if !r.is('[') {
+		return false
+	}
+	if r.is(']') {
+		return true
+	}
+	texts, isTexts := v.Addr().Interface().(*[]string) // most lists are, and are read without reflection
+	for {
+		if isTexts {
+			s, ok := r.string()
+			if !ok {
+				return false
+			}
+			*texts = append(*texts, s)
+		} else {
+			n := v.Len()
+			v.Grow(1)
+			v.SetLen(n + 1)
+			v.Index(n).SetZero()
+			if !r.value(v.Index(n)) {
+				return false
+			}
+		}
+		if r.is(']') {
+			return true
+		}
+		if !r.is(',') {
+			return false
+		}
+	}
+}
+
+// number returns the text of a number that is written as numbers are: no sign but of what is below zero, no zero in front. "" is none.
+func (r *canonicalReader) number() string {
+	from := r.at
+	r.is('-')
+	digits := r.at
+	for r.at < len(r.text) && r.text[r.at] >= '0' && r.text[r.at] <= '9' {
+		r.at++
+	}
+	n := r.text[digits:r.at]
+	if len(n) == 0 || n[0] == '0' && (len(n) > 1 || digits > from) {
+		return ""
+	}
+	return string(r.text[from:r.at])
+}
+
+func (r *canonicalReader) string() (string, bool) {
+	if !r.is('"') {
+		return "", false
+	}
+	end := bytes.IndexByte(r.text[r.at:], '"')
+	if end < 0 {
+		return "", false
+	}
+	plain := r.text[r.at : r.at+end]
+	for i, c := range plain {
+		if c == '\\' {
+			return r.escaped(i)
+		}
+		if c < ' ' {
+			return "", false
+		}
+	}
+	r.at += end + 1
+	if known, ok := sectionCodes[string(plain)]; ok { // the words that there are most of: they are not made anew
+		return known, true
+	}
+	return string(plain), utf8.Valid(plain)
+}
+
+// escaped reads the rest of a string of which so many bytes stand for themselves.
+func (r *canonicalReader) escaped(plain int) (string, bool) {
+	out := append([]byte(nil), r.text[r.at:r.at+plain]...)
+	for r.at += plain; r.at < len(r.text); r.at++ {
+		c := r.text[r.at]
+		switch {
+		case c == '"':
+			r.at++
+			return string(out), utf8.Valid(out)
+		case c < ' ':
+			return "", false
+		case c != '\\':
+			out = append(out, c)
+			continue
+		}
+		rest := r.text[r.at+1:]
+		switch {
+		case len(rest) > 0 && (rest[0] == '"' || rest[0] == '\\'):
+			out = append(out, rest[0])
+			r.at++
+		case len(rest) >= 5 && string(rest[:3]) == "u00":
+			n := bytes.IndexByte([]byte(lowerHex), rest[4])
+			if rest[3] != '0' && rest[3] != '1' || n < 0 {
+				return "", false
+			}
+			out = append(out, (rest[3]-'0')<<4|byte(n))
+			r.at += 5
+		default:
+			return "", false
+		}
+	}
+	return "", false
+}
+
+// sectionCodes are the codes of the record's sections.
+var sectionCodes = func() map[string]string {
+	out := map[string]string{}
+	for _, s := range record.AllSections.List() {
+		out[s.String()] = s.String()
+	}
+	return out
+}()

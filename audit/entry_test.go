@@ -7,9 +7,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -299,6 +301,50 @@ func TestCanonicalFormOnly(t *testing.T) {
 	}
 }
 
+// sameRead reads a text twice: as payloads are read, and by encoding/json, whose result must be that text when it is written. Both take the same texts, and read the same in them.
+func sameRead(t testing.TB, text []byte, p *payload) bool {
+	t.Helper()
+	err := parseCanonical(text, p)
+	other := &payload{}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	taken := d.Decode(other) == nil
+	if taken {
+		_, end := d.Token()
+		taken = errors.Is(end, io.EOF) && bytes.Equal(canonical(other), text)
+	}
+	if (err == nil) != taken || err == nil && !reflect.DeepEqual(p, other) {
+		t.Errorf("a text of %d bytes: %v, and by encoding/json it is canonical: %v", len(text), err, taken)
+	}
+	return err == nil
+}
+
+// A text that differs from a canonical one in one place is read just where it is canonical again.
+func TestCanonicalReader(t *testing.T) {
+	taken := 0
+	for _, g := range goldenPayloads(t) {
+		text := canonical(g.p)
+		if !sameRead(t, text, &payload{}) {
+			t.Errorf("%s: what was written is not read", g.t)
+		}
+		for i := range text {
+			all := []string{"", "0", "-", "1", `"`, `\`, `\"`, ",", "}", " ", "\x00", "\x1f", "\x7f", "\xff", "é", "A", "=", `\u0009`, `\u001F`, `\u0041`, `\n`}
+			for n := range 2 { // two of them at each place
+				b := all[(2*i+n)%len(all)]
+				for _, changed := range [][]byte{slices.Concat(text[:i], []byte(b), text[i+1:]), slices.Concat(text[:i], []byte(b), text[i:])} {
+					if sameRead(t, changed, &payload{}) {
+						taken++
+					}
+				}
+			}
+			sameRead(t, text[:i], &payload{})
+		}
+	}
+	if taken == 0 {
+		t.Error("no change left a canonical text: nothing was changed inside a word")
+	}
+}
+
 // What is recorded of an access, a disclosure and an objection can be read again, whole.
 func TestBodiesRoundTrip(t *testing.T) {
 	numbers := rapid.SampledFrom([]record.NHSNumber{nhs(t, "9990000018"), nhs(t, "9990000026"), nhs(t, "9990000034")})
@@ -358,7 +404,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p := &payload{}
-		if parseCanonical(text, p) != nil {
+		if !sameRead(t, text, p) {
 			return
 		}
 		for et := TypeBegin; et <= TypeHandled; et++ {

@@ -65,7 +65,11 @@ func (a *answering) event(position uint64, asker string) (row Row, ok bool, err 
 	if err != nil {
 		return row, false, err
 	}
-	return a.row(list[0].Found, begins[list[0].Opens].Found)
+	parts, err := a.parts(list, begins)
+	if err != nil {
+		return row, false, err
+	}
+	return a.row(list[0].Found, begins[list[0].Opens].Found, parts[list[0].Opens])
 }
 
 // answers reports whether an entry of a type is a row of some question's answer.

@@ -366,8 +366,12 @@ func (a *answering) rows(q *Question, positions []uint64, take func(Row, int) bo
 	if err != nil {
 		return 0, err
 	}
+	parts, err := a.parts(list, begins)
+	if err != nil {
+		return 0, err
+	}
 	for _, f := range list {
-		row, ok, err := a.row(f.Found, begins[f.Opens].Found)
+		row, ok, err := a.row(f.Found, begins[f.Opens].Found, parts[f.Opens])
 		if err != nil {
 			return 0, err
 		}
@@ -434,8 +438,8 @@ func (a *answering) entries(positions []uint64) (out []sized, err error) {
 	return out, nil
 }
 
-// row makes a row; begin is the opening of the access that f ends, the zero Found for none. ok is false where nothing can be told any more.
-func (a *answering) row(f, begin Found) (row Row, ok bool, err error) {
+// row makes a row; begin is the opening of the access that f ends, the zero Found for none, and parts are those of a stream. ok is false where nothing can be told any more.
+func (a *answering) row(f, begin Found, parts []Found) (row Row, ok bool, err error) {
 	row = Row{Found: f}
 	switch {
 	case f.Type.Closes() && f.Opens != 0:
@@ -443,9 +447,7 @@ func (a *answering) row(f, begin Found) (row Row, ok bool, err error) {
 			return row, false, nil // erased
 		}
 		row.Access, row.Began, row.Outcome = begin.Access, begin.At, f.Type
-		if begin.Access.Face == faceStream {
-			err = a.streamed(&row, begin)
-		}
+		row.streamed(parts)
 	case f.Type == TypeRefused:
 		row.Began, row.Outcome = f.Access.At, TypeRefused
 	case f.Type == TypeOverride:
@@ -459,11 +461,36 @@ func (a *answering) row(f, begin Found) (row Row, ok bool, err error) {
 // faceStream is that of accesses that are released custodian by custodian.
 const faceStream = "stream"
 
+// parts reads the parts of the streams that entries of a list end, by the position of their opening, in order. They stand between the opening and the end.
+func (a *answering) parts(list []sized, begins map[uint64]sized) (map[uint64][]Found, error) {
+	out := map[uint64][]Found{}
+	var all []uint64
+	for _, f := range list {
+		begin := begins[f.Opens]
+		if begin.Access == nil || begin.Access.Face != faceStream {
+			continue
+		}
+		positions, err := a.r.Search(Query{All: [][]Mark{a.keys.persons([]record.NHSNumber{begin.Subject})}, Types: []EntryType{TypeChunk}, Least: begin.Position, Before: f.Position, Limit: maxFound})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, positions...)
+	}
+	slices.Sort(all)
+	chunks, err := a.entries(slices.Compact(all))
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range chunks {
+		out[c.Opens] = append(out[c.Opens], c.Found)
+	}
+	return out, nil
+}
+
 // streamed puts the parts of a stream into the row of its end, which says only how each custodian stood.
-func (a *answering) streamed(row *Row, begin Found) error {
-	parts, err := a.within(begin, []EntryType{TypeChunk})
-	if err != nil || len(parts) == 0 {
-		return err
+func (row *Row) streamed(parts []Found) {
+	if len(parts) == 0 {
+		return
 	}
 	whole := Disclosure{}
 	shown := map[record.CustodianKey]bool{}
@@ -481,7 +508,11 @@ func (a *answering) streamed(row *Row, begin Found) error {
 		}
 	}
 	row.Disclosure = &whole
-	return nil
+}
+
+// ofType are those of a list that are of a type.
+func ofType(list []Found, t EntryType) []Found {
+	return slices.DeleteFunc(slices.Clone(list), func(f Found) bool { return f.Type != t })
 }
 
 // late is how long after twice its budget the end of an access may still be looked for: it is abandoned within two minutes, if anything is recorded.
@@ -529,14 +560,13 @@ func (a *answering) override(row *Row) error {
 	if err != nil || len(begin) == 0 || begin[0].Type != TypeBegin {
 		return err
 	}
-	ends, err := a.within(begin[0].Found, endTypes)
-	if err != nil || len(ends) == 0 {
+	rest, err := a.within(begin[0].Found, append([]EntryType{TypeChunk}, endTypes...))
+	if err != nil || len(rest) == 0 || !rest[len(rest)-1].Type.Closes() {
 		return err
 	}
-	row.Outcome, row.Disclosure = ends[0].Type, ends[0].Disclosure
-	if begin[0].Access.Face == faceStream {
-		return a.streamed(row, begin[0].Found)
-	}
+	end := rest[len(rest)-1]
+	row.Outcome, row.Disclosure = end.Type, end.Disclosure
+	row.streamed(ofType(rest, TypeChunk))
 	return nil
 }
 
@@ -606,7 +636,7 @@ func (a *answering) whole(position uint64) (row Row, list []Found, ok bool, err 
 	f := at[0].Found
 	switch {
 	case f.Type == TypeRefused && f.Opens == 0:
-		row, ok, err = a.row(f, Found{})
+		row, ok, err = a.row(f, Found{}, nil)
 		return row, []Found{f}, ok, err
 	case f.Type == TypeBegin:
 		position = f.Position
@@ -627,11 +657,12 @@ func (a *answering) whole(position uint64) (row Row, list []Found, ok bool, err 
 	}
 	list = append([]Found{begin}, list...)
 	if last := list[len(list)-1]; last.Type.Closes() {
-		row, ok, err = a.row(last, begin)
+		row, ok, err = a.row(last, begin, ofType(list, TypeChunk))
 		return row, list, ok, err
 	}
 	row = Row{Found: begin, Began: begin.At} // its end is not recorded yet
-	return row, list, true, a.streamed(&row, begin)
+	row.streamed(ofType(list, TypeChunk))
+	return row, list, true, nil
 }
 
 // Foresee records that somebody asked what would be shown of a person's record, and returns the preferences that it rests on.

@@ -428,22 +428,27 @@ func (l *Ledger) Precision(ctx context.Context, by Actor, in Bounds, from, until
 		if err != nil {
 			return err
 		}
-		for _, position := range positions {
-			f, err := flagged(r, keys, position)
+		at := answering{r, keys, endings{}}
+		for page := range slices.Chunk(positions, lastBatch) {
+			alerts, err := at.entries(page)
 			if err != nil {
 				return err
 			}
-			if f == nil || !in.employs(f.Alert.Requester) || f.Alert.Requester.User == by.Requester.User {
-				continue
+			closings, err := at.closings(page)
+			if err != nil {
+				return err
 			}
-			rule := f.Alert.Rules[0].Rule
-			i := slices.IndexFunc(out, func(p Precision) bool { return p.Rule == rule })
-			if i < 0 {
-				i, out = len(out), append(out, Precision{Rule: rule})
-			}
-			out[i].Raised++
-			if f.Step == AlertClosed {
-				switch f.Newest.Handled.Outcome {
+			for _, f := range alerts {
+				if !in.employs(f.Alert.Requester) || f.Alert.Requester.User == by.Requester.User {
+					continue
+				}
+				rule := f.Alert.Rules[0].Rule
+				i := slices.IndexFunc(out, func(p Precision) bool { return p.Rule == rule })
+				if i < 0 {
+					i, out = len(out), append(out, Precision{Rule: rule})
+				}
+				out[i].Raised++
+				switch closings[f.Position] {
 				case Justified:
 					out[i].Justified++
 				case NotJustified:
@@ -457,6 +462,39 @@ func (l *Ledger) Precision(ctx context.Context, by Actor, in Bounds, from, until
 	})
 	slices.SortFunc(out, func(a, b Precision) int { return b.Raised - a.Raised })
 	return out, err
+}
+
+// closings returns how alerts at positions, highest first, were closed; those that are not closed are left out.
+func (a *answering) closings(positions []uint64) (map[uint64]ReviewOutcome, error) {
+	out := map[uint64]ReviewOutcome{}
+	var closed []uint64
+	for from, last := positions[len(positions)-1], positions[0]; from <= last; {
+		rows, err := a.r.Alerts(AnyAlert, from, lastBatch)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			if row.Review != 0 && row.Position <= last {
+				closed = append(closed, row.Review)
+			}
+		}
+		if len(rows) < lastBatch {
+			break
+		}
+		from = rows[len(rows)-1].Position + 1
+	}
+	for page := range slices.Chunk(closed, lastBatch) {
+		steps, err := a.entries(page)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range steps {
+			if f.Handled != nil && f.Handled.Step == AlertClosed { // others are reviews of overrides
+				out[f.Handled.Alert] = f.Handled.Outcome
+			}
+		}
+	}
+	return out, nil
 }
 
 // Follow returns entries from a position on, in order, opened; of the limit that are read at most, erased ones are left out. next is where to go on. It is for what

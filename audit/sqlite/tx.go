@@ -46,8 +46,22 @@ var writeMarks = func() (out [32]string) {
 	return out
 }()
 
+// entriesQuery reads so many entries at most.
+type entriesQuery struct {
+	most int
+	text string
+}
+
+// entriesAt are those that read several, the smallest first.
+var entriesAt = func() (out [3]entriesQuery) {
+	for i, n := range []int{1, 16, 256} {
+		out[i] = entriesQuery{n, `SELECT position, version, type, time, epoch, commitment, leaf, sealed FROM entries WHERE position IN (?` + strings.Repeat(`, ?`, n-1) + `)`}
+	}
+	return out
+}()
+
 // asked are the statements above that only read.
-var asked = []string{readHead, readEntry, newestMark, readObjection, objectionsOf, isOpen, openDue, openDueOf, openCount, readLeaves, readNodes, lastSigned}
+var asked = []string{entriesAt[0].text, entriesAt[1].text, entriesAt[2].text, readHead, readEntry, newestMark, readObjection, objectionsOf, isOpen, openDue, openDueOf, openCount, readLeaves, readNodes, lastSigned}
 
 // written are those that write.
 var written = append([]string{writeHead, writeEntry, putObjection, openAccess, closeAccess, putAlert, putNode, putCheckpoint}, writeMarks[:]...)
@@ -242,16 +256,39 @@ func (r *reader) Entries(from uint64, limit int) (out []audit.Entry, err error) 
 	return out, err
 }
 
-// EntriesAt implements audit.Reader.
+// EntriesAt implements audit.Reader. Many are read by one statement: each costs more than the row that it finds.
 func (r *reader) EntriesAt(positions []uint64) (out []audit.Entry, err error) {
-	for _, p := range positions {
-		e, err := r.Entry(p)
-		switch {
-		case err == nil:
-			out = append(out, e)
-		case !errors.Is(err, audit.ErrNoEntry):
+	for len(positions) > 0 {
+		n := slices.IndexFunc(entriesAt[:], func(q entriesQuery) bool { return q.most >= len(positions) })
+		if n < 0 {
+			n = len(entriesAt) - 1
+		}
+		part := positions[:min(len(positions), entriesAt[n].most)]
+		args, place := make([]any, entriesAt[n].most), make(map[uint64]int, len(part))
+		for i := range args {
+			p := part[min(i, len(part)-1)] // the last one again, where there are fewer than there is room for
+			args[i], place[p] = p, min(i, len(part)-1)
+		}
+		found := make([]audit.Entry, len(part))
+		is := make([]bool, len(part))
+		err := r.each("reading entries", entriesAt[n].text, args, func(rows *sql.Rows) error {
+			e, err := scanEntry(rows)
+			if err != nil && !errors.Is(err, audit.ErrDamaged) {
+				err = r.s.judge("reading entries", err)
+			}
+			i := place[e.Position]
+			found[i], is[i] = e, true
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
+		for i := range found {
+			if is[i] {
+				out = append(out, found[i])
+			}
+		}
+		positions = positions[len(part):]
 	}
 	return out, nil
 }

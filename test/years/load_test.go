@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -41,8 +42,8 @@ type loader struct {
 	ofPerson   map[string][]string // ids
 	open       map[uint64]time.Time
 	alerts     []audit.AlertRow
-	piles      map[string]*pile // of marks, by kind and value, or by the first bits of one
-	err        error            // from now on nothing is done
+	piles      map[heap]*pile // of marks
+	err        error          // from now on nothing is done
 }
 
 var _ audit.Store = (*loader)(nil)
@@ -53,14 +54,26 @@ const (
 	atOnce   = 64
 )
 
-// pile is a file of marks that belong together: positions of one value, or values of 32 bytes and positions that are sorted later.
+// pile is a file of marks that belong together.
 type pile struct {
-	kind   audit.MarkKind
-	value  string // of all of them, where they are not hashes
-	hashes bool
-	file   *os.File
-	to     *bufio.Writer
+	file *os.File
+	to   *bufio.Writer
 }
+
+// heap says which: positions of one value; or values that are hashes of which the first bits are the same, with positions, which are sorted later.
+type heap struct {
+	kind   audit.MarkKind
+	value  string
+	hashes bool
+}
+
+// firstBits are the values of heaps of hashes.
+var firstBits = func() (out [64]string) {
+	for i := range out {
+		out[i] = string([]byte{byte(i) << 2})
+	}
+	return out
+}()
 
 // newLoader makes a file with the product's schema and opens it for filling.
 func newLoader(path string) (*loader, error) {
@@ -77,7 +90,7 @@ func newLoader(path string) (*loader, error) {
 	}
 	db.SetMaxOpenConns(1)
 	s := &loader{db: db, prepared: map[string]*sql.Stmt{}, folder: filepath.Join(filepath.Dir(path), "piles"), recent: make([]audit.Entry, recently), kept: map[uint64]audit.Entry{}, newest: map[audit.Mark]uint64{}, nodes: map[[2]uint64]audit.Node{},
-		objections: map[string]audit.ObjectionRow{}, ofPerson: map[string][]string{}, open: map[uint64]time.Time{}, piles: map[string]*pile{}}
+		objections: map[string]audit.ObjectionRow{}, ofPerson: map[string][]string{}, open: map[uint64]time.Time{}, piles: map[heap]*pile{}}
 	if err := os.Mkdir(s.folder, 0o700); err != nil {
 		return nil, err
 	}
@@ -185,25 +198,21 @@ func (s *loader) writeEntries() {
 
 // put adds a mark to its pile.
 func (s *loader) put(m audit.Mark, position uint64) {
-	name := fmt.Sprintf("%03d-%x", m.Kind, m.Value)
-	hashes := len(m.Value) == 32
-	if hashes {
-		name = fmt.Sprintf("%03d-hashes-%02x", m.Kind, m.Value[0]>>2)
+	of := heap{m.Kind, m.Value, len(m.Value) == 32}
+	if of.hashes {
+		of.value = firstBits[m.Value[0]>>2]
 	}
-	p := s.piles[name]
+	p := s.piles[of]
 	if p == nil {
-		f, err := os.Create(filepath.Join(s.folder, name))
+		f, err := os.Create(filepath.Join(s.folder, strconv.Itoa(len(s.piles))))
 		if err != nil {
 			s.err = err
 			return
 		}
-		p = &pile{kind: m.Kind, hashes: hashes, file: f, to: bufio.NewWriterSize(f, 1<<15)}
-		if !hashes {
-			p.value = m.Value
-		}
-		s.piles[name] = p
+		p = &pile{file: f, to: bufio.NewWriterSize(f, 1<<15)}
+		s.piles[of] = p
 	}
-	if hashes {
+	if of.hashes {
 		_, _ = p.to.WriteString(m.Value) // its error is that of Flush
 	}
 	_, _ = p.to.Write(binary.BigEndian.AppendUint64(nil, position))
@@ -211,19 +220,16 @@ func (s *loader) put(m audit.Mark, position uint64) {
 
 // writeMarks writes them in the order of the index. A mark that was given twice counts once.
 func (s *loader) writeMarks() {
-	order := slices.SortedFunc(maps.Keys(s.piles), func(a, b string) int {
-		x, y := s.piles[a], s.piles[b]
-		return cmp.Or(cmp.Compare(x.kind, y.kind), strings.Compare(x.value, y.value), strings.Compare(a, b))
-	})
-	for _, name := range order {
-		p := s.piles[name]
+	order := slices.SortedFunc(maps.Keys(s.piles), func(a, b heap) int { return cmp.Or(cmp.Compare(a.kind, b.kind), strings.Compare(a.value, b.value)) })
+	for _, of := range order {
+		p := s.piles[of]
 		err := errors.Join(p.to.Flush(), p.file.Close())
 		text, read := os.ReadFile(p.file.Name())
 		if err = errors.Join(err, read, os.Remove(p.file.Name())); err != nil && s.err == nil {
 			s.err = err
 		}
 		width := 8
-		if p.hashes {
+		if of.hashes {
 			width = 40
 		}
 		records := make([]string, 0, len(text)/width)
@@ -236,11 +242,11 @@ func (s *loader) writeMarks() {
 		for part := range slices.Chunk(records, 4*atOnce) {
 			args := make([]any, 0, 3*len(part))
 			for _, r := range part {
-				value := []byte(p.value)
-				if p.hashes {
+				value := []byte(of.value)
+				if of.hashes {
 					value = []byte(r[:32])
 				}
-				args = append(args, p.kind, value, binary.BigEndian.Uint64([]byte(r[width-8:])))
+				args = append(args, of.kind, value, binary.BigEndian.Uint64([]byte(r[width-8:])))
 			}
 			s.rows("marks (kind, value, position)", 3, args)
 		}
