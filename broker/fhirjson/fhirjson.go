@@ -96,7 +96,8 @@ func Parse(src []byte, lim Limits) (*Doc, error) {
 	if len(src) > math.MaxInt32-1 {
 		return nil, &Error{"text too long", 0}
 	}
-	s := scanner{src: src, lim: lim.orDefault(), tape: make([]token, 0, guess(src))}
+	n := guess(src)
+	s := scanner{src: src, lim: lim.orDefault(), tape: make([]token, 0, n), addresses: make([]int32, 0, n/oneAddress+4), codes: make([]int32, 0, n/oneCode+4)}
 	// What is indexed takes memory too: a text of little but brackets and commas would take twelve times its own. FHIR has some twenty bytes for a value.
 	s.lim.Values = min(s.lim.Values, fewValues+len(src)/leastBytes)
 	if err := s.scan(); err != nil {
@@ -109,6 +110,12 @@ func Parse(src []byte, lim Limits) (*Doc, error) {
 const (
 	fewValues  = 4096
 	leastBytes = 4
+)
+
+// Of about so many values in FHIR one is an address, and one a code: see Value.Addresses. Where there are more, their lists grow.
+const (
+	oneAddress = 12
+	oneCode    = 16
 )
 
 // guess says how many values a text may have, by what begins or parts them in a few places of it. It is for the tape's first size only, so
@@ -526,10 +533,18 @@ func word(s string) uint64 {
 // Quote returns s as a JSON string with quotation marks. Invalid UTF-8 in s becomes U+FFFD.
 func Quote(s string) []byte { return AppendQuote(make([]byte, 0, len(s)+2), s) }
 
-// AppendQuote appends to out what Quote returns.
-func AppendQuote(out []byte, s string) []byte {
-	const hex = "0123456789abcdef"
+// AppendQuote appends to out what Quote returns for the parts, one after the other, as one string.
+func AppendQuote(out []byte, parts ...string) []byte {
 	out = append(out, '"')
+	for _, s := range parts {
+		out = appendEscaped(out, s)
+	}
+	return append(out, '"')
+}
+
+// appendEscaped appends s as it stands between quotation marks.
+func appendEscaped(out []byte, s string) []byte {
+	const hex = "0123456789abcdef"
 	from := 0 // what is in front of it has been written
 	for i := 0; i < len(s); {
 		if i+8 <= len(s) {
@@ -560,7 +575,7 @@ func AppendQuote(out []byte, s string) []byte {
 			i += n
 		}
 	}
-	return append(append(out, s[from:]...), '"')
+	return append(out, s[from:]...)
 }
 
 func unescape(raw []byte) string {

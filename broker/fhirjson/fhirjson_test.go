@@ -376,7 +376,7 @@ func TestSame(t *testing.T) {
 		t.Error("what is absent is the same as what is absent only")
 	}
 	v := parse(t, wide(60, `"z":"last"`))
-	if find := v.Finder(); !find("z").Is("last") || find("k59").Start() != v.Get("k59").Start() || find("none").Exists() {
+	if find := v.Finder(); !find.Get("z").Is("last") || find.Get("k59").Start() != v.Get("k59").Start() || find.Get("none").Exists() {
 		t.Error("a Finder finds what Get does")
 	}
 }

@@ -48,7 +48,7 @@ func sameMembers(a, b Value, aside string) bool {
 	find := b.Finder()
 	for ; i < a.tok().next; i = s[i].next {
 		x := Value{a.doc, i}
-		y := find(view(s[i].key(a.doc.src)))
+		y := find.Get(view(s[i].key(a.doc.src)))
 		if !y.Exists() || !x.KeyIs(aside) && !Same(x, y, aside) {
 			return false
 		}
@@ -56,15 +56,30 @@ func sameMembers(a, b Value, aside string) bool {
 	return true
 }
 
-// Finder returns a function that finds v's members by key, as Get does: where there are many, by an index, so that looking for each costs no more
-// in a large object than in a small one.
-func (v Value) Finder() func(key string) Value {
-	if v.Len() <= 32 {
-		return v.Get
+// Finder finds the members of an object by key, as Get does: where there are many, by an index, so that looking for each costs no more in a large
+// object than in a small one.
+type Finder struct {
+	v     Value
+	index map[string]Value
+}
+
+// Finder returns v's.
+func (v Value) Finder() Finder {
+	n := v.Len()
+	if n <= 32 {
+		return Finder{v: v}
 	}
-	index := make(map[string]Value, v.Len())
+	f := Finder{index: make(map[string]Value, n)}
 	for k, m := range v.Members() {
-		index[k] = m
+		f.index[k] = m
 	}
-	return func(key string) Value { return index[key] }
+	return f
+}
+
+// Get returns the member with that key, the zero Value if there is none.
+func (f Finder) Get(key string) Value {
+	if f.index != nil {
+		return f.index[key]
+	}
+	return f.v.Get(key)
 }

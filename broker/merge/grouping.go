@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
@@ -10,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/samply/golang-fhir-models/fhir-models/fhir"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 	"github.com/mycarerecord/mycarerecord/broker/record"
@@ -261,7 +260,7 @@ func groups(prepared []Prepared) []Group {
 	slices.SortFunc(found, func(a, b []int) int { return compare(entries[a[0]], entries[b[0]]) })
 	out := make([]Group, len(found))
 	for i, members := range found {
-		g := Group{Number: i + 1, Certain: true}
+		g := Group{Number: i + 1, Members: make([]string, 0, len(members)), Certain: true}
 		same := make([]*Entry, len(members))
 		for j, n := range members {
 			same[j] = entries[n]
@@ -297,19 +296,38 @@ func linkage(req Request, g Group) Entry {
 	if g.Certain {
 		by = byIdentifier
 	}
-	sum := sha256.New()
-	l := fhir.Linkage{Active: some(true), Meta: &fhir.Meta{Tag: []fhir.Coding{{System: some(req.CodeBase + GroupSystemPath), Code: some(strconv.Itoa(g.Number))}}},
-		Extension: []fhir.Extension{{Url: req.CodeBase + ExtensionPath + groupedByName, ValueCode: some(by)}}}
-	for _, path := range g.Differs {
-		l.Extension = append(l.Extension, fhir.Extension{Url: req.CodeBase + ExtensionPath + differsName, ValueString: some(path)})
-	}
+	about := make([]byte, 0, 1<<10)
 	for _, url := range g.Members {
-		to := strings.TrimPrefix(url, req.Base+"/")
-		sum.Write([]byte(to + "\n"))
-		l.Item = append(l.Item, fhir.LinkageItem{Type: fhir.LinkageTypeAlternate, Resource: fhir.Reference{Reference: some(to)}})
+		about = append(append(about, strings.TrimPrefix(url, req.Base+"/")...), '\n')
 	}
-	l.Id = some("linkage-" + hex.EncodeToString(sum.Sum(nil)[:16]))
-	return author(req, "Linkage", *l.Id, Include, l)
+	sum := sha256.Sum256(about)
+	id := "linkage-" + hex.EncodeToString(sum[:16])
+	w := paper{make([]byte, 0, 1<<10)}
+	w.text(`{"resourceType":"Linkage","id":"`, id, `","meta":{"tag":[{"system":`)
+	w.quote(req.CodeBase, GroupSystemPath)
+	w.text(`,"code":"`)
+	w.out = strconv.AppendInt(w.out, int64(g.Number), 10)
+	w.text(`"}]},"extension":[{"url":`)
+	w.quote(req.CodeBase, ExtensionPath, groupedByName)
+	w.text(`,"valueCode":"`, by, `"}`)
+	for _, path := range g.Differs {
+		w.text(`,{"url":`)
+		w.quote(req.CodeBase, ExtensionPath, differsName)
+		w.text(`,"valueString":`)
+		w.quote(path)
+		w.text(`}`)
+	}
+	w.text(`],"active":true,"item":[`)
+	for i, url := range g.Members {
+		if i > 0 {
+			w.text(`,`)
+		}
+		w.text(`{"type":"alternate","resource":{"reference":`)
+		w.quote(strings.TrimPrefix(url, req.Base+"/"))
+		w.text(`}}`)
+	}
+	w.text(`]}`)
+	return w.entry(req, "Linkage", id, Include)
 }
 
 // differences lists the paths of the elements that are not the same in all entries, sorted: id, meta, and where references lead aside, which
@@ -319,6 +337,7 @@ func linkage(req Request, g Group) Entry {
 func differences(entries []*Entry) []string {
 	var first fhirjson.Value
 	paths := map[string]bool{}
+	c := comparing{path: make([]byte, 0, 128), differs: paths}
 	for i, e := range entries {
 		d, err := fhirjson.Parse(e.JSON, fhirjson.Limits{})
 		if err != nil {
@@ -328,7 +347,8 @@ func differences(entries []*Entry) []string {
 			first = d.Root()
 			continue
 		}
-		compareObjects(first, d.Root(), e.Type, func(path string) { paths[path] = true })
+		c.path = append(c.path[:0], e.Type...)
+		c.objects(first, d.Root())
 	}
 	if len(paths) > maxDifferences {
 		outer := map[string]bool{}
@@ -348,38 +368,47 @@ func differences(entries []*Entry) []string {
 	return out
 }
 
-// compareObjects reports the paths at which two objects differ.
-func compareObjects(a, b fhirjson.Value, path string, differs func(path string)) {
-	outermost := strings.IndexByte(path, '.') < 0
-	look := func(key string, x, y fhirjson.Value) {
-		if outermost && (key == "id" || key == "meta") || key == "reference" && !outermost {
-			return
-		}
-		if fhirjson.Same(x, y, "reference") {
-			return
-		}
-		at := path
-		if isElementName(key) {
-			at += "." + key
-		} else if outermost {
-			at += ".other"
-		}
-		switch {
-		case x.Kind() == fhirjson.Object && y.Kind() == fhirjson.Object && at != path && !strings.HasPrefix(key, "_") && key != "text":
-			compareObjects(x, y, at, differs)
-		default:
-			differs(at)
-		}
-	}
+// comparing is a comparison of two objects.
+type comparing struct {
+	path    []byte // of those that are compared now
+	differs map[string]bool
+}
+
+// objects notes the paths at which two objects differ.
+func (c *comparing) objects(a, b fhirjson.Value) {
 	inA, inB := a.Finder(), b.Finder()
 	for k, x := range a.Members() {
-		look(k, x, inB(k))
+		c.members(k, x, inB.Get(k))
 	}
 	for k, y := range b.Members() {
-		if !inA(k).Exists() {
-			look(k, fhirjson.Value{}, y)
+		if !inA.Get(k).Exists() {
+			c.members(k, fhirjson.Value{}, y)
 		}
 	}
+}
+
+// members compares what two objects have under one key.
+func (c *comparing) members(key string, x, y fhirjson.Value) {
+	around := len(c.path)
+	outermost := bytes.IndexByte(c.path, '.') < 0
+	if outermost && (key == "id" || key == "meta") || key == "reference" && !outermost {
+		return
+	}
+	if fhirjson.Same(x, y, "reference") {
+		return
+	}
+	if isElementName(key) {
+		c.path = append(append(c.path, '.'), key...)
+	} else if outermost {
+		c.path = append(c.path, ".other"...)
+	}
+	switch {
+	case x.Kind() == fhirjson.Object && y.Kind() == fhirjson.Object && len(c.path) > around && !strings.HasPrefix(key, "_") && key != "text":
+		c.objects(x, y)
+	case !c.differs[string(c.path)]:
+		c.differs[string(c.path)] = true
+	}
+	c.path = c.path[:around]
 }
 
 // isElementName reports whether a key has the form of an element's name: what is said of a difference must hold no other text.

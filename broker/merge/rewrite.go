@@ -81,20 +81,15 @@ func (p *preparing) sealed(r ref, it *item, address string, replace func(v fhirj
 	}
 	to := p.rules.DocumentAddress(Document{Address: address, Type: r.whole.Get("contentType").Text(), Sections: it.sections})
 	if to != "" {
-		replace(r.text, p.quoted(to, ""))
+		replace(r.text, p.quoted(to))
 	}
 	return to != ""
 }
 
-// quoted is a JSON string of two parts, in memory that lasts until the next resource is rewritten.
-func (p *preparing) quoted(s, rest string) []byte {
+// quoted is a JSON string of parts, in memory that lasts until the next resource is rewritten.
+func (p *preparing) quoted(parts ...string) []byte {
 	from := len(p.scratch)
-	p.scratch = fhirjson.AppendQuote(p.scratch, s)
-	if rest != "" {
-		end := len(p.scratch) - 1 // of the first part: its quotation mark gives way to the second, which begins with one
-		p.scratch = fhirjson.AppendQuote(p.scratch[:end], rest)
-		p.scratch = append(p.scratch[:end], p.scratch[end+1:]...)
-	}
+	p.scratch = fhirjson.AppendQuote(p.scratch, parts...)
 	return p.scratch[from:len(p.scratch):len(p.scratch)]
 }
 
@@ -114,13 +109,13 @@ func (p *preparing) relabel(it *item) {
 	}
 	after := it.v.Get("resourceType").End()
 	if id := it.v.Get("id"); id.Exists() {
-		put(id.Start(), id.End(), p.quoted(it.newID, ""))
+		put(id.Start(), id.End(), p.quoted(it.newID))
 		after = id.End()
 	} else {
-		put(after, after, p.noted(idMember, p.quoted(it.newID, "")))
+		put(after, after, p.noted(idMember, p.quoted(it.newID)))
 	}
 	if p.source == nil {
-		p.source = fhirjson.Quote(p.req.CodeBase + CustodianPath + string(p.reply.Custodian.Key))
+		p.source = fhirjson.AppendQuote(nil, p.req.CodeBase, CustodianPath, string(p.reply.Custodian.Key))
 	}
 	tags := p.tags(it)
 	meta := it.v.Get("meta")
@@ -138,7 +133,7 @@ func (p *preparing) relabel(it *item) {
 		first[1] = p.noted(sourceMember, p.source, comma)
 	} else {
 		put(old.Start(), old.End(), p.source)
-		moved := p.noted(urlMember, p.quoted(p.req.CodeBase+ExtensionPath+"original-source", ""), valueURI, old.Raw(), objectEnd)
+		moved := p.noted(urlMember, p.quoted(p.req.CodeBase, ExtensionPath, "original-source"), valueURI, old.Raw(), objectEnd)
 		if x := meta.Get("extension"); x.Exists() {
 			put(p.intoArray(x, moved))
 		} else {
@@ -207,14 +202,14 @@ func (p *preparing) tags(it *item) []byte {
 			out = append(out, ',')
 		}
 		out = append(out, `{"system":`...)
-		out = fhirjson.AppendQuote(out, p.req.CodeBase+path)
+		out = fhirjson.AppendQuote(out, p.req.CodeBase, path)
 		out = append(out, `,"code":"`...)
 		out = append(append(out, code...), `"}`...) // codes are of closed lists, or a key: nothing in them to quote
 	}
 	add(CustodianSystemPath, string(p.reply.Custodian.Key))
 	if kind.placed {
 		add(record.SectionSystemPath, kind.primary.Code())
-		for _, s := range kind.sections.Without(record.SectionsOf(kind.primary)).List() {
+		for s := range kind.sections.Without(record.SectionsOf(kind.primary)).All() {
 			add(record.SectionSystemPath, s.Code())
 		}
 	}

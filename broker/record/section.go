@@ -1,7 +1,9 @@
 package record
 
 import (
+	"iter"
 	"math/bits"
+	"slices"
 	"strings"
 )
 
@@ -85,21 +87,24 @@ func (s Sections) Without(t Sections) Sections { return s &^ t }
 // Len returns how many sections s holds.
 func (s Sections) Len() int { return bits.OnesCount16(uint16(s)) }
 
-// List returns the sections in order.
-func (s Sections) List() []Section {
-	out := make([]Section, 0, s.Len())
-	for x := range sectionCount {
-		if s.Has(x) {
-			out = append(out, x)
+// All yields the sections in order.
+func (s Sections) All() iter.Seq[Section] {
+	return func(yield func(Section) bool) {
+		for x := range sectionCount {
+			if s.Has(x) && !yield(x) {
+				return
+			}
 		}
 	}
-	return out
 }
+
+// List returns the sections in order.
+func (s Sections) List() []Section { return slices.AppendSeq(make([]Section, 0, s.Len()), s.All()) }
 
 // Codes returns the codes in order.
 func (s Sections) Codes() []string {
 	out := make([]string, 0, s.Len())
-	for _, x := range s.List() {
+	for x := range s.All() {
 		out = append(out, x.Code())
 	}
 	return out
