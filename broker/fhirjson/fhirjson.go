@@ -78,8 +78,18 @@ type token struct {
 	mask       uint32 // of an object: the hints of its keys, so that most keys that it has not are known without looking at those that it has; all if one is not ASCII
 	keyLen     uint16
 	kind       Kind
-	escaped    bool // a string with a backslash
+	told       uint8 // some bits of the key's hint, by which most keys of one length are told apart; the top one says of a string that it holds a backslash
 }
+
+const (
+	hasEscapes = 1 << 7
+	keyBits    = hasEscapes - 1
+)
+
+func (t *token) escaped() bool { return t.told&hasEscapes != 0 }
+
+// keyTold is what a token says of its key.
+func keyTold(hint uint32) uint8 { return uint8(hint>>16) & keyBits }
 
 func (t *token) key(src []byte) []byte { return src[t.keyStart : t.keyStart+int32(t.keyLen)] }
 
@@ -205,7 +215,7 @@ func (v Value) Text() string {
 	}
 	t := v.tok()
 	raw := v.doc.src[t.start+1 : t.end-1]
-	if !t.escaped {
+	if !t.escaped() {
 		return string(raw)
 	}
 	return unescape(raw)
@@ -219,7 +229,7 @@ func (v Value) View() string {
 	}
 	t := v.tok()
 	raw := v.doc.src[t.start+1 : t.end-1]
-	if !t.escaped {
+	if !t.escaped() {
 		return view(raw)
 	}
 	return unescape(raw)
@@ -233,7 +243,7 @@ func (v Value) Is(s string) bool {
 	if v.Kind() != String {
 		return false
 	}
-	if t := v.tok(); !t.escaped {
+	if t := v.tok(); !t.escaped() {
 		return string(v.doc.src[t.start+1:t.end-1]) == s
 	}
 	return v.Text() == s
@@ -244,12 +254,16 @@ func (v Value) True() bool { return v.Kind() == Bool && v.doc.src[v.tok().start]
 
 // Get returns the member with that key, the zero Value if v is no object or has none.
 func (v Value) Get(key string) Value {
-	if !v.may(key) {
+	if v.doc == nil {
 		return Value{}
 	}
-	tape, src := v.doc.tape, v.doc.src
+	h := hint(key)
+	tape := v.doc.tape
+	if t := &tape[v.i]; t.kind != Object || t.mask&maskOf(h) == 0 {
+		return Value{}
+	}
 	for i, end := v.i+1, tape[v.i].next; i < end; i = tape[i].next {
-		if t := &tape[i]; int(t.keyLen) == len(key) && string(src[t.keyStart:int(t.keyStart)+len(key)]) == key {
+		if t := &tape[i]; int(t.keyLen) == len(key) && t.told&keyBits == keyTold(h) && string(t.key(v.doc.src)) == key {
 			return Value{v.doc, i}
 		}
 	}

@@ -69,7 +69,7 @@ func (s *scanner) scan() *Error {
 	var room [16]container // deeper nesting is rare
 	open := room[:0]
 	i := space(src, 0)
-	keyStart, keyLen := 0, 0
+	keyStart, keyLen, told := 0, 0, uint8(0) // of the key of the value that comes next
 	for {
 		// A value begins at i. Its key, if it has one, has been read.
 		if i >= len(src) {
@@ -103,14 +103,16 @@ func (s *scanner) scan() *Error {
 					s.codes = append(s.codes, int32(len(tape)))
 				}
 			}
-			tape = append(tape, token{start: int32(start), end: int32(i), keyStart: int32(keyStart), keyLen: uint16(keyLen), next: int32(len(tape) + 1), kind: String,
-				escaped: flags&escaped != 0})
+			if flags&escaped != 0 {
+				told |= hasEscapes
+			}
+			tape = append(tape, token{start: int32(start), end: int32(i), keyStart: int32(keyStart), keyLen: uint16(keyLen), next: int32(len(tape) + 1), kind: String, told: told})
 		case c == '{' || c == '[':
 			kind, closing := Object, byte('}')
 			if c == '[' {
 				kind, closing = Array, ']'
 			}
-			tape = append(tape, token{start: int32(start), keyStart: int32(keyStart), keyLen: uint16(keyLen), kind: kind})
+			tape = append(tape, token{start: int32(start), keyStart: int32(keyStart), keyLen: uint16(keyLen), kind: kind, told: told})
 			if len(open) >= s.lim.Depth {
 				return s.failAt(i, "nested too deep")
 			}
@@ -123,7 +125,7 @@ func (s *scanner) scan() *Error {
 			}
 			open = append(open, container{self: int32(len(tape) - 1), array: kind == Array})
 			if kind == Array {
-				keyStart, keyLen = 0, 0
+				keyStart, keyLen, told = 0, 0, 0
 				continue
 			}
 			goto key
@@ -133,7 +135,7 @@ func (s *scanner) scan() *Error {
 				return err
 			}
 			i = end
-			tape = append(tape, token{start: int32(start), end: int32(i), keyStart: int32(keyStart), keyLen: uint16(keyLen), next: int32(len(tape) + 1), kind: kind})
+			tape = append(tape, token{start: int32(start), end: int32(i), keyStart: int32(keyStart), keyLen: uint16(keyLen), next: int32(len(tape) + 1), kind: kind, told: told})
 		}
 		// A value has ended in front of i. What follows closes containers, or parts it from the next one.
 	after:
@@ -158,7 +160,7 @@ func (s *scanner) scan() *Error {
 					i = space(src, i)
 				}
 				if top.array {
-					keyStart, keyLen = 0, 0
+					keyStart, keyLen, told = 0, 0, 0
 					continue
 				}
 			case c == ']' && top.array, c == '}' && !top.array:
@@ -203,6 +205,7 @@ func (s *scanner) scan() *Error {
 			}
 			top := &open[len(open)-1]
 			h := hint(src[keyStart : keyStart+keyLen])
+			told = keyTold(h)
 			one, two := uint64(1)<<(h>>26), uint64(1)<<(h>>20&63)
 			top.alike = top.alike || top.one&one != 0 && top.two&two != 0
 			top.wide = top.wide || flags&wide != 0

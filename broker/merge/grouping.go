@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 	"github.com/mycarerecord/mycarerecord/broker/record"
@@ -176,37 +175,75 @@ func appendGrained(out []byte, t record.ClinicalTime, g grain) (with []byte, tol
 	if !t.Dated() || t.OpenLo {
 		return out, false
 	}
+	what, number := byte(record.Day), int64(0)
 	switch {
 	case t.Precision < record.Day:
-		return append(t.Lo.UTC().AppendFormat(out, time.RFC3339), '0'+byte(t.Precision)), true
+		what, number = byte(t.Precision), t.Lo.Unix()
 	case g == byDay || t.Precision == record.Day:
-		return t.Lo.In(record.London).AppendFormat(out, time.DateOnly), true
+		year, month, day := t.Lo.In(record.London).Date()
+		number = int64(year)<<16 | int64(month)<<8 | int64(day)
+	default:
+		what, number = byte(record.Minute), t.Lo.Unix()
+		number -= ((number % 60) + 60) % 60
 	}
-	return t.Lo.UTC().AppendFormat(out, "2006-01-02T15:04Z"), true
+	return binary.BigEndian.AppendUint64(append(out, what), uint64(number)), true
 }
 
-// groups finds what belongs together. prepared is in the order of custodians' keys. The work is that of sorting all marks.
+// markSet is a set of marks that may hold a few more than were put into it.
+type markSet struct {
+	bits []uint64
+	mask uint64
+}
+
+func newMarkSet(bits int) markSet { return markSet{make([]uint64, bits/64), uint64(bits - 1)} }
+
+func (s markSet) has(m mark) bool { return s.bits[(m.sum[0]&s.mask)/64]&(1<<(m.sum[0]%64)) != 0 }
+
+func (s markSet) put(m mark) { s.bits[(m.sum[0]&s.mask)/64] |= 1 << (m.sum[0] % 64) }
+
+// repeated returns the marks that come more than once, and a few more. Most marks of a record are nobody else's: they need not be sorted.
+func repeated(prepared []Prepared, marks int) markSet {
+	size := 64
+	for size < 16*marks {
+		size *= 2
+	}
+	once, again := newMarkSet(size), newMarkSet(size)
+	for i := range prepared {
+		for _, m := range prepared[i].marks {
+			if once.has(m) {
+				again.put(m)
+			}
+			once.put(m)
+		}
+	}
+	return again
+}
+
+// groups finds what belongs together. prepared is in the order of custodians' keys. The work is that of sorting the marks that come more than once.
 func groups(prepared []Prepared) []Group {
 	if len(prepared) < 2 {
 		return nil
-	}
-	type place struct {
-		mark
-		of *Entry
-		n  int // number of the entry among all
 	}
 	total, size := 0, 0
 	for i := range prepared {
 		total += len(prepared[i].Entries)
 		size += len(prepared[i].marks)
 	}
-	places := make([]place, 0, size)
+	again := repeated(prepared, size)
+	type place struct {
+		mark
+		of *Entry
+		n  int // number of the entry among all
+	}
+	var places []place
 	entries := make([]*Entry, 0, total)
 	for i := range prepared {
 		for j := range prepared[i].Entries {
 			e := &prepared[i].Entries[j]
 			for _, m := range prepared[i].marks[e.marksFrom:e.marksTo] {
-				places = append(places, place{m, e, len(entries)})
+				if again.has(m) {
+					places = append(places, place{m, e, len(entries)})
+				}
 			}
 			entries = append(entries, e)
 		}

@@ -2,6 +2,7 @@ package merge
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/record"
@@ -21,6 +22,31 @@ func compare(a, b *Entry) int {
 		}
 	}
 	return cmp.Or(strings.Compare(string(a.Custodian), string(b.Custodian)), strings.Compare(a.Type, b.Type), strings.Compare(a.ID, b.ID))
+}
+
+// sortEntries puts entries into the order of M-8. They are long, so their places are sorted first, and each is moved once.
+func sortEntries(entries []Entry) {
+	from := make([]int32, len(entries)) // from where the entry of each place comes
+	for i := range from {
+		from[i] = int32(i)
+	}
+	slices.SortFunc(from, func(a, b int32) int { return compare(&entries[a], &entries[b]) })
+	for i := range from {
+		if int(from[i]) == i {
+			continue
+		}
+		first, at := entries[i], i // a ring of entries that change places
+		for {
+			next := int(from[at])
+			from[at] = int32(at)
+			if next == i {
+				entries[at] = first
+				break
+			}
+			entries[at] = entries[next]
+			at = next
+		}
+	}
 }
 
 const (

@@ -115,7 +115,7 @@ func (p *preparing) finish() (Prepared, error) {
 			n++
 		}
 	}
-	out.Entries = make([]Entry, 0, n)
+	out.Entries, out.marks = make([]Entry, 0, n), make([]mark, 0, 3*n) // few have more marks
 	for i := range p.items {
 		it := &p.items[i]
 		fates[it.fate]++
@@ -155,7 +155,7 @@ func (p *preparing) finish() (Prepared, error) {
 		e.JSON = p.rewrite(it)
 		out.Entries = append(out.Entries, e)
 	}
-	slices.SortFunc(out.Entries, func(a, b Entry) int { return compare(&a, &b) })
+	sortEntries(out.Entries)
 	out.Counts = Counts{Received: p.received, Shown: len(out.Entries), Folded: fates[folded], Strangers: fates[dropped], Withheld: fates[withheld],
 		Filtered: fates[filtered], Financial: fates[financial], Unlinked: fates[unlinked]}
 	if out.Counts.Sum() != p.received || fates[undecided] != 0 {

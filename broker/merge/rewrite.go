@@ -24,6 +24,7 @@ var maskedValue = []byte(`{"extension":[{"url":"http://hl7.org/fhir/StructureDef
 // masks. White space and number text stay. It counts dangling references.
 func (p *preparing) rewrite(it *item) []byte {
 	p.edits, p.scratch = p.edits[:0], p.scratch[:0]
+	p.relabel(it) // first, because that stands in front in nearly every resource: then there is nothing to sort
 	var holders map[int]fhirjson.Value
 	var lines map[int]bool
 	replace := func(v fhirjson.Value, by []byte) {
@@ -69,7 +70,6 @@ func (p *preparing) rewrite(it *item) []byte {
 	for _, h := range holders {
 		p.edits = append(p.edits, dropLines(h, lines)...)
 	}
-	p.relabel(it)
 	p.edits = outermost(p.edits)
 	return it.v.AppendRewrite(p.out.take(it.v.RewriteSize(p.edits)), p.edits)
 }
@@ -344,18 +344,9 @@ func cut(list []fhirjson.Value, at int, start func(fhirjson.Value) int) fhirjson
 
 // outermost leaves out edits that lie within others: what is masked or removed needs no rewriting. An insertion where a removal begins stays.
 func outermost(edits []fhirjson.Edit) []fhirjson.Edit {
-	slices.SortStableFunc(edits, func(a, b fhirjson.Edit) int {
-		if a.Start != b.Start {
-			return a.Start - b.Start
-		}
-		if ai, bi := a.Start == a.End, b.Start == b.End; ai != bi { // insertions first
-			if ai {
-				return -1
-			}
-			return 1
-		}
-		return b.End - a.End // the wider first
-	})
+	if !slices.IsSortedFunc(edits, inPlace) {
+		slices.SortStableFunc(edits, inPlace)
+	}
 	out := edits[:0]
 	end := -1
 	for _, e := range edits {
@@ -366,4 +357,18 @@ func outermost(edits []fhirjson.Edit) []fhirjson.Edit {
 		end = max(end, e.End)
 	}
 	return out
+}
+
+// inPlace is the order of edits: by where they begin; insertions first; the wider of others first.
+func inPlace(a, b fhirjson.Edit) int {
+	if a.Start != b.Start {
+		return a.Start - b.Start
+	}
+	if ai, bi := a.Start == a.End, b.Start == b.End; ai != bi {
+		if ai {
+			return -1
+		}
+		return 1
+	}
+	return b.End - a.End
 }
