@@ -15,7 +15,10 @@ import (
 // canonical writes a payload as the one JSON text that it can have (ENTRY.md): members in the order of the struct and under the names
 // of their tags, nothing that is empty, no white space, as few escapes as JSON allows. encoding/json is not used for writing because
 // its bytes change between versions of Go (1.22 changed how \b and \f are escaped), and an entry's bytes must not.
-func canonical(v any) []byte { return appendValue(nil, valueOf(v)) }
+func canonical(v any) []byte { return appendValue(make([]byte, 0, usualPayload), valueOf(v)) }
+
+// usualPayload is more than most payloads take.
+const usualPayload = 2 << 10
 
 func valueOf(v any) reflect.Value { return reflect.ValueOf(v) }
 
@@ -243,6 +246,9 @@ func (r *canonicalReader) list(v reflect.Value) bool {
 		return true
 	}
 	texts, isTexts := v.Addr().Interface().(*[]string) // most lists are, and are read without reflection
+	if isTexts {
+		*texts = make([]string, 0, r.texts())
+	}
 	for {
 		if isTexts {
 			s, ok := r.string()
@@ -266,6 +272,12 @@ func (r *canonicalReader) list(v reflect.Value) bool {
 			return false
 		}
 	}
+}
+
+// texts says about how many elements a list of texts has that begins here: for its size only.
+func (r *canonicalReader) texts() int {
+	end := bytes.IndexByte(r.text[r.at:], ']')
+	return bytes.Count(r.text[r.at:r.at+max(end, 0)], []byte{','}) + 1
 }
 
 // number returns the text of a number that is written as numbers are: no sign but of what is below zero, no zero in front. "" is none.

@@ -1,6 +1,9 @@
 package audit
 
-import "slices"
+import (
+	"reflect"
+	"slices"
+)
 
 // Evidence is what was found while an access was in memory that the worklist's rules may look at: booleans, counts and distances, never what is in a
 // record. It stands in the access's own entries, so that nothing is worked out from anybody's record later, and every replica sees the same.
@@ -41,7 +44,7 @@ const (
 )
 
 // IsZero reports whether nothing was found and nothing compared.
-func (e Evidence) IsZero() bool { return empty(valueOf(evidenceOut(&e))) }
+func (e Evidence) IsZero() bool { return evidenceOut(&e).isZero() }
 
 // With is what two parts of one access say together: what was known when it began, and what its record told.
 func (e Evidence) With(o *Evidence) Evidence {
@@ -87,6 +90,8 @@ type nearBody struct {
 	Days int    `json:"days"`
 }
 
+func (b evidenceBody) isZero() bool { return empty(reflect.ValueOf(&b).Elem()) }
+
 func evidenceOut(e *Evidence) evidenceBody {
 	if e == nil {
 		return evidenceBody{}
@@ -100,7 +105,7 @@ func evidenceOut(e *Evidence) evidenceBody {
 
 // evidence reads it back; nil if there is none.
 func (r *reading) evidence(b evidenceBody) *Evidence {
-	if empty(valueOf(b)) {
+	if b.isZero() {
 		return nil
 	}
 	out := &Evidence{b.Staff, b.Own, b.Kin, b.Colleague, b.SameAddress, b.Surname, b.Watched, b.DaysDead, b.Registered, b.BadNumber, b.Record, b.OwnHeard, b.CareTeam, nil}

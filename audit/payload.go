@@ -334,15 +334,23 @@ func stamp(t time.Time) string {
 
 // texts converts lists of words; an empty list is nil.
 func texts[T ~string](in []T) []string {
-	var out []string
+	out := roomFor[string](len(in))
 	for _, x := range in {
 		out = append(out, string(x))
 	}
 	return out
 }
 
+// roomFor is an empty list with room for n, nil for none.
+func roomFor[T any](n int) []T {
+	if n == 0 {
+		return nil
+	}
+	return make([]T, 0, n)
+}
+
 func words[T ~string](in []string) []T {
-	var out []T
+	out := roomFor[T](len(in))
 	for _, x := range in {
 		out = append(out, T(x))
 	}
@@ -350,23 +358,23 @@ func words[T ~string](in []string) []T {
 }
 
 func reveal(numbers []record.NHSNumber) []string {
-	var out []string
+	out := roomFor[string](len(numbers))
 	for _, n := range numbers {
 		out = append(out, n.Reveal())
 	}
 	return out
 }
 
-func codes(s record.Sections) []string { return slices.Clip(s.Codes()) }
+func codes(s record.Sections) []string { return s.Codes() }
 
 func requesterOut(r record.Requester) requesterBody {
 	return requesterBody{string(r.Kind), r.User, r.Name, r.RoleProfile, r.JobRole, string(r.Organisation), r.Client, r.Issuer, r.TokenID, r.Own.Reveal()}
 }
 
 func decisionOut(d consent.Decision) decisionBody {
-	out := decisionBody{Outcome: string(d.Outcome), Reason: string(d.Reason), Rule: d.Rule, Position: d.Position}
+	out := decisionBody{Outcome: string(d.Outcome), Reason: string(d.Reason), Rule: d.Rule, Position: d.Position, Custodians: roomFor[custodianDecisionBody](len(d.Custodians))}
 	for _, c := range d.Custodians {
-		cd := custodianDecisionBody{Key: string(c.Key), Permitted: codes(c.Permitted)}
+		cd := custodianDecisionBody{Key: string(c.Key), Permitted: codes(c.Permitted), Parts: roomFor[partBody](len(c.Parts))}
 		for _, p := range c.Parts {
 			cd.Parts = append(cd.Parts, partBody{codes(p.Sections), p.Allowed, string(p.Outcome), string(p.Reason), p.Rule, p.Position})
 		}
@@ -387,9 +395,10 @@ func accessOut(a Access) *accessBody {
 }
 
 func disclosureOut(d Disclosure) *disclosureBody {
-	out := &disclosureBody{Total: d.Total, Bytes: d.Bytes, Evidence: evidenceOut(d.Evidence)}
+	out := &disclosureBody{Total: d.Total, Bytes: d.Bytes, Evidence: evidenceOut(d.Evidence), Custodians: roomFor[shownBody](len(d.Custodians))}
 	for _, c := range d.Custodians {
-		s := shownBody{Key: string(c.Key), State: string(c.State), Reason: c.Reason, Sections: codes(c.Sections), Count: c.Count}
+		s := shownBody{Key: string(c.Key), State: string(c.State), Reason: c.Reason, Sections: codes(c.Sections), Count: c.Count, Parts: roomFor[missingBody](len(c.Parts)),
+			Digests: roomFor[byte](32 * len(c.Digests))}
 		for _, p := range c.Parts {
 			s.Parts = append(s.Parts, missingBody{p.Section, p.Source, p.Reason, p.Count})
 		}
@@ -452,7 +461,7 @@ func (r *reading) number(s string) record.NHSNumber {
 }
 
 func (r *reading) numbers(in []string) []record.NHSNumber {
-	var out []record.NHSNumber
+	out := roomFor[record.NHSNumber](len(in))
 	for _, s := range in {
 		out = append(out, r.number(s))
 	}
@@ -479,9 +488,9 @@ func (r *reading) requester(b requesterBody) record.Requester {
 }
 
 func (r *reading) decision(b decisionBody) consent.Decision {
-	out := consent.Decision{Outcome: consent.Outcome(b.Outcome), Reason: consent.Reason(b.Reason), Rule: b.Rule, Position: b.Position}
+	out := consent.Decision{Outcome: consent.Outcome(b.Outcome), Reason: consent.Reason(b.Reason), Rule: b.Rule, Position: b.Position, Custodians: roomFor[consent.CustodianDecision](len(b.Custodians))}
 	for _, c := range b.Custodians {
-		cd := consent.CustodianDecision{Key: record.CustodianKey(c.Key), Permitted: r.sections(c.Permitted)}
+		cd := consent.CustodianDecision{Key: record.CustodianKey(c.Key), Permitted: r.sections(c.Permitted), Parts: roomFor[consent.Part](len(c.Parts))}
 		for _, p := range c.Parts {
 			cd.Parts = append(cd.Parts, consent.Part{Sections: r.sections(p.Sections), Allowed: p.Allowed, Outcome: consent.Outcome(p.Outcome),
 				Reason: consent.Reason(p.Reason), Rule: p.Rule, Position: p.Position})
@@ -504,9 +513,10 @@ func (r *reading) access(b accessBody) *Access {
 }
 
 func (r *reading) disclosure(b disclosureBody) *Disclosure {
-	out := &Disclosure{Total: b.Total, Bytes: b.Bytes, Evidence: r.evidence(b.Evidence)}
+	out := &Disclosure{Total: b.Total, Bytes: b.Bytes, Evidence: r.evidence(b.Evidence), Custodians: roomFor[Shown](len(b.Custodians))}
 	for _, c := range b.Custodians {
-		s := Shown{Key: record.CustodianKey(c.Key), State: record.State(c.State), Reason: c.Reason, Sections: r.sections(c.Sections), Count: c.Count}
+		s := Shown{Key: record.CustodianKey(c.Key), State: record.State(c.State), Reason: c.Reason, Sections: r.sections(c.Sections), Count: c.Count, Parts: roomFor[record.Part](len(c.Parts)),
+			Digests: roomFor[[32]byte](len(c.Digests) / 32)}
 		for _, p := range c.Parts {
 			s.Parts = append(s.Parts, record.Part{Section: p.Section, Source: p.Source, Reason: p.Reason, Count: p.Count})
 		}
