@@ -33,6 +33,7 @@ type Source struct {
 	settings Settings
 	locator  *wire.Client
 	holder   *wire.Client
+	proxy    *wire.Client // through which the holder is asked, nil if it is asked itself
 }
 
 var _ broker.Source = (*Source)(nil)
@@ -51,13 +52,20 @@ func New(s Settings) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{s, locator, holder}, nil
+	proxy, err := s.proxy()
+	if err != nil {
+		return nil, err
+	}
+	return &Source{s, locator, holder, proxy}, nil
 }
 
 // Close closes idle connections. Fetches that are under way end with their own contexts.
 func (s *Source) Close() {
 	s.locator.Close()
 	s.holder.Close()
+	if s.proxy != nil {
+		s.proxy.Close()
+	}
 }
 
 // Fetch implements broker.Source.
@@ -272,11 +280,20 @@ func (f *fetch) readOne(ctx context.Context, p pointer) *reading {
 	return &reading{document: d, verdict: d.About.Is(f.query.Subject)}
 }
 
-// Opens implements the optional part of broker.Source: below the holder, and without the person's number in it (R-8), which is looked at where the person is
+// Opens implements the optional part of broker.Source: below the holder, directly or through the proxy, and without the person's number in it (R-8), which is looked at where the person is
 // known.
 func (s *Source) Opens(address string) bool {
+	_, ok := s.pinned(address)
+	return ok
+}
+
+// pinned is where a document is at its holder, false if its address leads anywhere else.
+func (s *Source) pinned(address string) (wire.Target, bool) {
+	if s.proxy != nil {
+		address = s.behind(address)
+	}
 	target, ok := s.holder.Pin(address)
-	return ok && absolute(address) && target != (wire.Target{})
+	return target, ok && absolute(address) && target != (wire.Target{})
 }
 
 // Document fetches a document for somebody who opens it.
@@ -298,14 +315,21 @@ func (s *Source) Document(ctx context.Context, q broker.Query, address string) (
 
 // retrieve fetches one document from the holder. What comes as FHIR's Binary is taken out of it.
 func (s *Source) retrieve(ctx context.Context, q broker.Query, address string, lim broker.Limits, budget *wire.Budget) (broker.Document, error) {
-	target, ok := s.holder.Pin(address)
-	if !ok || !absolute(address) {
+	target, ok := s.pinned(address)
+	if !ok {
 		return broker.Document{}, broker.ErrElsewhere
 	}
 	if target.Holds(q.Subject.Number.Reveal()) {
 		return broker.Document{}, broker.ErrElsewhere // R-8: an address with the number in it is not asked
 	}
-	a, err := s.holder.Do(ctx, wire.Request{Target: target, Any: true, Accept: "*/*", Header: s.header(q)}, budget)
+	client, req := s.holder, wire.Request{Target: target, Any: true, Accept: "*/*", Header: s.header(q)}
+	if s.proxy != nil {
+		var err error
+		if client, req, err = s.proxied(req, q); err != nil {
+			return broker.Document{}, err
+		}
+	}
+	a, err := client.Do(ctx, req, budget)
 	if err != nil {
 		return broker.Document{}, sentinel.OfWire(err)
 	}

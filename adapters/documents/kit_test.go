@@ -56,7 +56,7 @@ func query(t testing.TB, s string) broker.Query {
 	limits := broker.DefaultLimits
 	limits.Bytes = 4 << 20
 	return broker.Query{Subject: record.Subject{Number: number(t, s), Standing: record.Live, BirthDate: "1950-01-02", Family: "Ashworth"}, RequestID: "request-1", Limits: limits,
-		Requester: record.Requester{Kind: record.Professional, User: "555000000001", Organisation: "X9B01"}}
+		Requester: record.Requester{Kind: record.Professional, User: "555000000001", RoleProfile: "555000000002", Organisation: "X9B01"}}
 }
 
 // report is a CDA R2 document about somebody.
@@ -79,6 +79,7 @@ func report(nhs, born, text string) []byte {
 type place struct {
 	*simulator.Locator
 	library *simulator.Library
+	spine   *simulator.DocumentSpine // nil if the library is asked itself
 	locator string
 	holder  string
 	hosts   *hits
@@ -169,7 +170,11 @@ func (p place) source(t testing.TB, change ...func(*documents.Settings)) *docume
 
 func (p place) noNumberInAddresses(t *testing.T) {
 	t.Helper()
-	for _, line := range append(p.Log(), p.library.Log()...) {
+	lines := append(p.Log(), p.library.Log()...)
+	if p.spine != nil {
+		lines = append(lines, p.spine.Log()...)
+	}
+	for _, line := range lines {
 		if record.HoldsNHSNumber(line) {
 			t.Fatal("an NHS number was in an address")
 		}
@@ -318,8 +323,17 @@ func TestOtherCustodians(t *testing.T) {
 
 // The holder in trouble costs the documents, and never the pointers to them; and each fault of a document that is opened ends in its state.
 func TestHolderFaults(t *testing.T) {
-	p := newPlace(t)
-	src := p.source(t, func(s *documents.Settings) { s.Read = 1 })
+	t.Run("asked itself", func(t *testing.T) {
+		p := newPlace(t)
+		holderFaults(t, p, p.source(t, func(s *documents.Settings) { s.Read = 1 }), p.holder+"/documents/report.xml")
+	})
+	t.Run("behind the proxy", func(t *testing.T) {
+		p, change := proxied(t, func(s string) string { return strings.Replace(s, "http://", "ssp://", 1) })
+		holderFaults(t, p, p.source(t, change, func(s *documents.Settings) { s.Read = 1 }), strings.Replace(p.holder, "http://", "ssp://", 1)+"/documents/report.xml")
+	})
+}
+
+func holderFaults(t *testing.T, p place, src *documents.Source, address string) {
 	for _, c := range []struct {
 		fault simulator.Fault
 		opens error // when it is opened
@@ -379,7 +393,7 @@ func TestHolderFaults(t *testing.T) {
 			}
 			again, cancel := contextWith(t, wait)
 			defer cancel()
-			d, err := src.Document(again, query(t, held), p.holder+"/documents/report.xml")
+			d, err := src.Document(again, query(t, held), address)
 			if !errors.Is(err, c.opens) || c.opens == nil && !bytes.Equal(d.Bytes, report(held, "19500102", marker)) || c.opens != nil && len(d.Bytes) > 0 {
 				t.Errorf("opening it: got %v, want %v", err, c.opens)
 			}

@@ -266,7 +266,7 @@ func (f *fetch) readable(r fhirjson.Value) string {
 		kind, _, _ := strings.Cut(strings.ToLower(a.Get("contentType").Text()), ";")
 		kind = strings.TrimSpace(kind)
 		written := strings.HasSuffix(kind, "xml") || strings.HasSuffix(kind, "json")
-		if address := f.full(a.Get("url").Text()); written && f.opens(address) {
+		if address := f.full(a.Get("url").Text()); written && f.opens(address) && f.held(r) {
 			return address
 		}
 	}
@@ -275,8 +275,8 @@ func (f *fetch) readable(r fhirjson.Value) string {
 
 // opens reports whether a document can be fetched for the person asked for.
 func (f *fetch) opens(address string) bool {
-	target, ok := f.holder.Pin(address)
-	return ok && absolute(address) && !target.Holds(f.query.Subject.Number.Reveal())
+	target, ok := f.pinned(address)
+	return ok && !target.Holds(f.query.Subject.Number.Reveal())
 }
 
 // full is an address in full: a registry of IHE MHD may give it as it is below its own.
@@ -311,7 +311,7 @@ func (f *fetch) listed(p pointer) (fhirjson.Entry, error) {
 	var edits []fhirjson.Edit
 	for a := range p.resource.Each("content.attachment") {
 		u := a.Get("url")
-		if !u.Exists() || u.Kind() == fhirjson.String && f.opens(f.full(u.Text())) {
+		if !u.Exists() || u.Kind() == fhirjson.String && f.opens(f.full(u.Text())) && f.held(p.resource) {
 			continue
 		}
 		f.unopened++

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/mycarerecord/mycarerecord/adapters/documents"
+	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/test/simulator"
 )
@@ -164,5 +165,44 @@ func TestSamplesAreRead(t *testing.T) {
 	t.Logf("%d CDA and %d FHIR documents with %d sections", cda, fhir, sections)
 	if cda < 11 || fhir < 8 {
 		t.Errorf("%d CDA, %d FHIR", cda, fhir)
+	}
+}
+
+// The published pointers of the National Record Locator with an address behind the Spine Secure Proxy lead, through it, to the holder that they name, and
+// nowhere without it.
+func TestSamplePointersBehindTheProxy(t *testing.T) {
+	published(t) // skips in a bare clone, and fails where the samples must be
+	settings := documents.Settings{Connection: wire.Connection{BaseURL: "https://locator.example"}, Custodians: []string{"Y05868"}, HolderURL: "https://p1.nhs.uk"}
+	direct, err := documents.New(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings.ProxyURL, settings.FromASID, settings.ToASID, settings.Issuer = "https://spine-proxy.national.ncrs.nhs.uk", "200000000001", "012345678910", "https://record.example"
+	proxied, err := documents.New(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer direct.Close()
+	defer proxied.Close()
+	names, err := filepath.Glob(filepath.Join(sampleDir, "nrl", "*-Valid*.json"))
+	if err != nil || len(names) < 3 {
+		t.Fatalf("%d pointers: has the data moved?", len(names))
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name) //nolint:gosec // sample data
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r struct {
+			Content []struct{ Attachment struct{ URL string } }
+		}
+		if err := json.Unmarshal(text, &r); err != nil || len(r.Content) == 0 {
+			t.Fatal("no pointer")
+		}
+		for _, c := range r.Content {
+			if at := c.Attachment.URL; !proxied.Opens(at) || direct.Opens(at) {
+				t.Errorf("%s: through the proxy %t, without it %t", filepath.Base(name), proxied.Opens(at), direct.Opens(at))
+			}
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package documents
 
 import (
+	"net/url"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
@@ -29,6 +30,16 @@ type Settings struct {
 	HolderCertificateFile string `yaml:"holderCertificateFile"`
 	HolderKeyFile         string `yaml:"holderKeyFile"`
 	HolderBearerFile      string `yaml:"holderBearerFile"`
+	// ProxyURL is the Spine Secure Proxy, through which the holder is asked for documents, and in no other way: by its own address followed by the document's,
+	// percent-encoded. HolderURL is then the holder's address as pointers give it (ssp:// or https://), and HolderCAFile, HolderCertificateFile and HolderKeyFile
+	// are of the connection to the proxy. Default: none, and addresses with ssp:// are left out.
+	ProxyURL string `yaml:"proxyURL"`
+	// FromASID and ToASID are the Spine ids of our system and of the holder's, 12 digits each. A pointer that names another holder's is listed without its
+	// address. Required with proxyURL.
+	FromASID string `yaml:"fromASID"`
+	ToASID   string `yaml:"toASID"`
+	// Issuer is the address by which our system is known; it stands in the token of every request through the proxy. Required with proxyURL.
+	Issuer string `yaml:"issuer"`
 	// Read is how many documents of a record, the newest first, are fetched with it so that what can be read of them is shown in sections: CDA, and FHIR
 	// documents. 1 to 50. Default: none, documents are fetched when somebody opens them.
 	Read int `yaml:"read"`
@@ -65,6 +76,18 @@ func (s Settings) check() error {
 		return bad("endUserOrganisation", "an ODS code")
 	case s.Read < 0 || s.Read > maxRead:
 		return bad("read", "1 to 50; leave it out to read none")
+	case s.ProxyURL == "" && s.FromASID+s.ToASID+s.Issuer != "":
+		return bad("proxyURL", "where the proxy is that the other settings of one are for")
+	case s.ProxyURL != "" && s.HolderURL == "":
+		return bad("holderURL", "the address of the holder, as pointers give it, that is asked through the proxy")
+	case s.ProxyURL != "" && s.HolderBearerFile != "":
+		return bad("holderBearerFile", "leave it out: every request through the proxy has a token that names who asks")
+	case s.ProxyURL != "" && !asid(s.FromASID):
+		return bad("fromASID", "the Spine id of our system, 12 digits")
+	case s.ProxyURL != "" && !asid(s.ToASID):
+		return bad("toASID", "the Spine id of the holder's system, 12 digits")
+	case s.ProxyURL != "" && !isAddress(s.Issuer):
+		return bad("issuer", "the address of our system, e.g. https://record.example")
 	case s.HolderURL == "" && s.HolderCAFile+s.HolderCertificateFile+s.HolderKeyFile+s.HolderBearerFile != "":
 		return bad("holderURL", "where the holder is that the other settings of a holder are for")
 	}
@@ -74,6 +97,28 @@ func (s Settings) check() error {
 		}
 	}
 	return nil
+}
+
+// asid reports whether s is an id of the Spine: 12 digits.
+func asid(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
+
+func isAddress(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.User == nil && u.RawQuery == "" && len(s) <= 200
+}
+
+// proxy makes the client of the proxy, nil if there is none. The error is a *wire.SettingError.
+func (s Settings) proxy() (*wire.Client, error) {
+	if s.ProxyURL == "" {
+		return nil, nil
+	}
+	client, err := wire.New(wire.Connection{BaseURL: s.ProxyURL, AllowPlainHTTP: s.AllowPlainHTTP, CAFile: s.HolderCAFile, CertificateFile: s.HolderCertificateFile, KeyFile: s.HolderKeyFile,
+		MaxConnections: s.MaxConnections})
+	if e, is := err.(*wire.SettingError); is { //nolint:errorlint // New returns it as it is
+		name := map[string]string{"baseURL": "proxyURL", "caFile": "holderCaFile", "certificateFile": "holderCertificateFile", "keyFile": "holderKeyFile"}[e.Field]
+		return nil, &wire.SettingError{Field: name, Want: e.Want}
+	}
+	return client, err //nolint:wrapcheck // names the setting already
 }
 
 // holder makes the client of whoever holds the documents. The error is a *wire.SettingError.

@@ -17,6 +17,7 @@ type Pointer struct {
 	URL         string
 	ContentType string
 	Date        string // an instant
+	ASID        string // Spine id of the system that holds it, needed by documents behind the proxy; "" for none
 	Changed     string // an instant: meta.lastUpdated, which the locator stamps; "" for none
 	Title       string
 	Status      string // "" is current
@@ -205,6 +206,9 @@ func (p Pointer) resource(subject map[string]any, stranger bool) map[string]any 
 		"context": map[string]any{"practiceSetting": snomed("788002001")}}
 	if p.Title == "" {
 		delete(out["content"].([]any)[0].(map[string]any)["attachment"].(map[string]any), "title") //nolint:forcetypeassert // made above
+	}
+	if p.ASID != "" {
+		out["context"].(map[string]any)["related"] = []any{map[string]any{"identifier": map[string]any{"system": "https://fhir.nhs.uk/Id/nhsSpineASID", "value": p.ASID}}} //nolint:forcetypeassert // made above
 	}
 	if p.Changed != "" {
 		out["meta"] = map[string]any{"lastUpdated": p.Changed}

@@ -68,6 +68,35 @@ func (c *Client) Through(base string, allowPlainHTTP bool, segments ...string) (
 	return Target{path: c.origin.path + "/" + o.scheme + "://" + o.shown + below.path}, nil
 }
 
+// Wrapped returns the target of a document at its holder, where the service is a proxy that is asked for by its own address followed by the holder's,
+// percent-encoded as one segment (the Spine Secure Proxy, for documents). t is a target of the holder's, so nothing gets into the address that was not pinned.
+func (c *Client) Wrapped(holder *Client, t Target) (Target, bool) {
+	u, ok := holder.origin.url(t)
+	if !ok {
+		return Target{}, false
+	}
+	return Target{path: c.origin.path + "/" + url.QueryEscape(u.String())}, true // there are no blanks in it, which this would write as a plus
+}
+
+// Unwrapped returns the address for which a link asks this proxy, in the form of Wrapped; false for any other link. The link's scheme may be scheme instead
+// of the proxy's own. What is returned is what the link's author wrote: it must be pinned.
+func (c *Client) Unwrapped(link, scheme string) (string, bool) {
+	u, err := url.Parse(link)
+	if err != nil || u.User != nil || u.RawQuery != "" || strings.Contains(link, "#") || u.Scheme != scheme && u.Scheme != c.origin.scheme {
+		return "", false
+	}
+	u.Scheme = c.origin.scheme
+	wrapped, below := strings.CutPrefix(u.EscapedPath(), c.origin.path+"/")
+	if !c.origin.same(u) || !below || strings.Contains(wrapped, "/") {
+		return "", false
+	}
+	address, err := url.PathUnescape(wrapped)
+	return address, err == nil && strings.Contains(address, "://")
+}
+
+// Scheme returns https, or http where that was allowed.
+func (c *Client) Scheme() string { return c.origin.scheme }
+
 // With returns t with a query. Identifiers MUST NOT be in it.
 func (t Target) With(query url.Values) Target {
 	t.query = query.Encode()
