@@ -49,13 +49,23 @@ type Store struct {
 	unsound atomic.Bool
 	once    sync.Once
 	ended   chan struct{} // closed when the store is: nobody waits for a connection any more
-	since   atomic.Int64  // bytes written since the last checkpoint, roughly
+	mover   *sql.Conn     // the other connection of writer: it moves the log into the main file beside the transactions
+	pages   atomic.Int64  // written to the log since it was last moved whole
+	moving  sync.WaitGroup
+	errand  atomic.Int32 // the mover's: resting, sent, back
 }
 
 var _ audit.Store = (*Store)(nil)
 
-// checkpointAfter is how many bytes are written, roughly, before the log is moved into the main file: two syncs, during which nothing else is written.
-const checkpointAfter = 16 << 20
+// The mover's errand.
+const (
+	resting int32 = iota
+	sent
+	back
+)
+
+// moveAfter is how many pages the log holds, roughly, before it is moved into the main file: 32 MB.
+const moveAfter = 8192
 
 // pragmas are what every connection is opened with. They hold per connection, so they stand in the address.
 func pragmas(more ...string) url.Values {
@@ -100,18 +110,21 @@ func (s *Store) open(ctx context.Context, path string, c Config) error {
 	if s.writer, err = sql.Open("sqlite", address(path, writing)); err != nil {
 		return reduce("opening the ledger file", err)
 	}
-	s.writer.SetMaxOpenConns(1)
+	s.writer.SetMaxOpenConns(2)
 	if s.conn, err = s.writer.Conn(ctx); err != nil {
 		return reduce("opening the ledger file", err)
 	}
 	// Whatever the log holds is moved into the main file and synced before anything is believed.
-	if err := s.checkpoint(ctx, "TRUNCATE"); err != nil {
+	if _, err := s.checkpoint(ctx, s.conn, "TRUNCATE"); err != nil {
 		return err
 	}
 	if err := migrate(ctx, s.conn, embedded); err != nil {
 		return err
 	}
-	if err := readBack(ctx, s.conn, 0); err != nil {
+	if s.mover, err = s.writer.Conn(ctx); err != nil {
+		return reduce("opening the ledger file", err)
+	}
+	if err := errors.Join(readBack(ctx, s.conn, 0), readBack(ctx, s.mover, 0)); err != nil {
 		return err
 	}
 	if s.write, err = prepareAll(ctx, s.conn, slices.Concat(asked, written, []string{begin, beginNow, commit, rollBack})...); err != nil {
@@ -284,11 +297,46 @@ func (s *Store) Update(ctx context.Context, f func(audit.Tx) error) (err error) 
 		return fmt.Errorf("%w: %w", audit.ErrUnknownOutcome, s.judge("committing", err))
 	}
 	done = true
-	if s.since.Add(int64(t.bytes)) >= checkpointAfter {
-		s.since.Store(0)
-		_ = s.checkpoint(ctx, "PASSIVE") // the transaction is durable in the log; if this failed, the store is unsound from here on
+	if s.unsound.Load() { // the log's other user saw a sync fail while this one ran: what the kernel dropped may be this transaction
+		return fmt.Errorf("%w: %w", audit.ErrUnknownOutcome, audit.ErrUnsound)
+	}
+	if s.pages.Add(s.logged()) >= moveAfter {
+		s.move(ctx)
 	}
 	return nil
+}
+
+// logged is how many pages the writing connection has written since it was last asked.
+func (s *Store) logged() (pages int64) {
+	_ = s.conn.Raw(func(c any) error {
+		n, _, err := c.(sqlite.DBStatus).Status(sqlite.DBStatusCacheWrite, true)
+		pages = int64(n)
+		return err // it knows the counter
+	})
+	return pages
+}
+
+// move has the log moved into the main file, so that the next transaction begins it anew. That is two syncs and many pages, so the mover does it beside the transactions, again
+// and again until little has come meanwhile. The little is moved here, between two of them: only a log of which all was moved begins anew. Whatever fails in it, the
+// transactions are durable in the log; if it was the disk, the store is unsound from then on.
+func (s *Store) move(ctx context.Context) {
+	const little, goes = 256, 8 // pages
+	switch s.errand.Load() {
+	case resting:
+		s.errand.Store(sent)
+		s.moving.Go(func() {
+			defer s.errand.Store(back)
+			for range goes {
+				if left, err := s.checkpoint(ctx, s.mover, "PASSIVE"); err != nil || left <= little {
+					return
+				}
+			}
+		})
+	case back:
+		s.errand.Store(resting)
+		s.pages.Store(0)
+		_, _ = s.checkpoint(ctx, s.conn, "PASSIVE") // see above
+	}
 }
 
 // outside reports whether the writing connection is in no transaction. SQLite ends one by itself after some errors.
@@ -300,13 +348,13 @@ func (s *Store) outside(ctx context.Context) bool {
 	return err == nil
 }
 
-// checkpoint moves the log into the main file. Another connection that reads may keep it from finishing, which is no fault.
-func (s *Store) checkpoint(ctx context.Context, mode string) error {
+// checkpoint moves the log into the main file, and returns how many of its pages are left. Another connection that reads may keep it from finishing, which is no fault.
+func (s *Store) checkpoint(ctx context.Context, c *sql.Conn, mode string) (left int64, _ error) {
 	var busy, log, moved int64
-	if err := s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &log, &moved); err != nil {
-		return s.judge("moving the log into the ledger file", err)
+	if err := c.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &log, &moved); err != nil {
+		return 0, s.judge("moving the log into the ledger file", err)
 	}
-	return nil
+	return log - moved, nil
 }
 
 // View implements audit.Store.
@@ -348,6 +396,7 @@ func (s *Store) Purge(ctx context.Context) error {
 		return audit.ErrUnsound
 	}
 	ctx = context.WithoutCancel(ctx)
+	s.moving.Wait()
 	for _, statement := range []string{"PRAGMA temp_store = FILE", "VACUUM", "PRAGMA temp_store = MEMORY"} { // the new file is built in a temporary one, not in memory
 		if _, err := s.conn.ExecContext(ctx, statement); err != nil {
 			return s.judge("writing the ledger file anew", err)
@@ -357,7 +406,7 @@ func (s *Store) Purge(ctx context.Context) error {
 	if err := s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &moved); err != nil {
 		return s.judge("moving the log into the ledger file", err)
 	}
-	s.since.Store(0)
+	s.pages.Store(0)
 	if busy != 0 || log > 0 {
 		return errors.New("emptying the log: somebody is reading the ledger; try again")
 	}
@@ -371,6 +420,10 @@ func (s *Store) Close() error {
 		s.once.Do(func() { close(s.ended) })
 		s.endIdle() // who reads now ends theirs when that is done
 		errs = append(errs, s.readers.Close())
+	}
+	s.moving.Wait()
+	if s.mover != nil {
+		errs = append(errs, s.mover.Close())
 	}
 	if s.conn != nil {
 		s.write.close()

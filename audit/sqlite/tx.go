@@ -608,7 +608,6 @@ type tx struct {
 	head    audit.Head
 	planted uint64 // the size that the frontier was last put for
 	changed bool
-	bytes   int
 	marks   []marked              // not written yet: they are written together and in their order, which costs half
 	newest  map[audit.Mark]uint64 // of those, by mark
 }
@@ -657,7 +656,6 @@ func (t *tx) exec(doing, query string, args ...any) error {
 	if _, err := t.q.ExecContext(t.ctx, query, args...); err != nil {
 		return t.s.judge(doing, err)
 	}
-	t.bytes += 4096 // a page, roughly
 	return nil
 }
 
@@ -681,7 +679,6 @@ func (t *tx) Append(e audit.Entry, marks []audit.Mark) error {
 		}
 		t.newest[m] = e.Position
 	}
-	t.bytes += len(e.Sealed)
 	t.head.Size, t.head.Newest, t.changed = head.Size+1, e.Time, true
 	return nil
 }
@@ -697,7 +694,6 @@ func (t *tx) writeMarks() error {
 		for _, m := range t.marks[:n] {
 			args = append(args, m.Kind, []byte(m.Value), m.position)
 		}
-		t.bytes += 4096 * (n - 1) // each on a page of its own
 		if err := t.exec("adding marks", writeMarks[n-1], args...); err != nil {
 			return err
 		}
