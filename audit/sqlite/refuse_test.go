@@ -11,7 +11,7 @@ import (
 // L-8: what was asked for and is not in force is refused, each by name.
 func TestWeakSettings(t *testing.T) {
 	for setting, pragma := range map[string]string{
-		"synchronous": "PRAGMA synchronous = NORMAL", "journal_mode": "PRAGMA journal_mode = DELETE", "foreign_keys": "PRAGMA foreign_keys = 0",
+		"synchronous": "PRAGMA synchronous = NORMAL", "journal_mode": "PRAGMA journal_mode = DELETE", "foreign_keys": "PRAGMA foreign_keys = 1",
 		"query_only": "PRAGMA query_only = 1", "wal_autocheckpoint": "PRAGMA wal_autocheckpoint = 1000", "secure_delete": "PRAGMA secure_delete = 0", "": "SELECT 1",
 	} {
 		db, err := sql.Open("sqlite", address(filepath.Join(t.TempDir(), "ledger.db"), pragmas()))

@@ -70,7 +70,7 @@ const moveAfter = 8192
 // pragmas are what every connection is opened with. They hold per connection, so they stand in the address.
 func pragmas(more ...string) url.Values {
 	v := url.Values{"_dqs": {"0"}}
-	v["_pragma"] = append([]string{"busy_timeout(5000)", "foreign_keys(1)", "journal_mode(WAL)", "synchronous(FULL)", "trusted_schema(0)", "cell_size_check(1)", "temp_store(MEMORY)",
+	v["_pragma"] = append([]string{"busy_timeout(5000)", "foreign_keys(0)", "journal_mode(WAL)", "synchronous(FULL)", "trusted_schema(0)", "cell_size_check(1)", "temp_store(MEMORY)",
 		"wal_autocheckpoint(0)", "journal_size_limit(67108864)", "secure_delete(1)"}, more...)
 	return v
 }
@@ -104,6 +104,7 @@ func (s *Store) open(ctx context.Context, path string, c Config) error {
 	var err error
 	writing := pragmas()
 	writing.Set("_txlock", "immediate")
+	writing.Add("_pragma", "cache_size(-8192)") // KiB: the upper pages of the index of marks, and what a transaction touches
 	if c.vfs != "" {
 		writing.Set("vfs", c.vfs)
 	}
@@ -255,7 +256,7 @@ func readBack(ctx context.Context, c *sql.Conn, queryOnly int64) error {
 	want := []struct {
 		pragma string
 		value  any
-	}{{"journal_mode", "wal"}, {"synchronous", int64(2)}, {"foreign_keys", int64(1)}, {"query_only", queryOnly}, {"wal_autocheckpoint", int64(0)}, {"secure_delete", int64(1)}}
+	}{{"journal_mode", "wal"}, {"synchronous", int64(2)}, {"foreign_keys", int64(0)}, {"query_only", queryOnly}, {"wal_autocheckpoint", int64(0)}, {"secure_delete", int64(1)}}
 	for _, w := range want {
 		var got any
 		if err := c.QueryRowContext(ctx, "PRAGMA "+w.pragma).Scan(&got); err != nil {
@@ -286,7 +287,7 @@ func (s *Store) Update(ctx context.Context, f func(audit.Tx) error) (err error) 
 			}
 		}
 	}()
-	t := &tx{reader: reader{ctx: ctx, s: s, q: s.write}}
+	t := s.newTx(ctx)
 	if err := f(t); err != nil {
 		return err
 	}

@@ -19,14 +19,11 @@ const (
 	readHead      = `SELECT size, newest, frontier FROM head WHERE one = 1`
 	writeHead     = `UPDATE head SET size = ?, newest = ?, frontier = ? WHERE one = 1 AND size = ?`
 	readEntry     = `SELECT position, version, type, time, epoch, commitment, leaf, sealed FROM entries WHERE position = ?`
-	writeEntry    = `INSERT INTO entries (position, version, type, time, epoch, commitment, leaf, sealed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
 	newestMark    = `SELECT position FROM marks WHERE kind = ? AND value = ? ORDER BY position DESC LIMIT 1`
 	readObjection = `SELECT id, person, position FROM objections WHERE id = ?`
 	objectionsOf  = `SELECT id, person, position FROM objections WHERE person = ?`
 	putObjection  = `INSERT INTO objections (id, person, position) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET person = excluded.person, position = excluded.position`
 	isOpen        = `SELECT count(*) FROM open_accesses WHERE position = ?`
-	openAccess    = `INSERT INTO open_accesses (position, due, holder) VALUES (?, ?, ?)`
-	closeAccess   = `DELETE FROM open_accesses WHERE position = ?`
 	openDue       = `SELECT position FROM open_accesses WHERE due <= ? ORDER BY position LIMIT ?`
 	openDueOf     = `SELECT position FROM open_accesses WHERE holder = ? AND due <= ? ORDER BY position LIMIT ?`
 	openCount     = `SELECT count(*) FROM open_accesses`
@@ -38,13 +35,39 @@ const (
 	lastSigned    = `SELECT size, at, note FROM checkpoints ORDER BY size DESC LIMIT 1`
 )
 
-// writeMarks adds so many marks at once, less one: a statement costs more than the row that it adds.
-var writeMarks = func() (out [32]string) {
+// A statement costs more than a row that it adds, so these are for several: for 1, 2, 4 … 64.
+var (
+	writeEntries  = several(`INSERT INTO entries (position, version, type, time, epoch, commitment, leaf, sealed) VALUES `, `(?, ?, ?, ?, ?, ?, ?, ?)`, ``)
+	writeMarks    = several(`INSERT OR IGNORE INTO marks (kind, value, position) VALUES `, `(?, ?, ?)`, ``)
+	openAccesses  = several(`INSERT INTO open_accesses (position, due, holder) VALUES `, `(?, ?, ?)`, ``)
+	closeAccesses = several(`DELETE FROM open_accesses WHERE position IN (`, `?`, `)`)
+	newestMarks   = several(`SELECT column1, (SELECT max(position) FROM marks WHERE kind = column2 AND value = column3) FROM (VALUES `, `(?, ?, ?)`, `)`)
+	areOpen       = several(`SELECT position FROM open_accesses WHERE position IN (`, `?`, `)`)
+	ofPersons     = several(`SELECT id, person, position FROM objections WHERE person IN (`, `?`, `)`)
+)
+
+func several(before, row, after string) (out [7]string) {
 	for i := range out {
-		out[i] = `INSERT OR IGNORE INTO marks (kind, value, position) VALUES (?, ?, ?)` + strings.Repeat(`, (?, ?, ?)`, i)
+		out[i] = before + row + strings.Repeat(", "+row, 1<<i-1) + after
 	}
 	return out
-}()
+}
+
+// inPieces cuts a list into pieces for which there are statements, and calls do with each piece, the statement for it, and what args makes of it.
+func inPieces[T any](statements [7]string, list []T, args func([]any, T) []any, do func(statement string, args []any) error) error {
+	for len(list) > 0 {
+		i := min(bits.Len(uint(len(list))), len(statements)) - 1
+		var all []any
+		for _, row := range list[:1<<i] {
+			all = args(all, row)
+		}
+		if err := do(statements[i], all); err != nil {
+			return err
+		}
+		list = list[1<<i:]
+	}
+	return nil
+}
 
 // entriesQuery reads so many entries at most.
 type entriesQuery struct {
@@ -63,8 +86,9 @@ var entriesAt = func() (out [3]entriesQuery) {
 // asked are the statements above that only read.
 var asked = []string{entriesAt[0].text, entriesAt[1].text, entriesAt[2].text, readHead, readEntry, newestMark, readObjection, objectionsOf, isOpen, openDue, openDueOf, openCount, readLeaves, readNodes, lastSigned}
 
-// written are those that write.
-var written = append([]string{writeHead, writeEntry, putObjection, openAccess, closeAccess, putAlert, putNode, putCheckpoint}, writeMarks[:]...)
+// written are those of a transaction that writes.
+var written = slices.Concat([]string{writeHead, putObjection, putAlert, putNode, putCheckpoint},
+	writeEntries[:], writeMarks[:], openAccesses[:], closeAccesses[:], newestMarks[:], areOpen[:], ofPersons[:])
 
 // Transactions begin and end with these.
 const (
@@ -154,13 +178,25 @@ func (s statements) ExecContext(ctx context.Context, q string, args ...any) (sql
 
 // reader implements audit.Reader.
 type reader struct {
-	ctx context.Context // of the one call of View or Update that made it
-	s   *Store
-	q   statements
+	ctx   context.Context // of the one call of View or Update that made it
+	s     *Store
+	q     statements
+	first func() error // done before the file is asked; nil: nothing
+}
+
+// ask does what is to be done before the file is asked.
+func (r *reader) ask() error {
+	if r.first == nil {
+		return nil
+	}
+	return r.first()
 }
 
 // each runs a query and calls scan for every row.
 func (r *reader) each(doing, query string, args []any, scan func(*sql.Rows) error) error {
+	if err := r.ask(); err != nil {
+		return err
+	}
 	rows, err := r.q.QueryContext(r.ctx, query, args...)
 	if err != nil {
 		return r.s.judge(doing, err)
@@ -179,6 +215,9 @@ func (r *reader) each(doing, query string, args []any, scan func(*sql.Rows) erro
 
 // one runs a query for at most one row, and reports whether there was one.
 func (r *reader) one(doing, query string, args []any, into ...any) (bool, error) {
+	if err := r.ask(); err != nil {
+		return false, err
+	}
 	err := r.q.QueryRowContext(r.ctx, query, args...).Scan(into...)
 	switch {
 	case err == nil:
@@ -232,6 +271,9 @@ func scanEntry(row scanner) (audit.Entry, error) {
 
 // Entry implements audit.Reader.
 func (r *reader) Entry(position uint64) (audit.Entry, error) {
+	if err := r.ask(); err != nil {
+		return audit.Entry{}, err
+	}
 	e, err := scanEntry(r.q.QueryRowContext(r.ctx, readEntry, position))
 	switch {
 	case err == nil, errors.Is(err, audit.ErrDamaged):
@@ -600,16 +642,26 @@ func (r *reader) alerts(query string, args []any, f func(audit.AlertRow) error) 
 	})
 }
 
-// tx implements audit.Tx. The head is read once and written once, when the transaction commits.
+// tx implements audit.Tx. The head is read once and written once, when the transaction commits. Entries, their marks and open accesses wait until they are written
+// together: at the end, or before the file is asked for what they may be part of.
 type tx struct {
-	reader
+	reader         // of the file with all that waits written to it
+	file    reader // of the file as it is, for what cannot be waiting
 	known   bool
 	was     uint64 // the head's size when it was read
 	head    audit.Head
 	planted uint64 // the size that the frontier was last put for
 	changed bool
-	marks   []marked              // not written yet: they are written together and in their order, which costs half
-	newest  map[audit.Mark]uint64 // of those, by mark
+	waiting
+	learnt
+}
+
+// waiting is what was not written yet.
+type waiting struct {
+	entries []audit.Entry
+	marks   []marked
+	opened  []held
+	closed  []uint64
 }
 
 type marked struct {
@@ -617,12 +669,37 @@ type marked struct {
 	position uint64
 }
 
+type held struct {
+	position uint64
+	due      time.Time
+	holder   string
+}
+
+// learnt is what is known without asking the file: it was asked ahead, or done here. Nothing of it can go stale, because nobody else writes.
+type learnt struct {
+	newest map[audit.Mark]newest
+	open   map[uint64]bool
+	rows   map[string][]audit.ObjectionRow // by person
+}
+
+type newest struct {
+	position uint64
+	is       bool
+}
+
+func (s *Store) newTx(ctx context.Context) *tx {
+	file := reader{ctx: ctx, s: s, q: s.write}
+	t := &tx{reader: file, file: file, learnt: learnt{map[audit.Mark]newest{}, map[uint64]bool{}, map[string][]audit.ObjectionRow{}}}
+	t.first = t.write
+	return t
+}
+
 var _ audit.Tx = (*tx)(nil)
 
 // Head implements audit.Reader.
 func (t *tx) Head() (audit.Head, error) {
 	if !t.known {
-		h, err := t.reader.Head()
+		h, err := t.file.Head()
 		if err != nil {
 			return h, err
 		}
@@ -632,7 +709,7 @@ func (t *tx) Head() (audit.Head, error) {
 }
 
 func (t *tx) flush() error {
-	if err := t.writeMarks(); err != nil || !t.changed {
+	if err := t.write(); err != nil || !t.changed {
 		return err
 	}
 	if t.was != t.head.Size && t.planted != t.head.Size || len(t.head.Frontier) != bits.OnesCount64(t.head.Size) {
@@ -668,68 +745,126 @@ func (t *tx) Append(e audit.Entry, marks []audit.Mark) error {
 	if e.Position != head.Size {
 		return fmt.Errorf("%w: an entry for position %d was given at %d", audit.ErrDamaged, e.Position, head.Size)
 	}
-	err = t.exec("adding an entry", writeEntry, e.Position, e.Version, e.Type, e.Time.UnixMicro(), e.Epoch, e.Commitment[:], e.Leaf[:], e.Sealed)
-	if err != nil {
-		return err
-	}
+	t.entries = append(t.entries, e)
 	for _, m := range marks {
 		t.marks = append(t.marks, marked{m, e.Position})
-		if t.newest == nil {
-			t.newest = map[audit.Mark]uint64{}
-		}
-		t.newest[m] = e.Position
+		t.newest[m] = newest{e.Position, true}
 	}
 	t.head.Size, t.head.Newest, t.changed = head.Size+1, e.Time, true
 	return nil
 }
 
-// writeMarks writes the marks of the entries that were added.
-func (t *tx) writeMarks() error {
-	slices.SortFunc(t.marks, func(a, b marked) int {
+// write writes what waits. Marks go in their order, which costs half.
+func (t *tx) write() error {
+	w := t.waiting
+	t.waiting = waiting{}
+	slices.SortFunc(w.marks, func(a, b marked) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), strings.Compare(a.Value, b.Value), cmp.Compare(a.position, b.position))
 	})
-	for len(t.marks) > 0 {
-		n := min(len(t.marks), len(writeMarks))
-		args := make([]any, 0, 3*n)
-		for _, m := range t.marks[:n] {
-			args = append(args, m.Kind, []byte(m.Value), m.position)
-		}
-		if err := t.exec("adding marks", writeMarks[n-1], args...); err != nil {
-			return err
-		}
-		t.marks = t.marks[n:]
+	exec := func(doing string) func(string, []any) error {
+		return func(statement string, args []any) error { return t.exec(doing, statement, args...) }
 	}
-	t.newest = nil
-	return nil
+	err := inPieces(writeEntries, w.entries, func(to []any, e audit.Entry) []any {
+		return append(to, e.Position, e.Version, e.Type, e.Time.UnixMicro(), e.Epoch, e.Commitment[:], e.Leaf[:], e.Sealed)
+	}, exec("adding entries"))
+	if err != nil {
+		return err
+	}
+	err = inPieces(writeMarks, w.marks, func(to []any, m marked) []any { return append(to, m.Kind, []byte(m.Value), m.position) }, exec("adding marks"))
+	if err != nil {
+		return err
+	}
+	err = inPieces(openAccesses, w.opened, func(to []any, h held) []any { return append(to, h.position, h.due.UnixMicro(), h.holder) }, exec("noting open accesses"))
+	if err != nil {
+		return err
+	}
+	return inPieces(closeAccesses, w.closed, func(to []any, position uint64) []any { return append(to, position) }, exec("noting closed accesses"))
+}
+
+// Expect implements audit.Tx.
+func (t *tx) Expect(w audit.Wanted) error {
+	if err := t.write(); err != nil {
+		return err
+	}
+	at := 0
+	err := inPieces(newestMarks, w.Marks, func(to []any, m audit.Mark) []any { at++; return append(to, at-1, m.Kind, []byte(m.Value)) }, func(statement string, args []any) error {
+		return t.file.each("looking for marks", statement, args, func(rows *sql.Rows) error {
+			var n int
+			var position sql.NullInt64
+			if err := rows.Scan(&n, &position); err != nil {
+				return t.s.judge("looking for marks", err)
+			}
+			t.newest[w.Marks[n]] = newest{uint64(position.Int64), position.Valid}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	err = inPieces(areOpen, w.Open, func(to []any, position uint64) []any { t.open[position] = false; return append(to, position) }, func(statement string, args []any) error {
+		open, err := t.file.positions("looking at accesses", statement, args)
+		for _, position := range open {
+			t.open[position] = true
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return inPieces(ofPersons, w.Persons, func(to []any, person string) []any { t.rows[person] = nil; return append(to, []byte(person)) }, func(statement string, args []any) error {
+		return t.file.objections(statement, args, func(o audit.ObjectionRow) error {
+			t.rows[o.Person] = append(t.rows[o.Person], o)
+			return nil
+		})
+	})
 }
 
 // Newest implements audit.Reader.
-func (t *tx) Newest(marks []audit.Mark) (newest uint64, found bool, err error) {
+func (t *tx) Newest(marks []audit.Mark) (uint64, bool, error) {
+	var out newest
 	for _, m := range marks {
-		if p, ok := t.newest[m]; ok && (!found || p > newest) { // what is not written yet is newer than all that is
-			newest, found = p, true
+		n, known := t.newest[m]
+		if !known { // then it does not wait either
+			var err error
+			if n.position, n.is, err = t.file.Newest([]audit.Mark{m}); err != nil {
+				return 0, false, err
+			}
+		}
+		if n.is && (!out.is || n.position > out.position) {
+			out = n
 		}
 	}
-	if found {
-		return newest, true, nil
-	}
-	return t.reader.Newest(marks)
+	return out.position, out.is, nil
 }
 
-// Search implements audit.Reader.
-func (t *tx) Search(q audit.Query) ([]uint64, error) {
-	if err := t.writeMarks(); err != nil {
-		return nil, err
+// Entry implements audit.Reader.
+func (t *tx) Entry(position uint64) (audit.Entry, error) {
+	if list := t.entries; len(list) > 0 && position >= list[0].Position && position-list[0].Position < uint64(len(list)) {
+		return list[position-list[0].Position], nil
 	}
-	return t.reader.Search(q)
+	return t.file.Entry(position)
 }
 
-// EachMark implements audit.Reader.
-func (t *tx) EachMark(f func(uint64, audit.Mark) error) error {
-	if err := t.writeMarks(); err != nil {
-		return err
+// IsOpen implements audit.Reader.
+func (t *tx) IsOpen(position uint64) (bool, error) {
+	if open, known := t.open[position]; known {
+		return open, nil
 	}
-	return t.reader.EachMark(f)
+	return t.file.IsOpen(position)
+}
+
+// ObjectionsOf implements audit.Reader.
+func (t *tx) ObjectionsOf(persons []string) (out []audit.ObjectionRow, err error) {
+	for _, person := range persons {
+		rows, known := t.rows[person]
+		if !known {
+			if rows, err = t.file.ObjectionsOf([]string{person}); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, rows...)
+	}
+	return out, nil
 }
 
 // PutTree implements audit.Tx.
@@ -753,9 +888,10 @@ func (t *tx) PutCheckpoint(c audit.Checkpoint) error {
 
 // Erase implements audit.Tx. secure_delete overwrites what the row gives up; Purge does away with the copies that SQLite made while it moved rows.
 func (t *tx) Erase(position uint64, marks []audit.Mark) error {
-	if err := t.writeMarks(); err != nil {
+	if err := t.write(); err != nil {
 		return err
 	}
+	clear(t.newest)
 	err := t.exec("erasing an entry", `UPDATE entries SET sealed = NULL WHERE position = ?`, position)
 	for i := 0; err == nil && i < len(marks); i++ {
 		err = t.exec("erasing a mark", `DELETE FROM marks WHERE kind = ? AND value = ? AND position = ?`, marks[i].Kind, []byte(marks[i].Value), position)
@@ -765,25 +901,31 @@ func (t *tx) Erase(position uint64, marks []audit.Mark) error {
 
 // DropObjection implements audit.Tx.
 func (t *tx) DropObjection(id string) error {
+	clear(t.rows)
 	return t.exec("erasing an objection", `DELETE FROM objections WHERE id = ?`, id)
 }
 
 // PutObjection implements audit.Tx.
 func (t *tx) PutObjection(o audit.ObjectionRow) error {
+	clear(t.rows)
 	return t.exec("noting an objection", putObjection, o.ID, []byte(o.Person), o.Position)
 }
 
 // OpenAccess implements audit.Tx.
 func (t *tx) OpenAccess(position uint64, due time.Time, holder string) error {
-	return t.exec("noting an open access", openAccess, position, due.UnixMicro(), holder)
+	if len(t.closed) > 0 && slices.Contains(t.closed, position) { // it is opened anew
+		if err := t.write(); err != nil {
+			return err
+		}
+	}
+	t.opened, t.open[position] = append(t.opened, held{position, due, holder}), true
+	return nil
 }
-
-// Expect implements audit.Tx. The file is at hand: nothing is fetched before it is asked for.
-func (t *tx) Expect(audit.Wanted) error { return nil }
 
 // CloseAccess implements audit.Tx.
 func (t *tx) CloseAccess(position uint64) error {
-	return t.exec("noting a closed access", closeAccess, position)
+	t.closed, t.open[position] = append(t.closed, position), false
+	return nil
 }
 
 // PutAlert implements audit.Tx.
