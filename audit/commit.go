@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -67,12 +66,16 @@ func (w *writer) failed(err error) bool {
 // append adds an entry. marks MUST be those that marksOf works out for it. The error is the store's, or ErrInvalid for an entry that is too
 // large, in which case nothing was written.
 func (w *writer) append(t EntryType, p *payload, marks []Mark) (Receipt, error) {
-	return w.write(t, canonical(p), marks)
+	return w.write(t, newDraft(w.keys, canonical(p)), marks)
 }
 
-// write is append for a payload whose text is made already: whoever waits for the committer does that work, beside it and not in it.
-func (w *writer) write(t EntryType, text []byte, marks []Mark) (Receipt, error) {
-	e, err := newEntry(w.keys, w.position, t, w.now, text)
+// write is append for a payload that is drafted already: whoever waits for the committer does that work, beside it and not in it. Where the keys changed meanwhile
+// it is done again.
+func (w *writer) write(t EntryType, d *draft, marks []Mark) (Receipt, error) {
+	if !d.of(w.keys) {
+		d = newDraft(w.keys, d.payload())
+	}
+	e, err := d.entry(w.position, t, w.now)
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -213,27 +216,36 @@ func (l *Ledger) commitAll() {
 }
 
 // Those whom the last transaction answered are about to ask again, and a sync costs the same for twice as many. So where several were answered, the next
-// transaction lets others run for as long as more come of it, and not for long in all. Who is alone is never kept waiting.
+// transaction waits until as many have come as were answered, and those who had come before; but not for long. Who is alone is never kept waiting.
 const (
 	several = 4
-	yields  = 200                  // so often with nobody coming, and nobody is about to
 	notLong = 2 * time.Millisecond // about what a sync takes
 )
 
 // gather fills a batch with what is queued.
 func (l *Ledger) gather(batch []*op) []*op {
-	begun := time.Now()
-	for idle := 0; len(batch) < MaxBatch; {
+	var late <-chan time.Time
+	for len(batch) < MaxBatch {
 		select {
 		case o := <-l.queue:
-			batch, idle = append(batch, o), 0
+			batch = append(batch, o)
 			continue
 		default:
 		}
-		if idle++; l.answered < several || idle > yields || time.Since(begun) > notLong {
+		if l.answered < several || len(batch) >= l.awaited {
 			break
 		}
-		runtime.Gosched()
+		if late == nil {
+			timer := time.NewTimer(notLong)
+			defer timer.Stop()
+			late = timer.C
+		}
+		select {
+		case o := <-l.queue:
+			batch = append(batch, o)
+		case <-late:
+			return batch
+		}
 	}
 	return batch
 }
@@ -301,10 +313,10 @@ func (l *Ledger) commit(batch []*op) {
 	if w.signed != nil {
 		l.publish(*w.signed, w.signedTree)
 	}
+	l.answered, l.awaited = len(live), len(live)+len(l.queue)
 	for _, o := range live {
 		l.settle(o, o.err)
 	}
-	l.answered = len(live)
 }
 
 // queued takes what is queued, so many at most, and does not wait.
@@ -524,12 +536,12 @@ func (w *writer) abandon(positions []uint64, err error) (more bool, _ error) {
 // close appends the closing entry of an open access.
 func (w *writer) close(t EntryType, begin uint64, subjects []record.NHSNumber, a *Access, p *payload) (Receipt, error) {
 	p.of(begin, subjects)
-	return w.shut(t, begin, canonical(p), w.epoch.closing(a, consent.Reason(p.Reason)))
+	return w.shut(t, begin, newDraft(w.keys, canonical(p)), w.epoch.closing(a, consent.Reason(p.Reason)))
 }
 
-// shut is close for a closing whose text and marks are made already.
-func (w *writer) shut(t EntryType, begin uint64, text []byte, marks []Mark) (Receipt, error) {
-	receipt, err := w.write(t, text, marks)
+// shut is close for a closing that is drafted already, with its marks.
+func (w *writer) shut(t EntryType, begin uint64, d *draft, marks []Mark) (Receipt, error) {
+	receipt, err := w.write(t, d, marks)
 	if err != nil || w.failed(w.tx.CloseAccess(begin)) {
 		return Receipt{}, errors.Join(err, w.err)
 	}

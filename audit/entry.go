@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -55,27 +56,47 @@ func (e *Entry) associated() []byte {
 	return binary.BigEndian.AppendUint32(d[:18:18], e.Epoch)
 }
 
-// newEntry seals a payload at a position. The salt and the nonce are fresh for every call, so that a payload that was rolled back and
-// comes again leaves nothing to compare.
-func newEntry(k *Keys, position uint64, t EntryType, at time.Time, payload []byte) (Entry, error) {
+// draft is a payload before it has its place in the order. What does not depend on the place is done already: the salt, the commitment, the key for its nonce. The salt
+// and the nonce are fresh for every draft, and a draft is sealed once, so that a payload that was rolled back and comes again leaves nothing to compare.
+type draft struct {
+	epoch      *epoch
+	plain      []byte // salt and payload
+	commitment [32]byte
+	nonce      [nonceSize]byte
+	cipher     cipher.AEAD // nil once it was used
+}
+
+func newDraft(k *Keys, payload []byte) *draft {
 	var salt [saltSize]byte
 	var nonce [nonceSize]byte
 	_, _ = rand.Read(salt[:]) // crypto/rand.Read never returns an error (Go 1.24)
 	_, _ = rand.Read(nonce[:])
-	return sealEntry(k, position, t, at, payload, salt, nonce)
+	return draftOf(k, payload, salt, nonce)
 }
 
-func sealEntry(k *Keys, position uint64, t EntryType, at time.Time, payload []byte, salt [saltSize]byte, nonce [nonceSize]byte) (Entry, error) {
-	if len(payload) > maxPayload {
+func draftOf(k *Keys, payload []byte, salt [saltSize]byte, nonce [nonceSize]byte) *draft {
+	d := &draft{epoch: k.current(), plain: make([]byte, 0, saltSize+len(payload)), nonce: nonce}
+	d.plain = append(append(d.plain, salt[:]...), payload...)
+	d.commitment = sha256.Sum256(d.plain)
+	d.cipher = gcmFor(d.epoch.payload, nonce[:])
+	return d
+}
+
+// payload is what the draft is of.
+func (d *draft) payload() []byte { return d.plain[saltSize:] }
+
+// of reports whether the draft can be sealed with the newest of the keys.
+func (d *draft) of(k *Keys) bool { return d.cipher != nil && d.epoch == k.current() }
+
+// entry seals the draft at its place. It MUST be called once.
+func (d *draft) entry(position uint64, t EntryType, at time.Time) (Entry, error) {
+	if len(d.payload()) > maxPayload {
 		return Entry{}, fmt.Errorf("%w: the entry is larger than %d bytes", ErrInvalid, maxPayload)
 	}
-	epoch := k.current()
-	e := Entry{Position: position, Version: EntryVersion, Type: t, Time: at, Epoch: epoch.number}
-	plain := make([]byte, 0, saltSize+len(payload))
-	plain = append(append(plain, salt[:]...), payload...)
-	e.Commitment = sha256.Sum256(plain)
+	e := Entry{Position: position, Version: EntryVersion, Type: t, Time: at, Epoch: d.epoch.number, Commitment: d.commitment}
 	e.Leaf = e.leaf()
-	e.Sealed = seal(epoch.payload, nonce, plain, e.associated())
+	e.Sealed = seal(d.cipher, d.nonce, d.plain, e.associated())
+	d.cipher = nil
 	return e, nil
 }
 

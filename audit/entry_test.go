@@ -163,7 +163,7 @@ func TestGolden(t *testing.T) {
 		var nonce [nonceSize]byte
 		salt[0], nonce[0] = byte(i), byte(i)
 		text := canonical(g.p)
-		e, err := sealEntry(keys, uint64(i), g.t, time.Date(2026, 11, 1, 9, 30, i, 123456000, time.UTC), text, salt, nonce)
+		e, err := draftOf(keys, text, salt, nonce).entry(uint64(i), g.t, time.Date(2026, 11, 1, 9, 30, i, 123456000, time.UTC))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +225,7 @@ func TestSealIsXAES(t *testing.T) {
 	} {
 		key := [keySize]byte([]byte(strings.Repeat(c.fill, keySize)))
 		nonce := [nonceSize]byte([]byte("ABCDEFGHIJKLMNOPQRSTUVWX"))
-		sealed := seal(key, nonce, []byte("XAES-256-GCM"), []byte(c.associated))
+		sealed := seal(gcmFor(key, nonce[:]), nonce, []byte("XAES-256-GCM"), []byte(c.associated))
 		if got := hex.EncodeToString(sealed[nonceSize:]); got != c.want {
 			t.Errorf("%x: %s, want %s", c.fill, got, c.want)
 		}
@@ -240,7 +240,7 @@ func TestChangedEntriesDoNotOpen(t *testing.T) {
 	keys := goldenKeys()
 	text := canonical(&payload{Policy: &policyBody{"a", "b"}})
 	fresh := func() Entry {
-		e, err := newEntry(keys, 7, TypePolicy, time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), text)
+		e, err := newDraft(keys, text).entry(7, TypePolicy, time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -274,7 +274,7 @@ func TestChangedEntriesDoNotOpen(t *testing.T) {
 	if a.Leaf == b.Leaf || a.Commitment == b.Commitment || bytes.Equal(a.Sealed, b.Sealed) {
 		t.Errorf("the same payload twice can be told to be the same")
 	}
-	if _, err := newEntry(keys, 0, TypePolicy, time.Now(), make([]byte, maxPayload+1)); !errors.Is(err, ErrInvalid) {
+	if _, err := newDraft(keys, make([]byte, maxPayload+1)).entry(0, TypePolicy, time.Now()); !errors.Is(err, ErrInvalid) {
 		t.Errorf("a payload over the bound: %v, want ErrInvalid", err)
 	}
 }
@@ -408,7 +408,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		for et := TypeBegin; et <= TypeHandled; et++ {
-			e, err := newEntry(goldenKeys(), 1, et, time.Now(), text)
+			e, err := newDraft(goldenKeys(), text).entry(1, et, time.Now())
 			if err != nil {
 				return
 			}

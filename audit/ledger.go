@@ -35,7 +35,7 @@ func (l *Ledger) Begin(ctx context.Context, p consent.Permit, a Access) (Opened,
 	o := Opened{ledger: l, subjects: a.subjects(), access: &a, decision: canonical(body.Decision)}
 	// What can be worked out before the transaction is; where the keys changed meanwhile, it is done again.
 	keys := l.keys.Load()
-	text, key, marks := canonical(&payload{Access: body}), keys.accessKey(a.Key), keys.current().opening(&a)
+	drafted, key, marks := newDraft(keys, canonical(&payload{Access: body})), keys.accessKey(a.Key), keys.current().opening(&a)
 	err := l.wanting(ctx, Wanted{Marks: key}, func(w *writer) error {
 		if w.keys != keys {
 			key, marks = w.keys.accessKey(a.Key), w.epoch.opening(&a)
@@ -68,9 +68,9 @@ func (l *Ledger) Begin(ctx context.Context, p consent.Permit, a Access) (Opened,
 			if o.override, err = w.breakGlass(&a, body, o.expires); err != nil {
 				return err
 			}
-			text = canonical(&payload{Access: body, Override: o.override})
+			drafted = newDraft(w.keys, canonical(&payload{Access: body, Override: o.override}))
 		}
-		receipt, err := w.write(TypeBegin, text, marks)
+		receipt, err := w.write(TypeBegin, drafted, marks)
 		if err != nil || w.failed(w.tx.OpenAccess(receipt.Position, w.now.Add(2*or(a.Budget, defaultBudget)), l.replica)) {
 			return errors.Join(err, w.err)
 		}
@@ -172,7 +172,7 @@ func (l *Ledger) release(ctx context.Context, t EntryType, o Opened, p consent.P
 	persons := values(keys.persons(o.subjects))
 	out.of(o.position, o.subjects)
 	out.Preferences = p.Decision().Position
-	text := canonical(out)
+	drafted := newDraft(keys, canonical(out))
 	marksBy := func(e *epoch) []Mark {
 		if t == TypeReleased {
 			return e.closing(o.access, "")
@@ -204,13 +204,13 @@ func (l *Ledger) release(ctx context.Context, t EntryType, o Opened, p consent.P
 		}
 		if out.Preferences != prefs.Position {
 			out.Preferences = prefs.Position
-			text = canonical(out)
+			drafted = newDraft(w.keys, canonical(out))
 		}
 		if t == TypeReleased {
-			receipt, err = w.shut(t, o.position, text, marks)
+			receipt, err = w.shut(t, o.position, drafted, marks)
 			return err
 		}
-		receipt, err = w.write(t, text, marks)
+		receipt, err = w.write(t, drafted, marks)
 		return err
 	}, nil)
 	if err != nil {

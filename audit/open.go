@@ -68,6 +68,7 @@ type Ledger struct {
 	tally    tally
 	owed     []debt // of the committer alone
 	answered int    // by the last transaction; of the committer alone
+	awaited  int    // to be in the next one: so many were answered, or had come before; of the committer alone
 
 	walking chan struct{} // holds a place for each question that is being answered
 

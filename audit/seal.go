@@ -46,9 +46,8 @@ func gcmFor(key [keySize]byte, nonce []byte) cipher.AEAD {
 	return gcm
 }
 
-// seal returns nonce, ciphertext and tag.
-func seal(key [keySize]byte, nonce [nonceSize]byte, plain, associated []byte) []byte {
-	gcm := gcmFor(key, nonce[:])
+// seal returns nonce, ciphertext and tag. gcm is that for the key and this nonce.
+func seal(gcm cipher.AEAD, nonce [nonceSize]byte, plain, associated []byte) []byte {
 	out := make([]byte, nonceSize, nonceSize+len(plain)+gcm.Overhead())
 	copy(out, nonce[:])
 	return gcm.Seal(out, nonce[12:], plain, associated)
