@@ -284,10 +284,11 @@ func powerCuts(t *testing.T, seed uint64, cuts int, lying bool) (lost int, err e
 	r := rand.New(rand.NewPCG(seed, seed))
 	var mu sync.Mutex
 	var images []image
+	one := 48 // of so many writes is cut at, so that the whole load comes to be cut
 	s.disk.after = func(string) {
 		mu.Lock()
 		defer mu.Unlock()
-		if r.IntN(8) > 0 || len(images) >= cuts {
+		if r.IntN(one) > 0 || len(images) >= cuts {
 			return
 		}
 		if m := s.now(); len(images) < cuts/8 || len(m.entries) > 0 { // a few while it opens
@@ -310,13 +311,31 @@ func powerCuts(t *testing.T, seed uint64, cuts int, lying bool) (lost int, err e
 		})
 	}
 	wg.Wait()
+	// Where a checkpoint is signed, with nothing else going on, it is cut often.
+	often := func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		one = n
+	}
+	often(3)
+	before, err := s.ledger.Checkpoint(ctx, 0)
+	err = errors.Join(err, s.refuse()) // so that there is something to sign
+	for now, by := before, time.Now().Add(5*time.Second); err == nil && now.Size == before.Size && time.Now().Before(by); time.Sleep(5 * time.Millisecond) {
+		now, err = s.ledger.Checkpoint(ctx, 0)
+	}
+	if err != nil {
+		t.Errorf("waiting for a checkpoint: %v", err)
+	}
+	often(8)
 	enough := func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(images) >= cuts
 	}
 	for i := 0; i < 8 || !enough() && i < 400; i++ {
-		s.store.pages.Store(moveAfter) // the log is moved beside each second of these transactions, and the rest of it after each other
+		if i%8 < 2 { // the log is moved beside some of these transactions, and the rest of it between two others
+			s.store.pages.Store(moveAfter)
+		}
 		if err := []func() error{s.object, s.access, s.relent}[i%3](); err != nil {
 			t.Errorf("recording: %v", err)
 		}
