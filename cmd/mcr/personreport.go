@@ -28,6 +28,7 @@ type toldPerson struct {
 	Covers   string         `json:"covers"`
 	Numbers  string         `json:"numbers,omitempty"` // under which numbers was looked
 	Summary  []string       `json:"summary"`
+	InShort  []reportWho    `json:"inShort,omitempty"` // who opened it, how often; where it was more than once
 	Looked   []reportAccess `json:"looked"`
 	Refused  []reportAccess `json:"refused"`
 	Carers   []reportAccess `json:"carers"`
@@ -37,6 +38,15 @@ type toldPerson struct {
 	HowCheck []string       `json:"howToCheck"`
 	Ledger   string         `json:"ledger"`
 	Entries  uint64         `json:"checkpointEntries,omitempty"`
+}
+
+// reportWho counts the accesses by one role, or one named member, of an organisation's staff.
+type reportWho struct {
+	Who          string `json:"who"`
+	Organisation string `json:"organisation"`
+	Times        int    `json:"times"`
+	First        string `json:"first"` // a day
+	Last         string `json:"last"`
 }
 
 // reportAccess is one access in plain words.
@@ -51,6 +61,8 @@ type reportAccess struct {
 	Ended        string       `json:"ended"`
 	Parts        []reportPart `json:"parts,omitempty"`
 	Receipt      string       `json:"receipt"`
+
+	day string
 }
 
 // reportPart is what one organisation's record gave.
@@ -236,6 +248,9 @@ func allRows(ctx context.Context, client v1.AuditServiceClient, about *v1.AskReq
 
 func (r *toldPerson) finish() {
 	n := len(r.Looked)
+	if n > 1 {
+		r.InShort = inShort(r.Looked)
+	}
 	r.Summary = []string{fmt.Sprintf("Staff opened your record %s.", times(n))}
 	if n := len(r.Refused); n > 0 {
 		r.Summary = append(r.Summary, fmt.Sprintf("Requests were refused %s.", times(n)))
@@ -251,6 +266,23 @@ func (r *toldPerson) finish() {
 		"Anybody with access can check one with: mcr audit receipt RECEIPT. The answer is TRUE only if the entry stands in the ledger as the receipt says; the proof is checked on the computer that asks.",
 		"If something here looks wrong, or you do not know why somebody looked, tell the organisation that is named, or its data protection officer. You can also complain to the Information Commissioner's Office.",
 	}
+}
+
+// inShort counts accesses, newest first, by who it was: most first.
+func inShort(list []reportAccess) (out []reportWho) {
+	for _, x := range list {
+		who := x.Role
+		if x.Name != "" {
+			who = x.Name + ", " + x.Role
+		}
+		i := slices.IndexFunc(out, func(w reportWho) bool { return w.Who == who && w.Organisation == x.Organisation })
+		if i < 0 {
+			i, out = len(out), append(out, reportWho{Who: who, Organisation: x.Organisation, Last: x.day})
+		}
+		out[i].Times, out[i].First = out[i].Times+1, x.day
+	}
+	slices.SortStableFunc(out, func(a, b reportWho) int { return b.Times - a.Times })
+	return out
 }
 
 func times(n int) string {
@@ -279,7 +311,7 @@ var permissionsInWords = map[v1.PermissionKind]string{v1.PermissionKind_PERMISSI
 func (w *reporter) access(r *toldPerson, row *v1.AnswerRow) {
 	e := row.GetEntry()
 	x, by := e.GetAccess(), e.GetAccess().GetRequester()
-	out := reportAccess{When: clock(row.GetBegan().AsTime(), "2 January 2006, 15:04"), Organisation: w.organisation(by.GetOrganisation()), Role: w.role(by, x.GetRoleName()),
+	out := reportAccess{When: clock(row.GetBegan().AsTime(), "2 January 2006, 15:04"), day: clock(row.GetBegan().AsTime(), "2 Jan 2006"), Organisation: w.organisation(by.GetOrganisation()), Role: w.role(by, x.GetRoleName()),
 		Receipt: fmt.Sprintf("%d.%x", e.GetPosition(), e.GetLeaf())}
 	neutral := w.holders[by.GetOrganisation()].GetNeutralName() != ""
 	if w.names && !neutral {
@@ -369,8 +401,18 @@ func (w *reporter) section(s v1.Section) string {
 	if w.hidden[code] {
 		return "other information"
 	}
+	if text := sectionsInWords[code]; text != "" {
+		return text
+	}
 	return strings.ReplaceAll(code, "-", " ")
 }
+
+// sectionsInWords says what a section is where its code does not, in words of the person's.
+var sectionsInWords = map[string]string{"demographics": "personal details", "medications": "medicines", "results": "test results", "correspondence": "letters", "history": "health history",
+	"emergency": "emergency care", "plans-alerts": "care plans and alerts", "community": "community care", "other": "other information"}
+
+// rolesInWords likewise.
+var rolesInWords = map[string]string{"ig-officer": "officer for information governance"}
 
 func (w *reporter) custodian(key string) string {
 	c := w.custodians[key]
@@ -395,6 +437,9 @@ func (w *reporter) organisation(code string) string {
 func (w *reporter) role(by *v1.Requester, role string) string {
 	if w.holders[by.GetOrganisation()].GetNeutralName() != "" || role == "" || role == "none" {
 		return "somebody who works in health or care"
+	}
+	if text := rolesInWords[role]; text != "" {
+		return text
 	}
 	return strings.ReplaceAll(safe(role), "-", " ")
 }

@@ -157,7 +157,7 @@ func TestPersonReport(t *testing.T) {
 	}
 	if len(r.Looked) != 2 || len(r.Refused) != 1 || len(r.Carers) != 1 || len(r.Choices) != 2 || len(r.Asked) != 1 || r.Looked[0].Organisation != "Rivermead Surgery" || r.Looked[0].Role != "general practitioner" ||
 		r.Looked[1].Organisation != "A health service" || r.Looked[1].Review != "An officer looked into this emergency access and found that there was good reason for it." ||
-		r.Looked[1].Parts[0].Kinds != "other information, history" || r.Looked[1].Parts[1].Of != "A health service" || r.Looked[0].Receipt != "9.abcd" || r.Entries != 900 {
+		r.Looked[1].Parts[0].Kinds != "other information, health history" || r.Looked[1].Parts[1].Of != "A health service" || r.Looked[0].Receipt != "9.abcd" || len(r.InShort) != 2 || r.InShort[0].Times != 1 || r.InShort[1].Organisation != "A health service" || r.Entries != 900 {
 		t.Errorf("another report: %s", text)
 	}
 	if code, _, errs := d.do(t, "audit", "report", "-for-patient", eleanor, "-out", dir); code != exitUse || !strings.Contains(errs, "already") {
@@ -167,7 +167,7 @@ func TestPersonReport(t *testing.T) {
 	if code, _, _ := d.do(t, "audit", "report", "-for-patient", eleanor, "-out", dir, "-names"); code != exitDone {
 		t.Fatal("with names it fails")
 	}
-	if text, _ := os.ReadFile(filepath.Join(dir, "report.json")); strings.Count(string(text), "Zqname") != 2 { // the surgery's and the stranger's; not that of the service with a neutral name
+	if text, _ := os.ReadFile(filepath.Join(dir, "report.json")); strings.Count(string(text), "Zqname") != 3 { // the surgery's, twice, and the stranger's; not that of the service with a neutral name
 		t.Error("names where they were asked for: another number of them")
 	}
 }

@@ -52,11 +52,16 @@ func (a *app) auditReport(ctx context.Context, c *call) error {
 		return err
 	}
 	defer func() { cancel(); _ = conn.Close() }()
+	known, err := v1.NewRecordServiceClient(conn).ListCustodians(ctx, &v1.ListCustodiansRequest{})
+	if err != nil {
+		return err
+	}
 	out, err := v1.NewWorklistServiceClient(conn).Summarise(ctx, in)
 	if err != nil {
 		return err
 	}
 	r := reportOf(out, in.From, in.Until, a.now())
+	r.name(known.GetCustodians())
 	for _, f := range []struct {
 		path  string
 		write func(io.Writer, report) error
@@ -121,6 +126,7 @@ func week(from, until string, now time.Time) (string, string, error) {
 // report is what the page and the table show: counts, and nobody's name.
 type report struct {
 	Organisation, From, Until, Made string
+	Name                            string // of the organisation
 	Accesses                        int
 	Cut                             bool
 	Purposes                        []purposeColour // of those that there are
@@ -160,7 +166,7 @@ type ruleBar struct {
 }
 
 type custodianBar struct {
-	Key       string
+	Key, Name string
 	Asked     int
 	Available string // of those asked
 	Parts     []part
@@ -244,6 +250,28 @@ func reportOf(x *v1.SummariseResponse, from, until string, now time.Time) report
 	return r
 }
 
+// name calls the organisation and the custodians by their names.
+func (r *report) name(known []*v1.CustodianHealth) {
+	r.Name = r.Organisation
+	for i := range r.Custodians {
+		r.Custodians[i].Name = r.Custodians[i].Key
+	}
+	for _, h := range known {
+		c := h.GetCustodian()
+		if c.GetOdsCode() == r.Organisation && c.GetName() != "" {
+			r.Name = safe(c.GetName()) + " (" + r.Organisation + ")"
+		}
+		for i := range r.Custodians {
+			if x := &r.Custodians[i]; x.Key == c.GetKey() && c.GetName() != "" {
+				x.Name = safe(c.GetName())
+			}
+		}
+	}
+}
+
+// countsInWords says what a count is of where its code does not.
+var countsInWords = map[string]string{"released": "shown", "nothing": "nothing to show", "cancelled": "the caller left", "abandoned": "not known", "open": "not looked into yet"}
+
 func piece(name string, n, at, whole, colour int) part {
 	return part{name, n, 100 * float64(at) / float64(max(whole, 1)), 100 * float64(n) / float64(max(whole, 1)), max(colour, 0) % 5}
 }
@@ -269,7 +297,11 @@ func bars(list []*v1.NamedCount) []bar {
 	}
 	var out []bar
 	for _, n := range list {
-		out = append(out, bar{words(safe(n.GetName())), int(n.GetCount()), 100 * float64(n.GetCount()) / float64(max(total, 1))})
+		name := words(n.GetName())
+		if text := countsInWords[name]; text != "" {
+			name = text
+		}
+		out = append(out, bar{name, int(n.GetCount()), 100 * float64(n.GetCount()) / float64(max(total, 1))})
 	}
 	return out
 }
