@@ -1,9 +1,14 @@
 package audit
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/broker/record"
@@ -362,7 +367,7 @@ func (a *answering) rows(q *Question, positions []uint64, take func(Row, int) bo
 	if list, err = a.others(list, q.asker); err != nil {
 		return 0, err
 	}
-	begins, err := a.openings(list)
+	begins, err := a.openings(list, q.Purposes...)
 	if err != nil {
 		return 0, err
 	}
@@ -386,8 +391,8 @@ func (a *answering) rows(q *Question, positions []uint64, take func(Row, int) bo
 	return 0, nil
 }
 
-// openings reads the openings of the accesses that entries of a list end, by position; those that are erased are left out.
-func (a *answering) openings(list []sized) (map[uint64]sized, error) {
+// openings reads the openings of the accesses that entries of a list end, by position; those that are erased are left out, and where purposes are given those with others.
+func (a *answering) openings(list []sized, purposes ...record.Purpose) (map[uint64]sized, error) {
 	var opens []uint64
 	known := map[uint64]bool{}
 	for _, f := range list {
@@ -395,7 +400,11 @@ func (a *answering) openings(list []sized) (map[uint64]sized, error) {
 			opens, known[f.Opens] = append(opens, f.Opens), true
 		}
 	}
-	opened, err := a.entries(opens)
+	var named [][]byte
+	for _, p := range purposes {
+		named = append(named, append([]byte(`,"purpose":`), appendString(nil, string(p))...))
+	}
+	opened, err := a.entries(opens, named...)
 	if err != nil {
 		return nil, err
 	}
@@ -412,8 +421,8 @@ type sized struct {
 	bytes int
 }
 
-// entries reads entries; erased ones are left out.
-func (a *answering) entries(positions []uint64) (out []sized, err error) {
+// entries reads entries; erased ones are left out, and where texts are given those that hold none of them: a payload is tried for a member before it is read as a whole, which costs more.
+func (a *answering) entries(positions []uint64, any ...[]byte) (out []sized, err error) {
 	if len(positions) == 0 {
 		return nil, nil
 	}
@@ -424,19 +433,52 @@ func (a *answering) entries(positions []uint64) (out []sized, err error) {
 	if len(list) != len(positions) {
 		return nil, fmt.Errorf("%w: an entry that is to be found is missing", ErrDamaged)
 	}
-	for i := range list {
-		e := &list[i]
-		if e.Sealed == nil {
-			continue
-		}
-		f, err := found(a.keys, e)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, sized{f, len(e.Sealed)})
-	}
-	return out, nil
+	return openAll(a.keys, list, any)
 }
+
+// openAll opens entries, many of them on several processors; erased ones are left out, and where texts are given those that hold none.
+func openAll(keys *Keys, list []Entry, any [][]byte) ([]sized, error) {
+	out, failed := make([]sized, len(list)), make([]error, len(list))
+	var next atomic.Int64
+	work := func() {
+		for {
+			from := int(next.Add(openedAtOnce)) - openedAtOnce
+			if from >= len(list) {
+				return
+			}
+			for i := from; i < min(from+openedAtOnce, len(list)); i++ {
+				e := &list[i]
+				if e.Sealed == nil {
+					continue
+				}
+				if len(any) > 0 {
+					text, err := e.open(keys)
+					if failed[i] = err; err != nil || !slices.ContainsFunc(any, func(t []byte) bool { return bytes.Contains(text, t) }) {
+						continue
+					}
+				}
+				out[i].Found, failed[i] = found(keys, e)
+				out[i].bytes = len(e.Sealed)
+			}
+		}
+	}
+	var beside sync.WaitGroup
+	for i := 1; i < min(runtime.GOMAXPROCS(0), openedBeside) && len(list) > i*openedAtOnce; i++ {
+		beside.Go(work)
+	}
+	work()
+	beside.Wait()
+	if err := errors.Join(failed...); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(out, func(f sized) bool { return f.bytes == 0 }), nil
+}
+
+// How many entries are opened in one go where others are opened beside them, and by how many at most.
+const (
+	openedAtOnce = 16
+	openedBeside = 4
+)
 
 // row makes a row; begin is the opening of the access that f ends, the zero Found for none, and parts are those of a stream. ok is false where nothing can be told any more.
 func (a *answering) row(f, begin Found, parts []Found) (row Row, ok bool, err error) {

@@ -9,6 +9,8 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit"
@@ -77,7 +79,7 @@ type entriesQuery struct {
 
 // entriesAt are those that read several, the smallest first.
 var entriesAt = func() (out [3]entriesQuery) {
-	for i, n := range []int{1, 16, 256} {
+	for i, n := range []int{1, 8, readAlone} {
 		out[i] = entriesQuery{n, `SELECT position, version, type, time, epoch, commitment, leaf, sealed FROM entries WHERE position IN (?` + strings.Repeat(`, ?`, n-1) + `)`}
 	}
 	return out
@@ -178,10 +180,11 @@ func (s statements) ExecContext(ctx context.Context, q string, args ...any) (sql
 
 // reader implements audit.Reader.
 type reader struct {
-	ctx   context.Context // of the one call of View or Update that made it
-	s     *Store
-	q     statements
-	first func() error // done before the file is asked; nil: nothing
+	ctx    context.Context // of the one call of View or Update that made it
+	s      *Store
+	q      statements
+	first  func() error // done before the file is asked; nil: nothing
+	beside bool         // others may read beside it what was committed before
 }
 
 // ask does what is to be done before the file is asked.
@@ -298,42 +301,76 @@ func (r *reader) Entries(from uint64, limit int) (out []audit.Entry, err error) 
 	return out, err
 }
 
-// EntriesAt implements audit.Reader. Many are read by one statement: each costs more than the row that it finds.
-func (r *reader) EntriesAt(positions []uint64) (out []audit.Entry, err error) {
-	for len(positions) > 0 {
-		n := slices.IndexFunc(entriesAt[:], func(q entriesQuery) bool { return q.most >= len(positions) })
-		if n < 0 {
-			n = len(entriesAt) - 1
-		}
-		part := positions[:min(len(positions), entriesAt[n].most)]
-		args, place := make([]any, entriesAt[n].most), make(map[uint64]int, len(part))
-		for i := range args {
-			p := part[min(i, len(part)-1)] // the last one again, where there are fewer than there is room for
-			args[i], place[p] = p, min(i, len(part)-1)
-		}
-		found := make([]audit.Entry, len(part))
-		is := make([]bool, len(part))
-		err := r.each("reading entries", entriesAt[n].text, args, func(rows *sql.Rows) error {
-			e, err := scanEntry(rows)
-			if err != nil && !errors.Is(err, audit.ErrDamaged) {
-				err = r.s.judge("reading entries", err)
+// EntriesAt implements audit.Reader. Many are read by one statement, because each costs more than the row that it finds; and where connections are idle, on several at a time,
+// because a disk that is asked for one page after the other does nothing in between. What stands at a position never changes but by being erased, so that it does not
+// matter that others see a newer state.
+func (r *reader) EntriesAt(positions []uint64) ([]audit.Entry, error) {
+	if err := r.ask(); err != nil {
+		return nil, err
+	}
+	found := make([]*audit.Entry, len(positions))
+	var next atomic.Int64
+	work := func(q statements) error {
+		for {
+			from := int(next.Add(readAlone)) - readAlone
+			if from >= len(positions) {
+				return nil
 			}
-			i := place[e.Position]
-			found[i], is[i] = e, true
-			return err
+			to := min(from+readAlone, len(positions))
+			if err := (&reader{ctx: r.ctx, s: r.s, q: q}).some(positions[from:to], found[from:to]); err != nil {
+				return err
+			}
+		}
+	}
+	var beside sync.WaitGroup
+	failed := make([]error, readTogether)
+	for i := 1; i < readTogether && r.beside && len(positions) > i*readAlone; i++ {
+		q, ok := r.s.spare(r.ctx)
+		if !ok {
+			break
+		}
+		beside.Go(func() {
+			defer r.s.giveBack(q)
+			failed[i] = work(q)
 		})
-		if err != nil {
-			return nil, err
+	}
+	failed[0] = work(r.q)
+	beside.Wait()
+	if err := errors.Join(failed...); err != nil {
+		return nil, err
+	}
+	var out []audit.Entry
+	for _, e := range found {
+		if e != nil {
+			out = append(out, *e)
 		}
-		for i := range found {
-			if is[i] {
-				out = append(out, found[i])
-			}
-		}
-		positions = positions[len(part):]
 	}
 	return out, nil
 }
+
+// some reads the entries at a few positions, each to its place.
+func (r *reader) some(positions []uint64, found []*audit.Entry) error {
+	query := entriesAt[slices.IndexFunc(entriesAt[:], func(q entriesQuery) bool { return q.most >= len(positions) })]
+	args, place := make([]any, query.most), make(map[uint64]int, len(positions))
+	for i := range args {
+		n := min(i, len(positions)-1) // the last one again, where there are fewer than there is room for
+		args[i], place[positions[n]] = positions[n], n
+	}
+	return r.each("reading entries", query.text, args, func(rows *sql.Rows) error {
+		e, err := scanEntry(rows)
+		if err != nil && !errors.Is(err, audit.ErrDamaged) {
+			err = r.s.judge("reading entries", err)
+		}
+		found[place[e.Position]] = &e
+		return err
+	})
+}
+
+// How many entries are read by one statement where others read beside it, and by how many connections at most.
+const (
+	readAlone    = 32
+	readTogether = 6
+)
 
 // Leaves implements audit.Reader.
 func (r *reader) Leaves(from uint64, limit int) (out []audit.Entry, err error) {
@@ -482,12 +519,16 @@ func searchText(q audit.Query, lo, hi uint64) (string, []any) {
 			text.WriteString(`)`)
 		}
 		if len(q.Types) > 0 && !byType {
-			text.WriteString(` AND EXISTS (SELECT 1 FROM entries t WHERE t.position = e.position AND t.type IN (0`)
-			for _, t := range q.Types {
-				text.WriteString(`, ?`)
+			// The index holds both: the row itself, which is large and may be on disk only, is not looked at.
+			text.WriteString(` AND EXISTS (SELECT 1 FROM entries t INDEXED BY entries_by_type WHERE t.type IN (`)
+			for i, t := range q.Types {
+				if i > 0 {
+					text.WriteString(`, `)
+				}
+				text.WriteString(`?`)
 				args = append(args, t)
 			}
-			text.WriteString(`))`)
+			text.WriteString(`) AND t.position = e.position)`)
 		}
 	}
 	switch {
