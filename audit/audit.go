@@ -124,9 +124,10 @@ type Opened struct {
 	position uint64
 	subjects []record.NHSNumber // the person's number first, then those that it supersedes
 	access   *Access
-	decision []byte    // canonical bytes of the decision that Begin recorded
-	override uint64    // position of the Override entry, 0 for none
-	expires  time.Time // of the override
+	permit   consent.Permit // the one that Begin recorded
+	decision []byte         // canonical bytes of its decision
+	override uint64         // position of the Override entry, 0 for none
+	expires  time.Time      // of the override
 }
 
 // Position returns where the access stands.

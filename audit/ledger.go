@@ -32,7 +32,7 @@ func (l *Ledger) Begin(ctx context.Context, p consent.Permit, a Access) (Opened,
 	a.Decision = p.Decision()
 	a.Supersedes = slices.DeleteFunc(p.Numbers(), func(n record.NHSNumber) bool { return n == a.Subject || n.IsZero() })
 	body := accessOut(a)
-	o := Opened{ledger: l, subjects: a.subjects(), access: &a, decision: canonical(body.Decision)}
+	o := Opened{ledger: l, subjects: a.subjects(), access: &a, permit: p, decision: canonical(body.Decision)}
 	// What can be worked out before the transaction is; where the keys changed meanwhile, it is done again.
 	keys := l.keys.Load()
 	drafted, key, marks := newDraft(keys, canonical(&payload{Access: body})), keys.accessKey(a.Key), keys.current().opening(&a)
@@ -162,16 +162,17 @@ func (l *Ledger) release(ctx context.Context, t EntryType, o Opened, p consent.P
 	if o.ledger != l || !p.Valid() || !o.about(p.Numbers()) || p.BreaksGlass() && o.override == 0 || !within(d, o.access.Asked, p) {
 		return Receipt{}, ErrNotPermitted
 	}
-	decision := decisionOut(p.Decision())
 	out := &payload{Disclosure: disclosureOut(d)}
-	if !bytes.Equal(canonical(decision), o.decision) {
-		out.Decision = &decision
+	if p != o.permit { // else it is the decision that stands in the Begin
+		if decision := decisionOut(p.Decision()); !bytes.Equal(canonical(decision), o.decision) {
+			out.Decision = &decision
+		}
 	}
 	// What can be worked out before the transaction is; where the keys or the preferences changed meanwhile, it is done again.
 	keys := l.keys.Load()
 	persons := values(keys.persons(o.subjects))
 	out.of(o.position, o.subjects)
-	out.Preferences = p.Decision().Position
+	out.Preferences = p.Position()
 	drafted := newDraft(keys, canonical(out))
 	marksBy := func(e *epoch) []Mark {
 		if t == TypeReleased {

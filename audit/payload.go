@@ -365,7 +365,15 @@ func reveal(numbers []record.NHSNumber) []string {
 	return out
 }
 
-func codes(s record.Sections) []string { return s.Codes() }
+// codes are those of sections. They are not changed: nearly every entry holds all of them, many times.
+func codes(s record.Sections) []string {
+	if s == record.AllSections {
+		return allCodes
+	}
+	return s.Codes()
+}
+
+var allCodes = slices.Clip(record.AllSections.Codes())
 
 func requesterOut(r record.Requester) requesterBody {
 	return requesterBody{string(r.Kind), r.User, r.Name, r.RoleProfile, r.JobRole, string(r.Organisation), r.Client, r.Issuer, r.TokenID, r.Own.Reveal()}

@@ -518,16 +518,21 @@ func shownNothing(statuses []record.Status) []audit.Shown {
 
 // disclosure says what a whole answer shows: enough to prove a past view, too little to read it (L-5).
 func (a *access) disclosure(answer merge.Answer, prepared []merge.Prepared) audit.Disclosure {
-	d := audit.Disclosure{Total: answer.Total, Evidence: a.evidence(answer.Statuses, prepared)}
-	bare := map[record.CustodianKey]merge.Prepared{}
-	for _, p := range prepared {
-		bare[p.Status.Custodian.Key] = p
+	d := audit.Disclosure{Total: answer.Total, Evidence: a.evidence(answer.Statuses, prepared), Custodians: make([]audit.Shown, 0, len(answer.Statuses))}
+	bare := map[record.CustodianKey]*merge.Prepared{}
+	for i := range prepared {
+		bare[prepared[i].Status.Custodian.Key] = &prepared[i]
 	}
-	for _, s := range answer.Statuses {
-		d.Custodians = append(d.Custodians, shown(s, bare[s.Custodian.Key]))
+	for i := range answer.Statuses {
+		s := &answer.Statuses[i]
+		p := bare[s.Custodian.Key]
+		if p == nil {
+			p = &merge.Prepared{}
+		}
+		d.Custodians = append(d.Custodians, shown(s, p))
 	}
-	for _, e := range answer.Entries {
-		d.Bytes += int64(len(e.JSON))
+	for i := range answer.Entries {
+		d.Bytes += int64(len(answer.Entries[i].JSON))
 	}
 	return d
 }
@@ -539,13 +544,16 @@ func (a *access) closing(answer merge.Answer, prepared []merge.Prepared) audit.D
 }
 
 func chunkDisclosure(p merge.Prepared) audit.Disclosure {
-	return audit.Disclosure{Custodians: []audit.Shown{shown(p.Status, p)}}
+	return audit.Disclosure{Custodians: []audit.Shown{shown(&p.Status, &p)}}
 }
 
-func shown(s record.Status, p merge.Prepared) audit.Shown {
+func shown(s *record.Status, p *merge.Prepared) audit.Shown {
 	out := audit.Shown{Key: s.Custodian.Key, State: s.State, Reason: s.Reason, Parts: s.Parts, Sections: p.Sections, Count: len(p.Entries)}
-	for _, e := range p.Entries {
-		out.Digests = append(out.Digests, e.Digest)
+	if len(p.Entries) > 0 {
+		out.Digests = make([][32]byte, len(p.Entries))
+	}
+	for i := range p.Entries {
+		out.Digests[i] = p.Entries[i].Digest
 	}
 	return out
 }

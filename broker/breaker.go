@@ -19,6 +19,7 @@ type custodian struct {
 	Binding
 	sources []*endpoint     // one, or several that are asked beside each other
 	index   *endpoint       // its locator, nil if it has none
+	told    told            // its name to metrics and spans
 	home    record.Sections // the one in which everything stands that it holds, by the section rules; or none
 
 	mu         sync.Mutex
@@ -46,7 +47,7 @@ func newCustodian(b Binding, cfg Config) *custodian {
 	if s, has := cfg.Sections.Home(b.Rules.Custodian.Kind); has {
 		home = home.With(s)
 	}
-	c := &custodian{Binding: b, home: home}
+	c := &custodian{Binding: b, home: home, told: newTold(b.Rules.Custodian.Key)}
 	if b.Locator != nil {
 		unhinted := cfg
 		unhinted.Hints = noHints{}

@@ -10,7 +10,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/broker/merge"
@@ -162,8 +161,7 @@ func (a *access) askOne(c *custodian, e *endpoint, p consent.Permit, whole time.
 		h.end = notLet
 		return h
 	}
-	ctx, span := a.b.spans.Start(a.ctx, "custodian", trace.WithSpanKind(trace.SpanKindClient),
-		trace.WithAttributes(attribute.String(keyCustodian, string(c.Rules.Custodian.Key))))
+	ctx, span := a.b.spans.Start(a.ctx, "custodian", c.told.span...)
 	defer span.End()
 	ctx, cancel := context.WithTimeout(ctx, min(left, whole))
 	defer cancel()
@@ -215,7 +213,9 @@ func (a *access) askOne(c *custodian, e *endpoint, p consent.Permit, whole time.
 		h.end = nobodyHere
 		return h
 	}
-	span.SetAttributes(attribute.String(keyState, string(status.State)), attribute.String(keyReason, status.Reason), attribute.Int(keyCount, status.Shown))
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String(keyState, string(status.State)), attribute.String(keyReason, status.Reason), attribute.Int(keyCount, status.Shown))
+	}
 	h.alarm = v.alarm
 	return h
 }
@@ -223,17 +223,22 @@ func (a *access) askOne(c *custodian, e *endpoint, p consent.Permit, whole time.
 // make builds a part of the answer when its turn comes. No more parts are made at once than there are cores: in a crowd replies are read in time, and
 // answers leave one after the other, not all late. late says that its turn did not come within the time.
 func (a *access) make(h *held, sections record.Sections, within time.Duration) (err error, late bool) {
-	turn := time.NewTimer(within)
-	defer turn.Stop()
 	select {
 	case a.b.making <- struct{}{}:
-		err = a.build(h, sections)
-		<-a.b.making
-		return err, false
-	case <-turn.C:
-	case <-a.ctx.Done():
+	default:
+		turn := time.NewTimer(within)
+		defer turn.Stop()
+		select {
+		case a.b.making <- struct{}{}:
+		case <-turn.C:
+			return ErrTimedOut, true
+		case <-a.ctx.Done():
+			return ErrTimedOut, true
+		}
 	}
-	return ErrTimedOut, true
+	err = a.build(h, sections)
+	<-a.b.making
+	return err, false
 }
 
 // query is what a custodian is asked: no more about the request than it needs.

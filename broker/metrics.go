@@ -107,6 +107,35 @@ func instruments(tp trace.TracerProvider, mp metric.MeterProvider, b *Broker) (t
 	return tp.Tracer(scope), m, err
 }
 
+// told is what metrics and spans are told of one custodian, each made once: to make it anew for each call costs more than to count it.
+type told struct {
+	key    attribute.KeyValue
+	states map[record.State][]metric.AddOption
+	took   []metric.RecordOption
+	span   []trace.SpanStartOption
+}
+
+func newTold(k record.CustodianKey) told {
+	t := told{key: attribute.String(keyCustodian, string(k)), states: map[record.State][]metric.AddOption{}}
+	for _, s := range record.States {
+		t.states[s] = t.with(s)
+	}
+	t.took = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(t.key))}
+	t.span = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(t.key)}
+	return t
+}
+
+func (t told) with(s record.State) []metric.AddOption {
+	return []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(t.key, attribute.String(keyState, string(s))))}
+}
+
+func (t told) state(s record.State) []metric.AddOption {
+	if made := t.states[s]; made != nil {
+		return made
+	}
+	return t.with(s)
+}
+
 func (m *metrics) started(ctx context.Context) { m.running.Add(ctx, 1) }
 
 func (m *metrics) ended(ctx context.Context, took time.Duration) {
@@ -119,10 +148,9 @@ func (m *metrics) outcome(ctx context.Context, face, word string) {
 }
 
 func (m *metrics) custodian(ctx context.Context, c *custodian, s record.State, took time.Duration) {
-	key := attribute.String(keyCustodian, string(c.Rules.Custodian.Key))
-	m.states.Add(ctx, 1, metric.WithAttributes(key, attribute.String(keyState, string(s))))
+	m.states.Add(ctx, 1, c.told.state(s)...)
 	if took > 0 {
-		m.latency.Record(ctx, took.Seconds(), metric.WithAttributes(key))
+		m.latency.Record(ctx, took.Seconds(), c.told.took...)
 	}
 }
 

@@ -106,8 +106,17 @@ func (p Permit) Holds(prefs Preferences, now time.Time) bool {
 func (d Decision) clone() Decision {
 	d.permit = Permit{}
 	d.Custodians = slices.Clone(d.Custodians)
+	n := 0
 	for i := range d.Custodians {
-		d.Custodians[i].Parts = slices.Clone(d.Custodians[i].Parts)
+		n += len(d.Custodians[i].Parts)
+	}
+	all := make([]Part, 0, n)
+	for i := range d.Custodians {
+		if c := &d.Custodians[i]; c.Parts != nil {
+			from := len(all)
+			all = append(all, c.Parts...)
+			c.Parts = all[from:len(all):len(all)]
+		}
 	}
 	return d
 }

@@ -42,7 +42,7 @@ func (s *Source) newFetch(q broker.Query) *fetch {
 	d := broker.DefaultLimits
 	l.Bytes, l.Resources, l.Pages, l.ResourceBytes = or(l.Bytes, d.Bytes), or(l.Resources, d.Resources), or(l.Pages, d.Pages), or(l.ResourceBytes, d.ResourceBytes)
 	l.StringBytes, l.Depth, l.Ratio = or(l.StringBytes, d.StringBytes), or(l.Depth, d.Depth), or(l.Ratio, d.Ratio)
-	header := map[string]string{"X-Request-ID": wire.RequestID(q.RequestID)}
+	header := map[string]string{"X-Request-Id": wire.RequestID(q.RequestID)}
 	for _, name := range [...]string{"traceparent", "tracestate"} { // never baggage, whatever the query holds
 		if v := q.Trace[name]; v != "" {
 			header[name] = v

@@ -31,7 +31,7 @@ func (f *fetch) findPatient(ctx context.Context) (patient, error) {
 	var found patient
 	heard := said{}
 	for _, e := range entries {
-		switch e.Resource.Get("resourceType").Text() {
+		switch e.Resource.Get("resourceType").View() {
 		case "Patient":
 		case "OperationOutcome":
 			found.outcomes = append(found.outcomes, e)
@@ -73,7 +73,7 @@ func (f *fetch) names(p fhirjson.Value) bool {
 		if !id.Get("system").Is(record.NHSNumberSystem) || id.Get("use").Is("old") || !id.Get("value").Exists() {
 			continue
 		}
-		n, err := record.ParseNHSNumber(id.Get("value").Text())
+		n, err := record.ParseNHSNumber(id.Get("value").View())
 		if err == nil && slices.Contains(f.query.Subject.Supersedes, n) {
 			continue
 		}
@@ -91,7 +91,7 @@ func (f *fetch) aboutThem(entries []fhirjson.Entry, found patient) error {
 	others := false
 	for _, e := range entries {
 		for _, element := range [...]string{"subject", "patient"} {
-			ref := e.Resource.Get(element).Get("reference").Text()
+			ref := e.Resource.Get(element).Get("reference").View()
 			id, ok := f.patientID(ref)
 			if ok && id == found.id {
 				return nil
@@ -128,6 +128,11 @@ func legalID(s string) bool {
 
 // tells reports whether text holds an NHS number, also with points or hyphens between the digits.
 func (f *fetch) tells(text string) bool {
-	joined := strings.NewReplacer("-", "", ".", "").Replace(text)
+	joined := strings.Map(func(r rune) rune {
+		if r == '-' || r == '.' {
+			return -1
+		}
+		return r
+	}, text)
 	return record.HoldsNHSNumber(text) || strings.Contains(joined, f.query.Subject.Number.Reveal())
 }

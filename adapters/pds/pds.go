@@ -86,7 +86,7 @@ func (t *Tracer) Trace(ctx context.Context, number record.NHSNumber, requestID s
 	if number.IsZero() {
 		return record.Subject{}, broker.ErrMalformed
 	}
-	header := map[string]string{"X-Request-ID": wire.RequestID(requestID)} // PDS takes nothing but a UUID
+	header := map[string]string{"X-Request-Id": wire.RequestID(requestID)} // PDS takes nothing but a UUID
 	for k, v := range t.header {
 		header[k] = v
 	}

@@ -44,14 +44,15 @@ func (c *Client) Below(t Target) (path string, query url.Values, ok bool) {
 
 // At returns the target of segments below the base. An empty segment, "." and ".." make the zero Target, which is refused.
 func (c *Client) At(segments ...string) Target {
-	path := c.origin.path
+	path := make([]byte, 0, 128)
+	path = append(path, c.origin.path...)
 	for _, s := range segments {
 		if s == "" || s == "." || s == ".." {
 			return Target{}
 		}
-		path += "/" + url.PathEscape(s)
+		path = append(append(path, '/'), url.PathEscape(s)...)
 	}
-	return Target{path: path}
+	return Target{path: string(path)}
 }
 
 // Through returns the target of segments below another address, base, where the service is a proxy that is asked for by its own address followed by

@@ -98,16 +98,8 @@ func (c *Client) Do(ctx context.Context, r Request, budget *Budget) (Answer, err
 
 // once asks one time. sent reports whether any byte of the request may have left.
 func (c *Client) once(ctx context.Context, r Request, budget *Budget) (answer Answer, sent bool, trouble *Error) {
-	var gotConn *conn
-	var written int64
-	var first atomic.Bool // set by a goroutine of the transport's
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn: func(i httptrace.GotConnInfo) {
-			gotConn, _ = i.Conn.(*conn)
-			written = gotConn.written.Load()
-		},
-		GotFirstResponseByte: func() { first.Store(true) },
-	})
+	var seen attempt
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: seen.gotConn, GotFirstResponseByte: seen.gotFirstByte})
 	req, err := c.request(ctx, r)
 	if err != nil {
 		return Answer{}, false, err
@@ -115,8 +107,7 @@ func (c *Client) once(ctx context.Context, r Request, budget *Budget) (answer An
 	// RoundTrip and not http.Client: no redirects, no cookies, no Referer, no error texts with an address in them.
 	res, fault := c.transport.RoundTrip(req)
 	if fault != nil {
-		sent = gotConn != nil && gotConn.written.Load() > written
-		return Answer{}, sent, roundTripError(ctx, fault, first.Load())
+		return Answer{}, seen.sent(), roundTripError(ctx, fault, seen.first.Load())
 	}
 	defer func() { _ = res.Body.Close() }() // its only news would be that the rest was not wanted
 	answer = Answer{Status: res.StatusCode, RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now())}
@@ -138,6 +129,23 @@ func (c *Client) once(ctx context.Context, r Request, budget *Budget) (answer An
 	return answer, true, err
 }
 
+// attempt is what is seen of one request on its way.
+type attempt struct {
+	conn    *conn
+	written int64       // of the connection, before the request
+	first   atomic.Bool // the answer has begun; set by a goroutine of the transport's
+}
+
+func (a *attempt) gotConn(i httptrace.GotConnInfo) {
+	a.conn, _ = i.Conn.(*conn)
+	a.written = a.conn.written.Load()
+}
+
+func (a *attempt) gotFirstByte() { a.first.Store(true) }
+
+// sent reports whether any byte of the request may have left.
+func (a *attempt) sent() bool { return a.conn != nil && a.conn.written.Load() > a.written }
+
 // request builds the request. Its body hides from net/http that it could be sent twice: net/http would repeat a GET, and anything without a
 // body, on its own when a pooled connection turns out to be closed, even after the request left (R-5: only if no byte did).
 func (c *Client) request(ctx context.Context, r Request) (*http.Request, *Error) {
@@ -145,33 +153,35 @@ func (c *Client) request(ctx context.Context, r Request) (*http.Request, *Error)
 	if !ok {
 		return nil, &Error{Kind: Elsewhere}
 	}
-	h := make(http.Header, len(r.Header)+6)
+	h := newHeader(len(r.Header) + 6)
 	for k, v := range r.Header {
-		h.Set(k, v)
+		h.set(k, v)
 	}
-	h.Set("Accept", "application/fhir+json")
 	if r.Accept != "" {
-		h.Set("Accept", r.Accept)
+		h.set("Accept", r.Accept)
+	} else {
+		h.set("Accept", "application/fhir+json")
 	}
-	h.Set("Accept-Encoding", "gzip")
-	h.Set("User-Agent", "mycarerecord/1")
+	h.set("Accept-Encoding", "gzip")
+	h.set("User-Agent", "mycarerecord/1")
 	if c.bearer != "" {
 		token, err := readBearer(c.bearer)
 		if err != nil {
 			return nil, &Error{Kind: Unauthorised}
 		}
-		h.Set("Authorization", "Bearer "+token)
+		h.set("Authorization", "Bearer "+token)
 	}
-	req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: h, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: h.header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	body := r.Body
 	switch {
 	case r.Form != nil:
 		body = []byte(r.Form.Encode())
-		h.Set("Content-Type", "application/x-www-form-urlencoded")
+		h.set("Content-Type", "application/x-www-form-urlencoded")
 	case body != nil:
-		h.Set("Content-Type", "application/fhir+json; charset=utf-8")
 		if r.JSON {
-			h.Set("Content-Type", "application/json")
+			h.set("Content-Type", "application/json")
+		} else {
+			h.set("Content-Type", "application/fhir+json; charset=utf-8")
 		}
 	}
 	if r.Form != nil || body != nil {
@@ -182,6 +192,21 @@ func (c *Client) request(ctx context.Context, r Request) (*http.Request, *Error)
 		req.Body = io.NopCloser(eof{})
 	}
 	return req.WithContext(ctx), nil
+}
+
+// header is an http.Header whose values lie side by side.
+type header struct {
+	header http.Header
+	values []string
+}
+
+func newHeader(n int) header { return header{make(http.Header, n), make([]string, 0, n)} }
+
+// set gives a name its one value.
+func (h *header) set(name, value string) {
+	h.values = append(h.values, value)
+	n := len(h.values)
+	h.header[http.CanonicalHeaderKey(name)] = h.values[n-1 : n : n]
 }
 
 // eof is a body of no bytes that net/http does not recognise as http.NoBody: nothing of it shows on the wire.

@@ -54,6 +54,10 @@ func startTelemetry(ctx context.Context, cfg Telemetry, extra []sdktrace.SpanExp
 	for _, e := range extra {
 		options = append(options, sdktrace.WithSyncer(e))
 	}
+	if len(options) == 0 {
+		// Nobody takes spans: none are made, and custodians that are sent a traceparent are told so by its flag.
+		options = append(options, sdktrace.WithSampler(sdktrace.NeverSample()))
+	}
 	t.traces = sdktrace.NewTracerProvider(options...)
 	return t, nil
 }
