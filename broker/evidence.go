@@ -149,7 +149,7 @@ func (l *looking) mayName(e *merge.Entry) bool {
 func (l *looking) names(v fhirjson.Value) (out named) {
 	v.Walk(func(key string, x fhirjson.Value) bool {
 		if key == "reference" {
-			n := l.named[relative(x.Text())]
+			n := l.named[relative(x.View())]
 			out = named{out.organisation || n.organisation, out.user || n.user}
 		}
 		return true
@@ -166,7 +166,7 @@ func identifiers(v fhirjson.Value, f func(system, value string)) {
 	v.Walk(func(_ string, x fhirjson.Value) bool {
 		if x.Kind() == fhirjson.Object {
 			if s, value := x.Get("system"), x.Get("value"); s.Exists() && value.Exists() {
-				f(s.Text(), value.Text())
+				f(s.View(), value.View())
 			}
 		}
 		return true
@@ -196,7 +196,7 @@ func (l *looking) event(e *merge.Entry, kind audit.NearKind, ours bool) {
 		if !ok {
 			return
 		}
-		if status = v.Get("status").Text(); status == "cancelled" || status == "entered-in-error" {
+		if status = v.Get("status").View(); status == "cancelled" || status == "entered-in-error" {
 			return
 		}
 		if may {
@@ -253,8 +253,11 @@ func (l *looking) patient(e *merge.Entry) {
 	for gp := range v.Get("generalPractitioner").Elems() {
 		l.evidence.Registered = l.evidence.Registered || l.names(gp).organisation
 	}
-	mine := nameWords(l.requester.Name)
+	var mine []string
 	for c := range v.Get("contact").Elems() {
+		if mine == nil {
+			mine = nameWords(l.requester.Name)
+		}
 		var words []string
 		name := c.Get("name")
 		for g := range name.Get("given").Elems() {
