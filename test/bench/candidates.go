@@ -21,16 +21,18 @@ import (
 
 // Names of the candidates.
 const (
-	floor  = "floor"
-	floor2 = "floor2" // the floor with the calls that the broker makes: find the person, then read
-	ours   = "broker"
-	easy   = "easy"
-	lura   = "lura"
+	floor    = "floor"
+	floor2   = "floor2" // the floor with the calls that the broker makes: find the person, then read
+	ours     = "broker"
+	unsynced = "unsynced" // the broker with its ledger in memory, so that what a sync of this machine's disk takes is seen apart
+	easy     = "easy"
+	lura     = "lura"
 )
 
 // bench is one run: the surroundings, the built programs, and what both sides know.
 type bench struct {
 	dir    string // temporary: programs, keys, ledgers, logs
+	shm    string // the same in memory: what unsynced keeps
 	around *surroundings
 	tokens []string
 	client *http.Client
@@ -51,6 +53,12 @@ type candidate struct {
 	log     string // file
 }
 
+// product reports whether the candidate is the broker.
+func (c *candidate) product() bool { return c.name == ours || c.name == unsynced }
+
+// inMemory is where files are that no disk holds.
+const inMemory = "/dev/shm"
+
 // slow reports whether the candidate decodes everything, and so takes hundreds of milliseconds over a large record.
 func (c *candidate) slow() bool { return c.name == easy || c.name == lura }
 
@@ -69,7 +77,7 @@ func (b *bench) start(name string, procs int) (*candidate, error) {
 	c := &candidate{name: name, b: b, ended: make(chan struct{})}
 	var err error
 	for range 3 { // a free port may be taken by somebody else before the broker listens on it
-		if name == ours {
+		if c.product() {
 			err = c.startBroker(procs)
 		} else {
 			err = c.startBaseline(procs)
@@ -144,7 +152,11 @@ func (c *candidate) startBaseline(procs int) error {
 // startBroker starts the product as it is shipped: its defaults, a fresh ledger in SQLite, consent, breakers and tokens. Only two settings differ
 // from a deployment's: the callers are few and ask much, so the rate limit of a user is lifted, and everything is on loopback without TLS.
 func (c *candidate) startBroker(procs int) error {
-	state, err := os.MkdirTemp(c.b.dir, "broker-")
+	in := c.b.dir
+	if c.name == unsynced {
+		in = c.b.shm
+	}
+	state, err := os.MkdirTemp(in, "broker-")
 	if err != nil {
 		return err
 	}
@@ -245,7 +257,7 @@ func (b *bench) id() string {
 func (c *candidate) request(ctx context.Context, n uint64, id string) (*http.Request, error) {
 	p := people[n%uint64(len(people))]
 	method, address, body := http.MethodGet, c.rest+"/record/"+p.ID, ""
-	if c.name == ours {
+	if c.product() {
 		method, address = http.MethodPost, c.rest+"/fhir/Patient/$everything"
 		body = `{"resourceType":"Parameters","parameter":[{"name":"identifier","valueIdentifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"` + p.Number + `"}}]}`
 	}
@@ -257,7 +269,7 @@ func (c *candidate) request(ctx context.Context, n uint64, id string) (*http.Req
 	if c.name == floor2 {
 		req.Header.Set("X-Person", p.Number)
 	}
-	if c.name == ours {
+	if c.product() {
 		req.Header.Set("Content-Type", "application/fhir+json")
 		req.Header.Set("Authorization", "Bearer "+c.b.tokens[n%uint64(len(c.b.tokens))])
 		req.Header.Set("X-Purpose-Of-Use", "TREAT")
@@ -330,7 +342,7 @@ func (c *candidate) count(text []byte) (n int, err error) {
 	}
 	for _, b := range list {
 		for _, e := range b.Entry {
-			if c.name == ours {
+			if c.product() {
 				key, _, _ := strings.Cut(e.Resource.ID, "-")
 				if !isKey(key) {
 					if e.Resource.ResourceType == "OperationOutcome" {

@@ -27,7 +27,7 @@ import (
 
 func main() {
 	short := flag.Bool("short", false, "a coarser grain: under a minute")
-	names := flag.String("candidates", "", "which of floor, floor2, broker, easy and lura, in order; ratios are to the first (default all; with -short floor, broker and lura)")
+	names := flag.String("candidates", "", "which of floor, floor2, broker, unsynced, easy and lura, in order; ratios are to the first (default all; with -short floor, broker and lura)")
 	sizeNames := flag.String("sizes", "small,typical,large", "which")
 	parts := flag.String("parts", "", "which of idle, load, lognormal, hung and crowd, or none, beside the work (default all; with -short all but hung)")
 	rounds := flag.Int("rounds", 0, "how many; 0: as planned")
@@ -86,6 +86,15 @@ func (r *runner) run(ctx context.Context, sizeNames []string) (err error) {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // keys, ledgers and logs of this run
+	shm := ""
+	if slices.Contains(r.report.Candidates, unsynced) {
+		if shm, err = os.MkdirTemp(inMemory, "bench-"); err != nil {
+			r.report.Left = append(r.report.Left, unsynced+": there is no "+inMemory+" here")
+			r.report.Candidates = slices.DeleteFunc(r.report.Candidates, func(n string) bool { return n == unsynced })
+		} else {
+			defer func() { _ = os.RemoveAll(shm) }() // of this run
+		}
+	}
 	jwks, tokens, err := newTokens()
 	if err != nil {
 		return err
@@ -97,7 +106,7 @@ func (r *runner) run(ctx context.Context, sizeNames []string) (err error) {
 	defer around.stop()
 	transport := &http.Transport{DisableCompression: true, MaxIdleConns: 4096, MaxIdleConnsPerHost: 1024, IdleConnTimeout: time.Minute, ReadBufferSize: 64 << 10}
 	defer transport.CloseIdleConnections()
-	r.bench = &bench{dir: dir, around: around, tokens: tokens, client: &http.Client{Transport: transport}}
+	r.bench = &bench{dir: dir, shm: shm, around: around, tokens: tokens, client: &http.Client{Transport: transport}}
 	if err := r.buildAll(ctx); err != nil {
 		return err
 	}
@@ -127,7 +136,7 @@ func (r *runner) run(ctx context.Context, sizeNames []string) (err error) {
 	if slices.Contains(sizeNames, "typical") && r.time(ctx, "hung", "one custodian hangs") {
 		r.say("one custodian hangs") // last: breakers stay open for a while
 		around.hold(sizes[1])
-		r.report.Hung = r.plan.hung(slices.DeleteFunc(slices.Clone(list), func(c *candidate) bool { return c.name == easy || c.name == floor2 }), around)
+		r.report.Hung = r.plan.hung(slices.DeleteFunc(slices.Clone(list), func(c *candidate) bool { return c.name == easy || c.name == floor2 || c.name == unsynced }), around)
 	}
 	for _, c := range list {
 		c.stop()
@@ -211,7 +220,7 @@ func (r *runner) size(ctx context.Context, z size, list []*candidate) error {
 		s.Idle = r.plan.idle(timely(list, z))
 	}
 	for _, c := range timely(list, z) {
-		if r.time(ctx, "load", z.Name+" at 70 %, "+c.name) {
+		if c.name != unsynced && r.time(ctx, "load", z.Name+" at 70 %, "+c.name) {
 			r.say("latency at 70 %%: %s", c.name)
 			around.take(fixed(fixedTime))
 			s.Load[c.name] = r.plan.load(c, s.Work[c.name].rate())

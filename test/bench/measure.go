@@ -27,7 +27,7 @@ type plan struct {
 
 var (
 	wholePlan = plan{Rounds: 5, Slow: 3, Slice: 600 * time.Millisecond, Idle: 400 * time.Millisecond, Load: 3 * time.Second, Hung: 3 * time.Second, AtOnce: 200, SlowOnce: 5,
-		Most: 210 * time.Second, Crowd: 30 * time.Second, crowds: "floor,broker,easy,lura", candidates: "floor,floor2,broker,easy,lura", parts: "idle,load,lognormal,hung,crowd"}
+		Most: 210 * time.Second, Crowd: 30 * time.Second, crowds: "floor,broker,easy,lura", candidates: "floor,floor2,broker,unsynced,easy,lura", parts: "idle,load,lognormal,hung,crowd"}
 	shortPlan = plan{Rounds: 2, Slow: 1, Slice: 300 * time.Millisecond, Idle: 250 * time.Millisecond, Load: time.Second, Hung: time.Second, AtOnce: 200, SlowOnce: 2,
 		Most: 45 * time.Second, Crowd: 12 * time.Second, crowds: "broker", candidates: "floor,broker,lura", parts: "idle,load,lognormal,crowd"}
 )

@@ -119,6 +119,15 @@ func (r *report) write(w io.Writer) {
 			say("\n")
 		}
 	}
+	for _, z := range r.Sizes {
+		if with, without := z.Idle[ours].P50, z.Idle[unsynced].P50; without > 0 {
+			say("\n%s: of the broker's added latency, idle, its disk takes %.2f ms, two syncs of the ledger; without them p50 %.2f ms", z.Name, with-without, without)
+			if f := z.Idle[floor].P50; f > 0 {
+				say(", %.1f times the floor's", without/f)
+			}
+			say("\n")
+		}
+	}
 	if len(r.Lognormal) > 0 {
 		say("\ntypical, each call to a custodian lognormal with a median of 30 ms: added latency (and whole latency), ms\n")
 		for _, name := range r.Candidates {
