@@ -118,6 +118,7 @@ func (f *fetch) everything(ctx context.Context, found patient) ([]fhirjson.Entry
 // which is the newest. Another Patient among the rest is left for the merge to drop and count, unless the one found is not among them.
 func (f *fetch) together(out []fhirjson.Entry, found patient, rest []fhirjson.Entry) ([]fhirjson.Entry, error) {
 	again, others := false, false
+	out = slices.Grow(out, len(rest))
 	for _, e := range rest {
 		if !e.Resource.Get("resourceType").Is("Patient") {
 			out = append(out, e)

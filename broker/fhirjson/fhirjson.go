@@ -107,7 +107,8 @@ func Parse(src []byte, lim Limits) (*Doc, error) {
 		return nil, &Error{"text too long", 0}
 	}
 	n := guess(src)
-	s := scanner{src: src, lim: lim.orDefault(), tape: make([]token, 0, n), addresses: make([]int32, 0, n/oneAddress+4), codes: make([]int32, 0, n/oneCode+4)}
+	first, places := n/oneAddress+4, make([]int32, n/oneAddress+n/oneCode+8)
+	s := scanner{src: src, lim: lim.orDefault(), tape: make([]token, 0, n), addresses: places[:0:first], codes: places[first:first]}
 	// What is indexed takes memory too: a text of little but brackets and commas would take twelve times its own. FHIR has some twenty bytes for a value.
 	s.lim.Values = min(s.lim.Values, fewValues+len(src)/leastBytes)
 	if err := s.scan(); err != nil {

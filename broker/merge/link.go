@@ -9,7 +9,9 @@ func (p *preparing) choose() {
 	for _, t := range p.req.Filter.Types {
 		types[t] = true
 	}
-	var roots, all []int32
+	n := len(p.items)
+	both := make([]int32, 2*n)
+	roots, all := both[:0:n], both[n:n]
 	for i := range p.items {
 		it := &p.items[i]
 		if it.fate != undecided {

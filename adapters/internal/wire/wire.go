@@ -190,6 +190,7 @@ func (c *Client) request(ctx context.Context, r Request) (*http.Request, *Error)
 		req.Body = io.NopCloser(bytes.NewReader(body))
 	} else {
 		req.Body = io.NopCloser(eof{})
+		req.TransferEncoding = []string{"identity"} // else net/http looks whether there is a body, in a goroutine and with a timer for each request; nothing of it shows on the wire
 	}
 	return req.WithContext(ctx), nil
 }
