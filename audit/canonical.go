@@ -15,9 +15,17 @@ import (
 // canonical writes a payload as the one JSON text that it can have (ENTRY.md): members in the order of the struct and under the names
 // of their tags, nothing that is empty, no white space, as few escapes as JSON allows. encoding/json is not used for writing because
 // its bytes change between versions of Go (1.22 changed how \b and \f are escaped), and an entry's bytes must not.
-func canonical(v any) []byte { return appendValue(make([]byte, 0, usualPayload), valueOf(v)) }
+func canonical(v any) []byte {
+	size := usualPayload
+	if p, is := v.(*payload); is && p.Disclosure != nil {
+		for i := range p.Disclosure.Custodians {
+			size += base64.StdEncoding.EncodedLen(len(p.Disclosure.Custodians[i].Digests))
+		}
+	}
+	return appendValue(make([]byte, 0, size), valueOf(v))
+}
 
-// usualPayload is more than most payloads take.
+// usualPayload is more than most payloads take, digests aside.
 const usualPayload = 2 << 10
 
 func valueOf(v any) reflect.Value { return reflect.ValueOf(v) }

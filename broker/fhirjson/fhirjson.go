@@ -148,6 +148,9 @@ func count(b []byte) int {
 	return min(bytes.Count(b, []byte{','})+bytes.Count(b, []byte{'{'})+bytes.Count(b, []byte{'['}), len(b)/4)
 }
 
+// References returns how many strings [Value.Addresses] finds in the text.
+func (d *Doc) References() int { return len(d.addresses) }
+
 // Root returns the outermost value.
 func (d *Doc) Root() Value { return Value{d, 0} }
 

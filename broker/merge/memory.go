@@ -9,8 +9,11 @@ import "strings"
 // piece is the size of a piece, in bytes: small enough that the last one wastes little.
 const piece = 64 << 10
 
-// memory gives out bytes.
-type memory struct{ free []byte }
+// memory gives out bytes. Whoever knows how much will be needed in all sets expected, so that a small reply takes no more than it needs.
+type memory struct {
+	free     []byte
+	expected int
+}
 
 // take returns no bytes with room for n.
 func (m *memory) take(n int) []byte {
@@ -18,8 +21,9 @@ func (m *memory) take(n int) []byte {
 		if n > piece/4 {
 			return make([]byte, 0, n)
 		}
-		m.free = make([]byte, piece)
+		m.free = make([]byte, min(max(m.expected, n, piece/4), piece))
 	}
+	m.expected -= n
 	out := m.free[:0:n]
 	m.free = m.free[n:]
 	return out

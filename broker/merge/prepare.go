@@ -111,8 +111,9 @@ func (p *preparing) finish() (Prepared, error) {
 	var fates [fateCount]int
 	n := 0
 	for i := range p.items {
-		if p.items[i].fate == shown {
+		if it := &p.items[i]; it.fate == shown {
 			n++
+			p.out.expected += it.v.End() - it.v.Start() + added
 		}
 	}
 	out.Entries, out.marks = make([]Entry, 0, n), make([]mark, 0, 3*n) // few have more marks

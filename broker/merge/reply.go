@@ -117,7 +117,7 @@ func (p *preparing) index() error {
 	p.items = make([]item, 0, n)
 	p.addresses = make(map[string]int32, 2*n)
 	p.firsts = make(map[typeID]int32, n)
-	p.refs = make([]ref, 0, 4*n) // most have fewer; where there are more it grows
+	p.refs = make([]ref, 0, min(p.mayRefer(), 8*n)) // few resources have more; what is hostile takes its memory as it goes
 	urls, err := p.read(p.reply.Base, p.reply.Entries, make([]string, 0, n))
 	for _, b := range p.reply.Beside {
 		if err == nil {
@@ -151,6 +151,23 @@ func (p *preparing) index() error {
 		}
 	}
 	return nil
+}
+
+// mayRefer is how many references there may be in the reply at most, those that an identifier makes aside.
+func (p *preparing) mayRefer() (n int) {
+	var last *fhirjson.Doc
+	count := func(entries []fhirjson.Entry) {
+		for _, e := range entries {
+			if d := e.Resource.Doc(); d != last { // the entries of a page stand together
+				n, last = n+d.References(), d
+			}
+		}
+	}
+	count(p.reply.Entries)
+	for _, b := range p.reply.Beside {
+		count(b.Entries)
+	}
+	return n
 }
 
 // read takes what one source returned into the items, and appends the canonical fullUrl of each to urls.

@@ -18,6 +18,9 @@ const (
 	CustodianPath       = "/custodian/"           // meta.source is {base}/custodian/{key}: who holds the resource, wherever it was written
 )
 
+// added is about how much longer a resource becomes.
+const added = 400
+
 var maskedValue = []byte(`{"extension":[{"url":"http://hl7.org/fhir/StructureDefinition/data-absent-reason","valueCode":"masked"}]}`)
 
 // rewrite returns the bytes of it with the changes of M-3 and no other: id, references, addresses of documents, meta.tag, meta.source,
