@@ -246,6 +246,9 @@ func (l *looking) days(t record.ClinicalTime, status string) int {
 
 // patient looks at a custodian's Patient: whether it names the requester as a contact, or their organisation as the practice.
 func (l *looking) patient(e *merge.Entry) {
+	if !bytes.Contains(e.JSON, []byte(`"generalPractitioner"`)) && !bytes.Contains(e.JSON, []byte(`"contact"`)) {
+		return // most say neither; keys are never written with escapes (M-2)
+	}
 	v, ok := parsed(e)
 	if !ok {
 		return
