@@ -73,11 +73,12 @@ func (l *Ledger) Activity(ctx context.Context, by Actor, in Bounds, from, until 
 	states := map[record.CustodianKey]map[string]int{}
 	q := Search{From: from, Until: until, Within: in.Organisation, Custodians: in.Custodians, Overseen: in.Overseen, Everywhere: in.Everywhere, Limit: lastBatch,
 		Types: []EntryType{TypeBegin, TypeReleased, TypeRefused, TypeNothing, TypeCancelled, TypeAbandoned, TypeOverride}}
-	ctx, cancel := context.WithTimeout(ctx, activityTime)
+	counting, cancel := context.WithTimeout(ctx, activityTime)
 	defer cancel()
+	end := patience(counting)
 	for read := 0; ; {
 		full := false
-		err := l.view(ctx, func(r Reader) error { // a view for each page, so that none stands long
+		err := l.view(counting, func(r Reader) error { // a view for each page, so that none stands long
 			keys, err := l.keysFor(r)
 			if err != nil {
 				return err
@@ -148,7 +149,7 @@ func (l *Ledger) Activity(ctx context.Context, by Actor, in Bounds, from, until 
 		if !full {
 			break
 		}
-		if read >= maxCounted {
+		if read >= maxCounted || time.Now().After(end) {
 			out.Cut = true
 			break
 		}
@@ -163,7 +164,9 @@ func (l *Ledger) Activity(ctx context.Context, by Actor, in Bounds, from, until 
 		out.Custodians = append(out.Custodians, CustodianCount{k, counted(m)})
 	}
 	slices.SortFunc(out.Custodians, func(a, b CustodianCount) int { return strings.Compare(string(a.Key), string(b.Key)) })
-	out.Alerts, err = l.Precision(ctx, by, in, from, until)
+	var cut bool
+	out.Alerts, cut, err = l.Precision(ctx, by, in, from, until)
+	out.Cut = out.Cut || cut
 	return out, receipt, err
 }
 

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func TestNobodySeesWhatIsDoneAboutThem(t *testing.T) {
 		}); err != nil || tallied != c.want {
 			t.Errorf("%s: %d looks at alerts are counted, want %d: %v", name, tallied, c.want, err)
 		}
-		precision, err := l.Precision(ctx, c.by, ours, time.Time{}, time.Time{})
+		precision, _, err := l.Precision(ctx, c.by, ours, time.Time{}, time.Time{})
 		if err != nil || len(precision) != c.want {
 			t.Errorf("%s: precision of %d rules, want %d: %v", name, len(precision), c.want, err)
 		}
@@ -80,6 +81,134 @@ func TestNobodySeesWhatIsDoneAboutThem(t *testing.T) {
 		if p := f.Plain(); f.Asked != "alert" || p.Asked != "ledger" || p.Reason != "" || p.Actor.Reason != "" || f.Actor.Reason == "" {
 			t.Errorf("the person sees that somebody asked %q because %q", p.Asked, p.Reason)
 		}
+	}
+	sound(t, l)
+}
+
+// Who is told of alerts from outside, by webhook or mail, must not learn that there is one about themselves. A use of break-glass is no secret from who broke the glass.
+func TestAlertsAboutOfficersAreKnown(t *testing.T) {
+	l := audittest.Open(t)
+	n := number(t, "9990000018")
+	ours := audit.Bounds{Organisation: "X9J01"}
+	for _, user := range []string{"555000000001", "555000000002", "555000000003"} {
+		flagAccess(t, l, ask{subject: n, org: "X9J01", user: user}, "colleague")
+	}
+	asked := actor()
+	asked.Requester.User, asked.Requester.Organisation = "555000000002", "X9J01"
+	list, _, _, err := l.Alerts(ctx, asked, ours, false, 0, 0)
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%d alerts: %v", len(list), err)
+	}
+	rows, err := l.PendingAlerts(ctx, 0, 10)
+	if err != nil || len(rows) != 3 {
+		t.Fatalf("%d alerts wait: %v", len(rows), err)
+	}
+	byPolicy := func(r record.Requester) bool { return r.User == "555000000003" }
+	for i, want := range []bool{false, true, true} { // 2 has asked as an officer, 3 is one by policy
+		if about, err := l.AboutOfficer(ctx, rows[i].Position, byPolicy); err != nil || about != want {
+			t.Errorf("the alert about the user 55500000000%d is about an officer: %v, want %v (%v)", i+1, about, want, err)
+		}
+	}
+	ask{subject: n, org: "X9J01", user: "555000000003", purpose: record.BreakGlass}.begin(t, l)
+	broken, err := l.PendingAlerts(ctx, rows[2].Position+1, 10)
+	if err != nil || len(broken) != 1 || broken[0].Kind != audit.AlertBreakGlass {
+		t.Fatalf("%d uses of break-glass wait: %v", len(broken), err)
+	}
+	if about, err := l.AboutOfficer(ctx, broken[0].Position, byPolicy); err != nil || about {
+		t.Errorf("a use of break-glass: %v, %v", about, err)
+	}
+}
+
+// However many alerts there are, lists go through them page by page, each once, and precision counts each as it stands.
+func TestManyAlerts(t *testing.T) {
+	l := audittest.Open(t)
+	ours := audit.Bounds{Organisation: "X9J01"}
+	const all = 300 // more than one batch, with another organisation's between
+	for i := range all {
+		a := ask{subject: number(t, "9990000018"), org: "X9J01", user: fmt.Sprintf("55500%07d", i)}
+		if i%5 == 4 {
+			a.org = "X9K01"
+		}
+		flagAccess(t, l, a, []audit.AlertKind{"volume", "colleague"}[i%2])
+	}
+	want := map[audit.AlertKind]audit.Precision{}
+	seen, closed := map[uint64]bool{}, 0
+	for before := uint64(0); ; {
+		page, next, _, err := l.Alerts(ctx, actor(), ours, true, before, 70)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range page {
+			if seen[f.Position] {
+				t.Fatal("an alert is listed twice")
+			}
+			seen[f.Position] = true
+			rule := f.Alert.Rules[0].Rule
+			p := want[rule]
+			p.Rule, p.Raised = rule, p.Raised+1
+			if len(seen)%4 == 0 {
+				outcome := []audit.ReviewOutcome{audit.Justified, audit.NotJustified, audit.Referred}[len(seen)%3]
+				if _, err := l.HandleAlert(ctx, actor(), ours, f.Position, audit.AlertClosed, outcome, "looked into", key()); err != nil {
+					t.Fatal(err)
+				}
+				switch closed++; {
+				case len(seen)%8 == 0:
+					if _, err := l.HandleAlert(ctx, actor(), ours, f.Position, audit.AlertReopened, "", "new facts", key()); err != nil {
+						t.Fatal(err)
+					}
+					closed--
+				case outcome == audit.Justified:
+					p.Justified++
+				case outcome == audit.NotJustified:
+					p.NotJustified++
+				default:
+					p.Referred++
+				}
+			}
+			want[rule] = p
+		}
+		if before = next; next == 0 {
+			break
+		}
+	}
+	if len(seen) != all*4/5 || closed == 0 {
+		t.Fatalf("%d alerts are listed, want %d", len(seen), all*4/5)
+	}
+	open, next, _, err := l.Alerts(ctx, actor(), ours, false, 0, 1000)
+	if err != nil || next != 0 || len(open) != len(seen)-closed {
+		t.Errorf("%d are open, want %d: %v", len(open), len(seen)-closed, err)
+	}
+	for _, f := range open {
+		if f.Step != audit.AlertOpen {
+			t.Error("one that is closed is listed as open")
+		}
+	}
+	precision, cut, err := l.Precision(ctx, actor(), ours, time.Time{}, time.Time{})
+	if err != nil || cut || len(precision) != len(want) {
+		t.Fatalf("precision of %d rules, cut %v: %v", len(precision), cut, err)
+	}
+	for _, p := range precision {
+		if p != want[p.Rule] {
+			t.Errorf("precision %+v, want %+v", p, want[p.Rule])
+		}
+	}
+}
+
+// A region's officer oversees many custodians: no bound on what a caller may name holds them up.
+func TestManyCustodiansAreOverseen(t *testing.T) {
+	l := audittest.Open(t)
+	in := audit.Bounds{Organisation: "X9R01"}
+	for i := range 300 {
+		in.Custodians, in.Overseen = append(in.Custodians, record.CustodianKey(fmt.Sprintf("c%d", i))), append(in.Overseen, record.ODSCode(fmt.Sprintf("X%04d", i)))
+	}
+	in.Overseen = append(in.Overseen, "X9J01")
+	ask{subject: number(t, "9990000018"), org: "X9J01"}.begin(t, l)
+	found, _, _, err := l.Search(ctx, actor(), audit.Search{Types: []audit.EntryType{audit.TypeBegin}, Within: in.Organisation, Custodians: in.Custodians, Overseen: in.Overseen})
+	if err != nil || len(found) != 1 {
+		t.Errorf("a search finds %d: %v", len(found), err)
+	}
+	if _, _, _, err := l.Ask(ctx, actor(), audit.Question{Kind: audit.OfRecords, Holder: "X9R01", Holding: in.Custodians, Within: &in}); err != nil {
+		t.Errorf("a question: %v", err)
 	}
 	sound(t, l)
 }

@@ -185,8 +185,8 @@ func checkQuestion(by Actor, q Question) error {
 		return invalid("a question is one of the closed list")
 	case q.Limit < 0 || q.Limit > maxFound:
 		return invalid("an answer has 1 to 1,000 rows a page")
-	case len(q.Subjects) > maxAsked || len(q.Outcomes) > maxAsked || len(q.Purposes) > maxAsked || len(q.Holding) > maxAsked:
-		return invalid("a question names at most 64 numbers, outcomes, purposes or custodians")
+	case len(q.Subjects) > maxAsked || len(q.Outcomes) > maxAsked || len(q.Purposes) > maxAsked: // how many custodians an organisation is, or oversees, nobody chooses who asks
+		return invalid("a question names at most 64 numbers, outcomes or purposes")
 	case !q.Kind.OfAccesses() && len(q.Outcomes)+len(q.Purposes) > 0:
 		return invalid("only accesses have outcomes and purposes")
 	case slices.ContainsFunc(q.Subjects, record.NHSNumber.IsZero):

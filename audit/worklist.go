@@ -169,32 +169,49 @@ func (l *Ledger) Alerts(ctx context.Context, by Actor, in Bounds, closed bool, b
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
 	defer cancel()
+	end := patience(ctx)
 	err = l.view(ctx, func(r Reader) error {
 		keys, err := l.keysFor(r)
 		if err != nil {
 			return err
 		}
+		a := answering{r, keys, endings{}}
 		for looked := 0; in.Organisation != "" || in.Everywhere; {
 			page, err := r.Search(in.alerts(Query{Before: before, Limit: 200}))
+			if err != nil || len(page) == 0 {
+				return err
+			}
+			list, err := a.entries(page)
 			if err != nil {
 				return err
 			}
-			for _, position := range page {
-				if len(out) == limit || looked == maxLooked {
+			rows, err := a.alertRows(page[len(page)-1], page[0])
+			if err != nil {
+				return err
+			}
+			for _, x := range list {
+				row := rows[x.Position]
+				if x.Alert == nil || !in.employs(x.Alert.Requester) || x.Alert.Requester.User == by.Requester.User || row.Review != 0 && !closed {
+					before = x.Position
+					continue
+				}
+				if len(out) == limit {
 					next = before
 					return nil
 				}
-				before = position
-				looked++
-				f, err := flagged(r, keys, position)
-				if err != nil {
+				before = x.Position
+				f := Flagged{Found: x.Found, Step: AlertOpen, Delivered: row.Delivered}
+				if err := f.stands(r, keys); err != nil {
 					return err
 				}
-				if f != nil && in.employs(f.Alert.Requester) && f.Alert.Requester.User != by.Requester.User && (closed || f.Step != AlertClosed) {
-					out = append(out, *f)
-				}
+				out = append(out, f)
 			}
-			if len(page) < 200 {
+			before = page[len(page)-1]
+			if looked += len(page); len(page) < 200 {
+				return nil
+			}
+			if looked >= maxLooked || time.Now().After(end) {
+				next = before
 				return nil
 			}
 		}
@@ -286,23 +303,28 @@ func flagged(r Reader, k *Keys, position uint64) (*Flagged, error) {
 	if len(rows) == 1 && rows[0].Position == position {
 		out.Delivered = rows[0].Delivered
 	}
-	if newest, ok, err := r.Newest([]Mark{positionMark(MarkHandled, position)}); err != nil {
-		return nil, err
-	} else if ok {
-		e, err := entryAt(r, newest)
-		if err != nil {
-			return nil, err
-		}
-		h, err := found(k, &e)
-		if err != nil {
-			return nil, err
-		}
-		out.Newest = &h
-		if out.Step = h.Handled.Step; out.Step == AlertReopened {
-			out.Step = AlertOpen
-		}
+	return out, out.stands(r, k)
+}
+
+// stands reads what was done to an alert last.
+func (f *Flagged) stands(r Reader, k *Keys) error {
+	newest, ok, err := r.Newest([]Mark{positionMark(MarkHandled, f.Position)})
+	if err != nil || !ok {
+		return err
 	}
-	return out, nil
+	e, err := entryAt(r, newest)
+	if err != nil || e.Sealed == nil {
+		return err
+	}
+	h, err := found(k, &e)
+	if err != nil {
+		return err
+	}
+	f.Newest = &h
+	if f.Step = h.Handled.Step; f.Step == AlertReopened {
+		f.Step = AlertOpen
+	}
+	return nil
 }
 
 // attach reads the access that an alert is about, and how it ended.
@@ -410,12 +432,12 @@ func (l *Ledger) HandleAlert(ctx context.Context, by Actor, in Bounds, position 
 }
 
 // Precision counts, rule by rule, how many alerts about the staff within the bounds, but for whoever asks, were raised in a time, and what officers have found of them. It looks at
-// the newest 5,000 alerts. It names nobody, and is part of a question that has been recorded.
-func (l *Ledger) Precision(ctx context.Context, by Actor, in Bounds, from, until time.Time) ([]Precision, error) {
-	var out []Precision
+// the newest 5,000 alerts, as far as there is time: cut says that there were older ones. It names nobody, and is part of a question that has been recorded.
+func (l *Ledger) Precision(ctx context.Context, by Actor, in Bounds, from, until time.Time) (out []Precision, cut bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
 	defer cancel()
-	err := l.view(ctx, func(r Reader) error {
+	end := patience(ctx)
+	err = l.view(ctx, func(r Reader) error {
 		keys, err := l.keysFor(r)
 		if err != nil || in.Organisation == "" && !in.Everywhere {
 			return err
@@ -424,31 +446,32 @@ func (l *Ledger) Precision(ctx context.Context, by Actor, in Bounds, from, until
 		if err != nil {
 			return err
 		}
-		positions, err := r.Search(in.alerts(Query{From: from, Until: until, Before: head.Size, Limit: maxPrecision}))
-		if err != nil {
-			return err
-		}
-		at := answering{r, keys, endings{}}
-		for page := range slices.Chunk(positions, lastBatch) {
-			alerts, err := at.entries(page)
+		a := answering{r, keys, endings{}}
+		q := in.alerts(Query{From: from, Until: until, Before: head.Size, Limit: lastBatch})
+		for looked := 0; ; {
+			positions, err := r.Search(q)
 			if err != nil {
 				return err
 			}
-			closings, err := at.closings(page)
+			list, err := a.entries(positions)
 			if err != nil {
 				return err
 			}
-			for _, f := range alerts {
-				if !in.employs(f.Alert.Requester) || f.Alert.Requester.User == by.Requester.User {
-					continue
-				}
+			list = slices.DeleteFunc(list, func(f sized) bool {
+				return f.Alert == nil || !in.employs(f.Alert.Requester) || f.Alert.Requester.User == by.Requester.User
+			})
+			found, err := a.outcomes(list)
+			if err != nil {
+				return err
+			}
+			for _, f := range list {
 				rule := f.Alert.Rules[0].Rule
 				i := slices.IndexFunc(out, func(p Precision) bool { return p.Rule == rule })
 				if i < 0 {
 					i, out = len(out), append(out, Precision{Rule: rule})
 				}
 				out[i].Raised++
-				switch closings[f.Position] {
+				switch found[f.Position] {
 				case Justified:
 					out[i].Justified++
 				case NotJustified:
@@ -457,44 +480,66 @@ func (l *Ledger) Precision(ctx context.Context, by Actor, in Bounds, from, until
 					out[i].Referred++
 				}
 			}
+			if len(positions) < q.Limit {
+				return nil
+			}
+			q.Before = positions[len(positions)-1]
+			if looked += len(positions); looked >= maxPrecision || time.Now().After(end) {
+				cut = true
+				return nil
+			}
 		}
-		return nil
 	})
 	slices.SortFunc(out, func(a, b Precision) int { return b.Raised - a.Raised })
-	return out, err
+	return out, cut, err
 }
 
-// closings returns how alerts at positions, highest first, were closed; those that are not closed are left out.
-func (a *answering) closings(positions []uint64) (map[uint64]ReviewOutcome, error) {
+// outcomes returns what was found of those alerts of a list, newest first, that are closed, by position: with a page of rows and one of entries, however many alerts there are.
+func (a *answering) outcomes(list []sized) (map[uint64]ReviewOutcome, error) {
 	out := map[uint64]ReviewOutcome{}
-	var closed []uint64
-	for from, last := positions[len(positions)-1], positions[0]; from <= last; {
-		rows, err := a.r.Alerts(AnyAlert, from, lastBatch)
+	if len(list) == 0 {
+		return out, nil
+	}
+	rows, err := a.alertRows(list[len(list)-1].Position, list[0].Position)
+	if err != nil {
+		return nil, err
+	}
+	var closings []uint64
+	for _, f := range list {
+		if p := rows[f.Position].Review; p != 0 {
+			closings = append(closings, p)
+		}
+	}
+	steps, err := a.entries(closings)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range steps {
+		if f.Handled != nil {
+			out[f.Handled.Alert] = f.Handled.Outcome
+		}
+	}
+	return out, nil
+}
+
+// alertRows reads the rows of alerts from a position to another, both included.
+func (a *answering) alertRows(from, to uint64) (map[uint64]AlertRow, error) {
+	out := map[uint64]AlertRow{}
+	for {
+		rows, err := a.r.Alerts(AnyAlert, from, maxLooked)
 		if err != nil {
 			return nil, err
 		}
 		for _, row := range rows {
-			if row.Review != 0 && row.Position <= last {
-				closed = append(closed, row.Review)
+			if row.Position > to {
+				return out, nil
 			}
+			out[row.Position], from = row, row.Position+1
 		}
-		if len(rows) < lastBatch {
-			break
-		}
-		from = rows[len(rows)-1].Position + 1
-	}
-	for page := range slices.Chunk(closed, lastBatch) {
-		steps, err := a.entries(page)
-		if err != nil {
-			return nil, err
-		}
-		for _, f := range steps {
-			if f.Handled != nil && f.Handled.Step == AlertClosed { // others are reviews of overrides
-				out[f.Handled.Alert] = f.Handled.Outcome
-			}
+		if len(rows) < maxLooked {
+			return out, nil
 		}
 	}
-	return out, nil
 }
 
 // Follow returns entries from a position on, in order, opened; of the limit that are read at most, erased ones are left out. next is where to go on. It is for what
@@ -630,6 +675,30 @@ func (l *Ledger) Waiting(ctx context.Context, organisation record.ODSCode, offic
 		}
 	})
 	return out, err
+}
+
+// AboutOfficer reports whether the entry at a position is an alert that rules raised about somebody who reads alerts: whom officer names, or who has asked as an officer
+// before. A use of break-glass is none: who broke the glass knows that it is looked into. It tells nobody anything, and so is no question.
+func (l *Ledger) AboutOfficer(ctx context.Context, position uint64, officer func(record.Requester) bool) (about bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
+	defer cancel()
+	err = l.view(ctx, func(r Reader) error {
+		keys, err := l.keysFor(r)
+		if err != nil {
+			return err
+		}
+		a := answering{r, keys, endings{}}
+		list, err := a.entries([]uint64{position})
+		if err != nil || len(list) == 0 || list[0].Alert == nil {
+			return err
+		}
+		who := list[0].Alert.Requester
+		if about = officer(who); !about {
+			about, err = a.isOfficer(who.User)
+		}
+		return err
+	})
+	return about, err
 }
 
 // patience is until when pages are read, so that there is time left for the one that is being read then.

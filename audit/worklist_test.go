@@ -144,7 +144,7 @@ func TestAlertsAreHandled(t *testing.T) {
 	if _, err := l.HandleAlert(ctx, actor(), ours, f.Position, audit.AlertTaken, "", "", key()); !errors.Is(err, audit.ErrStale) {
 		t.Errorf("taken while closed: %v", err)
 	}
-	precision, err := l.Precision(ctx, actor(), ours, time.Time{}, time.Time{})
+	precision, _, err := l.Precision(ctx, actor(), ours, time.Time{}, time.Time{})
 	if err != nil || !slices.Equal(precision, []audit.Precision{{Rule: "own-record", Raised: 1, NotJustified: 1}}) {
 		t.Errorf("precision is %+v: %v", precision, err)
 	}

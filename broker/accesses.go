@@ -66,8 +66,7 @@ func (b *Broker) SearchAccesses(ctx context.Context, req SearchRequest) (found [
 	by := b.actor(req.ID, req.Face, req.Requester, req.Role, req.Reason)
 	found, more, r, failure := b.cfg.Ledger.Search(a.ctx, by, q)
 	if failure != nil {
-		a.outcome(string(Transient))
-		return nil, false, audit.Receipt{}, &Refusal{Kind: Transient, RetryAfter: time.Second}
+		return nil, false, audit.Receipt{}, a.unanswered(failure)
 	}
 	for i := range found {
 		found[i] = s.part(found[i])

@@ -593,9 +593,10 @@ func (p *people) trace(ctx context.Context, n record.NHSNumber, id string) {
 	p.mu.Unlock()
 }
 
-// ExportObjections gives out everybody's objections, each as it stands, page by page; page is called after a page is on record, and last is true for the
-// last. Dates of birth, which the ledger does not hold, are asked for, so that the list can be imported again; untraced counts people who have
-// none. The error is always a [*Refusal].
+// ExportObjections gives out the objections of everybody who may be told of (C-10), each as it stands, page by page; page is called after a page is on record, and last is
+// true for the last. Dates of birth, which the ledger does not hold, are asked for, so that the list can be imported again; untraced counts people who have
+// none. Of people of whom nothing may be said it holds nothing, and does not say that there are any. Where the demographics service cannot say, it ends: it would be a
+// list of some, or tell of those. The error is always a [*Refusal].
 func (b *Broker) ExportObjections(ctx context.Context, req ListRequest, page func(rows []ListRow, untraced int, r audit.Receipt, last bool) error) error {
 	a, by, refusal := b.openList(ctx, req, "ExportObjections")
 	if refusal != nil {
@@ -613,23 +614,33 @@ func (b *Broker) ExportObjections(ctx context.Context, req ListRequest, page fun
 		if err != nil {
 			return a.done(err, "list")
 		}
-		rows, untraced := make([]ListRow, len(p.Changes)), 0
-		if !req.NoBirthDates {
-			var asked []record.NHSNumber
-			for _, c := range p.Changes {
-				asked = append(asked, c.About)
-			}
-			if people.ask(ctx, asked, req.ID) != nil {
-				a.outcome(string(Gone))
-				return &Refusal{Kind: Gone}
-			}
+		var asked []record.NHSNumber
+		for _, c := range p.Changes {
+			asked = append(asked, c.About)
 		}
-		for i, c := range p.Changes {
-			number++
-			rows[i] = ListRow{Number: number, Subject: c.About, Objection: c.Objection}
-			if rows[i].BirthDate, _ = people.known(c.About); rows[i].BirthDate == "" && !req.NoBirthDates {
-				untraced++
+		var told map[record.NHSNumber]bool
+		err = patiently(ctx, func() (err error) { told, err = people.mayBeTold(ctx, asked, req.ID); return err })
+		switch {
+		case ctx.Err() != nil:
+			a.outcome(string(Gone))
+			return &Refusal{Kind: Gone}
+		case err != nil:
+			return a.done(err, "list")
+		}
+		var rows []ListRow
+		untraced := 0
+		for _, c := range p.Changes {
+			if !told[c.About] {
+				continue
 			}
+			number++
+			row := ListRow{Number: number, Subject: c.About, Objection: c.Objection}
+			if !req.NoBirthDates {
+				if row.BirthDate, _ = people.known(c.About); row.BirthDate == "" {
+					untraced++
+				}
+			}
+			rows = append(rows, row)
 		}
 		clear(people.traced)
 		clear(people.hidden) // of one page: an export needs no more memory for more people

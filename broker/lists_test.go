@@ -351,18 +351,43 @@ func TestListWithoutTrace(t *testing.T) {
 	if sum, _ = h.bringIn(t, req, rowsOf(people)); sum.Outcome != broker.ListApplied || sum.Untraced != 2 || sum.New != 2 {
 		t.Errorf("%+v, want 2 rows taken untraced", sum)
 	}
-	untraced := 0
-	err := h.ExportObjections(context.Background(), moving(), func(rows []broker.ListRow, n int, _ audit.Receipt, _ bool) error {
-		untraced += n
-		for _, r := range rows {
-			if r.BirthDate != "" {
-				t.Error("a date of birth from nowhere")
-			}
-		}
+	err := h.ExportObjections(context.Background(), moving(), func([]broker.ListRow, int, audit.Receipt, bool) error {
+		t.Error("a page goes out of which nobody knows who may be told of")
 		return nil
 	})
-	if err != nil || untraced != 4 {
-		t.Errorf("%d people of an export are untraced (%v), want 4", untraced, err)
+	if refusal(t, err).Kind != broker.Transient {
+		t.Errorf("an export without the demographics service: %v", err)
+	}
+	verified(t, h.ledger)
+}
+
+// C-2.3, C-10: of somebody of whom nothing may be said an export holds nothing, with dates of birth or without; a number that another has superseded is told, because its
+// objections bind whoever has the other now.
+func TestExportTellsNothingOfNeutralClasses(t *testing.T) {
+	h := open(t, audittest.Open(t), nil)
+	standings := []record.Standing{record.Live, record.Restricted, record.Invalidated, record.Unknown, record.Superseded, record.Deceased}
+	people := invented(t, len(standings))
+	h.bringIn(t, moving(), rowsOf(people))
+	for i, s := range standings[1:] {
+		h.tracer.standing[people[i+1]] = s
+	}
+	for _, without := range []bool{false, true} {
+		req := moving()
+		req.NoBirthDates = without
+		var got []record.Standing
+		err := h.ExportObjections(context.Background(), req, func(rows []broker.ListRow, _ int, _ audit.Receipt, _ bool) error {
+			for i, r := range rows {
+				if r.Number != i+1 {
+					t.Errorf("row %d is numbered %d: a gap tells of whoever is left out", i+1, r.Number)
+				}
+				got = append(got, standings[slices.Index(people, r.Subject)])
+			}
+			return nil
+		})
+		slices.Sort(got)
+		if want := []record.Standing{record.Live, record.Superseded}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("without dates of birth %t: told of %v, want %v (%v)", without, got, want, err)
+		}
 	}
 	verified(t, h.ledger)
 }

@@ -42,7 +42,7 @@ func (b *Broker) ListAlerts(ctx context.Context, req AlertRequest, closed bool, 
 	}
 	list, next, r, err = b.cfg.Ledger.Alerts(a.ctx, by, in, closed, before, limit)
 	if err == nil {
-		precision, err = b.cfg.Ledger.Precision(a.ctx, by, in, req.Arrived.Add(-precisionFor), time.Time{})
+		precision, _, err = b.cfg.Ledger.Precision(a.ctx, by, in, req.Arrived.Add(-precisionFor), time.Time{}) // of the newest, where there are very many: what reviewers find now is what counts
 	}
 	if err != nil {
 		a.outcome(string(Transient))

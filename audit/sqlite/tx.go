@@ -493,9 +493,28 @@ func (r *reader) Search(q audit.Query) ([]uint64, error) {
 		}
 		hi = min(hi, last+1)
 	}
-	text, args := searchText(q, lo, hi)
-	return r.positions("searching", text, args)
+	if len(q.All) == 0 || len(q.Types) > 0 && q.Rare || len(q.All[0]) <= maxArms {
+		text, args := searchText(q, lo, hi)
+		return r.positions("searching", text, args)
+	}
+	var all []uint64
+	for arms := range slices.Chunk(q.All[0], maxArms) {
+		part := q
+		part.All = append([][]audit.Mark{arms}, q.All[1:]...)
+		text, args := searchText(part, lo, hi)
+		found, err := r.positions("searching", text, args)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	slices.SortFunc(all, func(a, b uint64) int { return cmp.Compare(b, a) })
+	all = slices.Compact(all)
+	return all[:min(len(all), q.Limit)], nil
 }
+
+// maxArms is how many marks of the first group are walked by one query: SQLite joins at most 500, and somebody who oversees a region may see by more.
+const maxArms = 200
 
 // searchText writes the query for a search between two positions. There is one arm for each mark of the first group, with all other conditions in it:
 // so each arm walks one index backwards, and SQLite merges them without sorting. Where types are rare, or nothing else is asked, there is one arm for each type.

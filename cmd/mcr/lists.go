@@ -337,6 +337,7 @@ func (a *app) consentExport(ctx context.Context, c *call) error {
 		if n := last.GetUntraced(); n > 0 {
 			a.say("%s of them have no date of birth, because the person could not be traced: those rows cannot be imported.\n", thousands(n))
 		}
+		a.say("People of whom nothing may be said here (unknown, restricted or closed to the demographics service) are not in it, whether there are any or not.\n")
 		a.say("Every page is on record as a look at each person on it. %s\n", receiptText(last.GetReceipt()))
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/mycarerecord/mycarerecord/audit"
+	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
 // The pace of the sender: it looks for alerts this often, and after a failure waits twice as long each time, up to the configured longest pause.
@@ -30,15 +31,19 @@ const (
 type alertBook interface {
 	PendingAlerts(ctx context.Context, from uint64, limit int) ([]audit.AlertRow, error)
 	AlertDelivered(ctx context.Context, position uint64) error
+	AboutOfficer(ctx context.Context, position uint64, officer func(record.Requester) bool) (bool, error)
 }
 
 var _ alertBook = (*audit.Ledger)(nil)
 
 // alertSender tells a webhook of every use of break-glass (C-3). What it sends holds the entry's position and the kind of alert and nothing else: who and
 // why is for those who may search the ledger. It tries until the webhook acknowledges with a 2xx, over restarts too, and notes that durably; no
-// request waits for it. A receiver may be told twice, by two replicas or after a crash, and knows an alert again by its position.
+// request waits for it. A receiver may be told twice, by two replicas or after a crash, and knows an alert again by its position. Of alerts that rules raised about
+// those who read alerts it tells nobody, as the mail does not: who reads what it sends must not learn there that there is one about themselves. The worklist has them, for
+// the others, and they stay undelivered.
 type alertSender struct {
 	book    alertBook
+	officer func(record.Requester) bool // whether somebody is of those who read alerts
 	url     string
 	token   string
 	client  *http.Client
@@ -48,8 +53,8 @@ type alertSender struct {
 	waiting atomic.Int64 // alerts that the last round found and could not deliver
 }
 
-func newAlertSender(c Alerts, book alertBook, meters metric.MeterProvider, log *slog.Logger) (*alertSender, error) {
-	s := &alertSender{book: book, url: c.Webhook, poll: alertPoll, longest: time.Duration(c.Pause), log: log}
+func newAlertSender(c Alerts, book alertBook, officer func(record.Requester) bool, meters metric.MeterProvider, log *slog.Logger) (*alertSender, error) {
+	s := &alertSender{book: book, officer: officer, url: c.Webhook, poll: alertPoll, longest: time.Duration(c.Pause), log: log}
 	trust := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.TokenFile != "" {
 		text, err := readCapped(c.TokenFile)
@@ -131,8 +136,14 @@ func (s *alertSender) round(ctx context.Context, from uint64) (next uint64, left
 			return next, left, errBook
 		}
 		for i, row := range rows {
-			failure := s.post(ctx, row)
-			if failure == nil && s.book.AlertDelivered(ctx, row.Position) != nil {
+			hidden, failure := s.book.AboutOfficer(ctx, row.Position, s.officer)
+			if failure != nil {
+				return next, left + len(rows) - i, errBook
+			}
+			if !hidden {
+				failure = s.post(ctx, row)
+			}
+			if failure == nil && !hidden && s.book.AlertDelivered(ctx, row.Position) != nil {
 				failure = errBook // it is sent again: twice is better than never
 			}
 			page = row.Position + 1

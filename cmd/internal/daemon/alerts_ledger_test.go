@@ -43,7 +43,7 @@ func TestAlertsOverARestart(t *testing.T) {
 	p := audittest.New(t, audit.Config{})
 	down := newWebhook(t, http.StatusServiceUnavailable)
 	send := func(l *audit.Ledger, url string) (*alertSender, func()) {
-		s, err := newAlertSender(Alerts{Webhook: url, Timeout: Duration(time.Second), Pause: Duration(20 * time.Millisecond)}, l, nil, broker.NewLogger(io.Discard, 0))
+		s, err := newAlertSender(Alerts{Webhook: url, Timeout: Duration(time.Second), Pause: Duration(20 * time.Millisecond)}, l, func(record.Requester) bool { return false }, nil, broker.NewLogger(io.Discard, 0))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
 // book keeps alerts in memory.
@@ -26,6 +27,16 @@ type book struct {
 	delivered []uint64
 	down      bool // does not answer
 	forgets   bool // does not note deliveries
+	officers  []uint64
+}
+
+func (b *book) AboutOfficer(_ context.Context, position uint64, _ func(record.Requester) bool) (bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.down {
+		return false, errors.New("down")
+	}
+	return slices.Contains(b.officers, position), nil
 }
 
 func (b *book) PendingAlerts(_ context.Context, from uint64, limit int) ([]audit.AlertRow, error) {
@@ -104,7 +115,7 @@ func (w *webhook) got() []string {
 
 func sender(t *testing.T, b *book, url string, log io.Writer) *alertSender {
 	t.Helper()
-	s, err := newAlertSender(Alerts{Webhook: url, Timeout: Duration(time.Second), Pause: Duration(20 * time.Millisecond)}, b, nil, broker.NewLogger(log, 0))
+	s, err := newAlertSender(Alerts{Webhook: url, Timeout: Duration(time.Second), Pause: Duration(20 * time.Millisecond)}, b, func(record.Requester) bool { return false }, nil, broker.NewLogger(log, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +255,7 @@ func TestAlertSettings(t *testing.T) {
 		return path
 	}
 	c := Alerts{Webhook: w.URL, TokenFile: file("token", "s3cret\n"), Timeout: Duration(time.Second), Pause: Duration(time.Second)}
-	s, err := newAlertSender(c, alerts(1), nil, broker.NewLogger(io.Discard, 0))
+	s, err := newAlertSender(c, alerts(1), func(record.Requester) bool { return false }, nil, broker.NewLogger(io.Discard, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,8 +264,24 @@ func TestAlertSettings(t *testing.T) {
 	}
 	for name, bad := range map[string]Alerts{"no such token": {TokenFile: filepath.Join(dir, "none")}, "empty token": {TokenFile: file("empty", "\n")},
 		"two tokens": {TokenFile: file("two", "a b")}, "no authority": {CA: file("ca", "nothing")}} {
-		if _, err := newAlertSender(bad, alerts(), nil, broker.NewLogger(io.Discard, 0)); err == nil {
+		if _, err := newAlertSender(bad, alerts(), nil, nil, broker.NewLogger(io.Discard, 0)); err == nil {
 			t.Errorf("%s: taken", name)
 		}
+	}
+}
+
+// Of an alert about somebody who reads alerts the webhook is told nothing, it holds up none of the others, and it does not count as waiting.
+func TestAlertsAboutOfficersAreNotSent(t *testing.T) {
+	b := alerts(3, 5, 9)
+	b.officers = []uint64{5, 9}
+	hook := newWebhook(t, http.StatusOK)
+	s := sender(t, b, hook.URL, io.Discard)
+	next, left, err := s.round(t.Context(), 0)
+	if next != 10 || left != 0 || err != nil || len(hook.got()) != 1 || !slices.Equal(b.delivered, []uint64{3}) {
+		t.Errorf("goes on at %d with %d left, %v; sent %d, delivered %v: want 10, 0, and the third alone", next, left, err, len(hook.got()), b.delivered)
+	}
+	b.down = true
+	if _, left, err := s.round(t.Context(), 0); err == nil || left != 0 {
+		t.Errorf("a book that does not answer: %d left, %v", left, err)
 	}
 }

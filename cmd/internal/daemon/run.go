@@ -29,7 +29,6 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker/fhirrest"
 	"github.com/mycarerecord/mycarerecord/broker/grpcapi"
 	"github.com/mycarerecord/mycarerecord/broker/policy"
-	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
 // Version is the release; set when linking: -ldflags "-X …/cmd/internal/daemon.Version=v1.2.3".
@@ -140,7 +139,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	if cfg.Alerts.Webhook == "" {
 		log.Warn("nobody is told of break-glass and alerts: alerts.webhook names no one; the worklist has them", "problem", "alerts")
 	} else {
-		sender, err := newAlertSender(cfg.Alerts, ledger, telemetry.meters, log)
+		sender, err := newAlertSender(cfg.Alerts, ledger, readsAlerts(table), telemetry.meters, log)
 		if err != nil {
 			return err
 		}
@@ -157,7 +156,7 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	}
 
 	if cfg.Alerts.Mail.Server != "" {
-		mailer, err := newDigest(cfg.Alerts.Mail, ledger, func(r record.Requester) bool { return table.Role(r).SearchesLedger }, log)
+		mailer, err := newDigest(cfg.Alerts.Mail, ledger, readsAlerts(table), log)
 		if err != nil {
 			return err
 		}

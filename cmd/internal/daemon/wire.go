@@ -232,7 +232,7 @@ func Check(cfg Config) error {
 		}
 	}
 	if cfg.Alerts.Webhook != "" {
-		if _, err := newAlertSender(cfg.Alerts, nil, nil, slog.New(quiet{})); err != nil {
+		if _, err := newAlertSender(cfg.Alerts, nil, nil, nil, slog.New(quiet{})); err != nil {
 			return err
 		}
 	}

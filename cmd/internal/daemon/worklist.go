@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"github.com/mycarerecord/mycarerecord/audit/worklist"
+	"github.com/mycarerecord/mycarerecord/broker/policy"
+	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
 // worklistRules are those of the file that is named, or those built in.
@@ -80,4 +82,9 @@ func StaffList(cfg Config, kind, from, to string, w io.Writer) (err error) {
 	}
 	fmt.Fprintf(w, "%d rows; name the file in worklist.%s. A running broker takes it up on SIGHUP\n", rows, kind)
 	return nil
+}
+
+// readsAlerts reports who is of those that read alerts: webhook and mail tell nothing of alerts about them.
+func readsAlerts(table *policy.Table) func(record.Requester) bool {
+	return func(r record.Requester) bool { return table.Role(r).SearchesLedger }
 }
