@@ -11,6 +11,7 @@ package documents
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -85,8 +86,10 @@ type fetch struct {
 	query  broker.Query
 	limits broker.Limits
 	budget *wire.Budget
-	// reading is what may be read of documents, half of what the pointers leave: however long they are, the pointers are listed.
-	reading *wire.Budget
+	// bodies and texts are how many bytes documents may have that are read with the record, and what is made of them: half of what the pointers leave, so that
+	// however long they are, the pointers are listed. bodiesUsed and textsUsed are what of that is gone.
+	bodies, texts         int64
+	bodiesUsed, textsUsed int64
 
 	pointers []pointer
 	people   []fhirjson.Entry // Patients that the registry sent along
@@ -135,14 +138,17 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 		}
 		list[i] = e
 	}
-	f.reading = wire.NewBudget((f.limits.Bytes-f.budget.Used())/2, f.limits.Ratio, f.limits.Take)
+	half := (f.limits.Bytes - f.budget.Used()) / 2
+	f.bodies, f.texts = half*3/4, half/4
 	readings := f.readings(ctx)
 	shown := 0
-	var unread, theirs int
+	var unread, long, theirs int
 	for i, p := range f.pointers {
 		r := readings[i]
 		switch {
 		case r == nil:
+		case errors.Is(r.err, broker.ErrTooMuch):
+			long++
 		case r.err != nil:
 			unread++
 		case r.verdict == document.Another:
@@ -158,7 +164,11 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 		case r.verdict == document.Unsaid: // whose it is cannot be checked: it is there to be opened, and is not laid out
 		case r.document.Readable:
 			e, err := f.laidOut(r.document.Composition(about, p.url), compositionURL(i))
-			if err != nil || len(reply.Entries)+len(f.pointers)-i >= f.limits.Resources {
+			if errors.Is(err, broker.ErrTooMuch) || len(reply.Entries)+len(f.pointers)-i >= f.limits.Resources {
+				long++
+				break
+			}
+			if err != nil {
 				unread++
 				break
 			}
@@ -168,6 +178,7 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 		reply.Entries = append(reply.Entries, list[i])
 	}
 	for _, part := range []record.Part{{Reason: record.PartOtherCustodian, Count: f.others}, {Source: sourceName, Reason: record.PartSourceDown, Count: unread},
+		{Source: sourceName, Reason: record.PartTooLong, Count: long},
 		{Source: sourceName, Reason: record.PartStrangers, Count: theirs}} {
 		if part.Count > 0 {
 			reply.Parts = append(reply.Parts, part)
@@ -179,7 +190,7 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 	if f.unopened > 0 {
 		reply.Conversions = append(reply.Conversions, fmt.Sprintf("%s: %d addresses that are not below the configured holder are left out", Adapter, f.unopened))
 	}
-	reply.Bytes = f.budget.Used() + f.reading.Used()
+	reply.Bytes = f.budget.Used() + f.bodiesUsed + f.textsUsed
 	return reply, f.within(reply)
 }
 
@@ -207,11 +218,13 @@ func (f *fetch) made(text []byte, url string) (fhirjson.Entry, error) {
 	return f.indexed(text, url)
 }
 
-// laidOut indexes the Composition of a document, within what may be read of documents.
+// laidOut indexes the Composition of a document, within what may be made of documents. One that is too long leaves the others theirs.
 func (f *fetch) laidOut(text []byte, url string) (fhirjson.Entry, error) {
-	if len(text) > f.limits.ResourceBytes || !f.reading.Take(len(text)) {
+	n := int64(len(text))
+	if len(text) > f.limits.ResourceBytes || f.textsUsed+n > f.texts || f.limits.Take != nil && !f.limits.Take(n) {
 		return fhirjson.Entry{}, broker.ErrTooMuch
 	}
+	f.textsUsed += n
 	return f.indexed(text, url)
 }
 
@@ -235,7 +248,8 @@ type reading struct {
 const atOnce = 4
 
 // readings reads the newest documents that may be of use, a few at a time, and returns them by the place of their pointers. It takes three quarters of the
-// time at most: pointers without documents are worth more than neither.
+// time at most: pointers without documents are worth more than neither. Each document may first have an equal share of half of the bytes, so that a long one
+// takes nothing from a short one; those that are longer are read again, the newest first, of what is left.
 func (f *fetch) readings(ctx context.Context) map[int]*reading {
 	out := map[int]*reading{}
 	wanted := newest(f.pointers, f.settings.Read)
@@ -247,15 +261,17 @@ func (f *fetch) readings(ctx context.Context) map[int]*reading {
 		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)*3/4)
 		defer cancel()
 	}
+	share := f.bodies / int64(2*len(wanted))
 	var mu sync.Mutex
 	var workers sync.WaitGroup
 	next := make(chan int)
 	for range min(atOnce, len(wanted)) {
 		workers.Go(func() {
 			for i := range next {
-				r := f.readOne(ctx, f.pointers[i])
+				r, used := f.readOne(ctx, f.pointers[i], share)
 				mu.Lock()
 				out[i] = r
+				f.bodiesUsed += used
 				mu.Unlock()
 			}
 		})
@@ -265,19 +281,28 @@ func (f *fetch) readings(ctx context.Context) map[int]*reading {
 	}
 	close(next)
 	workers.Wait()
+	for _, i := range wanted {
+		if left := f.bodies - f.bodiesUsed; errors.Is(out[i].err, broker.ErrTooMuch) && left > share && ctx.Err() == nil {
+			r, used := f.readOne(ctx, f.pointers[i], left)
+			f.bodiesUsed += used
+			out[i] = r
+		}
+	}
 	return out
 }
 
-func (f *fetch) readOne(ctx context.Context, p pointer) *reading {
-	doc, err := f.retrieve(ctx, f.query, p.read, f.limits, f.reading)
+// readOne reads a document of at most so many bytes, and says how many it had.
+func (f *fetch) readOne(ctx context.Context, p pointer, most int64) (*reading, int64) {
+	budget := wire.NewBudget(most, f.limits.Ratio, f.limits.Take)
+	doc, err := f.retrieve(ctx, f.query, p.read, f.limits, budget)
 	if err != nil {
-		return &reading{err: err}
+		return &reading{err: err}, budget.Used()
 	}
 	d, err := document.Read(ctx, doc.Bytes, f.limits.Depth)
 	if err != nil {
-		return &reading{err: textError(err)}
+		return &reading{err: broker.ErrMalformed}, budget.Used() // also where it is too deep: length is another matter
 	}
-	return &reading{document: d, verdict: d.About.Is(f.query.Subject)}
+	return &reading{document: d, verdict: d.About.Is(f.query.Subject)}, budget.Used()
 }
 
 // Opens implements the optional part of broker.Source: below the holder, directly or through the proxy, and without the person's number in it, which is looked at where the person is

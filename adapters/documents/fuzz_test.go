@@ -75,6 +75,7 @@ func inTag(s string, at int) bool {
 func FuzzCDA(f *testing.F) {
 	for _, s := range []string{string(report(held, "19500102", "x")), string(report("", "1950", "<b>bold</b><list listType=\"ordered\"><item>a</item></list><br/>")), `<a/>`,
 		`<ClinicalDocument xmlns="urn:hl7-org:v3"/>`, `<?xml version="1.0" encoding="windows-1252"?><ClinicalDocument xmlns="urn:hl7-org:v3"><title>` + "\x80" + `</title></ClinicalDocument>`,
+		strings.Replace(string(report(other, "19500102", "x")), ` xmlns="urn:hl7-org:v3"`, "", 1), `<Bundle xmlns="http://hl7.org/fhir"><type value="message"/><entry><resource><MessageHeader><eventCoding><system value="https://fhir.nhs.uk/CodeSystem/message-events-bars"/><code value="booking-request"/></eventCoding></MessageHeader></resource></entry><entry><resource><Patient><birthDate value="1950"><extension url="a/b"><valueString value="c"/></extension></birthDate></Patient></resource></entry><entry><resource><Appointment><text><div xmlns="http://www.w3.org/1999/xhtml"><a href="x">b</a></div></text><start value="2024-05-01"><extension url="e"/></start></Appointment></resource></entry></Bundle>`,
 		"\xff\xfe<\x00a\x00/\x00>\x00", `<!DOCTYPE a><a/>`, strings.Repeat("<a>", 70) + strings.Repeat("</a>", 70),
 		`<Bundle xmlns="http://hl7.org/fhir"><type value="document"/><entry><resource><Composition><title value="t"/><section><text><div xmlns="http://www.w3.org/1999/xhtml"><p onclick="x">a<script>b</script></p></div></text></section></Composition></resource></entry></Bundle>`} {
 		f.Add([]byte(s))
@@ -87,7 +88,7 @@ func FuzzFHIRDocument(f *testing.F) {
 	for _, s := range []string{`{"resourceType":"Bundle","type":"document","entry":[{"resource":{"resourceType":"Composition","status":"final","title":"Letter","date":"2024-05-01","subject":{"reference":"Patient/p"},"author":[{"reference":"Practitioner/a"}],` +
 		`"section":[{"title":"Plan","code":{"coding":[{"code":"1"}]},"text":{"status":"generated","div":"<div xmlns=\"http://www.w3.org/1999/xhtml\"><p>Come back &amp; rest</p></div>"},"section":[{"text":{"div":"not XHTML <"}}]}]}},` +
 		`{"fullUrl":"https://x.example/Patient/p","resource":{"resourceType":"Patient","id":"p","birthDate":"1950-01-02","identifier":[{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"` + held + `"}]}},{"resource":{"resourceType":"Practitioner","id":"a","name":[{"family":"Quayle","given":["Farida"]}]}}]}`,
-		`{"resourceType":"Bundle","type":"message","entry":[{"resource":{"resourceType":"Bundle","entry":[]}}]}`, `{"resourceType":"Composition","section":[[]]}`, `{"resourceType":"Binary","data":"eA=="}`, `{}`, `{"resourceType":1}`} {
+		`{"resourceType":"Bundle","type":"message","entry":[{"resource":{"resourceType":"Bundle","entry":[]}}]}`, bars(held, conveyed), bars(other, conveyed, `{"resourceType":"Task","id":"t","for":{"reference":"Patient/x"}}`), `{"resourceType":"Composition","section":[[]]}`, `{"resourceType":"Binary","data":"eA=="}`, `{}`, `{"resourceType":1}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) { looked(t, body) })

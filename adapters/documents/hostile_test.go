@@ -250,6 +250,12 @@ func TestHostileDocuments(t *testing.T) {
 		{"FHIR, another's by OID", typed("application/fhir+json", strings.Replace(composed(``, patient(other)), "https://fhir.nhs.uk/Id/nhs-number", "urn:oid:2.16.840.1.113883.2.1.4.1", 1)), broker.ErrWrongSubject, false, false},
 		{"a Binary in XML about another", typed(xml, `<Binary xmlns="http://hl7.org/fhir"><contentType value="text/xml"/><data value="`+encoded(cda(other, canary))+`"/></Binary>`), broker.ErrWrongSubject, false, false},
 		{"a Binary in XML of the person's", typed(xml, `<f:Binary xmlns:f="http://hl7.org/fhir"><f:contentType value="text/xml"/><f:data value="`+encoded(cda(held, "good"))+`"/></f:Binary>`), nil, true, true},
+		{"CDA without a namespace about another", typed(xml, strings.Replace(cda(other, canary), ` xmlns="urn:hl7-org:v3"`, "", 1)), broker.ErrWrongSubject, false, false},
+		{"CDA in another namespace about another", typed(xml, strings.Replace(cda(other, canary), "urn:hl7-org:v3", "urn:hl7-org:v2", 1)), broker.ErrWrongSubject, false, false},
+		{"CDA without a namespace, deep inside, about another", typed(xml, `<a><b>`+strings.Replace(cda(other, canary), ` xmlns="urn:hl7-org:v3"`, "", 1)[strings.Index(cda(other, canary), "<ClinicalDocument"):]+`</b></a>`), broker.ErrWrongSubject, false, false},
+		{"FHIR without a namespace about another", typed(xml, `<Bundle><type value="document"/><entry><resource><Patient><identifier><system value="https://fhir.nhs.uk/Id/nhs-number"/><value value="`+other+`"/></identifier><name><family value="`+canary+`"/></name></Patient></resource></entry></Bundle>`), broker.ErrWrongSubject, false, false},
+		{"a Binary without a namespace about another", typed(xml, `<Binary><contentType value="text/xml"/><data value="`+encoded(cda(other, canary))+`"/></Binary>`), broker.ErrWrongSubject, false, false},
+		{"CDA without a namespace of the person's", typed(xml, strings.Replace(cda(held, "good"), ` xmlns="urn:hl7-org:v3"`, "", 1)), nil, true, false},
 		{"a Binary in XML that is no base64", typed(xml, `<Binary xmlns="http://hl7.org/fhir"><data value="!"/></Binary>`), broker.ErrMalformed, true, false},
 		{"a Binary in a Binary about another", typed("application/fhir+json", `{"resourceType":"Binary","data":"`+encoded(`{"resourceType":"Binary","data":"`+encoded(cda(other, canary))+`"}`)+`"}`), broker.ErrWrongSubject, false, false},
 		{"nothing", typed(xml, ""), broker.ErrMalformed, true, false}, {"a redirect elsewhere", func(w http.ResponseWriter, _ *http.Request) {
@@ -358,7 +364,7 @@ func TestLongDocuments(t *testing.T) {
 				listed++
 			}
 		}
-		if err != nil || listed != 5 || len(reply.Parts) != 1 || reply.Parts[0].Reason != record.PartSourceDown || reply.Parts[0].Count < c.unread || reply.Bytes > q.Limits.Bytes {
+		if err != nil || listed != 5 || len(reply.Parts) != 1 || reply.Parts[0].Reason != record.PartTooLong || reply.Parts[0].Count < c.unread || reply.Bytes > q.Limits.Bytes {
 			t.Errorf("%s: %d pointers, parts %v, %d bytes, %v", c.name, listed, reply.Parts, reply.Bytes, err)
 		}
 	}

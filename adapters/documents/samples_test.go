@@ -134,7 +134,7 @@ func TestSamples(t *testing.T) {
 
 // What CDA and FHIR say can be read of every sample that has it: a Composition with a title, a type, a date, an author, and sections with text.
 func TestSamplesAreRead(t *testing.T) {
-	cda, fhir, sections := 0, 0, 0
+	cda, fhir, sections, messages, messageSections := 0, 0, 0, 0, 0
 	for name, text := range published(t) {
 		r, err := documents.Read(text)
 		if err != nil {
@@ -142,6 +142,14 @@ func TestSamplesAreRead(t *testing.T) {
 			continue
 		}
 		isCDA, isFHIR := bytes.Contains(text, []byte("<ClinicalDocument")), regexp.MustCompile(`<Composition[ >]`).Match(text) || bytes.Contains(text, []byte(`"resourceType": "Composition"`))
+		if r.Readable && !isCDA && !isFHIR && regexp.MustCompile(`https://fhir.nhs.uk/CodeSystem/message-event`).Match(text) {
+			messages++
+			if name := strings.TrimSuffix(filepath.Base(name), filepath.Ext(name)); r.Title == "" || r.Date == "" || r.Authors == 0 || r.Texts == 0 || r.Texts != r.Sections {
+				t.Errorf("%s: title %v, date %v, %d authors, %d sections with %d texts", name, r.Title != "", r.Date != "", r.Authors, r.Sections, r.Texts)
+			}
+			messageSections += r.Sections
+			continue
+		}
 		if r.Readable != (isCDA || isFHIR) {
 			t.Errorf("%s: readable %v, CDA %v, FHIR with a Composition %v", name, r.Readable, isCDA, isFHIR)
 		}
@@ -162,7 +170,10 @@ func TestSamplesAreRead(t *testing.T) {
 		}
 		sections += r.Sections
 	}
-	t.Logf("%d CDA and %d FHIR documents with %d sections", cda, fhir, sections)
+	t.Logf("%d CDA and %d FHIR documents with %d sections, %d messages with %d", cda, fhir, sections, messages, messageSections)
+	if messages < 30 {
+		t.Errorf("%d messages are laid out", messages)
+	}
 	if cda < 11 || fhir < 8 {
 		t.Errorf("%d CDA, %d FHIR", cda, fhir)
 	}

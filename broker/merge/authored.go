@@ -168,6 +168,7 @@ var partWords = map[string]string{
 	record.PartAwaitingFiling:    "is waiting to be filed",
 	record.PartSourceDown:        "could not be read at the organisation",
 	record.PartTruncated:         "was cut off at the organisation",
+	record.PartTooLong:           "was too long to be shown with the record, and is listed only",
 	record.PartOtherCustodian:    "is listed under another organisation and was left out",
 	record.PartFiltered:          "may not be what was asked for: the organisation did not apply a filter",
 }

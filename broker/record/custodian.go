@@ -122,6 +122,7 @@ const (
 	PartSourceDown        = "source-down" // one of several sources of this custodian gave nothing
 	PartTruncated         = "truncated"
 	PartFiltered          = "filter-not-applied"
+	PartTooLong           = "too-long"        // documents that are too long to be shown with the record, and are listed only
 	PartOtherCustodian    = "other-custodian" // pointers that are listed under another organisation, dropped and counted
 )
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/test/cohort"
@@ -76,27 +77,96 @@ func (s *surroundings) mentalHealth(state string, c cohort.Custodian, people map
 	return n, err
 }
 
-// ambulance starts a service that has nothing but documents: a CDA report for each person, in which everything that is known stands as text.
+// handedOver are the types of resource that an ambulance service sends on when it hands somebody over: a message of Booking and Referral carries them as they
+// are. Everything else that it knows stands in its report.
+var handedOver = []string{"Encounter", "Condition", "Flag", "ServiceRequest", "CarePlan", "AllergyIntolerance"}
+
+// ambulance starts a service that has nothing but documents: for each person a BaRS message that hands them over, and a CDA report in which everything else
+// that is known stands as text.
 func (s *surroundings) ambulance(state string, c cohort.Custodian, people map[string][]json.RawMessage, next func() string) (neighbour, error) {
 	papers := map[string][]paper{}
 	left := map[string]int{}
 	serial := 0
 	for number, list := range people {
-		lines, born, latest, carried := told(list)
+		const code = "819551000000100"
+		serial++
+		handover, rest, when, err := handover(list, c.Name)
+		if err != nil {
+			return neighbour{}, err
+		}
+		if handover != nil {
+			papers[number] = append(papers[number], paper{name: fmt.Sprintf("handover-%d.json", serial), title: "Handover to emergency department", code: code, kind: "application/fhir+json",
+				date: instant(when), body: handover})
+		}
+		lines, born, latest, carried := told(rest)
 		for typ, n := range carried {
 			left[typ] += n
 		}
-		if len(lines) == 0 {
-			continue
+		if len(lines) > 0 {
+			const title = "Ambulance report"
+			papers[number] = append(papers[number], paper{name: fmt.Sprintf("report-%d.xml", serial), title: title, code: code, kind: "text/xml; charset=utf-8", date: latest,
+				body: cda(number, born, title, code, latest, c.Name, lines)})
 		}
-		serial++
-		const code, title = "819551000000100", "Ambulance report"
-		papers[number] = []paper{{name: fmt.Sprintf("report-%d.xml", serial), title: title, code: code, kind: "text/xml; charset=utf-8", date: latest,
-			body: cda(number, born, title, code, latest, c.Name, lines)}}
 	}
 	n, err := s.documents(state, c, papers, next)
 	n.held, n.left, n.asText = count(people), left, true
+	n.speaks = "pointers of the National Record Locator, BaRS messages and CDA"
 	return n, err
+}
+
+// instant is a time as pointers have it.
+func instant(when string) string {
+	if len(when) == len("2006-01-02") {
+		return when + "T00:00:00Z"
+	}
+	return when
+}
+
+// handover is a BaRS message of what a service hands over about one person, nil if that is nothing; rest is what is not in it. when is its newest date.
+func handover(list []json.RawMessage, by string) (message []byte, rest []json.RawMessage, when string, err error) {
+	type entry struct {
+		FullURL  string `json:"fullUrl"`
+		Resource any    `json:"resource"`
+	}
+	const service = "urn:uuid:5f0c7b1e-0000-4000-8000-000000000001"
+	entries := []entry{
+		{"urn:uuid:5f0c7b1e-0000-4000-8000-000000000002", map[string]any{"resourceType": "MessageHeader",
+			"eventCoding": map[string]any{"system": "https://fhir.nhs.uk/CodeSystem/message-events-bars", "code": "servicerequest-request"}, "sender": map[string]any{"reference": service},
+			"reason": map[string]any{"coding": []any{map[string]any{"system": "https://fhir.nhs.uk/CodeSystem/message-reason-bars", "code": "new"}}},
+			"source": map[string]any{"name": by, "endpoint": "https://ambulance.example/bars"}}},
+		{service, map[string]any{"resourceType": "Organization", "name": by}}}
+	handed := 0
+	for _, raw := range list {
+		var r struct {
+			ResourceType, ID, RecordedDate string
+			Period                         struct{ Start string }
+		}
+		if json.Unmarshal(raw, &r) != nil || r.ID == "" {
+			return nil, nil, "", errors.New("a resource of the ambulance service's cannot be read")
+		}
+		hand := slices.Contains(handedOver, r.ResourceType)
+		if hand || r.ResourceType == "Patient" {
+			entries = append(entries, entry{"https://ambulance.example/" + r.ResourceType + "/" + r.ID, raw})
+		}
+		if hand {
+			handed++
+			when = max(when, r.Period.Start, r.RecordedDate)
+		} else {
+			rest = append(rest, raw)
+		}
+	}
+	if handed == 0 {
+		return nil, rest, "", nil
+	}
+	bundle := map[string]any{"resourceType": "Bundle", "type": "message", "entry": entries}
+	if len(when) > len("2006-01-02") {
+		bundle["timestamp"] = when
+	}
+	message, err = json.Marshal(bundle)
+	if err != nil {
+		return nil, nil, "", errors.New("a message of the ambulance service's cannot be written")
+	}
+	return message, rest, when, nil
 }
 
 // told is what a record says, as lines of a document by kind of resource; left counts, by type, what it says nothing of.

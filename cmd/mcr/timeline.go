@@ -297,7 +297,7 @@ func because(reason string) string {
 var partReasons = map[string]string{
 	"withheld": "withheld", "other-people": "about other people, left out", "conflicting-copies": "in copies that differ, all shown",
 	"unreadable": "unreadable", "confidential-items": "held back by the custodian as confidential", "data-in-transit": "still on its way from another practice",
-	"data-awaiting-filing": "not filed yet", "source-down": "from a source that did not answer", "truncated": "cut off", "filter-not-applied": "the filter was not applied", "other-custodian": "listed under another organisation",
+	"data-awaiting-filing": "not filed yet", "source-down": "from a source that did not answer", "truncated": "cut off", "filter-not-applied": "the filter was not applied", "other-custodian": "listed under another organisation", "too-long": "too long to be shown with the record, listed only",
 }
 
 func partsText(parts []*v1.MissingPart) string {

@@ -49,4 +49,6 @@ func XMLBinary(ctx context.Context, body []byte, depth int) (data []byte, kind s
 	return data, root.value("contentType"), true, err
 }
 
-func (e *element) isBinary() bool { return e.space == spaceFHIR && e.name == "Binary" }
+func (e *element) isBinary() bool {
+	return e.name == "Binary" && (e.space == spaceFHIR || e.space == "" && e.held() != "")
+}

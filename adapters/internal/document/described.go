@@ -196,5 +196,26 @@ func read(ctx context.Context, body []byte, depth, wrapped int) (*Described, err
 	if root.space == spaceFHIR {
 		return readFHIR(root), nil
 	}
-	return readCDA(root), nil
+	d := readCDA(root)
+	d.About.spaceless(root, 0)
+	return d, nil
+}
+
+// spaceless takes whom CDA and FHIR name that came without their namespaces: they are not laid out, because they are not what they look like, and are not opened
+// for anybody else either.
+func (p *Person) spaceless(e *element, depth int) {
+	switch {
+	case depth > 64:
+	case e.name == "ClinicalDocument" && e.space != spaceCDA:
+		p.numbers = append(p.numbers, recordTarget(e).numbers...)
+		if born := recordTarget(e).born; born != "" {
+			p.born = born
+		}
+	case e.name == "Patient" && e.space != spaceFHIR && e.space != spaceCDA:
+		p.add(e)
+	default:
+		for _, k := range e.kids {
+			p.spaceless(k, depth+1)
+		}
+	}
 }

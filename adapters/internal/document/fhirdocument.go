@@ -8,12 +8,12 @@ import (
 )
 
 // readFHIR reads a FHIR document, STU3 or R4, in XML or JSON: a Bundle with a Composition, also inside a message, as transfers of care and 111 reports are
-// sent. A message without one (BaRS) says whose it is and is not shown in sections.
+// sent. A message without one (BaRS) is laid out by its resources.
 func readFHIR(root *element) *Described {
 	d := &Described{format: "FHIR document"}
-	var compositions []found
-	var patients []found
+	var compositions, patients, all []found
 	every(root, nil, 0, func(f found) {
+		all = append(all, f)
 		switch f.resource.name {
 		case "Composition":
 			compositions = append(compositions, f)
@@ -24,6 +24,9 @@ func readFHIR(root *element) *Described {
 	if len(compositions) != 1 {
 		for _, p := range patients {
 			d.About.add(p.resource)
+		}
+		if len(compositions) == 0 {
+			d.layOut(root, all)
 		}
 		return d
 	}

@@ -648,7 +648,7 @@ type MissingPart struct {
 	// The source's own name for the piece, if it has one.
 	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
 	// Why, of a closed list: withheld, other-people, conflicting-copies, unreadable, confidential-items, data-in-transit,
-	// data-awaiting-filing, source-down, truncated, filter-not-applied, other-custodian.
+	// data-awaiting-filing, source-down, truncated, filter-not-applied, other-custodian, too-long.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// How many resources; 0 where that is unknown or may not be told.
 	Count         int32 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
