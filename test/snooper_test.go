@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,8 +29,9 @@ import (
 	"github.com/mycarerecord/mycarerecord/test/neighbourhood"
 )
 
-// The whole way: a doctor opens a colleague's record through the daemon; the alert arrives, by position alone; the officer of their organisation looks at it, takes
-// it and closes it; nobody without the right saw anything of it; what was shown to whom holds nothing of the record; and every entry is proved.
+// The whole way: a doctor opens a colleague's record through the daemon; the alert arrives, by position alone, and in the day's mail; the officer of their organisation looks at
+// it, takes it and closes it; the person's report shows who looked, from where, and that an officer looked into it, and not what is held against the doctor; nobody
+// without the right saw anything of it; whatever anybody was told on the way holds nothing of the record; and every entry is proved.
 func TestASnooperIsFound(t *testing.T) {
 	t.Parallel()
 	cohortDir := t.TempDir()
@@ -50,6 +52,8 @@ func TestASnooperIsFound(t *testing.T) {
 		arrived <- string(text)
 	}))
 	t.Cleanup(hook.Close)
+	mails := newPost(t)
+	said := &told{t: t}
 	colleague := markedNumbers[1]
 	var config string
 	p := startProduct(t, n, freeAddress(t), func(p *product, path string, doc *yaml.Node) {
@@ -68,6 +72,10 @@ func TestASnooperIsFound(t *testing.T) {
 		set(doc, list, "worklist", "staff")
 		set(doc, hook.URL, "alerts", "webhook")
 		set(doc, "true", "alerts", "allowPlainHTTP")
+		for key, value := range map[string]string{"server": mails.address, "tls": "none", "from": "record@trust.example", "at": nextMail()} {
+			set(doc, value, "alerts", "mail", key)
+		}
+		recipient(doc, "X9B01", "officers@trust.example")
 	})
 	conn, err := grpc.NewClient("passthrough:///"+p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -102,6 +110,7 @@ func TestASnooperIsFound(t *testing.T) {
 			t.Fatalf("the webhook was sent %q", text)
 		}
 		t.Logf("the alert arrived %.1f s after the answer", took.Seconds())
+		said.say("the webhook", text)
 	case <-time.After(time.Minute):
 		t.Fatal("no alert arrived within a minute")
 	}
@@ -124,8 +133,45 @@ func TestASnooperIsFound(t *testing.T) {
 		t.Errorf("the person: %v", err)
 	}
 
+	if _, err := ledger.Ask(as("ed-doctor"), &v1.AskRequest{Question: v1.Question_QUESTION_LEDGER_READS, NhsNumber: colleague, Reason: "x"}); status.Code(err) != grpccodes.PermissionDenied {
+		t.Errorf("who it is about asks who looked at the log: %v", err)
+	}
+	other := newDesk(t, p.grpc, n.Token(t, "patient", "nhs_number="+markedNumbers[2]))
+	page, paper, data := other.personReport(markedNumbers[2])
+	said.say("somebody else's page", page, markedNumbers[2])
+	said.say("somebody else's paper", paper, markedNumbers[2])
+	if said.say("somebody else's data", data, markedNumbers[2]); len(receiptsOf(t, data)) != 0 {
+		t.Error("somebody else's report shows an access that was not to their record")
+	}
+
+	// The day's mail names where it stands, and nothing else.
+	select {
+	case text := <-mails.arrived:
+		if said.say("the mail", text); !strings.Contains(text, fmt.Sprintf("\r\n  %d\r\n", alert.Position)) || !strings.Contains(text, "To: <officers@trust.example>") {
+			t.Errorf("the mail does not name the alert:\n%s", text)
+		}
+	case <-time.After(3 * time.Minute):
+		t.Fatal("no mail came")
+	}
+
 	// The officer works on it.
 	officer := "ig-officer"
+	office := newDesk(t, p.grpc, n.Token(t, officer, "ttl=10m"))
+	at2 := fmt.Sprint(alert.Position)
+	said.say("mcr audit worklist list", office.do("audit", "worklist", "list", "-reason", "daily"))
+	said.say("mcr audit worklist list -o json", office.do("audit", "worklist", "list", "-reason", "daily", "-o", "json"))
+	said.say("mcr audit worklist show", office.do("audit", "worklist", "show", at2, "-reason", "daily"), colleague)
+	said.say("mcr audit who", office.do("audit", "who", colleague, "-reason", "daily"), colleague)
+	said.say("mcr audit who -total", office.do("audit", "who", colleague, "-reason", "daily", "-total"), colleague)
+	said.say("mcr audit user", office.do("audit", "user", "555000000102", "-reason", "daily"), markedNumbers[0], colleague) // whose records their own staff looked at, officers may know
+	said.say("mcr audit staff -total", office.do("audit", "staff", "X9B01", "-reason", "daily", "-total"))
+	said.say("mcr audit view", office.do("audit", "view", fmt.Sprint(shown.GetPosition()), "-reason", "daily"), colleague)
+	events, err := n.Do(t.Context(), http.MethodPost, p.rest+"/fhir/AuditEvent/_search", http.Header{"Authorization": {"Bearer " + n.Token(t, officer)}, "X-Audit-Reason": {"daily"},
+		"Content-Type": {"application/x-www-form-urlencoded"}}, []byte("patient.identifier="+url.QueryEscape(nhsNumberSystem+"|"+colleague)))
+	if err != nil || events.Status != http.StatusOK {
+		t.Fatalf("AuditEvents: %v %v", events, err)
+	}
+	said.say("AuditEvents", string(events.Body), colleague)
 	listed, err := list.ListAlerts(as(officer), &v1.ListAlertsRequest{Reason: "daily"})
 	if err != nil || len(listed.GetAlerts()) != 1 || listed.GetAlerts()[0].GetPosition() != alert.Position || listed.GetAlerts()[0].GetRequester().GetUser() != "555000000102" {
 		t.Fatalf("the officer's list: %v", err)
@@ -152,15 +198,17 @@ func TestASnooperIsFound(t *testing.T) {
 		t.Errorf("the summary counts %d accesses: %v", sum.GetAccesses(), err)
 	}
 
-	// Nothing of the record, and no number where nobody asked about that person.
-	for what, m := range map[string]proto.Message{"the list": listed, "the list after": after, "the summary": sum, "the alert": one} {
-		text := protojson.Format(m)
-		for _, mark := range append([]string{markFamily, markGiven, markStreet, markText, markValue, "ZQ9 9ZQ"}, markedNumbers...) {
-			if strings.Contains(text, mark) && !(what == "the alert" && mark == colleague) {
-				t.Errorf("%s holds a marker of kind %.6s", what, mark)
-			}
-		}
+	for what, m := range map[string]proto.Message{"the list": listed, "the list after": after, "the summary": sum} {
+		said.say(what, protojson.Format(m))
 	}
+	said.say("the alert", protojson.Format(one), colleague)
+	office.do("audit", "report", "-organisation", "-reason", "weekly", "-from", day, "-html", "week.html", "-csv", "week.csv")
+	said.say("the organisation's page", office.file("week.html"))
+	said.say("the organisation's sheet", office.file("week.csv"))
+	page, paper, data = office.personReport(colleague, "-reason", "they asked for it")
+	said.say("the officer's report for the person, the page", page, colleague)
+	said.say("the officer's report for the person, the paper", paper, colleague)
+	said.say("the officer's report for the person, the data", data, colleague)
 
 	// The person finds who looked, and that an officer looked into it, and nothing of the alert.
 	own, err := ledger.SearchAccesses(as("patient", "nhs_number="+colleague), &v1.SearchAccessesRequest{Limit: 1000})
@@ -174,6 +222,30 @@ func TestASnooperIsFound(t *testing.T) {
 	if types[v1.EntryType_ENTRY_TYPE_RELEASED] != 1 || types[v1.EntryType_ENTRY_TYPE_READ] == 0 || types[v1.EntryType_ENTRY_TYPE_ALERT]+types[v1.EntryType_ENTRY_TYPE_HANDLED] != 0 {
 		t.Errorf("the person finds %v", types)
 	}
+
+	// Their report shows all of it in words: who looked, when, from where, why, and what kinds of things they saw; that an officer looked into it; and nothing of what is
+	// held against the doctor, nor who anybody is.
+	home := newDesk(t, p.grpc, n.Token(t, "patient", "nhs_number="+colleague))
+	page, paper, data = home.personReport(colleague)
+	said.say("the person's page", page, colleague)
+	said.say("the person's paper", paper, colleague)
+	said.say("the person's data", data, colleague)
+	for form, text := range map[string]string{"page": page, "paper": paper, "data": data} {
+		for _, want := range []string{"Staff opened your record once.", "clinical practitioner", "Ashford Vale University Hospitals", "for your care", "letters", "They asked the ledger who had looked at your record",
+			"officer for information governance", "They looked at what was shown in one of the views.", fmt.Sprintf("%d.%x", shown.GetPosition(), shown.GetLeaf())} {
+			if !strings.Contains(text, want) {
+				t.Errorf("the person's %s does not say %q", form, want)
+			}
+		}
+		lower := strings.ToLower(text)
+		for _, hidden := range []string{"alert ", "snoop", "curious", "justified", "daily", "worklist", "asante", "ravenscroft", "555000000102"} {
+			if strings.Contains(lower, hidden) {
+				t.Errorf("the person's %s says %q", form, hidden)
+			}
+		}
+	}
+	said.say("the log of the daemon", p.out.text())
+	said.check()
 
 	// Each entry is proved, one by one and all together, by a program that knows nothing of ours.
 	time.Sleep(1200 * time.Millisecond) // an entry is under a checkpoint within a second
@@ -218,6 +290,48 @@ func TestASnooperIsFound(t *testing.T) {
 	if err != nil {
 		t.Errorf("verify export: %v\n%s", err, out)
 	}
+	receipts := receiptsOf(t, data)
+	for _, r := range []*v1.Receipt{shown, taken.GetReceipt(), closed.GetReceipt(), one.GetReceipt(), sum.GetReceipt(), listed.GetReceipt(), after.GetReceipt()} {
+		receipts = append(receipts, fmt.Sprintf("%d.%x", r.GetPosition(), r.GetLeaf()))
+	}
+	for _, r := range receipts {
+		args := []string{"receipt", r, "-export", export}
+		for _, k := range strings.Fields(string(keys)) {
+			args = append(args, "-key", k)
+		}
+		if out, err := exec.Command(neighbourhood.Program(t, "verify"), args...).CombinedOutput(); err != nil {
+			t.Errorf("verify receipt: %v\n%s", err, out)
+		}
+	}
+	t.Logf("%d receipts proved one by one, and the whole export", len(receipts))
+}
+
+// nextMail is a minute that begins in 70 to 130 seconds, in London: when the day's mail is due.
+func nextMail() string {
+	zone, err := time.LoadLocation("Europe/London")
+	if err != nil {
+		panic("the zone database lacks Europe/London")
+	}
+	return time.Now().Add(70 * time.Second).Truncate(time.Minute).Add(time.Minute).In(zone).Format("15:04")
+}
+
+// recipient adds who gets the mail.
+func recipient(doc *yaml.Node, organisation, address string) {
+	var list yaml.Node
+	if err := yaml.Unmarshal([]byte("- {organisation: "+organisation+", address: "+address+"}"), &list); err != nil {
+		panic("a recipient is no YAML")
+	}
+	set(doc, "x", "alerts", "mail", "to")
+	n := doc.Content[0]
+	for _, key := range []string{"alerts", "mail", "to"} {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == key {
+				n = n.Content[i+1]
+				break
+			}
+		}
+	}
+	*n = *list.Content[0]
 }
 
 func second[T any](_ T, err error) error { return err }
