@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -122,6 +123,12 @@ func TestSeededBugs(t *testing.T) {
 		b := readBug(t, file)
 		b.overlay(t) // so that none of them rots
 		bugs = append(bugs, b)
+	}
+	for n := 1; n <= 14; n++ { // those that were asked for, by their numbers
+		number := fmt.Sprintf("M-%02d", n)
+		if !slices.ContainsFunc(bugs, func(b bug) bool { return strings.HasPrefix(b.sentence, number) }) {
+			t.Errorf("%s is described by no bug", number)
+		}
 	}
 	if testing.Short() {
 		t.Skip("builds and runs whole test binaries")
