@@ -156,8 +156,8 @@ func TestChangesAreFound(t *testing.T) {
 			return nil, err
 		}
 		c := newChecker([]key{trusted}, keys)
-		for n, k := range known {
-			c.known[n] = k
+		for _, k := range known {
+			c.keep(k)
 		}
 		return c, c.read(bytes.NewReader(b))
 	}

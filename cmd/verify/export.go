@@ -30,8 +30,8 @@ type checker struct {
 	trusted  []key // those given, and those that the ledger named under a checkpoint that one of them signed
 	named    []key // by Key entries; trusted from the next good checkpoint on
 	keys     payloadKeys
-	known    map[uint64]checkpoint // seen elsewhere, by size: the export must continue them
-	from     uint64                // of the newest good checkpoint: what is before it is what was signed
+	kept     map[uint64][]*elsewhere // checkpoints that were kept elsewhere, by size: the export must continue them
+	from     uint64                  // of the newest good checkpoint: what is before it is what was signed
 	problems []problem
 	found    int
 
@@ -55,6 +55,26 @@ type checker struct {
 	continues *checkpoint // the last of the ledger that this one continues
 }
 
+// elsewhere is a checkpoint that was kept elsewhere. Whether it is signed by a key of the ledger is known only when all was read: keys change, and the export names
+// the later ones.
+type elsewhere struct {
+	checkpoint
+	differs bool   // from as many entries of the export
+	from    uint64 // then, where the entries that may differ begin
+	counts  bool   // it is this ledger's
+}
+
+// keep takes in a checkpoint that was kept elsewhere. Two of one size that differ are both kept: the export cannot continue both.
+func (c *checker) keep(k checkpoint) {
+	for _, other := range c.kept[k.size] {
+		if bytes.Equal(other.text, k.text) {
+			other.lines = append(other.lines, k.lines...)
+			return
+		}
+	}
+	c.kept[k.size] = append(c.kept[k.size], &elsewhere{checkpoint: k})
+}
+
 // witnessed is the last that a witness cosigned.
 type witnessed struct {
 	key  key
@@ -63,7 +83,7 @@ type witnessed struct {
 }
 
 func newChecker(trusted []key, keys payloadKeys) *checker {
-	c := &checker{trusted: trusted, keys: keys, erased: map[uint64]uint8{}, redacted: map[uint64]uint64{}, leaves: map[uint64]hash{}, known: map[uint64]checkpoint{}}
+	c := &checker{trusted: trusted, keys: keys, erased: map[uint64]uint8{}, redacted: map[uint64]uint64{}, leaves: map[uint64]hash{}, kept: map[uint64][]*elsewhere{}}
 	c.replay = newReplay(c)
 	return c
 }
@@ -207,11 +227,12 @@ func (c *checker) entry(e *entry) bool {
 	if _, wanted := c.leaves[at]; wanted {
 		c.leaves[at] = stated
 	}
-	if k, ok := c.known[at+1]; ok {
-		if k.root == c.tree.root() {
+	for _, k := range c.kept[at+1] {
+		switch {
+		case k.root != c.tree.root():
+			k.differs, k.from = true, c.from
+		case k.origin == c.origin && k.signedBy(c.trusted):
 			c.from = max(c.from, at+1)
-		} else {
-			c.derived(c.from, "the first %d entries are not those that a checkpoint kept elsewhere was signed for: the first that differs is one of %d to %d", k.size, c.from, at)
 		}
 	}
 	switch {
@@ -334,12 +355,7 @@ func (c *checker) finish() {
 	if !c.ended {
 		c.derived(size, "the export was cut off after %d entries", size)
 	}
-	for _, n := range slices.Sorted(maps.Keys(c.known)) {
-		if n > size {
-			c.derived(c.from, "a checkpoint kept elsewhere is of %d entries, and there are %d: entries were cut off, the first that differs is one of %d to %d", n, size, c.from, n-1)
-			break
-		}
-	}
+	c.holdKept()
 	if c.last.size != size {
 		c.derived(c.last.size, "entries from %d on are under no checkpoint", c.last.size)
 	}
@@ -371,6 +387,42 @@ func (c *checker) finish() {
 		}
 	}
 	c.replay.finish()
+}
+
+// holdKept holds the export against what was kept elsewhere, now that all keys of the ledger are known. What none of them signed is no evidence of anything.
+func (c *checker) holdKept() {
+	size, any, cut := c.tree.size, false, false
+	for _, n := range slices.Sorted(maps.Keys(c.kept)) {
+		for _, k := range c.kept[n] {
+			k.counts = k.origin == c.origin && k.signedBy(c.trusted)
+			any = any || k.counts
+			switch {
+			case !k.counts:
+			case k.differs:
+				c.derived(k.from, "the first %d entries are not those that a checkpoint kept elsewhere was signed for: the first that differs is one of %d to %d", n, k.from, n-1)
+			case n > size && !cut:
+				cut = true
+				c.derived(c.from, "a checkpoint kept elsewhere is of %d entries, and there are %d: entries were cut off, the first that differs is one of %d to %d", n, size, c.from, n-1)
+			}
+		}
+	}
+	if len(c.kept) > 0 && !any {
+		c.derived(size, "of the checkpoints that were kept elsewhere none is signed by a key that is trusted")
+	}
+}
+
+// heldAgainst counts the checkpoints kept elsewhere that the export was held against, and those that none of the ledger's keys signed.
+func (c *checker) heldAgainst() (counted, strange int) {
+	for _, all := range c.kept {
+		for _, k := range all {
+			if k.counts {
+				counted++
+			} else {
+				strange++
+			}
+		}
+	}
+	return counted, strange
 }
 
 func micros(n int64) time.Time { return time.UnixMicro(n).UTC() }

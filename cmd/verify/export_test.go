@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -315,6 +318,10 @@ func TestChangedKeysAreFollowed(t *testing.T) {
 	reload()
 	w.access(t, 500, number(t, "9990000018"), false)
 	w.settle(t)
+	earlier, err := exported(t, w, copyOf(t, w), false)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Remove(filepath.Join(w.keysDir, "signing-0001.key")); err != nil {
 		t.Fatal(err)
 	}
@@ -335,5 +342,75 @@ func TestChangedKeysAreFollowed(t *testing.T) {
 	}
 	if code, out := invoke("export", path, "-key", second[0]); code != 1 || !strings.Contains(out, "not signed by a key that is trusted") {
 		t.Errorf("from the second key, which did not sign the first checkpoints: exit %d, %s", code, out)
+	}
+
+	// What was kept elsewhere counts whichever key of the ledger signed it: the newest is signed by the second alone.
+	kept, err := filepath.Glob(filepath.Join(audittest.Checkpoints(w.Path), "*.txt"))
+	if err != nil || len(kept) == 0 {
+		t.Fatalf("%v: no file of checkpoints", err)
+	}
+	if code, out := invoke("export", path, "-key", w.key, "-checkpoint", kept[len(kept)-1]); code != 0 || !strings.Contains(out, "kept elsewhere") {
+		t.Errorf("against all that was kept: exit %d, %s", code, out)
+	}
+	if code, out := invoke("export", file(t, "earlier.jsonl", earlier), "-key", w.key, "-checkpoint", kept[len(kept)-1]); code != 1 || !strings.Contains(out, "entries were cut off") {
+		t.Errorf("an export without the newest entries, against a checkpoint that only the new key signed: exit %d, %s", code, out)
+	}
+}
+
+// A ledger that showed different people different pasts is found by whoever has what both of them kept, in whatever order they give it; what nobody known signed
+// says nothing.
+func TestTwoPastsAreFound(t *testing.T) {
+	w := write(t, 10)
+	w.settle(t)
+	w.Close(t)
+	b, err := exported(t, w, copyOf(t, w), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := filepath.Glob(filepath.Join(audittest.Checkpoints(w.Path), "*.txt"))
+	if err != nil || len(kept) == 0 {
+		t.Fatalf("%v: no file of checkpoints", err)
+	}
+	text, err := os.ReadFile(kept[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkpoints := parseCheckpoints(string(text))
+	newest := checkpoints[len(checkpoints)-1]
+	other := newest.root
+	other[0] ^= 1
+	forked := fmt.Sprintf("%s\n%d\n%s\n", newest.origin, newest.size, base64.StdEncoding.EncodeToString(other[:]))
+	seed, err := os.ReadFile(filepath.Join(w.keysDir, "signing-0001.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	private := ed25519.NewKeyFromSeed(seed)
+	signed := func(private ed25519.PrivateKey) string {
+		id := binary.BigEndian.AppendUint32(nil, keyID(newest.origin, typeSignature, private.Public().(ed25519.PublicKey)))
+		return "\n— " + newest.origin + " " + base64.StdEncoding.EncodeToString(append(id, ed25519.Sign(private, []byte(forked))...)) + "\n\n"
+	}
+	stranger := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))
+	path, good := file(t, "export.jsonl", b), kept[0]
+	fork, forged := file(t, "fork.txt", []byte(forked+signed(private))), file(t, "forged.txt", []byte(forked+signed(stranger)))
+	for name, c := range map[string]struct {
+		files []string
+		code  int
+		say   string
+	}{
+		"what is so":             {[]string{good}, 0, "held against"},
+		"the other past":         {[]string{fork}, 1, "are not those that a checkpoint kept elsewhere was signed for"},
+		"the other past first":   {[]string{fork, good}, 1, "are not those that a checkpoint kept elsewhere was signed for"},
+		"the other past last":    {[]string{good, fork}, 1, "are not those that a checkpoint kept elsewhere was signed for"},
+		"beside a stranger's":    {[]string{good, forged}, 0, "1 more say nothing"},
+		"a stranger's alone":     {[]string{forged}, 1, "none is signed by a key that is trusted"},
+		"a file that holds none": {[]string{path}, 2, "holds none"},
+	} {
+		args := []string{"export", path, "-key", w.key}
+		for _, f := range c.files {
+			args = append(args, "-checkpoint", f)
+		}
+		if code, out := invoke(args...); code != c.code || !strings.Contains(out, c.say) {
+			t.Errorf("%s: exit %d, %s", name, code, out)
+		}
 	}
 }

@@ -154,15 +154,12 @@ func (o *options) checker(keys []key) (*checker, error) {
 		if err != nil {
 			return nil, err
 		}
-		n := 0
-		for _, k := range parseCheckpoints(string(text)) {
-			if k.signedBy(keys) {
-				c.known[k.size] = k
-				n++
-			}
+		kept := parseCheckpoints(string(text))
+		if len(kept) == 0 {
+			return nil, errors.New("a file of checkpoints holds none")
 		}
-		if n == 0 {
-			return nil, errors.New("a file of checkpoints holds none that is signed by a key that is trusted")
+		for _, k := range kept {
+			c.keep(k)
 		}
 	}
 	return c, nil
@@ -226,8 +223,12 @@ func runExport(path string, c *checker, logs []string, out, errs io.Writer) int 
 			fmt.Fprintf(out, "witness %s cosigned %d entries, at %s\n", w.key.name, w.size, w.at.Format(time.RFC3339))
 		}
 	}
-	if len(c.known) > 0 {
-		fmt.Fprintf(out, "held against %d checkpoints that were kept elsewhere\n", len(c.known))
+	if len(c.kept) > 0 {
+		counted, strange := c.heldAgainst()
+		fmt.Fprintf(out, "held against %d checkpoints that were kept elsewhere\n", counted)
+		if strange > 0 {
+			fmt.Fprintf(out, "%d more say nothing: no key of this ledger signed them\n", strange)
+		}
 	}
 	fmt.Fprintf(out, "payloads: %d opened, %d erased\n", c.opened, len(c.erased))
 	bad := c.found
