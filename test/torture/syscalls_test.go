@@ -22,6 +22,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/audit/sqlite"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
+	"github.com/mycarerecord/mycarerecord/test/neighbourhood"
 	"github.com/mycarerecord/mycarerecord/test/torture/figure"
 )
 
@@ -59,6 +60,21 @@ func (s onOneThread) Update(ctx context.Context, f func(audit.Tx) error) (err er
 	return err
 }
 
+// sinkOnThread is a place for checkpoints that is written by the same thread. What a proof needs is read before, by another: it reads the store.
+type sinkOnThread struct {
+	audit.Sink
+	onOneThread
+}
+
+// Extend implements audit.Sink.
+func (s sinkOnThread) Extend(ctx context.Context, c audit.Checkpoint, prove func(context.Context, uint64) ([][32]byte, error)) (line []byte, err error) {
+	s.do(func() { line, err = s.Sink.Extend(ctx, c, prove) })
+	return line, err
+}
+
+// scripted is the origin of the ledgers here.
+const scripted = "mycarerecord.example/script"
+
 // openIn opens the ledger of a folder. The keys are there.
 func openIn(ctx context.Context, dir string, store audit.Store) (*audit.Ledger, error) {
 	keys, err := audit.LoadKeys(filepath.Join(dir, "keys"))
@@ -69,7 +85,11 @@ func openIn(ctx context.Context, dir string, store audit.Store) (*audit.Ledger, 
 	if err != nil {
 		return nil, err
 	}
-	return audit.Open(ctx, audit.Config{Store: store, Keys: keys, Sinks: []audit.Sink{kept}, Origin: "mycarerecord.example/script", Sweep: time.Hour})
+	place := audit.Sink(kept)
+	if thread, is := store.(onOneThread); is {
+		place = sinkOnThread{kept, thread}
+	}
+	return audit.Open(ctx, audit.Config{Store: store, Keys: keys, Sinks: []audit.Sink{place}, Origin: scripted, Sweep: time.Hour})
 }
 
 // script is what such a process does, and its exit code. Errors of the ledger are what it is for: they are said, and it goes on.
@@ -145,8 +165,13 @@ func write(ctx context.Context, l *audit.Ledger) {
 	said(l.Refuse(ctx, audit.Access{Key: key(), Subject: about, Reason: consent.ReasonRole}))
 }
 
-// writing are the calls by which a ledger's files are changed.
-var writing = []string{"pwrite64", "fsync", "fdatasync", "ftruncate", "unlink", "unlinkat"}
+// writing are the calls by which a ledger's files, and the folder of its checkpoints, are made and changed. Files are opened by other threads as well: it is no
+// matter if a call by which one is opened fails in two of them.
+var (
+	writing = slices.Concat([]string{"pwrite64", "pwritev", "write", "fsync", "fdatasync", "sync_file_range", "ftruncate", "fallocate", "unlink", "unlinkat", "rename", "renameat", "renameat2",
+		"fchmod", "fchown"}, opening)
+	opening = []string{"open", "openat", "mkdir", "mkdirat"}
+)
 
 // underStraceWith runs the script in a folder under strace, with more of its arguments, and returns what strace and the script wrote.
 func underStraceWith(t *testing.T, strace, dir string, args ...string) (trace, said []byte) {
@@ -159,8 +184,12 @@ func underStraceWith(t *testing.T, strace, dir string, args ...string) (trace, s
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	all := []string{"-f", "-y", "-o", out, "-e", "trace=" + strings.Join(writing, ","), "-P", dir}
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		all = append(all, "-P", filepath.Join(dir, "ledger.db"+suffix))
+	paths := []string{"ledger.db", "ledger.db-wal", "ledger.db-shm", "checkpoints", "checkpoints/lock"}
+	for _, day := range []time.Time{time.Now(), time.Now().AddDate(0, 0, 1)} { // it may be midnight
+		paths = append(paths, "checkpoints/checkpoints-"+day.UTC().Format(time.DateOnly)+".txt")
+	}
+	for _, path := range paths {
+		all = append(all, "-P", filepath.Join(dir, path))
 	}
 	cmd := exec.CommandContext(ctx, strace, append(append(all, args...), self)...) //nolint:gosec // a tool of the system, and ourselves
 	cmd.Env = append(os.Environ(), scriptVariable+"="+dir)
@@ -197,27 +226,32 @@ func scriptFolder(t *testing.T) string {
 var tracedCall = regexp.MustCompile(`^(\d+) +([a-z0-9]+)\(`)
 
 // TestEachSystemCall lets each system call by which the ledger's files are changed fail once with an error of the disk, and once be the last that the process
-// makes. When the ledger is then opened anew it is sound, what was acknowledged is there, and the checkpoints that were given out are continued.
+// makes. When the ledger is then opened anew it is sound, what was acknowledged is there, and the checkpoints that were given out are continued; the checker that
+// shares no code with it says so too.
 func TestEachSystemCall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts many processes")
 	}
 	strace := needStrace(t)
 	t.Parallel()
+	verify := neighbourhood.Program(t, "verify")
 	dir := scriptFolder(t)
 	trace, said := underStraceWith(t, strace, dir)
 	if !bytes.HasSuffix(said, []byte("ended true\n")) || bytes.Contains(said, []byte("refused")) {
 		t.Fatalf("the script does not do well even when nothing fails:\n%s", said)
 	}
-	calls, threads := map[string]int{}, map[string]bool{}
+	calls, threads, ofThread := map[string]int{}, map[string]bool{}, map[string]int{}
 	for lines := bufio.NewScanner(bytes.NewReader(trace)); lines.Scan(); {
 		if m := tracedCall.FindStringSubmatch(lines.Text()); m != nil {
-			threads[m[1]] = true
-			calls[m[2]]++
+			ofThread[m[1]+m[2]]++
+			calls[m[2]] = max(calls[m[2]], ofThread[m[1]+m[2]])
+			if !slices.Contains(opening, m[2]) {
+				threads[m[1]] = true
+			}
 		}
 	}
-	if len(threads) != 1 {
-		t.Fatalf("%d threads change the ledger's files: the calls cannot be counted", len(threads))
+	if len(threads) != 1 || calls["pwrite64"] < 40 || calls["fsync"] < 5 || calls["write"] == 0 || calls["open"]+calls["openat"] == 0 {
+		t.Fatalf("%d threads change the ledger's files (%v): the calls cannot be counted, or the trace does not see them", len(threads), calls)
 	}
 	type place struct {
 		call string
@@ -229,36 +263,35 @@ func TestEachSystemCall(t *testing.T) {
 			places = append(places, place{call, n + 1})
 		}
 	}
-	if len(places) < 60 {
-		t.Fatalf("%d calls change the ledger's files (%v): the trace does not see them", len(places), calls)
-	}
 	r, seed := withSeed(t)
 	r.Shuffle(len(places), func(i, j int) { places[i], places[j] = places[j], places[i] })
 	tried := min(len(places), rounds(10, len(places), 2))
 	for _, how := range []struct{ name, inject string }{{"is the last of a process that is killed", "signal=KILL"}, {"fails with EIO", "error=EIO"}} {
-		bad, met, done := 0, 0, 0
-		for _, p := range places[:tried] {
-			if end, ok := t.Deadline(); ok && time.Until(end) < 2*time.Minute {
-				t.Errorf("there was time for %d of %d calls", done, tried)
-				break
+		t.Run(how.name, func(t *testing.T) {
+			bad, met, done := 0, 0, 0
+			for _, p := range places[:tried] {
+				if end, ok := t.Deadline(); ok && time.Until(end) < 2*time.Minute {
+					t.Errorf("there was time for %d of %d calls", done, tried)
+					break
+				}
+				done++
+				dir := scriptFolder(t)
+				trace, said := underStraceWith(t, strace, dir, "-e", fmt.Sprintf("inject=%s:%s:when=%d", p.call, how.inject, p.n))
+				if bytes.Contains(trace, []byte("INJECTED")) || bytes.Contains(trace, []byte("killed by SIGKILL")) {
+					met++
+				}
+				if err := errors.Join(soundAfter(t.Context(), dir, said), cleanTo(t.Context(), verify, dir)); err != nil {
+					bad++
+					t.Errorf("%s %d %s: %v", p.call, p.n, how.name, err)
+				}
+				_ = os.RemoveAll(dir) // there are many
 			}
-			done++
-			dir := scriptFolder(t)
-			trace, said := underStraceWith(t, strace, dir, "-e", fmt.Sprintf("inject=%s:%s:when=%d", p.call, how.inject, p.n))
-			if bytes.Contains(trace, []byte("INJECTED")) || bytes.Contains(trace, []byte("killed by SIGKILL")) {
-				met++
+			if met < done*9/10 {
+				t.Errorf("%d of %d calls were met", met, done)
 			}
-			if err := soundAfter(t.Context(), dir, said); err != nil {
-				bad++
-				t.Errorf("%s %d %s: %v", p.call, p.n, how.name, err)
-			}
-			_ = os.RemoveAll(dir) // there are many
-		}
-		if met < done*9/10 {
-			t.Errorf("%d of %d calls were met", met, done)
-		}
-		figure.Report(t, figure.Figure{Name: "each system call that changes the ledger's files on SQLite " + how.name + ": ledger not sound, or something acknowledged lost", Seen: bad, Of: met,
-			What: "calls", Seed: seed, More: fmt.Sprintf("of %d that there are: %v", len(places), calls)})
+			figure.Report(t, figure.Figure{Name: "each system call that makes or changes the files of a ledger on SQLite and of its checkpoints " + how.name + ": ledger not sound, or something acknowledged lost", Seen: bad, Of: met,
+				What: "calls", Seed: seed, More: fmt.Sprintf("of %d that there are: %v", len(places), calls)})
+		})
 	}
 }
 
@@ -298,4 +331,41 @@ func soundAfter(ctx context.Context, dir string, said []byte) error {
 		return nil
 	})
 	return errors.Join(err, l.Shutdown(ctx))
+}
+
+// cleanTo exports the ledger in a folder, and lets the built checker read it: the tree, the signatures, the order, what was given out as checkpoints, and consent.
+func cleanTo(ctx context.Context, verify, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	keys, err := audit.LoadKeys(filepath.Join(dir, "keys"))
+	if err != nil {
+		return err
+	}
+	public, err := keys.Verifiers(scripted)
+	if err != nil {
+		return err
+	}
+	store, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(dir, "ledger.db"), Readers: 1})
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	err = errors.Join(audit.ExportStore(ctx, store, keys, scripted, false, func(b []byte) error { text.Write(b); return nil }), store.Close())
+	export := filepath.Join(dir, "export.jsonl")
+	if err = errors.Join(err, os.WriteFile(export, text.Bytes(), 0o600)); err != nil {
+		return err
+	}
+	args := []string{"export", export, "-key", public[0], "-keys", filepath.Join(dir, "keys")}
+	kept, err := filepath.Glob(filepath.Join(dir, "checkpoints", "*.txt"))
+	if err != nil || len(kept) == 0 {
+		return errors.New("no checkpoint was given out")
+	}
+	for _, file := range kept {
+		args = append(args, "-checkpoint", file)
+	}
+	out, err := exec.CommandContext(ctx, verify, args...).CombinedOutput() //nolint:gosec // built from our own sources
+	if err != nil || !bytes.Contains(out, []byte(" 0 violations")) {
+		return fmt.Errorf("verify: %w: %s", err, tail(out))
+	}
+	return nil
 }
