@@ -213,3 +213,15 @@ func (s *PostgreSQLServer) Standby(t testing.TB) *PostgreSQLServer {
 
 // Promote makes a standby a primary, on a new timeline.
 func (s *PostgreSQLServer) Promote(t testing.TB) { t.Helper(); s.Do(t, "SELECT pg_promote()") }
+
+// Dump is what pg_dump writes of a database: what an operator's backup holds.
+func (s *PostgreSQLServer) Dump(t testing.TB, database string) []byte {
+	t.Helper()
+	file := filepath.Join(filepath.Dir(s.Data), database+".sql")
+	s.tool(t, "pg_dump", "--dbname", s.URL(database), "--file", file)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal("a dump cannot be read")
+	}
+	return text
+}

@@ -4,11 +4,14 @@ package services
 
 import (
 	"bufio"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -107,6 +110,9 @@ func (s *RedisServer) do(command string) (string, error) {
 // Address is the server's host and port.
 func (s *RedisServer) Address() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
 
+// Folder is where the server keeps what it says of itself, and what SAVE writes.
+func (s *RedisServer) Folder() string { return filepath.Dir(s.log) }
+
 // PID is the server's process id.
 func (s *RedisServer) PID() int { return s.process.pid() }
 
@@ -127,3 +133,42 @@ func (s *RedisServer) Stall(t testing.TB) (goOn func()) {
 	p := s.process
 	return func() { _ = p.cmd.Process.Signal(syscall.SIGCONT) } // it may have been killed since
 }
+
+// Overhear writes down every command that the server is sent from now on, values and messages included, until the test ends or the server does. What is not
+// text stands as bytes.
+func (s *RedisServer) Overhear(t testing.TB) (heard func() []byte) {
+	t.Helper()
+	c, err := net.DialTimeout("tcp", s.Address(), time.Second)
+	if err == nil {
+		_, err = c.Write([]byte("MONITOR\r\n"))
+	}
+	if err != nil {
+		t.Fatalf("overhearing Redis: %v", err)
+	}
+	t.Cleanup(func() { _ = c.Close() }) // ends the reading
+	var mu sync.Mutex
+	var all []byte
+	go func() {
+		b := make([]byte, 64<<10)
+		for {
+			n, err := c.Read(b)
+			mu.Lock()
+			all = append(all, b[:n]...)
+			mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return func() []byte {
+		mu.Lock()
+		defer mu.Unlock()
+		return escaped.ReplaceAllFunc(all, func(e []byte) []byte {
+			out, _ := hex.DecodeString(string(e[2:])) // two hexadecimal digits, as it matched
+			return out
+		})
+	}
+}
+
+// escaped is a byte as MONITOR writes it down.
+var escaped = regexp.MustCompile(`\\x[0-9a-f]{2}`)
