@@ -336,6 +336,9 @@ func runWitness(ctx context.Context, o *options, out, errs io.Writer) int {
 		}
 		identity = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	}
+	if w != nil {
+		defer func() { _ = w.close() }() // the process ends
+	}
 	if err != nil {
 		fmt.Fprintf(errs, "verify: %s\n", err)
 		return 2

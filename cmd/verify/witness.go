@@ -32,6 +32,7 @@ type witness struct {
 	logs    map[string][]key // by origin
 	now     func() time.Time
 	out     io.Writer
+	lock    *os.File // held as long as it is open: two processes on one folder would each forget what the other cosigned
 
 	mu   sync.Mutex // one checkpoint at a time: what was kept must not be overtaken
 	kept map[string]kept
@@ -63,8 +64,23 @@ func openWitness(dir, name string, logs []key, out io.Writer) (*witness, error) 
 		return nil, errors.New("the folder of the witness cannot be made")
 	}
 	var err error
-	if w.private, err = witnessKey(filepath.Join(dir, "witness.key")); err != nil {
-		return nil, err
+	if w.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return nil, errors.New("the folder of the witness cannot be locked")
+	}
+	if err := lockFile(w.lock); err != nil {
+		return nil, errors.Join(err, w.lock.Close())
+	}
+	if err := w.load(); err != nil {
+		return nil, errors.Join(err, w.lock.Close())
+	}
+	return w, nil
+}
+
+// load reads the key, or makes it, and what was cosigned.
+func (w *witness) load() error {
+	var err error
+	if w.private, err = witnessKey(filepath.Join(w.dir, "witness.key")); err != nil {
+		return err
 	}
 	for origin := range w.logs {
 		text, err := os.ReadFile(w.file(origin))
@@ -72,16 +88,19 @@ func openWitness(dir, name string, logs []key, out io.Writer) (*witness, error) 
 		case errors.Is(err, os.ErrNotExist):
 			continue
 		case err != nil:
-			return nil, errors.New("what was cosigned before cannot be read: do not go on without it")
+			return errors.New("what was cosigned before cannot be read: do not go on without it")
 		}
 		var k kept
 		if json.Unmarshal(text, &k) != nil || k.Origin != origin || len(k.Root) != sha256.Size || k.Size == 0 {
-			return nil, errors.New("what was cosigned before cannot be understood: do not go on without it")
+			return errors.New("what was cosigned before cannot be understood: do not go on without it")
 		}
 		w.kept[origin] = k
 	}
-	return w, nil
+	return nil
 }
+
+// close lets another process be the witness.
+func (w *witness) close() error { return w.lock.Close() }
 
 // witnessKey reads the seed of an Ed25519 key, or makes one.
 func witnessKey(path string) (ed25519.PrivateKey, error) {
@@ -113,6 +132,9 @@ func (w *witness) file(origin string) string {
 
 // durably replaces a file, and returns when the new one would survive the loss of power.
 func durably(path string, text []byte, mode os.FileMode) error {
+	if err := os.Remove(path + ".new"); err != nil && !errors.Is(err, os.ErrNotExist) { // of a process that was killed in the middle
+		return err
+	}
 	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err

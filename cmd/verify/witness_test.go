@@ -37,6 +37,7 @@ func witnessFor(t testing.TB, dir, ledger string) *witness {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = w.close() }) // it may be closed already
 	return w
 }
 
@@ -116,6 +117,16 @@ func TestWitness(t *testing.T) {
 	} {
 		if strings.HasPrefix(step.name, "started anew") {
 			before := witness.key().String()
+			k, err := parseKey(w.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := openWitness(dir, "witness.example", []key{k}, io.Discard); err == nil || !strings.Contains(err.Error(), "another process is the witness of this folder") {
+				t.Errorf("a second witness on the folder: %v", err)
+			}
+			if err := witness.close(); err != nil {
+				t.Fatal(err)
+			}
 			if witness = witnessFor(t, dir, w.key); witness.key().String() != before {
 				t.Error("it has another key after it was started anew")
 			}
