@@ -22,6 +22,7 @@ import (
 	mycarerecordv1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
 	"github.com/mycarerecord/mycarerecord/test/cohort"
 	"github.com/mycarerecord/mycarerecord/test/neighbourhood"
+	"github.com/mycarerecord/mycarerecord/test/torture/figure"
 )
 
 // command runs a built command to its end and returns what it wrote and whether it went well.
@@ -138,14 +139,47 @@ func TestReceiptsAreProved(t *testing.T) {
 	if len(forms) != 4 {
 		t.Errorf("receipts of %d kinds, want 4", len(forms))
 	}
+	unproved := 0
 	for face, form := range forms {
 		if out, ok := command(t, verify, "receipt", form, "-key", key, "-export", exportFile); !ok || !strings.HasPrefix(out, "proved") {
+			unproved++
 			t.Errorf("%s: %s", face, out)
 		}
 	}
 	out, ok := command(t, verify, "export", exportFile, "-key", key, "-keys", filepath.Join(n.State, "keys"))
 	if !ok || !strings.Contains(out, " 0 violations") || !strings.Contains(out, "sound") {
 		t.Errorf("the whole ledger: %s", out)
+	}
+	figure.Report(t, figure.Figure{Name: "receipts of all faces that are not proved by an export taken later", Seen: unproved, Of: len(forms), What: "kinds of receipt"})
+
+	// What the custodians logged themselves, held against it: each request has its entry. One more, which nobody recorded, is found.
+	args := []string{"export", exportFile, "-key", key, "-keys", filepath.Join(n.State, "keys")}
+	requests := 0
+	var last []byte
+	for custodian := range n.Sources {
+		log := n.Log(t, custodian)
+		requests += bytes.Count(log, []byte("\n"))
+		last = log
+		path := filepath.Join(dir, custodian+".log")
+		if err := os.WriteFile(path, log, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "-log", path)
+	}
+	agrees, ok := command(t, verify, args...)
+	if !ok || requests < 3*len(n.Sources) || !strings.Contains(agrees, fmt.Sprintf("%d requests, 0 without an entry", requests)) {
+		t.Errorf("%d requests that custodians logged: %s", requests, agrees)
+	}
+	figure.Report(t, figure.Figure{Name: "requests in the custodians' own logs without an entry", Seen: requests - reconciled(agrees), Of: requests, What: "requests"})
+	strange, _, _ := bytes.Cut(last, []byte("\n"))
+	at := bytes.Index(strange, []byte(`"requestId":"`)) + len(`"requestId":"`)
+	copy(strange[at:], "00000000-0000-4000-8000-00000000000f")
+	path := filepath.Join(dir, "strange.log")
+	if err := os.WriteFile(path, append(strange, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, ok := command(t, verify, append(args, "-log", path)...); ok || !strings.Contains(out, "1 without an entry") {
+		t.Errorf("a request that nobody recorded: %s", out)
 	}
 	t.Logf("receipts of %d kinds proved; %s", len(forms), out)
 
@@ -161,6 +195,16 @@ func TestReceiptsAreProved(t *testing.T) {
 	if _, err := ledger.ProveInclusion(neighbourhood.Bearing(t, doctor), &mycarerecordv1.ProveInclusionRequest{Receipt: summary}); err == nil {
 		t.Error("another leaf is proved")
 	}
+}
+
+// reconciled reads how many requests of custodians' logs were accounted for.
+func reconciled(said string) int {
+	_, rest, _ := strings.Cut(said, "custodians' logs: ")
+	var requests, without int
+	if _, err := fmt.Sscanf(rest, "%d requests, %d without an entry", &requests, &without); err != nil {
+		return 0
+	}
+	return requests - without
 }
 
 // everythingAbout is the body of $everything by NHS number.

@@ -164,6 +164,30 @@ func (n *Neighbourhood) Requests(t testing.TB, custodian string) Requests {
 	return r
 }
 
+// Log returns what a simulated custodian logged of the requests that reached for a record, in the form that `verify export -log` takes.
+func (n *Neighbourhood) Log(t testing.TB, custodian string) []byte {
+	t.Helper()
+	res := n.must(t, http.MethodGet, n.source(t, custodian)+"/_sim/log", nil, nil)
+	var logged []struct {
+		Time      time.Time `json:"time"`
+		Custodian string    `json:"custodian"`
+		RequestID string    `json:"requestId"`
+	}
+	if res.Status != http.StatusOK || json.Unmarshal(res.Body, &logged) != nil {
+		t.Fatalf("the custodian %s gives no log: status %d", custodian, res.Status)
+	}
+	var out []byte
+	for _, l := range logged {
+		l.Custodian = custodian
+		line, err := json.Marshal(l)
+		if err != nil {
+			t.Fatal("a line of a log cannot be written")
+		}
+		out = append(append(out, line...), '\n')
+	}
+	return out
+}
+
 func (n *Neighbourhood) source(t testing.TB, custodian string) string {
 	t.Helper()
 	s, ok := n.Sources[custodian]

@@ -49,6 +49,7 @@ const (
 	defaultTrickle           = 100 * time.Millisecond
 	controlFault             = "/_sim/fault"
 	controlRequests          = "/_sim/requests"
+	controlLog               = "/_sim/log"
 )
 
 // CustodianFaults are those of a custodian.
@@ -83,6 +84,15 @@ type Counts struct {
 	Other  int `json:"other"`  // everything else: metadata, unknown paths, verbs that are not offered
 }
 
+// Logged is one of the requests that reach for a record, as a custodian keeps it for whoever checks the broker. GET /_sim/log answers all of them.
+type Logged struct {
+	Time      time.Time `json:"time"`
+	RequestID string    `json:"requestId"` // as it came; "" where there was none
+}
+
+// maxLogged bounds what is kept of them.
+const maxLogged = 100_000
+
 // SpecError says what is wrong with a FaultSpec.
 type SpecError struct{ Want string }
 
@@ -97,6 +107,7 @@ type control struct {
 	spec   FaultSpec
 	counts Counts
 	log    []string
+	logged []Logged
 }
 
 func newControl(allowed []Fault) *control {
@@ -125,6 +136,15 @@ func (c *control) set(spec FaultSpec) error {
 
 // recordRequest counts one and returns what befalls it.
 func (c *control) recordRequest(r *http.Request) FaultSpec {
+	id := r.Header.Get("X-Request-ID")
+	if id == "" {
+		id = r.Header.Get("Ssp-TraceID")
+	}
+	c.mu.Lock()
+	if len(c.logged) < maxLogged {
+		c.logged = append(c.logged, Logged{time.Now(), id})
+	}
+	c.mu.Unlock()
 	return c.reached(r.Method + " " + r.RequestURI)
 }
 
@@ -162,6 +182,12 @@ func (c *control) requests() Counts {
 	return c.counts
 }
 
+func (c *control) kept() []Logged {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.logged)
+}
+
 func (c *control) lines() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -182,6 +208,8 @@ func (c *control) serve(w http.ResponseWriter, r *http.Request) bool {
 	switch {
 	case r.URL.Path == controlRequests && r.Method == http.MethodGet:
 		say(http.StatusOK, c.requests())
+	case r.URL.Path == controlLog && r.Method == http.MethodGet:
+		say(http.StatusOK, c.kept())
 	case r.URL.Path == controlFault && r.Method == http.MethodPost:
 		var spec FaultSpec
 		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxControlBody))
@@ -200,7 +228,7 @@ func (c *control) serve(w http.ResponseWriter, r *http.Request) bool {
 		}
 		say(http.StatusOK, spec)
 	default:
-		problem(http.StatusNotFound, "there are POST "+controlFault+" and GET "+controlRequests)
+		problem(http.StatusNotFound, "there are POST "+controlFault+" and GET "+controlRequests+" and "+controlLog)
 	}
 	return true
 }
