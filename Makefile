@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 NESTED := $(patsubst %/go.mod,%,$(wildcard test/*/go.mod test/*/*/go.mod))
 FUZZTIME ?= 60s
 # What `make torture` runs; a part of it can be named.
-TORTURE ?= ./consent ./broker ./test/torture/... ./test ./test/worklist ./audit/sqlite ./cmd/verify
+TORTURE ?= ./consent ./broker ./test/torture/... ./test ./test/worklist ./audit ./audit/sqlite ./audit/postgres ./cmd/verify
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test check race fuzz bench torture clients proto release

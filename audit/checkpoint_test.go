@@ -22,6 +22,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/audit/sqlite"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
+	"github.com/mycarerecord/mycarerecord/test/torture/figure"
 )
 
 // signed waits until a checkpoint covers everything that was recorded, and returns it as others would read it: checked with the public key alone.
@@ -221,7 +222,8 @@ func TestRestoredBackupsAndForksAreRefused(t *testing.T) {
 		"DELETE FROM marks WHERE position > 300", fmt.Sprintf("UPDATE head SET size = 301, newest = (SELECT time FROM entries WHERE position = 300), frontier = (SELECT x'%s')", frontierOf(t, backup)))
 	unsigned := copyOf(t, backup)
 	tamper(t, unsigned, "DELETE FROM checkpoints")
-	for name, c := range map[string]struct {
+	started := 0
+	cases := map[string]struct {
 		place *audittest.Place
 		say   string
 	}{
@@ -233,14 +235,19 @@ func TestRestoredBackupsAndForksAreRefused(t *testing.T) {
 		"the folder is empty":                  {withCheckpointsOf(p, nil), "put them back"},
 		"the folder of another ledger":         {withCheckpointsOf(p, other), "another ledger"},
 		"an entry was changed":                 {rewritten, "differ from the leaf hash"},
-	} {
+	}
+	for name, c := range cases {
 		err := open(t, c.place, nil)
+		if err == nil {
+			started++
+		}
 		if !errors.Is(err, audit.ErrDamaged) || !strings.Contains(err.Error(), c.say) {
 			t.Errorf("%s: %v, want ErrDamaged that says %q", name, err, c.say)
 			continue
 		}
 		t.Logf("%s: %v", name, err)
 	}
+	figure.Report(t, figure.Figure{Name: "restored old backups, forks and pasts rewritten that a start takes", Seen: started, Of: len(cases), What: "ledgers"})
 	adopted := withCheckpointsOf(p, nil)
 	if err := open(t, adopted, func(c *audit.Config) { c.Adopt = true }); err != nil {
 		t.Errorf("adopted: %v", err)

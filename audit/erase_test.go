@@ -12,6 +12,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/audit/audittest"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
+	"github.com/mycarerecord/mycarerecord/test/torture/figure"
 )
 
 // life records what happens around a person, and returns the receipts: accesses released, by parts, refused, with break-glass and abandoned; objections that
@@ -129,25 +130,27 @@ func TestErasingAPerson(t *testing.T) {
 	if done.Entries != len(about)+1 || done.Kept != len(kept) || len(done.Receipts) != 1 {
 		t.Errorf("%d entries were erased and %d kept, want %d and %d", done.Entries, done.Kept, len(about)+1, len(kept))
 	}
-	if n := holding(t, p, sealed); n != 0 {
-		t.Errorf("%d of %d erased payloads are found in the files", n, len(sealed))
-	}
+	figure.Report(t, figure.Figure{Name: "erased payloads that are found in the files of a ledger on SQLite, free pages and log included", Seen: holding(t, p, sealed), Of: len(sealed), What: "payloads"})
 	if r := sound(t, l); r.Erased != done.Entries || r.ByType[audit.TypeRedact] != 1 {
 		t.Errorf("%d erased, %d redact entries", r.Erased, r.ByType[audit.TypeRedact])
 	}
 
 	// proofs
 	after, _ := signed(t, p)
+	broken, proofs := 0, 0
 	for _, r := range append(receipts, done.Receipts...) {
 		for _, size := range []uint64{before.Size, after.Size} {
 			if r.Position >= size {
 				continue
 			}
+			proofs++
 			if _, err := l.Inclusion(ctx, r, size); err != nil {
+				broken++
 				t.Errorf("the receipt of entry %d in %d: %v", r.Position, size, err)
 			}
 		}
 	}
+	figure.Report(t, figure.Figure{Name: "proofs of receipts that an erasure broke", Seen: broken, Of: proofs, What: "proofs"})
 	if c, err := l.Checkpoint(ctx, before.Size); err != nil || !bytes.Equal(c.Note, before.Note) {
 		t.Errorf("%v: the checkpoint is another", err)
 	}
