@@ -46,6 +46,7 @@ bench: ## the broker against a floor, an easy version and lura (test/bench, 4 mi
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 torture: ## kills, power losses, faults and bugs made on purpose, for about an hour; ends with each figure as "0 of N" and its seed
+	@bash test/services/packages.sh
 	@figures=$$(mktemp); MCR_TORTURE=long MCR_FIGURES=$$figures $(GO) test -p 1 -count=1 -timeout 100m -v $(TORTURE); code=$$?; \
 	echo; echo "== figures"; cat $$figures; rm -f $$figures; exit $$code
 
