@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -69,6 +70,10 @@ func TestHintsUnderLoad(t *testing.T) {
 	redis := services.Redis(t)
 	houses := twoReplicas(t, redis)
 	numbers := []string{"9990000018", "9990000026", "9990000034", "9990000042"}
+	rounds := 2
+	if os.Getenv("MCR_TORTURE") == "long" {
+		rounds = 30
+	}
 	var requests, disclosures, failures atomic.Int64
 	round := func(worker, n int) {
 		who := number(t, numbers[worker])
@@ -113,15 +118,16 @@ func TestHintsUnderLoad(t *testing.T) {
 			})
 		}},
 		{"stalled", func() func() { return redis.Stall(t) }},
-		{"killed", func() func() { redis.Kill(t); return func() {} }},
-		{"back", func() func() { redis.Start(t); return func() {} }},
+		{"killed", func() func() { return amid(&requests, func() { redis.Kill(t) }) }},
+		{"gone", func() func() { return func() {} }},
+		{"back", func() func() { return amid(&requests, func() { redis.Start(t) }) }},
 	} {
 		t.Run(trouble.name, func(t *testing.T) {
 			defer trouble.begin()()
 			var wg sync.WaitGroup
 			for worker := range numbers {
 				wg.Go(func() {
-					for n := range 2 {
+					for n := range rounds {
 						round(worker, n)
 					}
 				})
@@ -133,6 +139,19 @@ func TestHintsUnderLoad(t *testing.T) {
 	figure.Report(t, figure.Figure{Name: load + "disclosures caused", Seen: int(disclosures.Load()), Of: int(requests.Load()), What: "requests"})
 	figure.Report(t, figure.Figure{Name: load + "errors caused", Seen: int(failures.Load()), Of: int(requests.Load()), What: "requests"})
 	verified(t, houses[0].ledger)
+}
+
+// amid does something once as some requests have begun since, and others go on.
+func amid(requests *atomic.Int64, f func()) (end func()) {
+	before, done := requests.Load(), make(chan struct{})
+	go func() {
+		defer close(done)
+		for deadline := time.Now().Add(time.Minute); requests.Load() < before+6 && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		f()
+	}()
+	return func() { <-done }
 }
 
 // repeatedly does something until it is ended.
