@@ -141,10 +141,10 @@ func handover(list []json.RawMessage, by string) (message []byte, rest []json.Ra
 			ResourceType, ID, RecordedDate string
 			Period                         struct{ Start string }
 		}
-		if json.Unmarshal(raw, &r) != nil || r.ID == "" {
+		if json.Unmarshal(raw, &r) != nil {
 			return nil, nil, "", errors.New("a resource of the ambulance service's cannot be read")
 		}
-		hand := slices.Contains(handedOver, r.ResourceType)
+		hand := r.ID != "" && slices.Contains(handedOver, r.ResourceType) // nothing in a message can lead to what has no id
 		if hand || r.ResourceType == "Patient" {
 			entries = append(entries, entry{"https://ambulance.example/" + r.ResourceType + "/" + r.ID, raw})
 		}
