@@ -61,15 +61,11 @@ func (a *answering) event(position uint64, asker string) (row Row, ok bool, err 
 	if list, err = a.others(list, asker); err != nil || len(list) == 0 {
 		return row, false, err
 	}
-	begins, err := a.openings(list)
+	in, err := a.rest(list)
 	if err != nil {
 		return row, false, err
 	}
-	parts, err := a.parts(list, begins)
-	if err != nil {
-		return row, false, err
-	}
-	return a.row(list[0].Found, begins[list[0].Opens].Found, parts[list[0].Opens])
+	return a.row(list[0].Found, in)
 }
 
 // answers reports whether an entry of a type is a row of some question's answer.

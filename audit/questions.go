@@ -367,16 +367,12 @@ func (a *answering) rows(q *Question, positions []uint64, take func(Row, int) bo
 	if list, err = a.others(list, q.asker); err != nil {
 		return 0, err
 	}
-	begins, err := a.openings(list, q.Purposes...)
-	if err != nil {
-		return 0, err
-	}
-	parts, err := a.parts(list, begins)
+	rest, err := a.rest(list, q.Purposes...)
 	if err != nil {
 		return 0, err
 	}
 	for _, f := range list {
-		row, ok, err := a.row(f.Found, begins[f.Opens].Found, parts[f.Opens])
+		row, ok, err := a.row(f.Found, rest)
 		if err != nil {
 			return 0, err
 		}
@@ -384,11 +380,37 @@ func (a *answering) rows(q *Question, positions []uint64, take func(Row, int) bo
 			continue
 		}
 		row.to(q.Subjects)
-		if !take(row, f.bytes+begins[f.Opens].bytes) {
+		if !take(row, f.bytes+rest.begins[f.Opens].bytes) {
 			return f.Position + 1, nil
 		}
 	}
 	return 0, nil
+}
+
+// rest is what stands elsewhere of the accesses that entries of a list are of.
+type rest struct {
+	begins map[uint64]sized    // by position
+	parts  map[uint64][]Found  // of streams, by position of their opening
+	broken map[uint64]followUp // by position of the override
+}
+
+// followUp is what came of a use of break-glass.
+type followUp struct {
+	alert  AlertKind
+	review *Found
+	access []Found // parts and end, in order
+}
+
+// rest reads it for a whole list at once. Where purposes are given, accesses with others are left out.
+func (a *answering) rest(list []sized, purposes ...record.Purpose) (out rest, err error) {
+	if out.begins, err = a.openings(list, purposes...); err != nil {
+		return out, err
+	}
+	if out.parts, err = a.parts(list, out.begins); err != nil {
+		return out, err
+	}
+	out.broken, err = a.followUps(list)
+	return out, err
 }
 
 // openings reads the openings of the accesses that entries of a list end, by position; those that are erased are left out, and where purposes are given those with others.
@@ -480,20 +502,21 @@ const (
 	openedBeside = 4
 )
 
-// row makes a row; begin is the opening of the access that f ends, the zero Found for none, and parts are those of a stream. ok is false where nothing can be told any more.
-func (a *answering) row(f, begin Found, parts []Found) (row Row, ok bool, err error) {
+// row makes a row. ok is false where nothing can be told any more.
+func (a *answering) row(f Found, in rest) (row Row, ok bool, err error) {
 	row = Row{Found: f}
 	switch {
 	case f.Type.Closes() && f.Opens != 0:
+		begin := in.begins[f.Opens]
 		if begin.Access == nil {
 			return row, false, nil // erased
 		}
 		row.Access, row.Began, row.Outcome = begin.Access, begin.At, f.Type
-		row.streamed(parts)
+		row.streamed(in.parts[f.Opens])
 	case f.Type == TypeRefused:
 		row.Began, row.Outcome = f.Access.At, TypeRefused
 	case f.Type == TypeOverride:
-		err = a.override(&row)
+		row.override(in.broken[f.Position])
 	case f.Type == TypeObjection:
 		row.Listed, err = a.lists.listing(a.r, a.keys, f)
 	}
@@ -562,8 +585,7 @@ const late = 5 * time.Minute
 
 // within returns entries of some types that belong to an access, in order.
 func (a *answering) within(begin Found, types []EntryType) (out []Found, err error) {
-	positions, err := a.r.Search(Query{All: [][]Mark{a.keys.persons([]record.NHSNumber{begin.Subject})}, Types: types, Least: begin.Position,
-		Before: 1<<63 - 1, Until: begin.At.Add(2*or(begin.Access.Budget, defaultBudget) + late), Limit: maxFound})
+	positions, err := a.near(begin, types)
 	if err != nil {
 		return nil, err
 	}
@@ -579,37 +601,103 @@ func (a *answering) within(begin Found, types []EntryType) (out []Found, err err
 	return out, nil
 }
 
-// override adds to a use of break-glass how it ended, and what was found when somebody looked into it.
-func (a *answering) override(row *Row) error {
-	row.Began = row.At
-	alerts, err := a.r.Alerts(AnyAlert, row.Position, 1)
-	if err != nil {
-		return err
-	}
-	if len(alerts) == 1 && alerts[0].Position == row.Position {
-		row.Alert = alerts[0].Kind
-		if p := alerts[0].Review; p != 0 {
-			reviews, err := a.entries([]uint64{p})
-			if err != nil {
-				return err
-			}
-			if len(reviews) == 1 {
-				row.Review = &reviews[0].Found
-			}
+// near returns the positions of entries of some types about the same person that stand where those of an access do.
+func (a *answering) near(begin Found, types []EntryType) ([]uint64, error) {
+	return a.r.Search(Query{All: [][]Mark{a.keys.persons([]record.NHSNumber{begin.Subject})}, Types: types, Least: begin.Position,
+		Before: 1<<63 - 1, Until: begin.At.Add(2*or(begin.Access.Budget, defaultBudget) + late), Limit: maxFound})
+}
+
+// followUps reads what came of the uses of break-glass in a list: how they ended, and what was found when somebody looked into them.
+func (a *answering) followUps(list []sized) (map[uint64]followUp, error) {
+	var positions, behind []uint64
+	for _, f := range list {
+		if f.Type == TypeOverride {
+			positions, behind = append(positions, f.Position), append(behind, f.Position+1) // the opening stands directly behind
 		}
 	}
-	begin, err := a.entries([]uint64{row.Position + 1}) // the opening stands directly behind
-	if err != nil || len(begin) == 0 || begin[0].Type != TypeBegin {
-		return err
+	if len(positions) == 0 {
+		return nil, nil
 	}
-	rest, err := a.within(begin[0].Found, append([]EntryType{TypeChunk}, endTypes...))
-	if err != nil || len(rest) == 0 || !rest[len(rest)-1].Type.Closes() {
-		return err
+	rows, err := a.alertsAt(positions)
+	if err != nil {
+		return nil, err
 	}
-	end := rest[len(rest)-1]
+	var all []uint64
+	for _, row := range rows {
+		if row.Review != 0 {
+			all = append(all, row.Review)
+		}
+	}
+	begins, err := a.entries(behind)
+	if err != nil {
+		return nil, err
+	}
+	for _, begin := range begins {
+		if begin.Type != TypeBegin {
+			continue
+		}
+		positions, err := a.near(begin.Found, append([]EntryType{TypeChunk}, endTypes...))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, positions...)
+	}
+	slices.Sort(all)
+	found, at := map[uint64]*Found{}, map[uint64][]Found{}
+	for page := range slices.Chunk(slices.Compact(all), lastBatch) {
+		entries, err := a.entries(page)
+		if err != nil {
+			return nil, err
+		}
+		for i := range entries {
+			f := &entries[i].Found
+			found[f.Position], at[f.Opens] = f, append(at[f.Opens], *f)
+		}
+	}
+	out := map[uint64]followUp{}
+	for _, p := range positions {
+		u := followUp{alert: rows[p].Kind, access: slices.DeleteFunc(at[p+1], func(f Found) bool { return f.Type != TypeChunk && !f.Type.Closes() })}
+		if r := rows[p].Review; r != 0 {
+			u.review = found[r]
+		}
+		out[p] = u
+	}
+	return out, nil
+}
+
+// alertsAt returns the alerts at the positions, by position; where there is none it is left out.
+func (a *answering) alertsAt(positions []uint64) (map[uint64]AlertRow, error) {
+	out := map[uint64]AlertRow{}
+	wanted := slices.Sorted(slices.Values(positions))
+	for len(wanted) > 0 {
+		limit := min(2*len(wanted), lastBatch) // others stand between them
+		rows, err := a.r.Alerts(AnyAlert, wanted[0], limit)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			if _, is := slices.BinarySearch(wanted, row.Position); is {
+				out[row.Position] = row
+			}
+		}
+		if len(rows) < limit {
+			break
+		}
+		last := rows[len(rows)-1].Position
+		wanted = slices.DeleteFunc(wanted, func(p uint64) bool { return p <= last })
+	}
+	return out, nil
+}
+
+// override adds to a use of break-glass how it ended, and what was found when somebody looked into it.
+func (row *Row) override(u followUp) {
+	row.Began, row.Alert, row.Review = row.At, u.alert, u.review
+	if len(u.access) == 0 || !u.access[len(u.access)-1].Type.Closes() {
+		return
+	}
+	end := u.access[len(u.access)-1]
 	row.Outcome, row.Disclosure = end.Type, end.Disclosure
-	row.streamed(ofType(rest, TypeChunk))
-	return nil
+	row.streamed(ofType(u.access, TypeChunk))
 }
 
 // wants holds what the marks cannot: what stands only in the payload. It also holds the bounds once more, on what was read.
@@ -678,7 +766,7 @@ func (a *answering) whole(position uint64) (row Row, list []Found, ok bool, err 
 	f := at[0].Found
 	switch {
 	case f.Type == TypeRefused && f.Opens == 0:
-		row, ok, err = a.row(f, Found{}, nil)
+		row, ok, err = a.row(f, rest{})
 		return row, []Found{f}, ok, err
 	case f.Type == TypeBegin:
 		position = f.Position
@@ -699,7 +787,8 @@ func (a *answering) whole(position uint64) (row Row, list []Found, ok bool, err 
 	}
 	list = append([]Found{begin}, list...)
 	if last := list[len(list)-1]; last.Type.Closes() {
-		row, ok, err = a.row(last, begin, ofType(list, TypeChunk))
+		of := begin.Position
+		row, ok, err = a.row(last, rest{begins: map[uint64]sized{of: {Found: begin}}, parts: map[uint64][]Found{of: ofType(list, TypeChunk)}})
 		return row, list, ok, err
 	}
 	row = Row{Found: begin, Began: begin.At} // its end is not recorded yet

@@ -33,7 +33,7 @@ import (
 // Config says where the ledger is. The zero value of Readers is its default.
 type Config struct {
 	Path    string // of the file; its folder must exist. SQLite keeps two more beside it (-wal, -shm), and the store one (.lock)
-	Readers int    // connections that only read; 8
+	Readers int    // connections that only read; 4
 
 	vfs string // a file system of tests, which fails and loses power; "" for SQLite's own
 }
@@ -141,7 +141,7 @@ func (s *Store) open(ctx context.Context, path string, c Config) error {
 	}
 	n := max(c.Readers, 0)
 	if n == 0 {
-		n = 8
+		n = 4
 	}
 	s.readers.SetMaxOpenConns(n)
 	s.readers.SetMaxIdleConns(n)
@@ -164,25 +164,6 @@ func (s *Store) borrow(ctx context.Context) (statements, error) {
 	case <-s.ended:
 		return to, errClosed
 	}
-	return s.connected(ctx, to)
-}
-
-// spare takes one that is idle to read beside another, and does not wait: two are left, so that whoever treats a person never waits for whoever asks about years.
-func (s *Store) spare(ctx context.Context) (statements, bool) {
-	if len(s.idle) <= 2 {
-		return statements{}, false
-	}
-	select {
-	case to := <-s.idle:
-		to, err := s.connected(ctx, to)
-		return to, err == nil
-	default:
-		return statements{}, false
-	}
-}
-
-// connected makes the connection of a place that has none yet.
-func (s *Store) connected(ctx context.Context, to statements) (statements, error) {
 	if to.conn != nil {
 		return to, nil
 	}
@@ -396,7 +377,7 @@ func (s *Store) View(ctx context.Context, f func(audit.Reader) error) error {
 			from = s.giveUp(from)
 		}
 	}()
-	return f(&reader{ctx: ctx, s: s, q: from, beside: true})
+	return f(&reader{ctx: ctx, s: s, q: from})
 }
 
 // giveUp closes a connection whose state is not known; another is made in its place when it is needed.

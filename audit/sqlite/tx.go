@@ -9,8 +9,6 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/audit"
@@ -79,7 +77,7 @@ type entriesQuery struct {
 
 // entriesAt are those that read several, the smallest first.
 var entriesAt = func() (out [3]entriesQuery) {
-	for i, n := range []int{1, 8, readAlone} {
+	for i, n := range []int{1, 16, 256} {
 		out[i] = entriesQuery{n, `SELECT position, version, type, time, epoch, commitment, leaf, sealed FROM entries WHERE position IN (?` + strings.Repeat(`, ?`, n-1) + `)`}
 	}
 	return out
@@ -180,11 +178,10 @@ func (s statements) ExecContext(ctx context.Context, q string, args ...any) (sql
 
 // reader implements audit.Reader.
 type reader struct {
-	ctx    context.Context // of the one call of View or Update that made it
-	s      *Store
-	q      statements
-	first  func() error // done before the file is asked; nil: nothing
-	beside bool         // others may read beside it what was committed before
+	ctx   context.Context // of the one call of View or Update that made it
+	s     *Store
+	q     statements
+	first func() error // done before the file is asked; nil: nothing
 }
 
 // ask does what is to be done before the file is asked.
@@ -301,48 +298,18 @@ func (r *reader) Entries(from uint64, limit int) (out []audit.Entry, err error) 
 	return out, err
 }
 
-// EntriesAt implements audit.Reader. Many are read by one statement, because each costs more than the row that it finds; and where connections are idle, on several at a time,
-// because a disk that is asked for one page after the other does nothing in between. What stands at a position never changes but by being erased, so that it does not
-// matter that others see a newer state.
+// EntriesAt implements audit.Reader. Many are read by one statement, because each costs more than the row that it finds.
 func (r *reader) EntriesAt(positions []uint64) ([]audit.Entry, error) {
-	if err := r.ask(); err != nil {
-		return nil, err
-	}
-	found := make([]*audit.Entry, len(positions))
-	var next atomic.Int64
-	work := func(q statements) error {
-		for {
-			from := int(next.Add(readAlone)) - readAlone
-			if from >= len(positions) {
-				return nil
-			}
-			to := min(from+readAlone, len(positions))
-			if err := (&reader{ctx: r.ctx, s: r.s, q: q}).some(positions[from:to], found[from:to]); err != nil {
-				return err
-			}
-		}
-	}
-	var beside sync.WaitGroup
-	failed := make([]error, readTogether)
-	for i := 1; i < readTogether && r.beside && len(positions) > i*readAlone; i++ {
-		q, ok := r.s.spare(r.ctx)
-		if !ok {
-			break
-		}
-		beside.Go(func() {
-			defer r.s.giveBack(q)
-			failed[i] = work(q)
-		})
-	}
-	failed[0] = work(r.q)
-	beside.Wait()
-	if err := errors.Join(failed...); err != nil {
-		return nil, err
-	}
 	var out []audit.Entry
-	for _, e := range found {
-		if e != nil {
-			out = append(out, *e)
+	for part := range slices.Chunk(positions, entriesAt[len(entriesAt)-1].most) {
+		found := make([]*audit.Entry, len(part))
+		if err := r.some(part, found); err != nil {
+			return nil, err
+		}
+		for _, e := range found {
+			if e != nil {
+				out = append(out, *e)
+			}
 		}
 	}
 	return out, nil
@@ -365,12 +332,6 @@ func (r *reader) some(positions []uint64, found []*audit.Entry) error {
 		return err
 	})
 }
-
-// How many entries are read by one statement where others read beside it, and by how many connections at most.
-const (
-	readAlone    = 32
-	readTogether = 6
-)
 
 // Leaves implements audit.Reader.
 func (r *reader) Leaves(from uint64, limit int) (out []audit.Entry, err error) {
