@@ -36,7 +36,7 @@ type alertBook interface {
 
 var _ alertBook = (*audit.Ledger)(nil)
 
-// alertSender tells a webhook of every use of break-glass (C-3). What it sends holds the entry's position and the kind of alert and nothing else: who and
+// alertSender tells a webhook of every use of break-glass (C-3). What it sends holds the entry's position and nothing else: what it was, who and
 // why is for those who may search the ledger. It tries until the webhook acknowledges with a 2xx, over restarts too, and notes that durably; no
 // request waits for it. A receiver may be told twice, by two replicas or after a crash, and knows an alert again by its position. Of alerts that rules raised about
 // those who read alerts it tells nobody, as the mail does not: who reads what it sends must not learn there that there is one about themselves. The worklist has them, for
@@ -167,9 +167,8 @@ func (s *alertSender) round(ctx context.Context, from uint64) (next uint64, left
 // post sends one alert.
 func (s *alertSender) post(ctx context.Context, row audit.AlertRow) error {
 	body, err := json.Marshal(struct {
-		Kind     audit.AlertKind `json:"kind"`
-		Position uint64          `json:"position"`
-	}{row.Kind, row.Position})
+		Position uint64 `json:"position"`
+	}{row.Position})
 	if err != nil {
 		panic(fmt.Sprintf("a position cannot be written: %T", err))
 	}

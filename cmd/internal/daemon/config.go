@@ -185,7 +185,7 @@ func (c *Custodian) read() []Source {
 
 // Alerts says who is told of every use of break-glass. Without a webhook alerts wait on the worklist, and nobody is told.
 type Alerts struct {
-	Webhook        string   `yaml:"webhook"`        // https address; it gets {"kind":"break-glass","position":N} or the kind after-no, again and again until it answers 2xx; nothing of alerts about those who read alerts
+	Webhook        string   `yaml:"webhook"`        // https address; it gets {"position":N} of each alert's entry, again and again until it answers 2xx; nothing of alerts about those who read alerts
 	TokenFile      string   `yaml:"tokenFile"`      // file with a bearer token for it; default none
 	CA             string   `yaml:"ca"`             // PEM of the authorities that vouch for it; default the system's
 	AllowPlainHTTP bool     `yaml:"allowPlainHTTP"` // only for loopback; default false
