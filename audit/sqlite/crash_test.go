@@ -503,7 +503,10 @@ func TestAKillAtEachCall(t *testing.T) {
 	if underRace {
 		step = 9
 	}
+	var one sync.Mutex // the log is moved beside the transactions
 	s.disk.after = func(string) {
+		one.Lock()
+		defer one.Unlock()
 		if calls++; calls%step != 0 {
 			return
 		}
@@ -531,6 +534,8 @@ func TestAKillAtEachCall(t *testing.T) {
 	for _, err := range s.work() {
 		t.Errorf("recording: %v", err)
 	}
+	one.Lock()
+	defer one.Unlock()
 	if killed < 80/step {
 		t.Errorf("%d kills, want more", killed)
 	}

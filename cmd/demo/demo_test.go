@@ -226,9 +226,12 @@ func TestThePrintedCommandsWork(t *testing.T) {
 	}
 	d := start(t, "-protocols", "own") // as make run does
 	var commands []string
-	for line := range strings.Lines(d.out.String()) {
-		if text, ok := strings.CutPrefix(line, "     "); ok {
-			commands = append(commands, strings.TrimSpace(text))
+	for began := time.Now(); len(commands) < 3 && time.Since(began) < 5*time.Second; time.Sleep(10 * time.Millisecond) { // it is printed after the file is written
+		commands = nil
+		for line := range strings.Lines(d.out.String()) {
+			if text, ok := strings.CutPrefix(line, "     "); ok {
+				commands = append(commands, strings.TrimSpace(text))
+			}
 		}
 	}
 	if len(commands) != 3 {
