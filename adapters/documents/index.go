@@ -2,7 +2,6 @@ package documents
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
@@ -110,8 +109,6 @@ func (x *Index) listed(ctx context.Context, q broker.Query, limits broker.Limits
 	err := f.search(ctx, true)
 	asked := x.source.settings.Locator == LocatorNRL // by organisation, so that nothing of another's may come
 	switch {
-	case errors.Is(err, broker.ErrNoRecord):
-		return false, nil
 	case err != nil:
 		return false, err
 	case len(f.pointers) > 0:
@@ -122,29 +119,45 @@ func (x *Index) listed(ctx context.Context, q broker.Query, limits broker.Limits
 	return false, nil
 }
 
-// renewed is when the newest pointer about the marker's number was last changed, and of several types the one that is furthest behind; zero if there is none
-// of a type, or it does not say.
+// renewed is when the newest pointer about the marker's number was last changed, and of several organisations and types the one that is furthest behind; zero if
+// there is none of one, or it does not say.
 func (x *Index) renewed(ctx context.Context, q broker.Query, limits broker.Limits, budget *wire.Budget) (time.Time, error) {
 	q.Subject = record.Subject{Number: x.marker}
 	f := &fetch{Source: x.source, query: q, limits: limits, budget: budget}
-	if err := f.search(ctx, false); err != nil && !errors.Is(err, broker.ErrNoRecord) {
+	if err := f.search(ctx, false); err != nil {
 		return time.Time{}, err
 	}
-	oldest := newestOf(f.pointers, func(fhirjson.Value) bool { return true })
-	for _, code := range x.types {
-		of := newestOf(f.pointers, func(r fhirjson.Value) bool {
-			for c := range r.Each("type.coding") {
-				if c.Get("system").Is("http://snomed.info/sct") && c.Get("code").Is(code) {
-					return true
-				}
+	organisations, types := orAny(x.source.settings.Custodians), orAny(x.types)
+	var oldest time.Time
+	for i, organisation := range organisations {
+		for k, code := range types {
+			of := newestOf(f.pointers, func(r fhirjson.Value) bool {
+				return (organisation == "" || r.Get("custodian").Get("identifier").Get("value").Is(organisation)) && (code == "" || ofType(r, code))
+			})
+			if i+k == 0 || of.Before(oldest) {
+				oldest = of
 			}
-			return false
-		})
-		if of.Before(oldest) {
-			oldest = of
 		}
 	}
 	return oldest, nil
+}
+
+// orAny is a list, or one of nothing in particular where there is none.
+func orAny(list []string) []string {
+	if len(list) == 0 {
+		return []string{""}
+	}
+	return list
+}
+
+// ofType reports whether a pointer is to a document of a type.
+func ofType(r fhirjson.Value, code string) bool {
+	for c := range r.Each("type.coding") {
+		if c.Get("system").Is("http://snomed.info/sct") && c.Get("code").Is(code) {
+			return true
+		}
+	}
+	return false
 }
 
 // newestOf is when the last change was of those that are meant; zero if there is none.

@@ -3,6 +3,7 @@ package documents_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -186,6 +187,68 @@ func TestUnclearIndexes(t *testing.T) {
 				t.Errorf("%s, %s: got %+v, %v; want a clear no %t", name, c.name, got, err, want)
 			}
 		}
+	}
+}
+
+// What is said under one of a custodian's organisations is not said of the others: neither that there is nothing, nor how far it has come.
+func TestSeveralOrganisations(t *testing.T) {
+	a := newAnswering(t)
+	connection := wire.Connection{BaseURL: a.url, AllowPlainHTTP: true}
+	index := newIndex(t, documents.IndexSettings{Connection: connection, Custodians: []string{"X9C01", "X9C02"}, MarkerNumber: markerPerson, MarkerTypes: []string{crisisPlan}})
+	src, err := documents.New(documents.Settings{Connection: connection, Custodians: []string{"X9C01", "X9C02"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(src.Close)
+	const none = `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"not-found","details":{"coding":[{"code":"NO_RECORD_FOUND"}]}}]}`
+	type key struct{ number, organisation string }
+	says := map[key]string{}
+	a.say(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		w.Header().Set("Content-Type", "application/fhir+json")
+		for k, answer := range says {
+			if strings.Contains(string(text), k.number) && strings.Contains(string(text), k.organisation) {
+				_, _ = w.Write([]byte(answer))
+				return
+			}
+		}
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write([]byte(none))
+	})
+	pointer := func(n, organisation string, ago time.Duration) string {
+		return page(strings.Replace(pointerOf(n, "p-"+organisation, `"meta":{"lastUpdated":"`+stamp(ago)+`"},"type":{"coding":[{"system":"http://snomed.info/sct","code":"`+crisisPlan+`"}]}`), `"X9C01"`, `"`+organisation+`"`, 1))
+	}
+	both := func(first, second string) {
+		clear(says)
+		says[key{markerPerson, "X9C01"}], says[key{markerPerson, "X9C02"}] = first, second
+	}
+	both(pointer(markerPerson, "X9C01", time.Hour), pointer(markerPerson, "X9C02", 2*time.Hour))
+	if got, err := index.Locate(t.Context(), query(t, held)); err != nil || got.Listed || time.Since(got.AsOf) < 2*time.Hour || time.Since(got.AsOf) > 3*time.Hour {
+		t.Errorf("nothing under either: %+v, %v", got, err)
+	}
+	for _, organisation := range []string{"X9C01", "X9C02"} {
+		both(pointer(markerPerson, "X9C01", time.Hour), pointer(markerPerson, "X9C02", time.Hour))
+		says[key{held, organisation}] = pointer(held, organisation, time.Hour)
+		if got, err := index.Locate(t.Context(), query(t, held)); err != nil || !got.Listed {
+			t.Errorf("listed under %s: %+v, %v", organisation, got, err)
+		}
+		if reply, err := src.Fetch(t.Context(), query(t, held)); err != nil || len(reply.Entries) != 2 {
+			t.Errorf("listed under %s: %d entries, %v", organisation, len(reply.Entries), err)
+		}
+	}
+	both(pointer(markerPerson, "X9C01", time.Hour), pointer(markerPerson, "X9C02", 240*time.Hour))
+	if got, err := index.Locate(t.Context(), query(t, held)); err != nil || time.Since(got.AsOf) < 240*time.Hour {
+		t.Errorf("one organisation is behind: %v, %v", got.AsOf, err)
+	}
+	both(pointer(markerPerson, "X9C01", time.Hour), none)
+	if got, err := index.Locate(t.Context(), query(t, held)); err != nil || !got.AsOf.IsZero() {
+		t.Errorf("one organisation has no marker: %v, %v", got.AsOf, err)
+	}
+	// That there is no record is no clear answer where a page before said that there is more.
+	both(pointer(markerPerson, "X9C01", time.Hour), pointer(markerPerson, "X9C02", time.Hour))
+	says[key{held, "X9C01"}] = `{"resourceType":"Bundle","type":"searchset","link":[{"relation":"next","url":"` + a.url + `/gone"}]}`
+	if got, err := index.Locate(t.Context(), query(t, held)); !errors.Is(err, broker.ErrNoRecord) || got.Listed || !got.AsOf.IsZero() {
+		t.Errorf("a second page that is gone: %+v, %v", got, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package documents
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"slices"
 	"strconv"
@@ -23,8 +24,8 @@ type pointer struct {
 	date     record.ClinicalTime
 }
 
-// search finds the pointers: for each organisation under which the custodian's are listed, page by page. Trouble with any of it is trouble with all. With
-// first it stops where there is one.
+// search finds the pointers: for each organisation under which the custodian's are listed, page by page. Trouble with any of it is trouble with all; that there are none
+// is said by there being none. With first it stops where there is one.
 func (f *fetch) search(ctx context.Context, first bool) error {
 	codes := f.settings.Custodians
 	if f.settings.Locator == LocatorMHD {
@@ -37,8 +38,11 @@ func (f *fetch) search(ctx context.Context, first bool) error {
 			return err
 		}
 		f.total, f.seen = 0, 0
-		for {
+		for page := 1; ; page++ {
 			d, err := f.ask(ctx, req)
+			if page == 1 && errors.Is(err, broker.ErrNoRecord) {
+				break // none under this organisation: the next may have some
+			}
 			if err != nil {
 				return err
 			}
