@@ -7,8 +7,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mycarerecord/mycarerecord/adapters/documents"
+	"github.com/mycarerecord/mycarerecord/broker/merge"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/test/simulator"
 )
@@ -79,12 +81,64 @@ func TestMessagesThatAreNotLaidOut(t *testing.T) {
 		"another event":                        {strings.Replace(bars(held, conveyed), "message-events-bars", "other", 1), 1},
 		"a collection":                         {strings.Replace(bars(held, conveyed), `"type":"message"`, `"type":"collection"`, 1), 1},
 		"about another":                        {bars(other, conveyed), 2},
+		"a Patient within a resource":          {bars(held, strings.Replace(conveyed, `"status"`, `"contained":[{"resourceType":"Patient","id":"q","name":[{"family":"`+canary+`"}]}],"status"`, 1)), 1},
+		"another's number beside the person":   {bars(held, `{"resourceType":"Appointment","id":"x","participant":[{"actor":{"reference":"urn:uuid:p"}},{"actor":{"identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"`+other+`"}}}]}`), 1},
+		"a Patient beside the person":          {bars(held, `{"resourceType":"Appointment","id":"x","participant":[{"actor":{"reference":"urn:uuid:p"}},{"actor":{"reference":"https://x.example/Patient/2/_history/1","display":"`+canary+`"}}]}`), 1},
+		"a relative as the subject":            {bars(held, strings.Replace(conveyed, "urn:uuid:p", "urn:uuid:rp", 1), `{"resourceType":"RelatedPerson","id":"rp","patient":{"reference":"urn:uuid:p"}}`), 1},
 		"a Task for somebody who is not in it": {bars(held, `{"resourceType":"Task","id":"t","for":{"reference":"Patient/x"},"description":"`+canary+`"}`), 1},
 	} {
 		r, err := documents.ReadFor([]byte(c.text), query(t, held).Subject)
 		if laidOut := r.Readable && r.About == 1; err != nil || laidOut || r.About != c.about {
 			t.Errorf("%s: %v, readable %t, about %d, want %d", name, err, r.Readable, r.About, c.about)
 		}
+	}
+}
+
+// What a custodian never shares, and what may not be shown to whoever asks, is known of a message that is laid out as it is of a resource: its codes go with its text.
+func TestMessageIsHeldBackForItsCodes(t *testing.T) {
+	const condition = `{"resourceType":"Condition","id":"c","meta":{"security":[{"code":"LABEL"}]},"subject":{"reference":"urn:uuid:p"},"code":{"coding":[{"system":"http://snomed.info/sct","code":"15628003","display":"` + marker + `"}]}}`
+	for _, c := range []struct {
+		name, label string
+		req         merge.Request
+		rules       merge.Rules
+		shown       bool
+	}{
+		{"nothing in the way", "N", merge.Request{}, merge.Rules{}, true},
+		{"a code that is never shared", "N", merge.Request{}, merge.Rules{Excluded: []merge.Code{{System: "http://snomed.info/sct", Code: "15628003"}}}, false},
+		{"another code", "N", merge.Request{}, merge.Rules{Excluded: []merge.Code{{System: "http://snomed.info/sct", Code: "15628004"}}}, true},
+		{"not for the person, to the person", "NOPAT", merge.Request{PatientView: true}, merge.Rules{}, false},
+		{"not for the person, to staff", "NOPAT", merge.Request{}, merge.Rules{}, true},
+		{"entered by the person, to staff", "PATAST", merge.Request{}, merge.Rules{LabelsEntered: true}, false},
+		{"entered by the person, to the person", "PATAST", merge.Request{PatientView: true}, merge.Rules{LabelsEntered: true}, true},
+	} {
+		p := newPlace(t, func(c2 *simulator.LocatorConfig, l *simulator.LibraryConfig) {
+			l.Documents["handover.json"] = simulator.Stored{Body: []byte(bars(held, strings.Replace(condition, "LABEL", c.label, 1))), Type: "application/fhir+json"}
+			c2.People[held] = []simulator.Pointer{{ID: "X9C01-h", Custodian: "X9C01", URL: strings.Replace(c2.People[held][0].URL, "plan.pdf", "handover.json", 1), ContentType: "application/fhir+json", Date: "2024-06-03T12:00:00Z"}}
+		})
+		src := p.source(t, func(s *documents.Settings) { s.Read = 1 })
+		reply, err := src.Fetch(t.Context(), query(t, held))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, rules := c.req, c.rules
+		req.Base, req.CodeBase, req.Handle, req.Now, req.IDKey, req.Subject = "https://broker.example/fhir", "https://mycarerecord.example", "handle", time.Now(), []byte("k"), query(t, held).Subject
+		rules.Permitted = record.AllSections
+		m, err := merge.Prepare(req, rules, merge.Reply{Custodian: record.Custodian{Key: "mh", ODS: "X9C01", Kind: record.KindMentalHealth}, Base: reply.Base, Entries: reply.Entries, Adapter: reply.Adapter})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := ""
+		for _, e := range m.Entries {
+			text += string(e.JSON)
+		}
+		if strings.Contains(text, marker) != c.shown {
+			t.Errorf("%s: shown %t", c.name, !c.shown)
+		}
+	}
+	// An event without a code, and a resource that says nothing, make nothing that FHIR does not know.
+	r, err := documents.ReadFor([]byte(strings.Replace(bars(held, `{"resourceType":"Encounter","id":"e"}`), `"code":"servicerequest-request"`, `"display":""`, 1)), query(t, held).Subject)
+	if err != nil || !r.Readable || bytes.Contains(r.Composition, []byte(`""`)) || bytes.Contains(r.Composition, []byte(`xhtml"></div>`)) {
+		t.Errorf("%v: %s", err, r.Composition)
 	}
 }
 

@@ -14,6 +14,7 @@ const (
 	SubjectURL   = "urn:mycarerecord:subject"
 	ours         = "https://mycarerecord.example/StructureDefinition/"
 	extPointer   = ours + "document-reference" // on a Composition: the DocumentReference of the document that it was made of
+	extCoded     = ours + "coded"              // on a Composition: a code that stands as text in it, so that what a custodian never shares is known by it (C-2.5)
 	AbsentReason = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 )
 
@@ -27,7 +28,14 @@ func Patient(n record.NHSNumber) []byte {
 
 // Composition makes the Composition of a document. about is a reference to its subject, pointer the address of its DocumentReference in the reply.
 func (d *Described) Composition(about Object, pointer string) []byte {
-	c := Object{"resourceType": "Composition", "subject": about, "extension": []any{Object{"url": extPointer, "valueReference": Object{"reference": pointer}}}}
+	extensions := []any{Object{"url": extPointer, "valueReference": Object{"reference": pointer}}}
+	for _, x := range codings(d.coded) {
+		extensions = append(extensions, Object{"url": extCoded, "valueCoding": x})
+	}
+	c := Object{"resourceType": "Composition", "subject": about, "extension": extensions}
+	if list := codings(d.labels); list != nil {
+		c["meta"] = Object{"security": list} // C-5
+	}
 	if d.id.value != "" {
 		c["identifier"] = Object{"value": d.id.value}
 		if d.id.system != "" {
@@ -108,7 +116,16 @@ func codeable(list []coding, text string) Object {
 		return nil
 	}
 	o := Object{}
-	var codings []any
+	if list := codings(list); list != nil {
+		o["coding"] = list
+	}
+	if text != "" {
+		o["text"] = text
+	}
+	return o
+}
+
+func codings(list []coding) (out []any) {
 	for _, c := range list {
 		x := Object{"code": c.Code}
 		if c.system != "" {
@@ -117,15 +134,9 @@ func codeable(list []coding, text string) Object {
 		if c.display != "" {
 			x["display"] = c.display
 		}
-		codings = append(codings, x)
+		out = append(out, x)
 	}
-	if codings != nil {
-		o["coding"] = codings
-	}
-	if text != "" {
-		o["text"] = text
-	}
-	return o
+	return out
 }
 
 // Written writes an object of strings.

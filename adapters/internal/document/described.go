@@ -27,6 +27,8 @@ type Described struct {
 	Authors  []string
 	holder   string // custodian
 	level    string // confidentiality, of v3-Confidentiality
+	labels   []coding
+	coded    []coding // what the text of the sections was made of
 	Sections []Section
 }
 
@@ -197,25 +199,25 @@ func read(ctx context.Context, body []byte, depth, wrapped int) (*Described, err
 		return readFHIR(root), nil
 	}
 	d := readCDA(root)
-	d.About.spaceless(root, 0)
+	d.About.anywhere(root, 0)
 	return d, nil
 }
 
-// spaceless takes whom CDA and FHIR name that came without their namespaces: they are not laid out, because they are not what they look like, and are not opened
-// for anybody else either.
-func (p *Person) spaceless(e *element, depth int) {
+// anywhere takes whom CDA and FHIR name that came without their namespaces, or within what is neither: they are not laid out, because they are not what they look
+// like, and are not opened for anybody else either.
+func (p *Person) anywhere(e *element, depth int) {
 	switch {
 	case depth > 64:
-	case e.name == "ClinicalDocument" && e.space != spaceCDA:
+	case e.name == "ClinicalDocument":
 		p.numbers = append(p.numbers, recordTarget(e).numbers...)
 		if born := recordTarget(e).born; born != "" {
 			p.born = born
 		}
-	case e.name == "Patient" && e.space != spaceFHIR && e.space != spaceCDA:
+	case e.name == "Patient":
 		p.add(e)
 	default:
 		for _, k := range e.kids {
-			p.spaceless(k, depth+1)
+			p.anywhere(k, depth+1)
 		}
 	}
 }

@@ -22,11 +22,11 @@ var barsTitles = map[string]string{"servicerequest-request": "Referral or valida
 var directory = map[string]bool{"MessageHeader": true, "Patient": true, "Organization": true, "Practitioner": true, "PractitionerRole": true, "HealthcareService": true, "Endpoint": true,
 	"Questionnaire": true, "Schedule": true}
 
-// layOut makes sections of a message, if it is one of BaRS, about one Patient, and no resource in it is about anybody who is not in it.
+// layOut makes sections of a message, if it is one of BaRS, about one Patient, and names nobody else whom a machine could know for one.
 func (d *Described) layOut(bundle *element, all []found) {
 	var header *element
 	headers, patients := 0, 0
-	t := &telling{names: map[string]string{}}
+	t := &telling{names: map[string]string{}, kinds: map[string]string{}}
 	for _, f := range all {
 		switch f.resource.name {
 		case "MessageHeader":
@@ -38,7 +38,7 @@ func (d *Described) layOut(bundle *element, all []found) {
 		label := short(f.resource.label())
 		for _, address := range [...]string{f.url, f.resource.name + "/" + f.resource.value("id"), tail(f.url)} {
 			if _, taken := t.names[address]; !taken && address != "" { // the first counts
-				t.names[address] = label
+				t.names[address], t.kinds[address] = label, f.resource.name
 			}
 		}
 	}
@@ -50,7 +50,8 @@ func (d *Described) layOut(bundle *element, all []found) {
 		for _, name := range [...]string{"subject", "patient", "for"} {
 			for _, about := range f.resource.all(name) {
 				if to := about.value("reference"); to != "" {
-					if _, inside := t.names[versionless(to)]; !inside {
+					switch t.kinds[versionless(to)] {
+					case "", "RelatedPerson", "Person", "Group":
 						return // it may be about somebody else, and nothing here can tell
 					}
 				}
@@ -60,8 +61,16 @@ func (d *Described) layOut(bundle *element, all []found) {
 			}
 		}
 	}
+	for _, f := range all {
+		if !directory[f.resource.name] && t.namesAnother(f.resource, d.About.numbers) {
+			return
+		}
+	}
 	d.Readable, d.format = true, "FHIR message"
-	d.Kind = []coding{{event.value("system"), event.value("code"), event.value("display")}}
+	if code := event.value("code"); code != "" {
+		d.Kind = []coding{{event.value("system"), code, event.value("display")}}
+	}
+	d.coded = bundle.codings()
 	d.Title = barsTitles[event.value("code")]
 	if d.Title != "" {
 		if reason := header.value("reason", "coding", "code"); reason != "" {
@@ -87,6 +96,43 @@ func (d *Described) layOut(bundle *element, all []found) {
 		s.Text = t.resource(f.resource)
 		d.Sections = append(d.Sections, s)
 	}
+}
+
+// namesAnother reports whether somebody who is not the message's Patient stands anywhere in a resource that would be laid out: by an NHS number, by the address of
+// a Patient who is not in the message, or as a Patient within it.
+func (t *telling) namesAnother(e *element, numbers []string) bool {
+	for _, k := range e.kids {
+		to := versionless(k.attr("value"))
+		switch {
+		case k.name == "Patient":
+			return true
+		case k.name == "reference" && t.kinds[to] == "" && (strings.HasPrefix(to, "Patient/") || strings.Contains(to, "/Patient/")):
+			return true
+		case isNHSNumber(k.value("system")) && k.value("value") != "" && !slices.Contains(numbers, k.value("value")):
+			return true
+		case t.namesAnother(k, numbers):
+			return true
+		}
+	}
+	return false
+}
+
+// codings are all codes that stand within e, each once, without words.
+func (e *element) codings() (list []coding) {
+	seen := map[coding]bool{}
+	var visit func(e *element)
+	visit = func(e *element) {
+		c := coding{system: e.value("system"), Code: e.value("code")}
+		if c.Code != "" && e.child("value") == nil && !seen[c] { // a value has the code of its unit
+			seen[c] = true
+			list = append(list, c)
+		}
+		for _, k := range e.kids {
+			visit(k)
+		}
+	}
+	visit(e)
+	return list
 }
 
 // versionless is a reference without the version that it may name.
@@ -151,15 +197,17 @@ func spaced(name string) string {
 type telling struct {
 	b     strings.Builder
 	names map[string]string // by address: what a reference leads to is called
+	kinds map[string]string // and of what type it is
 }
 
 // unsaid are members of a resource that are not about anybody.
 var unsaid = map[string]bool{"id": true, "meta": true, "implicitRules": true, "language": true}
 
-// resource writes one as the div of a narrative: its own narrative, if it has one, and every element.
+// resource writes one as the div of a narrative: its own narrative, if it has one, and every element; "" if there is nothing.
 func (t *telling) resource(r *element) string {
 	t.b.Reset()
 	t.b.WriteString(`<div xmlns="` + spaceHTML + `">`)
+	empty := t.b.Len()
 	if text := r.child("text", "div"); text != nil {
 		t.b.WriteString("<div>")
 		for _, k := range text.kids {
@@ -168,6 +216,9 @@ func (t *telling) resource(r *element) string {
 		t.b.WriteString("</div>")
 	}
 	t.members(r, true)
+	if t.b.Len() == empty {
+		return ""
+	}
 	t.b.WriteString("</div>")
 	return t.b.String()
 }
