@@ -197,6 +197,18 @@ func TestLocatorAndBreakGlass(t *testing.T) {
 	}
 }
 
+// Who had another number may be listed under it: the custodian is asked whatever an index says of the number that is asked for.
+func TestLocatorAndEarlierNumbers(t *testing.T) {
+	l, change := located(true)
+	l.answer = freshNo
+	h := open(t, audittest.Open(t), change)
+	h.tracer.supersedes = map[record.NHSNumber][]record.NHSNumber{number(t, ann): {number(t, "9990000042")}}
+	res, err := h.Retrieve(t.Context(), question(number(t, ann)))
+	if err != nil || l.asked.Load() != 0 || res.Answer.Statuses[1].State != record.Returned {
+		t.Errorf("%v; the index was asked %d times", err, l.asked.Load())
+	}
+}
+
 // An index is asked under the same permit and the same entry as its custodian: nobody is looked up in one whose record is withheld, and none before the
 // ledger has it.
 func TestLocatorIsAskedUnderPermit(t *testing.T) {
