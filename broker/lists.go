@@ -608,6 +608,7 @@ func (b *Broker) ExportObjections(ctx context.Context, req ListRequest, page fun
 	people := newPeople(b)
 	defer people.close()
 	number := 0
+	var rows []ListRow // that wait for a page to be full: one that is short would count those who are left out
 	for from := (audit.Cursor{}); ; {
 		var p audit.Page
 		err := patiently(ctx, func() (err error) { p, err = b.cfg.Ledger.ExportObjections(ctx, by, from); return err })
@@ -627,8 +628,6 @@ func (b *Broker) ExportObjections(ctx context.Context, req ListRequest, page fun
 		case err != nil:
 			return a.done(err, "list")
 		}
-		var rows []ListRow
-		untraced := 0
 		for _, c := range p.Changes {
 			if !told[c.About] {
 				continue
@@ -636,17 +635,26 @@ func (b *Broker) ExportObjections(ctx context.Context, req ListRequest, page fun
 			number++
 			row := ListRow{Number: number, Subject: c.About, Objection: c.Objection}
 			if !req.NoBirthDates {
-				if row.BirthDate, _ = people.known(c.About); row.BirthDate == "" {
-					untraced++
-				}
+				row.BirthDate, _ = people.known(c.About)
 			}
 			rows = append(rows, row)
 		}
 		clear(people.traced)
 		clear(people.hidden) // of one page: an export needs no more memory for more people
-		if page(rows, untraced, p.Receipt, !p.More) != nil {
-			a.outcome(string(Gone))
-			return &Refusal{Kind: Gone}
+		for last := false; !last && (len(rows) >= audit.MaxPage || !p.More); {
+			n := min(len(rows), audit.MaxPage)
+			last = !p.More && n == len(rows)
+			untraced := 0
+			for _, row := range rows[:n] {
+				if row.BirthDate == "" && !req.NoBirthDates {
+					untraced++
+				}
+			}
+			if page(rows[:n:n], untraced, p.Receipt, last) != nil {
+				a.outcome(string(Gone))
+				return &Refusal{Kind: Gone}
+			}
+			rows = slices.Clone(rows[n:])
 		}
 		if from = p.Next; !p.More {
 			a.outcome("answered")

@@ -392,6 +392,41 @@ func TestExportTellsNothingOfNeutralClasses(t *testing.T) {
 	verified(t, h.ledger)
 }
 
+// The pages of an export are as long as ever, whoever is left out of them.
+func TestExportPagesTellNothing(t *testing.T) {
+	h := open(t, audittest.Open(t), nil)
+	people := invented(t, 1100)
+	h.bringIn(t, moving(), rowsOf(people))
+	for _, c := range []struct {
+		hidden int
+		want   []int
+	}{{0, []int{500, 500, 100}}, {3, []int{500, 500, 97}}, {100, []int{500, 500}}, {600, []int{500}}, {1100, []int{0}}} {
+		for _, n := range people[:c.hidden] {
+			h.tracer.standing[n] = record.Restricted
+		}
+		var sizes []int
+		next, ended := 1, 0
+		err := h.ExportObjections(context.Background(), moving(), func(rows []broker.ListRow, untraced int, r audit.Receipt, last bool) error {
+			for _, row := range rows {
+				if row.Number != next {
+					t.Fatalf("row %d where %d comes", row.Number, next)
+				}
+				next++
+			}
+			if sizes = append(sizes, len(rows)); last {
+				ended++
+			}
+			if untraced != 0 || r.Position == 0 {
+				t.Errorf("%d without a date of birth, at %d", untraced, r.Position)
+			}
+			return nil
+		})
+		if err != nil || ended != 1 || !slices.Equal(sizes, c.want) {
+			t.Errorf("%d left out: pages of %v, want %v; %d last ones, %v", c.hidden, sizes, c.want, ended, err)
+		}
+	}
+}
+
 // What goes out comes in again, elsewhere and here, with the same state; also what was said at a desk, and what has been withdrawn.
 func TestExportComesInAgain(t *testing.T) {
 	h := open(t, audittest.Open(t), nil)
