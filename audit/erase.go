@@ -350,7 +350,14 @@ func (w *writer) erase(by Actor, e Erasure, units []unit) (Receipt, int, error) 
 			if err != nil {
 				return Receipt{}, 0, w.verdict(err)
 			}
-			if ok = ok && entry.Sealed != nil; !ok {
+			if ok = ok && entry.Sealed != nil; ok && (entry.Type == TypeOverride || entry.Type == TypeAlert) { // it goes with its newest review, or with what closed it
+				rows, err := w.tx.Alerts(AnyAlert, position, 1)
+				if w.failed(err) {
+					return Receipt{}, 0, w.err
+				}
+				ok = len(rows) == 1 && rows[0].Position == position && slices.Contains(u.positions, rows[0].Review)
+			}
+			if !ok {
 				break
 			}
 			p, err := decode(w.keys, &entry)

@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"slices"
@@ -307,10 +308,12 @@ func TestErasuresMustBeAccountedFor(t *testing.T) {
 	if _, err := p.Ledger.Erase(ctx, actor(), audit.Erasure{Basis: audit.BasisErasure, Reference: "x", Subjects: []record.NHSNumber{number(t, "9990000018")}}); err != nil {
 		t.Fatal(err)
 	}
+	life(t, p.Ledger, number(t, "9990000034"))
 	object(t, p.Ledger, number(t, "9990000026"), consent.ToAll)
 	p.Close(t)
 	for name, sql := range map[string]string{
 		"a payload is gone and nobody says so": "UPDATE entries SET sealed = NULL WHERE type = 8 AND sealed IS NOT NULL",
+		"of an override, not of its review":    "UPDATE entries SET sealed = NULL WHERE type = 9",
 		"a payload came back":                  "UPDATE entries SET sealed = zeroblob(100) WHERE position = 2",
 	} {
 		q := copyOf(t, p)
@@ -324,4 +327,70 @@ func TestErasuresMustBeAccountedFor(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// meddling is a store in which something happens just after it was found out what may be erased.
+type meddling struct {
+	audit.Store
+	then func()
+}
+
+func (m *meddling) View(ctx context.Context, f func(audit.Reader) error) error {
+	found := false
+	err := m.Store.View(ctx, func(r audit.Reader) error { return f(&foundOut{r, &found}) })
+	if then := m.then; found && then != nil {
+		m.then = nil
+		then()
+	}
+	return err
+}
+
+type foundOut struct {
+	audit.Reader
+	found *bool
+}
+
+func (r *foundOut) EachAlert(f func(audit.AlertRow) error) error {
+	*r.found = true
+	return r.Reader.EachAlert(f)
+}
+
+// A use of break-glass that was looked into once more between finding out what may go and erasing it stays, with both reviews.
+func TestWhatIsReviewedMeanwhileStays(t *testing.T) {
+	p := audittest.New(t, audit.Config{})
+	p.Close(t)
+	inner := reopened(t, p.Path)
+	store := &meddling{Store: inner}
+	c := p.Config
+	c.Store, c.Keys, c.Sinks = store, p.Keys, audittest.Sinks(t, c, p.Path)
+	l, err := audit.Open(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(l.Shutdown(context.Background()), inner.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	person := number(t, "9990000018")
+	o, permit := ask{subject: person, purpose: record.BreakGlass}.begin(t, l)
+	if _, err := l.Release(ctx, o, permit, shown(permit)); err != nil {
+		t.Fatal(err)
+	}
+	review := func(outcome audit.ReviewOutcome) {
+		if _, err := l.ReviewOverride(ctx, actor(), audit.Bounds{Organisation: "X9J01"}, o.Position()-1, outcome, "looked into", key()); err != nil {
+			t.Error(err)
+		}
+	}
+	review(audit.Justified)
+	store.then = func() { review(audit.NotJustified) }
+	done, err := l.Erase(ctx, actor(), audit.Erasure{Basis: audit.BasisErasure, Reference: "x", Subjects: []record.NHSNumber{person}})
+	if err != nil || done.Entries != 0 || done.Kept != 4 {
+		t.Errorf("%d erased and %d kept, want none and 4: %v", done.Entries, done.Kept, err)
+	}
+	sound(t, l)
+	if done, err = l.Erase(ctx, actor(), audit.Erasure{Basis: audit.BasisErasure, Reference: "x", Subjects: []record.NHSNumber{person}}); err != nil || done.Entries != 5 {
+		t.Errorf("the second time %d are erased, want 5: %v", done.Entries, err)
+	}
+	sound(t, l)
 }

@@ -231,11 +231,12 @@ func (v *verifier) entry(e *Entry) {
 		}
 	case e.Type == TypeReview:
 		a := v.alerts[p.Override]
-		if a == nil || a.access == nil && !a.gone {
+		switch {
+		case a == nil || a.access == nil && !a.gone:
 			v.report.problem(e.Position, "it reviews no Override")
 			return
-		}
-		if p.Subject != a.access.Subject.Reveal() || !slices.Equal(p.Supersedes, reveal(a.access.Supersedes)) {
+		case a.gone: // there is nothing left to compare with
+		case p.Subject != a.access.Subject.Reveal() || !slices.Equal(p.Supersedes, reveal(a.access.Supersedes)):
 			v.report.problem(e.Position, "it is about another person than the Override at %d", p.Override)
 		}
 		a.review = e.Position
