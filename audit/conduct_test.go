@@ -119,6 +119,44 @@ func TestAlertsAboutOfficersAreKnown(t *testing.T) {
 	}
 }
 
+// Of an alert that was erased nobody can tell whom it was about: who is told from outside must not find out when it is gone that it was there.
+func TestErasedAlertsAreNotTold(t *testing.T) {
+	clock := newClock()
+	l := audittest.New(t, audit.Config{Now: clock.now}).Ledger
+	ours := audit.Bounds{Organisation: "X9J01"}
+	a := ask{subject: number(t, "9990000018"), org: "X9J01", user: "555000000003"}
+	o, permit := a.begin(t, l)
+	alert := audit.Alert{Of: o.Position(), Requester: a.requester(), Rules: []audit.Fired{{Rule: "colleague", Weight: 100, Count: 3, Usual: 1}}, Score: 100, Version: "v"}
+	raised, _, err := l.RaiseAlert(ctx, alert, clock.now(), []string{"topic"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Release(ctx, o, permit, shown(permit)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.HandleAlert(ctx, actor(), ours, raised.Position, audit.AlertClosed, audit.Justified, "looked into", key()); err != nil {
+		t.Fatal(err)
+	}
+	clock.add(time.Hour)
+	done, err := l.Erase(ctx, actor(), audit.Erasure{Basis: audit.BasisRetention, Reference: "schedule 2026, line 12", Before: clock.now()})
+	if err != nil || done.Entries == 0 || done.Kept != 0 {
+		t.Fatalf("%d erased and %d kept: %v", done.Entries, done.Kept, err)
+	}
+	rows, err := l.PendingAlerts(ctx, 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		if about, err := l.AboutOfficer(ctx, row.Position, func(r record.Requester) bool { return r.User == a.user }); err != nil || !about {
+			t.Errorf("the webhook is told of an erased alert that was about an officer: %v, %v", about, err)
+		}
+	}
+	if len(rows) != 1 {
+		t.Errorf("%d alerts wait, want the erased one", len(rows))
+	}
+	sound(t, l)
+}
+
 // However many alerts there are, lists go through them page by page, each once, and precision counts each as it stands.
 func TestManyAlerts(t *testing.T) {
 	l := audittest.Open(t)

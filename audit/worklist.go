@@ -678,7 +678,8 @@ func (l *Ledger) Waiting(ctx context.Context, organisation record.ODSCode, offic
 }
 
 // AboutOfficer reports whether the entry at a position is an alert that rules raised about somebody who reads alerts: whom officer names, or who has asked as an officer
-// before. A use of break-glass is none: who broke the glass knows that it is looked into. It tells nobody anything, and so is no question.
+// before. Of an alert that was erased nobody can tell whom it was about: it counts as one. A use of break-glass is none: who broke the glass knows that it is looked into. It
+// tells nobody anything, and so is no question.
 func (l *Ledger) AboutOfficer(ctx context.Context, position uint64, officer func(record.Requester) bool) (about bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
 	defer cancel()
@@ -687,14 +688,20 @@ func (l *Ledger) AboutOfficer(ctx context.Context, position uint64, officer func
 		if err != nil {
 			return err
 		}
-		a := answering{r, keys, endings{}}
-		list, err := a.entries([]uint64{position})
-		if err != nil || len(list) == 0 || list[0].Alert == nil {
+		e, err := entryAt(r, position)
+		if err != nil || e.Type != TypeAlert {
 			return err
 		}
-		who := list[0].Alert.Requester
-		if about = officer(who); !about {
-			about, err = a.isOfficer(who.User)
+		if about = e.Sealed == nil; about {
+			return nil
+		}
+		f, err := found(keys, &e)
+		if err != nil {
+			return err
+		}
+		a := answering{r, keys, endings{}}
+		if about = officer(f.Alert.Requester); !about {
+			about, err = a.isOfficer(f.Alert.Requester.User)
 		}
 		return err
 	})
