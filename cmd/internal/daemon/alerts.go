@@ -124,10 +124,11 @@ var (
 	errBook        = errors.New("the ledger did not answer")
 	errUnreachable = errors.New("the webhook could not be reached, or did not answer in time")
 	errRefused     = errors.New("the webhook did not acknowledge")
+	errUntold      = errors.New("the ledger cannot tell whom an alert is about, and it was not sent: the ledger is damaged")
 )
 
 // round tries every alert that waits from a position on, once each and in order, a page at a time. It returns where the next round begins: at the first that
-// still waits. One that the webhook refuses does not hold up the others, however many are refused; a webhook that cannot be reached ends the round.
+// still waits. One that the webhook refuses, or that is damaged, does not hold up the others, however many they are; a webhook that cannot be reached ends the round.
 func (s *alertSender) round(ctx context.Context, from uint64) (next uint64, left int, err error) {
 	next = from
 	for page := from; ; {
@@ -137,10 +138,12 @@ func (s *alertSender) round(ctx context.Context, from uint64) (next uint64, left
 		}
 		for i, row := range rows {
 			hidden, failure := s.book.AboutOfficer(ctx, row.Position, s.officer)
-			if failure != nil {
+			switch {
+			case errors.Is(failure, audit.ErrDamaged):
+				failure = errUntold
+			case failure != nil:
 				return next, left + len(rows) - i, errBook
-			}
-			if !hidden {
+			case !hidden:
 				failure = s.post(ctx, row)
 			}
 			if failure == nil && !hidden && s.book.AlertDelivered(ctx, row.Position) != nil {
@@ -154,7 +157,7 @@ func (s *alertSender) round(ctx context.Context, from uint64) (next uint64, left
 				continue
 			}
 			left, err = left+1, failure
-			if !errors.Is(failure, errRefused) {
+			if !errors.Is(failure, errRefused) && !errors.Is(failure, errUntold) {
 				return next, left + len(rows) - i - 1, err
 			}
 		}

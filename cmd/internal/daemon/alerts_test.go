@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -28,6 +29,7 @@ type book struct {
 	down      bool // does not answer
 	forgets   bool // does not note deliveries
 	officers  []uint64
+	damaged   []uint64
 }
 
 func (b *book) AboutOfficer(_ context.Context, position uint64, _ func(record.Requester) bool) (bool, error) {
@@ -35,6 +37,9 @@ func (b *book) AboutOfficer(_ context.Context, position uint64, _ func(record.Re
 	defer b.mu.Unlock()
 	if b.down {
 		return false, errors.New("down")
+	}
+	if slices.Contains(b.damaged, position) {
+		return false, fmt.Errorf("%w: it does not open", audit.ErrDamaged)
 	}
 	return slices.Contains(b.officers, position), nil
 }
@@ -283,5 +288,17 @@ func TestAlertsAboutOfficersAreNotSent(t *testing.T) {
 	b.down = true
 	if _, left, err := s.round(t.Context(), 0); err == nil || left != 0 {
 		t.Errorf("a book that does not answer: %d left, %v", left, err)
+	}
+}
+
+// An alert that cannot be read is not sent, and is tried again; it holds up none of the others.
+func TestADamagedAlertHoldsUpNoOther(t *testing.T) {
+	b := alerts(3, 5, 9)
+	b.damaged = []uint64{3}
+	hook := newWebhook(t, http.StatusOK)
+	s := sender(t, b, hook.URL, io.Discard)
+	next, left, err := s.round(t.Context(), 0)
+	if next != 0 || left != 1 || !errors.Is(err, errUntold) || len(hook.got()) != 2 || !slices.Equal(b.delivered, []uint64{5, 9}) {
+		t.Errorf("goes on at %d with %d left, %v; sent %d, delivered %v: want 0, 1, and the others delivered", next, left, err, len(hook.got()), b.delivered)
 	}
 }
