@@ -110,7 +110,11 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 	if err := f.search(ctx, false); err != nil {
 		return broker.Reply{}, err
 	}
-	if len(f.pointers) == 0 {
+	switch {
+	case len(f.pointers) > 0:
+	case f.short:
+		return broker.Reply{}, broker.ErrMalformed // it says that there are some, and sends none
+	default:
 		return broker.Reply{}, broker.ErrNoRecord
 	}
 	reply := broker.Reply{Base: f.locator.Base(), Adapter: Adapter}
@@ -183,6 +187,9 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 		if part.Count > 0 {
 			reply.Parts = append(reply.Parts, part)
 		}
+	}
+	if f.short {
+		reply.Parts = append(reply.Parts, record.Part{Reason: record.PartTruncated})
 	}
 	if shown > 0 {
 		reply.Conversions = append(reply.Conversions, fmt.Sprintf("%s: the text of %d documents is shown as Composition; their coded entries are in the originals", Adapter, shown))

@@ -123,6 +123,9 @@ func TestHostileLocators(t *testing.T) {
 		{"a refusal with status 200", fhir(issue("NO_PATIENT_CONSENT")), broker.ErrWithheld, false}, {"an outcome that says nothing", fhir(issue("")), broker.ErrMalformed, false},
 		{"a status that is none", status(299, `{}`), broker.ErrMalformed, false},
 
+		{"fewer than it says", fhir(strings.Replace(page(mine), `"total":1`, `"total":5`, 1)), nil, true},
+		{"none of those that it says", fhir(`{"resourceType":"Bundle","type":"searchset","total":2}`), broker.ErrMalformed, false},
+
 		{"somebody else's only", fhir(page(pointerOf(other, "x", `"description":"`+canary+`"`))), broker.ErrWrongSubject, false},
 		{"nobody's", fhir(page(`{"resourceType":"DocumentReference","id":"x","description":"` + canary + `",` + under + `}`)), broker.ErrWrongSubject, false},
 		{"somebody else's too", fhir(page(mine, pointerOf(other, "x", `"description":"`+canary+`"`))), nil, true},
