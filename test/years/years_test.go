@@ -324,7 +324,7 @@ func wanted(t *testing.T) int {
 	switch {
 	case os.Getenv("MCR_TORTURE") == "long":
 		return 10_000_000
-	case testing.Short():
+	case testing.Short() || underRace:
 		return 1_500
 	}
 	return 6_000
@@ -337,7 +337,7 @@ func TestQuestionsOverTheYears(t *testing.T) {
 	entries := wanted(t)
 	h := fill(t, entries)
 	t.Run("SQLite", func(t *testing.T) { h.question(t, entries) })
-	if testing.Short() {
+	if testing.Short() || underRace {
 		return
 	}
 	t.Run("PostgreSQL", func(t *testing.T) {
