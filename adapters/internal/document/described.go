@@ -190,8 +190,8 @@ func read(ctx context.Context, body []byte, depth, wrapped int) (*Described, err
 			return nil, err
 		}
 		d, err := read(ctx, inner, depth, wrapped)
-		if id := root.child("securityContext", "identifier"); err == nil && isNHSNumber(id.value("system")) {
-			d.About.numbers = append(d.About.numbers, id.value("value"))
+		if err == nil {
+			d.About.numbers = append(d.About.numbers, root.child("securityContext", "identifier").numbers()...)
 		}
 		return d, err
 	}

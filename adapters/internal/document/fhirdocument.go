@@ -40,8 +40,8 @@ func readFHIR(root *element) *Described {
 			d.About.add(p.resource)
 		}
 	}
-	if id := subject.child("identifier"); isNHSNumber(id.value("system")) {
-		d.About.numbers = append(d.About.numbers, id.value("value"))
+	for _, id := range subject.all("identifier") {
+		d.About.numbers = append(d.About.numbers, id.numbers()...)
 	}
 	d.Readable = true
 	d.id = identifier{comp.value("identifier", "system"), comp.value("identifier", "value")}
@@ -198,8 +198,8 @@ func concept(e *element) (list []coding, text string) {
 // add takes from a Patient whom a document is about.
 func (p *Person) add(patient *element) {
 	for _, id := range patient.all("identifier") {
-		if isNHSNumber(id.value("system")) && id.value("use") != "old" {
-			p.numbers = append(p.numbers, id.value("value"))
+		if id.value("use") != "old" {
+			p.numbers = append(p.numbers, id.numbers()...)
 		}
 	}
 	if born := validTime(patient.value("birthDate")); born != "" {

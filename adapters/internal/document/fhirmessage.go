@@ -49,17 +49,22 @@ func (d *Described) layOut(bundle *element, all []found) {
 	for _, f := range all {
 		for _, name := range [...]string{"subject", "patient", "for"} {
 			for _, about := range f.resource.all(name) {
-				if to := about.value("reference"); to != "" {
-					switch t.kinds[versionless(to)] {
+				for _, to := range about.all("reference") {
+					switch t.kinds[versionless(to.attr("value"))] {
 					case "", "RelatedPerson", "Person", "Group":
-						return // it may be about somebody else, and nothing here can tell
+						if to.attr("value") != "" {
+							return // it may be about somebody else, and nothing here can tell
+						}
 					}
 				}
-				if id := about.child("identifier"); isNHSNumber(id.value("system")) {
-					d.About.numbers = append(d.About.numbers, id.value("value"))
+				for _, id := range about.all("identifier") {
+					d.About.numbers = append(d.About.numbers, id.numbers()...)
 				}
 			}
 		}
+	}
+	if bundle.ambiguous() {
+		return
 	}
 	for _, f := range all {
 		if !directory[f.resource.name] && t.namesAnother(f.resource, d.About.numbers) {
@@ -85,8 +90,11 @@ func (d *Described) layOut(bundle *element, all []found) {
 			d.Authors = append(d.Authors, name)
 		}
 	}
-	for _, f := range all {
-		if directory[f.resource.name] {
+	for _, f := range append([]found{{resource: bundle}}, all...) {
+		if f.resource == bundle || directory[f.resource.name] {
+			if text := t.modifiers(f.resource); text != "" {
+				d.Sections = append(d.Sections, Section{title: spaced(f.resource.name), Text: text})
+			}
 			continue
 		}
 		s := Section{title: spaced(f.resource.name)}
@@ -108,7 +116,7 @@ func (t *telling) namesAnother(e *element, numbers []string) bool {
 			return true
 		case k.name == "reference" && t.kinds[to] == "" && (strings.HasPrefix(to, "Patient/") || strings.Contains(to, "/Patient/")):
 			return true
-		case isNHSNumber(k.value("system")) && k.value("value") != "" && !slices.Contains(numbers, k.value("value")):
+		case slices.ContainsFunc(k.numbers(), func(n string) bool { return n != "" && !slices.Contains(numbers, n) }):
 			return true
 		case t.namesAnother(k, numbers):
 			return true
@@ -117,13 +125,32 @@ func (t *telling) namesAnother(e *element, numbers []string) bool {
 	return false
 }
 
+// single are elements of which FHIR has one in each place, as far as they are values: whom and what a message names hangs on them.
+var single = [...]string{"system", "value", "code", "reference", "use"}
+
+// ambiguous reports whether any of them stands twice within the same element: then one reader takes this for it and another that.
+func (e *element) ambiguous() bool {
+	for _, name := range single {
+		n := 0
+		for _, k := range e.kids {
+			if k.name == name && k.attr("value") != "" {
+				n++
+			}
+		}
+		if n > 1 {
+			return true
+		}
+	}
+	return slices.ContainsFunc(e.kids, (*element).ambiguous)
+}
+
 // codings are all codes that stand within e, each once, without words.
 func (e *element) codings() (list []coding) {
 	seen := map[coding]bool{}
 	var visit func(e *element)
 	visit = func(e *element) {
 		c := coding{system: e.value("system"), Code: e.value("code")}
-		if c.Code != "" && e.child("value") == nil && !seen[c] { // a value has the code of its unit
+		if c.Code != "" && !seen[c] { // of a unit too: what stands beside a code hides none
 			seen[c] = true
 			list = append(list, c)
 		}
@@ -200,8 +227,8 @@ type telling struct {
 	kinds map[string]string // and of what type it is
 }
 
-// unsaid are members of a resource that are not about anybody.
-var unsaid = map[string]bool{"id": true, "meta": true, "implicitRules": true, "language": true}
+// unsaid are members of a resource that are not about anybody. Rules by which it must be understood (implicitRules) are said: they may turn its meaning round.
+var unsaid = map[string]bool{"id": true, "meta": true, "language": true}
 
 // resource writes one as the div of a narrative: its own narrative, if it has one, and every element; "" if there is nothing.
 func (t *telling) resource(r *element) string {
@@ -221,6 +248,17 @@ func (t *telling) resource(r *element) string {
 	}
 	t.b.WriteString("</div>")
 	return t.b.String()
+}
+
+// modifiers writes, of a resource that is not shown, what may change what the others mean.
+func (t *telling) modifiers(r *element) string {
+	only := &element{name: r.name}
+	for _, k := range r.kids {
+		if k.name == "implicitRules" || k.name == "modifierExtension" {
+			only.kids = append(only.kids, k)
+		}
+	}
+	return t.resource(only)
 }
 
 // members writes the elements within e as a list.
@@ -275,34 +313,35 @@ func (t *telling) escape(s string) {
 	}
 }
 
-// only reports whether all elements within e are of these names.
+// only reports whether e is made of elements of these names and no more, without a value of its own.
 func (e *element) only(names ...string) bool {
 	for _, k := range e.kids {
-		known := k.name == "id"
-		for _, n := range names {
-			known = known || k.name == n
-		}
-		if !known {
+		if k.name != "" && k.name != "id" && !slices.Contains(names, k.name) {
 			return false
 		}
 	}
-	return len(e.kids) > 0
+	return !e.plain() && e.attr("value") == ""
+}
+
+// values reports whether the elements within e are values with nothing beside them, those of some names aside.
+func (e *element) values(but ...string) bool {
+	return !slices.ContainsFunc(e.kids, func(k *element) bool { return k.name != "" && !k.plain() && !slices.Contains(but, k.name) })
 }
 
 // line is what an element says in one line, if it can be said so.
 func (t *telling) line(e *element) (string, bool) {
 	switch {
-	case len(e.kids) == 0:
+	case e.plain():
 		return e.attr("value"), true
-	case e.only("reference", "type", "identifier", "display") && (e.child("reference") != nil || e.child("display") != nil):
+	case e.only("reference", "type", "identifier", "display") && e.values("identifier") && (e.child("reference") != nil || e.child("display") != nil):
 		return t.reference(e), true
-	case e.only("coding", "text") && !slices.ContainsFunc(e.all("coding"), func(c *element) bool { return !c.isCoding() }):
+	case e.only("coding", "text") && e.values("coding") && !slices.ContainsFunc(e.all("coding"), func(c *element) bool { return !c.isCoding() }):
 		return t.concept(e), true
 	case e.isCoding():
 		return t.coding(e), true
-	case e.only("start", "end"):
+	case e.only("start", "end") && e.values():
 		return strings.TrimSpace(e.value("start") + " to " + e.value("end")), true
-	case e.only("value", "comparator", "unit", "system", "code") && e.child("value") != nil && (e.child("unit") != nil || e.child("code") != nil || e.child("comparator") != nil):
+	case e.only("value", "comparator", "unit", "system", "code") && e.values() && e.child("value") != nil && (e.child("unit") != nil || e.child("code") != nil || e.child("comparator") != nil):
 		unit, code := e.value("unit"), e.value("code")
 		switch {
 		case unit == "":
@@ -329,7 +368,7 @@ func (t *telling) concept(e *element) string {
 
 // isCoding reports whether e is a Coding and nothing more.
 func (e *element) isCoding() bool {
-	return e.only("system", "version", "code", "display", "userSelected") && (e.child("code") != nil || e.child("display") != nil)
+	return e.only("system", "version", "code", "display", "userSelected") && e.values() && (e.child("code") != nil || e.child("display") != nil)
 }
 
 func (t *telling) coding(c *element) string {

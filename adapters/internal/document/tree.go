@@ -71,8 +71,40 @@ func (e *element) all(name string) []*element {
 	return out
 }
 
-// value is the value of a FHIR element along a path.
-func (e *element) value(path ...string) string { return e.child(path...).attr("value") }
+// value is the value of a FHIR element along a path: of several of the last name that of the first that has one, because what stands before it may be nothing but
+// an extension.
+func (e *element) value(path ...string) string {
+	last := len(path) - 1
+	for _, k := range e.child(path[:last]...).all(path[last]) {
+		if v := k.attr("value"); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// numbers are the values of an identifier if any system of it is that of NHS numbers. There is one of each in FHIR; whoever sends more hides nothing with it.
+func (e *element) numbers() (list []string) {
+	for _, system := range e.all("system") {
+		if isNHSNumber(system.attr("value")) {
+			for _, v := range e.all("value") {
+				list = append(list, v.attr("value"))
+			}
+			return list
+		}
+	}
+	return nil
+}
+
+// plain reports whether there are no elements within e. White space between tags is none.
+func (e *element) plain() bool {
+	for _, k := range e.kids {
+		if k.name != "" {
+			return false
+		}
+	}
+	return true
+}
 
 // words is all text in e, with single spaces.
 func (e *element) words() string {
@@ -115,8 +147,7 @@ func ParseJSON(body []byte, depth int) (*fhirjson.Doc, error) {
 	return fhirjson.Parse(body, fhirjson.Limits{Depth: depth, StringBytes: len(body)}) //nolint:wrapcheck // its kind is looked at
 }
 
-// fromJSON makes elements of a FHIR resource in JSON, as many as XML may have. The members that stand for a value with an underscore (extensions of
-// primitives) are left out.
+// fromJSON makes elements of a FHIR resource in JSON, as many as XML may have. The order of its members makes no difference but to the order of the elements.
 func fromJSON(ctx context.Context, v fhirjson.Value) (*element, error) {
 	b := &builder{ctx: ctx, left: maxElements}
 	e := b.element("", v)
@@ -151,37 +182,94 @@ func (b *builder) element(name string, v fhirjson.Value) *element {
 		b.members(e, v)
 	case fhirjson.String:
 		e.attrs = []attribute{{"value", v.Text()}}
-	case fhirjson.Array, fhirjson.Null:
+	case fhirjson.Array, fhirjson.Null: // within an array: FHIR knows none
 	default:
 		e.attrs = []attribute{{"value", string(v.Raw())}}
 	}
 	return e
 }
 
+// members makes elements of what is in an object. What JSON says of a primitive apart from its value, in a member of the same name behind an underscore, goes into
+// the element of the value, as in XML; it stands by itself only where there is no value.
 func (b *builder) members(e *element, v fhirjson.Value) {
+	var beside map[string]fhirjson.Value
+	values := map[string]bool{}
 	for key, m := range v.Members() {
-		switch {
-		case b.left < 0:
+		if name, is := strings.CutPrefix(key, "_"); !is {
+			values[key] = true
+		} else if name != "" {
+			if beside == nil {
+				beside = map[string]fhirjson.Value{}
+			}
+			beside[name] = m
+		}
+	}
+	for key, m := range v.Members() {
+		if b.left < 0 {
 			return
-		case key == "resourceType" || strings.HasPrefix(key, "_"):
-		case key == "div" && m.Kind() == fhirjson.String:
+		}
+		name, apart := strings.CutPrefix(key, "_")
+		switch {
+		case name == "" || name == "resourceType" || apart && values[name]:
+		case apart:
+			b.several(e, name, fhirjson.Value{}, m)
+		case name == "url" && (e.name == "extension" || e.name == "modifierExtension") && m.Kind() == fhirjson.String:
+			e.attrs = append(e.attrs, attribute{"url", m.Text()}) // as XML has it
+		case name == "div" && m.Kind() == fhirjson.String:
 			if div, err := b.div(m.Text()); err == nil {
 				e.kids = append(e.kids, div)
 			} else { // not XHTML: kept as words
 				e.kids = append(e.kids, &element{name: "div", space: spaceHTML, kids: []*element{{text: m.Text()}}})
 			}
-		case m.Kind() == fhirjson.Array:
-			for x := range m.Elems() {
-				if b.left < 0 {
-					return
-				}
-				e.kids = append(e.kids, b.element(key, x))
-			}
+			b.several(e, name, fhirjson.Value{}, beside[name])
 		default:
-			e.kids = append(e.kids, b.element(key, m))
+			b.several(e, name, m, beside[name])
 		}
 	}
 }
+
+// several makes an element of each value of a member, with what is said beside it, by its place.
+func (b *builder) several(e *element, name string, values, beside fhirjson.Value) {
+	var said []fhirjson.Value
+	for x := range beside.Elems() {
+		said = append(said, x)
+	}
+	i := 0
+	for x := range values.Elems() {
+		var more fhirjson.Value
+		if i < len(said) {
+			more = said[i]
+		}
+		i++
+		b.one(e, name, x, more)
+	}
+	for ; i < len(said); i++ {
+		b.one(e, name, fhirjson.Value{}, said[i])
+	}
+}
+
+// one makes an element of a value and of what is said beside it, none of neither. What FHIR does not know, something beside what is no primitive, becomes an
+// element behind it.
+func (b *builder) one(e *element, name string, value, more fhirjson.Value) {
+	has, says := something(value), something(more)
+	switch {
+	case b.left < 0:
+	case has && says && more.Kind() == fhirjson.Object && value.Kind() != fhirjson.Object && value.Kind() != fhirjson.Array:
+		k := b.element(name, value)
+		b.members(k, more)
+		e.kids = append(e.kids, k)
+	default:
+		if has {
+			e.kids = append(e.kids, b.element(name, value))
+		}
+		if says {
+			e.kids = append(e.kids, b.element(name, more))
+		}
+	}
+}
+
+// something reports whether v is more than a null, which only keeps a place in JSON.
+func something(v fhirjson.Value) bool { return v.Exists() && v.Kind() != fhirjson.Null }
 
 // div reads a narrative, within what is left.
 func (b *builder) div(text string) (*element, error) {
