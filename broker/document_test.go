@@ -370,3 +370,49 @@ func TestDocumentCallerLeaves(t *testing.T) {
 	}
 	verified(t, h.ledger)
 }
+
+// The text of a document goes where its pointer goes, and the other way round: an objection to a section of either leaves no byte of the text in an answer, by any
+// face, and no address at which the original is opened; one that was given before opens nothing any more.
+func TestObjectionsToADocumentAndToItsText(t *testing.T) {
+	const pointer = `{"resourceType":"DocumentReference","id":"d1","status":"current","type":{"coding":[{"system":"http://snomed.info/sct","code":"736253002"}]},"subject":{"reference":"Patient/p1"},"content":[{"attachment":{"contentType":"application/pdf","url":"` + letterAt + `"}},{"attachment":{"url":"` + elsewhere + `"}}]}`
+	const text = `{"resourceType":"Composition","id":"c1","status":"final","type":{"coding":[{"system":"http://loinc.org","code":"59258-4"}]},"subject":{"reference":"Patient/p1"},"date":"2024-05-01",` +
+		`"extension":[{"url":"https://mycarerecord.example/StructureDefinition/document-reference","valueReference":{"reference":"DocumentReference/d1"}}],"section":[{"title":"Zqtext"}]}`
+	for section, withheld := range map[record.Section]bool{record.MentalHealth: true, record.PlansAlerts: true, record.Emergency: true, record.Pharmacy: false, record.Medications: false} {
+		h, l := withLibrary(t, audittest.Open(t), nil)
+		l.answer = func(_ context.Context, q broker.Query) (broker.Reply, error) {
+			return reply("acute", q.Subject.Number, pointer, text), nil
+		}
+		n := number(t, ann)
+		req := h.addressed(t, question(n), "acute-d1")
+		if _, _, err := h.RecordObjection(t.Context(), objecting(n), consent.Objection{Scope: consent.ToSection, Section: section}); err != nil {
+			t.Fatal(err)
+		}
+		res, err := h.Retrieve(t.Context(), question(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream := &recorder{}
+		if err := h.Stream(t.Context(), question(n), stream); err != nil {
+			t.Fatal(err)
+		}
+		streamed := ""
+		for _, e := range stream.entries {
+			streamed += string(e.JSON)
+		}
+		for face, answer := range map[string]string{"whole": bundle(t, res.Answer), "stream": streamed} {
+			if got := !strings.Contains(answer, "Zqtext"); got != withheld {
+				t.Errorf("%s, %s: the text is withheld: %t, want %t", section.Code(), face, got, withheld)
+			}
+			if got := !strings.Contains(answer, "/Binary/"); got != withheld {
+				t.Errorf("%s, %s: the document is withheld: %t, want %t", section.Code(), face, got, withheld)
+			}
+		}
+		req.Arrived = time.Now()
+		opened, err := h.Document(t.Context(), req)
+		opened.Done()
+		if got := err != nil; got != withheld {
+			t.Errorf("%s: the original is not opened: %t, want %t", section.Code(), got, withheld)
+		}
+		verified(t, h.ledger)
+	}
+}

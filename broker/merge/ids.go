@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
@@ -111,6 +112,39 @@ func (p *preparing) shareSections() {
 				it.sections, it.unnamed = all, unnamed
 			}
 		}
+	}
+}
+
+// textOfPath is the end of the address of an extension by which an adapter says of a Composition which DocumentReference is that of the document it was made of.
+const textOfPath = ExtensionPath + "document-reference"
+
+// joinTexts gives the text of a document and the DocumentReference at which the document is opened each other's sections, and what withholds either: they are one
+// document, and whatever keeps one of the two from being shown would be got round by the other.
+func (p *preparing) joinTexts() {
+	var pairs [][2]*item // a Composition, and its DocumentReference
+	for i := range p.items {
+		it := &p.items[i]
+		if it.typ != "Composition" || it.fate != undecided {
+			continue
+		}
+		for x := range it.v.Get("extension").Elems() {
+			if !strings.HasSuffix(x.Get("url").View(), textOfPath) {
+				continue
+			}
+			if to := p.resolve(x.At("valueReference", "reference").View(), it); to >= 0 && p.items[to].typ == "DocumentReference" {
+				pairs = append(pairs, [2]*item{it, &p.items[to]})
+			}
+		}
+	}
+	if len(pairs) == 0 {
+		return
+	}
+	for from := range 2 { // first all that a DocumentReference has texts of, then each of them
+		for _, pair := range pairs {
+			pair[1-from].sections |= pair[from].sections
+			pair[1-from].unnamed = pair[1-from].unnamed || pair[from].unnamed
+		}
+		p.shareSections()
 	}
 }
 

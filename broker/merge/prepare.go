@@ -102,6 +102,7 @@ func (p *preparing) describe() {
 	}
 	p.follow()
 	p.shareSections()
+	p.joinTexts()
 }
 
 // finish writes what is shown, in the order of M-8, and proves the sum of M-11.

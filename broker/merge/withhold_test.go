@@ -283,3 +283,54 @@ func TestReferencesToStrangersAreMasked(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// The text of a document and the DocumentReference at which it is opened are one: what withholds either for its section, its label or its code withholds both.
+func TestADocumentAndItsTextAreWithheldTogether(t *testing.T) {
+	pointer := func(more string) string { return `{"resourceType":"DocumentReference","id":"d",` + toAda + more + `}` }
+	text := func(of, more string) string {
+		return `{"resourceType":"Composition","id":"c` + of + `",` + toAda + `,"extension":[{"url":"https://mycarerecord.example/StructureDefinition/document-reference","valueReference":{"reference":"DocumentReference/` + of + `"}}]` + more + `}`
+	}
+	const plan, report = `,"type":{"coding":[{"system":"http://snomed.info/sct","code":"736253002"}]}`, `,"type":{"coding":[{"system":"http://loinc.org","code":"11502-2"}]}`
+	const label = `,"meta":{"security":[{"code":"NOPAT"}]}`
+	excluded := Rules{Permitted: record.AllSections, Excluded: []Code{{"http://snomed.info/sct", "736253002"}}}
+	for _, c := range []struct {
+		name          string
+		pointer, text string
+		rules         Rules
+		own           bool
+		shown         bool
+	}{
+		{"neither", plan, report, without(record.Pharmacy), false, true},
+		{"a section of the pointer", plan, report, without(record.MentalHealth), false, false},
+		{"another section of the pointer", plan, report, without(record.PlansAlerts), false, false},
+		{"a section of the text", plan, report, without(record.Results), false, false},
+		{"a section of the text alone", ``, plan, without(record.MentalHealth), false, false},
+		{"a category of the pointer", strings.Replace(plan, "type", "category", 1), report, without(record.MentalHealth), false, false},
+		{"the pointer's code", plan, report, excluded, false, false},
+		{"the text's code", report, plan, excluded, false, false},
+		{"the pointer's label", plan + label, report, everything, true, false},
+		{"the pointer's label, to staff", plan + label, report, everything, false, true},
+		{"the text's label", plan, report + label, everything, true, false},
+		{"a security label of the pointer", plan + `,"securityLabel":[{"coding":[{"code":"NOPAT"}]}]`, report, everything, true, false},
+	} {
+		req := request(t)
+		req.PatientView = c.own
+		other := pointer("")
+		p := prepare(t, req, c.rules, replyOf(t, text("d", c.text), pointer(c.pointer), text("e", ""), strings.Replace(other, `"id":"d"`, `"id":"e"`, 1)))
+		if a, b := has(p, "DocumentReference", "gp-d"), has(p, "Composition", "gp-cd"); a != c.shown || b != c.shown {
+			t.Errorf("%s: the pointer is shown: %t, its text: %t", c.name, a, b)
+		}
+		if !has(p, "DocumentReference", "gp-e") || !has(p, "Composition", "gp-ce") {
+			t.Errorf("%s: another document goes with it", c.name)
+		}
+	}
+	// Two texts of one pointer, and two copies of a pointer that differ: all or none.
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, text("d", plan), strings.Replace(text("d", report), `"cd"`, `"second"`, 1), pointer("")))
+	if has(p, "DocumentReference", "gp-d") || has(p, "Composition", "gp-second") {
+		t.Errorf("shown: %s", list(p.Entries))
+	}
+	p = prepare(t, request(t), without(record.MentalHealth), replyOf(t, text("d", report), pointer(plan), pointer(report)))
+	if len(p.Entries) != 1 {
+		t.Errorf("shown: %s", list(p.Entries))
+	}
+}
