@@ -7,10 +7,32 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
-// Event records the question and returns one row by the position of its entry, as an answer to a question of the list would hold it. sees says whether the asker may
-// know of it: where they may not, where it is about their own conduct, and where no row stands there, the error is ErrNotFound, and the question is recorded
-// without a person. numbers are those of a person who asks about themselves; a look that concerned several people is turned to them.
-func (l *Ledger) Event(ctx context.Context, by Actor, position uint64, in *Bounds, numbers []record.NHSNumber, sees func(Row) bool) (row Row, r Receipt, err error) {
+// Look is a question for what stands at one position.
+type Look struct {
+	Position uint64
+	Within   *Bounds            // as of Question
+	Own      []record.NHSNumber // of a person who asks about themselves: what concerned several people is turned to them
+	Sees     func(Row) bool     // whether the asker may know of it
+
+	// Follow is called when the question is on record, where Sees says no by what is known of Own alone, and returns other numbers of the same person. Sees is asked
+	// once more then. It may be nil.
+	Follow func(context.Context) []record.NHSNumber
+}
+
+// Event records the question and returns one row by the position of its entry, as an answer to a question of the list would hold it. Where the asker may not see it, where
+// it is about their own conduct, and where no row stands there, the error is ErrNotFound, and the question is recorded without a person, or with the asker alone.
+func (l *Ledger) Event(ctx context.Context, by Actor, k Look) (Row, Receipt, error) {
+	return l.look(ctx, by, k, questionEvent, func(a *answering) (Row, bool, error) { return a.event(k.Position, staff(by)) }, func(row Row) []record.NHSNumber {
+		if row.Subject.IsZero() {
+			return nil
+		}
+		return []record.NHSNumber{row.Subject}
+	})
+}
+
+// look reads what stands at a position and records that it was asked for, before anybody is told or asked anything. subjects are those whom the entry names if it is
+// seen. The receipt is of the first entry.
+func (l *Ledger) look(ctx context.Context, by Actor, k Look, kind string, read func(*answering) (Row, bool, error), subjects func(Row) []record.NHSNumber) (row Row, r Receipt, err error) {
 	if err := checkActor(by); err != nil {
 		return Row{}, Receipt{}, err
 	}
@@ -22,28 +44,37 @@ func (l *Ledger) Event(ctx context.Context, by Actor, position uint64, in *Bound
 		if err != nil {
 			return err
 		}
-		a := answering{r, keys, endings{}}
-		row, found, err = a.event(position, staff(by))
+		row, found, err = read(&answering{r, keys, endings{}})
 		return err
 	})
 	if err != nil {
 		return Row{}, Receipt{}, err
 	}
-	body := &questionBody{Kind: questionEvent, Of: position}
-	body.within(in)
-	found = found && sees(row)
-	var subjects []record.NHSNumber
-	if found {
-		if row.to(numbers); !row.Subject.IsZero() {
-			subjects = []record.NHSNumber{row.Subject}
-			body.Subjects = reveal(subjects)
+	put := func(about []record.NHSNumber) (Receipt, error) {
+		body := &questionBody{Kind: kind, Of: k.Position, Subjects: reveal(about)}
+		body.within(k.Within)
+		return l.putRead(ctx, by, body, about)
+	}
+	seen := found && k.Sees(row)
+	if !seen {
+		if r, err = put(k.Own); err != nil {
+			return Row{}, Receipt{}, err
+		}
+		if k.Follow != nil {
+			k.Own = slices.Concat(k.Own, k.Follow(ctx))
+			seen = found && k.Sees(row)
+		}
+		if !seen {
+			return Row{}, r, ErrNotFound
 		}
 	}
-	if r, err = l.putRead(ctx, by, body, subjects); err != nil {
+	row.to(k.Own)
+	last, err := put(subjects(row))
+	if err != nil {
 		return Row{}, Receipt{}, err
 	}
-	if !found {
-		return Row{}, r, ErrNotFound
+	if r == (Receipt{}) {
+		r = last
 	}
 	return row, r, nil
 }

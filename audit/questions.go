@@ -715,40 +715,15 @@ func (q *Question) wants(row *Row) bool {
 	return true
 }
 
-// View records the question and returns one access: its row, and all its entries in order. position is that of any of them. sees says whether the asker may know of
-// it: where they may not, and where there is no such access, the error is ErrNotFound, and the question is recorded without a person.
-func (l *Ledger) View(ctx context.Context, by Actor, position uint64, in *Bounds, sees func(Row) bool) (row Row, list []Found, r Receipt, err error) {
-	if err := checkActor(by); err != nil {
-		return Row{}, nil, Receipt{}, err
-	}
-	found := false
-	reading, cancel := context.WithTimeout(ctx, max(l.deadline, searchTime))
-	defer cancel()
-	err = l.view(reading, func(r Reader) error {
-		keys, err := l.keysFor(r)
-		if err != nil {
-			return err
-		}
-		a := answering{r, keys, endings{}}
-		row, list, found, err = a.whole(position)
-		return err
-	})
+// View records the question and returns one access: its row, and all its entries in order. The position is that of any of them. Where the asker may not see it, and where
+// there is no such access, the error is ErrNotFound, and the question is recorded as of Event.
+func (l *Ledger) View(ctx context.Context, by Actor, k Look) (row Row, list []Found, r Receipt, err error) {
+	row, r, err = l.look(ctx, by, k, questionView, func(a *answering) (row Row, found bool, err error) {
+		row, list, found, err = a.whole(k.Position)
+		return row, found, err
+	}, func(row Row) []record.NHSNumber { return row.Access.subjects() })
 	if err != nil {
-		return Row{}, nil, Receipt{}, err
-	}
-	body := &questionBody{Kind: questionView, Of: position}
-	body.within(in)
-	found = found && sees(row)
-	var subjects []record.NHSNumber
-	if found {
-		subjects = row.Access.subjects()
-		body.Subjects = reveal(subjects)
-	}
-	if r, err = l.putRead(ctx, by, body, subjects); err != nil {
-		return Row{}, nil, Receipt{}, err
-	}
-	if !found {
-		return Row{}, nil, r, ErrNotFound
+		return Row{}, nil, r, err
 	}
 	return row, list, r, nil
 }

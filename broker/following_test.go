@@ -98,3 +98,66 @@ func TestAQuestionTellsNothingOfTheNumber(t *testing.T) {
 		t.Error("the service is away, and that is not said")
 	}
 }
+
+// One access or event that a person asks for by its position is on record too before the demographics service hears their number; what is about them under the number that
+// they have now needs no asking.
+func TestALookIsOnRecordBeforeItIsFollowed(t *testing.T) {
+	now, old, other := number(t, "9990000018"), number(t, "9990000042"), number(t, "9990000026")
+	for _, operation := range []string{"ShowView", "ShowEvent"} {
+		for _, c := range []struct {
+			name           string
+			about          record.NHSNumber
+			shown          bool
+			heard          int
+			present, under int // entries of the look that name the present number, and the earlier one
+		}{
+			{"the present number", now, true, 0, 1, 0},
+			{"an earlier number", old, true, 1, 1, 1},
+			{"somebody else", other, false, 1, 1, 0},
+			{"nothing", record.NHSNumber{}, false, 1, 1, 0},
+		} {
+			h := open(t, audittest.Open(t), quick)
+			looks := func(about record.NHSNumber) (n int) {
+				found, _, _, err := h.ledger.Search(t.Context(), audit.Actor{Requester: officerAt("X9B01"), Face: "test"}, audit.Search{Subjects: []record.NHSNumber{about}, Types: []audit.EntryType{audit.TypeRead}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range found {
+					if f.Actor.RequestID == "look" {
+						n++
+					}
+				}
+				return n
+			}
+			position := uint64(1 << 40)
+			if !c.about.IsZero() {
+				res, err := h.Retrieve(t.Context(), question(c.about))
+				if err != nil {
+					t.Fatal(err)
+				}
+				position = res.Receipt.Position
+			}
+			h.tracer.supersedes = map[record.NHSNumber][]record.NHSNumber{now: {old}}
+			heard, before := 0, 0
+			h.tracer.heard = func(n record.NHSNumber) { heard, before = heard+1, looks(n) }
+			req := broker.LedgerQuestion{ID: "look", Face: "grpc", Requester: record.Requester{Kind: record.Person, User: "login", Own: now, Issuer: "i", Client: "app"}, Role: personal, Arrived: time.Now()}
+			var row audit.Row
+			var err error
+			if operation == "ShowView" {
+				row, _, _, err = h.ShowView(t.Context(), req, position)
+			} else {
+				row, _, err = h.ShowEvent(t.Context(), req, position)
+			}
+			if shown := err == nil && row.Position == position; shown != c.shown {
+				t.Errorf("%s, %s: shown %t", operation, c.name, shown)
+			}
+			if heard != c.heard || heard > 0 && before != 1 {
+				t.Errorf("%s, %s: the service heard the number %d times, with %d entries before", operation, c.name, heard, before)
+			}
+			if looks(now) != c.present || looks(old) != c.under || looks(other) != 0 {
+				t.Errorf("%s, %s: %d entries about the number, %d about the earlier one, %d about somebody else", operation, c.name, looks(now), looks(old), looks(other))
+			}
+			verified(t, h.ledger)
+		}
+	}
+}

@@ -323,7 +323,7 @@ func (b *Broker) ShowView(ctx context.Context, req LedgerQuestion, position uint
 		return audit.Row{}, nil, audit.Receipt{}, refusal
 	}
 	defer a.end()
-	row, list, r, err := b.cfg.Ledger.View(a.ctx, by, position, s.bounds, s.sees)
+	row, list, r, err := b.cfg.Ledger.View(a.ctx, by, b.look(a, position, &s))
 	switch {
 	case errors.Is(err, audit.ErrNotFound):
 		return audit.Row{}, nil, r, a.invalidly("position: no such access that you may see; a receipt or a row of an answer names one")
@@ -351,7 +351,7 @@ func (b *Broker) ShowEvent(ctx context.Context, req LedgerQuestion, position uin
 		return audit.Row{}, audit.Receipt{}, refusal
 	}
 	defer a.end()
-	row, r, err := b.cfg.Ledger.Event(a.ctx, by, position, s.bounds, s.own, s.sees)
+	row, r, err := b.cfg.Ledger.Event(a.ctx, by, b.look(a, position, &s))
 	switch {
 	case errors.Is(err, audit.ErrNotFound):
 		a.outcome(string(NotFound))
@@ -363,7 +363,7 @@ func (b *Broker) ShowEvent(ctx context.Context, req LedgerQuestion, position uin
 	return s.row(row), r, nil
 }
 
-// openView checks who asks for what stands at one position, and says what they may see. People are shown what is about them under earlier numbers too.
+// openView checks who asks for what stands at one position, and says what they may see.
 func (b *Broker) openView(ctx context.Context, req LedgerQuestion, operation string) (*access, audit.Actor, remit, *Refusal) {
 	a := b.start(ctx, Request{ID: req.ID, Face: req.Face, Operation: operation, Requester: req.Requester, Role: req.Role, Arrived: req.Arrived})
 	s := b.remitOf(viewQuestion, req.Requester, req.Role)
@@ -383,10 +383,21 @@ func (b *Broker) openView(ctx context.Context, req LedgerQuestion, operation str
 		a.end()
 		return nil, audit.Actor{}, remit{}, refusal
 	}
-	if s.reach == self {
-		s.own = append(s.own, b.follow(a.ctx, a, s.own[0]).Superseded...)
-	}
 	return a, b.actor(req.ID, req.Face, req.Requester, req.Role, req.Reason), s, nil
+}
+
+// look is the question for what stands at one position. People are shown what is about them under earlier numbers too, which are asked for once the question is on
+// record.
+func (b *Broker) look(a *access, position uint64, s *remit) audit.Look {
+	k := audit.Look{Position: position, Within: s.bounds, Own: s.own, Sees: func(row audit.Row) bool { return s.sees(row) }}
+	if s.reach == self {
+		k.Follow = func(ctx context.Context) []record.NHSNumber {
+			earlier := b.follow(ctx, a, s.own[0]).Superseded
+			s.own = slices.Concat(s.own, earlier)
+			return earlier
+		}
+	}
+	return k
 }
 
 // ForeseeRequest asks what somebody would be shown of a person's record.

@@ -453,7 +453,7 @@ func (h *history) question(t *testing.T, entries int) {
 	for range times {
 		position := 1000 + rng.Uint64N(h.ledger.Stats().Position-2000)
 		began := time.Now()
-		row, _, _, err := h.ledger.View(t.Context(), officer, position, everywhere, func(audit.Row) bool { return true })
+		row, _, _, err := h.ledger.View(t.Context(), officer, audit.Look{Position: position, Within: everywhere, Sees: func(audit.Row) bool { return true }})
 		if err != nil && !errors.Is(err, audit.ErrNotFound) {
 			t.Fatal(err)
 		}
