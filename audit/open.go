@@ -33,6 +33,7 @@ type Config struct {
 	Continues      *Predecessor             // what a new ledger takes over from one that ended; the store must be empty
 	Adopt          bool                     // start although no sink holds a checkpoint of a ledger that has signed some: for an operator who knows why
 	Begun          string                   // what says that a ledger was begun before, so that an empty store is not it; "": nothing says so
+	Archives       *Archives                // archives of this ledger that may be asked; the ledger does not close them. nil: none
 	Override       time.Duration            // how long an override lasts; MaxOverride, and not more (C-3)
 }
 
@@ -57,6 +58,7 @@ type Ledger struct {
 	tolerance time.Duration
 	sweep     time.Duration
 	override  time.Duration
+	archives  *Archives
 
 	gate     sync.RWMutex // held for reading while something is put into the queue
 	ended    bool         // nothing more is queued
@@ -100,7 +102,7 @@ func Open(ctx context.Context, c Config) (*Ledger, error) {
 	if !validOrigin(c.Origin) {
 		return nil, fmt.Errorf("%w: the origin must be 1 to 100 printable ASCII characters without spaces or '+'", ErrInvalid)
 	}
-	l := &Ledger{store: c.Store, origin: c.Origin, replica: c.Replica, changed: c.Changed, now: c.Now, deadline: c.Deadline, tolerance: c.ClockTolerance, sweep: c.Sweep, override: c.Override,
+	l := &Ledger{store: c.Store, origin: c.Origin, replica: c.Replica, changed: c.Changed, now: c.Now, deadline: c.Deadline, tolerance: c.ClockTolerance, sweep: c.Sweep, override: c.Override, archives: c.Archives,
 		between: make(chan func()), ending: make(chan struct{}), finished: make(chan struct{}), done: make(chan struct{}), sinks: c.Sinks}
 	l.keys.Store(c.Keys)
 	if len(l.sinks) == 0 {

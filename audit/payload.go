@@ -204,6 +204,7 @@ type questionBody struct {
 	Holder       string   `json:"holder"`
 	Overseen     []string `json:"overseen"` // organisations beside within; "*" for all
 	Of           uint64   `json:"of"`       // view and event: the position asked for
+	Archive      uint32   `json:"archive"`  // the key epoch whose archive was asked, or written
 }
 
 // The kinds of question.

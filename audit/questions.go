@@ -69,12 +69,14 @@ type Question struct {
 	Within       *Bounds               // what the asker may see; nil: everything that the rest of the question leaves
 	Limit        int                   // 1 to 1,000; 100 if 0
 	Before       uint64                // positions below this; 0: from the newest
+	Archive      string                // name of a file of Config.Archives: what stands in it is asked, and nothing else
 
 	// Follow is called when the question is on record, and returns under which other numbers the person is looked for too: an entry of its own names those. It may be
 	// nil.
 	Follow func(context.Context) []record.NHSNumber
 
-	asker string // user id of who asks, where there may be alerts about them
+	asker string   // user id of who asks, where there may be alerts about them
+	from  *archive // that of Archive
 }
 
 // Row is one thing that happened: an access as a whole, or an entry that stands alone.
@@ -96,6 +98,10 @@ const (
 // have a next one. The answer holds what stood in the ledger before the question.
 func (l *Ledger) Ask(ctx context.Context, by Actor, q Question) (rows []Row, next uint64, r Receipt, err error) {
 	q.Limit, q.asker = or(q.Limit, defaultFound), staff(by)
+	if q.from, err = l.archive(ctx, q.Archive); err != nil {
+		return nil, 0, Receipt{}, err
+	}
+	defer l.archives.give(q.from)
 	if r, err = l.putQuestion(ctx, by, &q, questionAnswers); err != nil {
 		return nil, 0, r, err
 	}
@@ -116,6 +122,10 @@ func (l *Ledger) Ask(ctx context.Context, by Actor, q Question) (rows []Row, nex
 // Tally records the question and calls count with each row of the answer, newest first, as long as there is time. next is as of Ask.
 func (l *Ledger) Tally(ctx context.Context, by Actor, q Question, count func(Row)) (next uint64, r Receipt, err error) {
 	q.asker = staff(by)
+	if q.from, err = l.archive(ctx, q.Archive); err != nil {
+		return 0, Receipt{}, err
+	}
+	defer l.archives.give(q.from)
 	if r, err = l.putQuestion(ctx, by, &q, questionTotals); err != nil {
 		return 0, r, err
 	}
@@ -134,6 +144,9 @@ func (l *Ledger) putQuestion(ctx context.Context, by Actor, q *Question, kind st
 		body.Types = append(body.Types, t.String())
 	}
 	body.within(q.Within)
+	if q.from != nil {
+		body.Archive = q.from.Epoch
+	}
 	r, err := l.putRead(ctx, by, body, q.Subjects)
 	if err != nil || q.Follow == nil {
 		return r, err
@@ -290,10 +303,18 @@ func (l *Ledger) walk(ctx context.Context, q Question, before uint64, patience t
 		if !some {
 			return nil
 		}
+		least := uint64(0)
+		if q.from != nil {
+			if r, err = q.from.beside(r, keys); err != nil {
+				return err
+			}
+			least, before = q.from.From, min(before, q.from.Until)
+		}
 		lo, hi, err := between(r, q.From, q.Until, before)
 		if err != nil {
 			return err
 		}
+		lo = max(lo, least)
 		batch := max(firstBatch, min(q.Limit+1, lastBatch))
 		for step := uint64(firstStep); hi > lo; {
 			query.Least, query.Before, query.Limit = max(lo, hi-min(hi, step)), hi, batch

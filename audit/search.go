@@ -23,6 +23,7 @@ type Search struct {
 	Everywhere   bool                  // Within is kept with the question, and bounds nothing
 	Limit        int                   // 1 to 1,000; 100 if 0
 	Before       uint64                // positions below this; 0: from the newest
+	Archive      string                // name of a file of Config.Archives: what stands in it is asked, and nothing else
 }
 
 // Found is one entry as a search shows it: what happened, never what was in the record.
@@ -110,7 +111,12 @@ const (
 // Search records the question (L-6) and answers it, newest first. more is true if Limit, or the size of what was found, cut the answer: ask again with
 // Before set to the last position. The answer holds what stood in the ledger before the question.
 func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (out []Found, more bool, r Receipt, err error) {
-	if r, err = l.ask(ctx, by, q); err != nil {
+	from, err := l.archive(ctx, q.Archive)
+	if err != nil {
+		return nil, false, Receipt{}, err
+	}
+	defer l.archives.give(from)
+	if r, err = l.ask(ctx, by, q, from); err != nil {
 		return nil, false, Receipt{}, err
 	}
 	q.Limit = or(q.Limit, defaultFound)
@@ -122,6 +128,12 @@ func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (out []Found, m
 			return err
 		}
 		query := keys.query(q, r.Position)
+		if from != nil {
+			if reader, err = from.beside(reader, keys); err != nil {
+				return err
+			}
+			query.Least, query.Before = from.From, min(query.Before, from.Until)
+		}
 		at, lists := answering{reader, keys, endings{}}, endings{}
 		for size := 0; ; { // what is about the asker is left out, and a page is filled with what comes after it
 			query.Limit = min(lastBatch, q.Limit+1-len(out))
@@ -161,7 +173,7 @@ func (l *Ledger) Search(ctx context.Context, by Actor, q Search) (out []Found, m
 }
 
 // ask records the question.
-func (l *Ledger) ask(ctx context.Context, by Actor, q Search) (Receipt, error) {
+func (l *Ledger) ask(ctx context.Context, by Actor, q Search, from *archive) (Receipt, error) {
 	if err := checkSearch(by, q); err != nil {
 		return Receipt{}, err
 	}
@@ -169,6 +181,9 @@ func (l *Ledger) ask(ctx context.Context, by Actor, q Search) (Receipt, error) {
 	var receipt Receipt // not a result: the committer may still write it when the caller has left
 	err := l.do(ctx, func(w *writer) (err error) {
 		p := &payload{Actor: actorOut(by), Question: questionOut(q)}
+		if from != nil {
+			p.Question.Archive = from.Epoch
+		}
 		receipt, err = w.append(TypeRead, p, append(w.epoch.about(q.Subjects...), w.epoch.who(by.Requester)...))
 		return err
 	}, nil)

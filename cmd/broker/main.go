@@ -7,6 +7,7 @@
 //	broker keys add -dir DIR -kind epoch|signing               make the next keys beside them; a running broker takes them up on SIGHUP
 //	broker keys public -config FILE                            print the keys by which others check the ledger's checkpoints
 //	broker ledger export -config FILE -out FILE [-clear] -by USER -reason TEXT   write the whole ledger for `verify export`
+//	broker ledger archive -config FILE -epoch N -out FILE [-again] -by USER -reason TEXT   write a closed key epoch for `verify archive` and `mcr audit search -archive`
 //	broker ledger erase -config FILE -basis B -reference R [-before DATE] [-nhs-number-file FILE] -by USER -reason TEXT   erase payloads
 //	broker ledger continue -config FILE -from FILE [-adopt]    begin a new ledger after one that is damaged
 //	broker source check -config FILE -custodian ODS [-source NAME] [-nhs-number N | -nhs-number-file FILE] [-o json]   ask one custodian, with a test
@@ -45,6 +46,7 @@ const usage = `usage:
   broker keys add -dir DIR -kind epoch|signing
   broker keys public -config FILE
   broker ledger export -config FILE -out FILE [-clear] -by USER -reason TEXT
+  broker ledger archive -config FILE -epoch N -out FILE [-again] -by USER -reason TEXT
   broker ledger erase -config FILE -basis retention|erasure|order -reference TEXT [-before DATE] [-nhs-number-file FILE] -by USER -reason TEXT
   broker ledger continue -config FILE -from FILE [-adopt]
   broker source check -config FILE -custodian KEY|ODS [-source NAME] [-nhs-number N | -nhs-number-file FILE] [-o json]
@@ -68,6 +70,8 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	typ := flags.String("type", "", "resource type of FHIR R4")
 	file := flags.String("out", "", "file to write")
 	clear := flags.Bool("clear", false, "write what entries say in clear: for an auditor who gets no keys")
+	epoch := flags.Uint("epoch", 0, "number of a key epoch that is closed: the next has begun")
+	again := flags.Bool("again", false, "write over the archive of the same epoch: after something in it was erased")
 	by := flags.String("by", "", "who does it; recorded")
 	reason := flags.String("reason", "", "why; recorded")
 	basis := flags.String("basis", "", "legal basis: retention, erasure or order")
@@ -133,6 +137,8 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		return 0
 	case "ledger export ":
 		return report(errs, daemon.LedgerExport(ctx, cfg, *file, *clear, daemon.Operator{User: *by, Reason: *reason}, out))
+	case "ledger archive ":
+		return report(errs, daemon.LedgerArchive(ctx, cfg, *epoch, *file, *again, daemon.Operator{User: *by, Reason: *reason}, out))
 	case "ledger erase ":
 		return report(errs, daemon.LedgerErase(ctx, cfg, *basis, *reference, *before, *numberFile, daemon.Operator{User: *by, Reason: *reason}, out))
 	case "ledger continue ":

@@ -187,7 +187,7 @@ func TestLedgerCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	keys, export := filepath.Join(dir, "state", "keys"), filepath.Join(dir, "export.jsonl")
+	keys, export, archive := filepath.Join(dir, "state", "keys"), filepath.Join(dir, "export.jsonl"), filepath.Join(dir, "epoch-1.mcra")
 	who := []string{"-by", "operator-1", "-reason", "a test"}
 	for _, c := range []struct {
 		args []string
@@ -202,6 +202,14 @@ func TestLedgerCommands(t *testing.T) {
 		{[]string{"ledger", "export", "-config", config, "-out", export}, 1, "say who does it and why"},
 		{append([]string{"ledger", "export", "-config", config, "-out", export}, who...), 0, "is written"},
 		{append([]string{"ledger", "export", "-config", config, "-out", export}, who...), 1, "is there already"},
+		{[]string{"ledger", "archive", "-config", config, "-epoch", "1", "-out", archive}, 1, "say who does it and why"},
+		{append([]string{"ledger", "archive", "-config", config, "-out", archive}, who...), 1, "name a closed key epoch"},
+		{append([]string{"ledger", "archive", "-config", config, "-epoch", "2", "-out", archive}, who...), 1, "key epoch 2 is open"},
+		{append([]string{"ledger", "archive", "-config", config, "-epoch", "3", "-out", archive}, who...), 1, "no key epoch of that number"},
+		{append([]string{"ledger", "archive", "-config", config, "-epoch", "1", "-out", archive}, who...), 0, "is written: key epoch 1, entries 0 to 0, 0 of them erased"},
+		{append([]string{"ledger", "archive", "-config", config, "-epoch", "1", "-out", archive}, who...), 1, "is there already"},
+		{append([]string{"ledger", "archive", "-config", config, "-epoch", "1", "-out", archive, "-again"}, who...), 0, "is written"},
+		{append([]string{"ledger", "archive", "-config", config, "-epoch", "1", "-out", export, "-again"}, who...), 1, "nothing is written over anything else"},
 		{append([]string{"ledger", "erase", "-config", config, "-basis", "retention", "-reference", "line 12", "-before", "2001-01-01"}, who...), 0, "0 entries erased"},
 		{append([]string{"ledger", "erase", "-config", config, "-basis", "whim", "-reference", "line 12", "-before", "2001-01-01"}, who...), 1, "the basis of an erasure"},
 		{append([]string{"ledger", "erase", "-config", config, "-basis", "retention", "-reference", "line 12", "-before", "soon"}, who...), 1, "-before is a date"},
@@ -217,6 +225,13 @@ func TestLedgerCommands(t *testing.T) {
 	text, err := os.ReadFile(export)
 	if err != nil || !strings.HasPrefix(string(text), `{"ledger":"record.example/ledger","version":1}`) || !strings.HasSuffix(string(text), "}\n") {
 		t.Errorf("%v: the export is not one", err)
+	}
+
+	if info, err := os.Stat(archive); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v: the archive can be read by others, or is not there", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".archive-*")); len(left) > 0 {
+		t.Errorf("%d files are left beside the archive", len(left))
 	}
 
 	// A backup is not continued as if it were the newest: the folder of checkpoints beside it knows better.

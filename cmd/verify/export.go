@@ -49,7 +49,8 @@ type checker struct {
 	erased   map[uint64]uint8
 	redacted map[uint64]uint64
 	replay   *replay
-	leaves   map[uint64]hash // of positions that somebody wants to know
+	leaves   map[uint64]hash    // of positions that somebody wants to know
+	each     func(*entry, hash) // told of each entry in its place, and of its leaf; nil: nobody
 	witness  []witnessed
 
 	continues *checkpoint // the last of the ledger that this one continues
@@ -226,6 +227,9 @@ func (c *checker) entry(e *entry) bool {
 	c.tree.add(stated)
 	if _, wanted := c.leaves[at]; wanted {
 		c.leaves[at] = stated
+	}
+	if c.each != nil {
+		c.each(e, stated)
 	}
 	for _, k := range c.kept[at+1] {
 		switch {

@@ -2,12 +2,14 @@
 // library, and is written from the specifications that audit/ENTRY.md names. It asks nobody for anything: it reads files.
 //
 //	verify export FILE -key KEY [-keys DIR] [-checkpoint FILE] [-witness KEY] [-log FILE]
-//	verify receipt RECEIPT -key KEY (-export FILE | -proof FILE)
+//	verify archive FILE -key KEY [-keys DIR] [-checkpoint FILE] [-witness KEY] [-export FILE]
+//	verify receipt RECEIPT -key KEY (-export FILE | -archive FILE | -proof FILE)
 //	verify witness -dir DIR -name NAME -ledger KEY -listen HOST:PORT [-certificate FILE -certificate-key FILE]
 //
 // export checks a whole export: order and times, every leaf, the tree, every checkpoint. With the payload keys (or an export that was made with payloads in clear) it opens every
 // payload, accounts for what was erased, and replays consent: each release against what the person had said before it. With custodians' logs of requests it finds
-// those that no entry accounts for. receipt proves that the entry of a receipt stands in a ledger. witness is a small server that cosigns the checkpoints of other
+// those that no entry accounts for. archive checks an archive of one key epoch by itself: order and times, every leaf, the proof that the range is in the tree of a signed checkpoint, that
+// the index is that of the entries, and what was signed of the whole; with an export of the living ledger, that the ledger continues it. receipt proves that the entry of a receipt stands in a ledger. witness is a small server that cosigns the checkpoints of other
 // organisations' ledgers, and refuses one that does not continue what it cosigned before.
 //
 // Exit codes: 0 sound or proved, 1 not, 2 wrong use.
@@ -37,7 +39,8 @@ func main() {
 
 const usage = `usage:
   verify export FILE -key KEY [-key KEY …] [-keys DIR] [-checkpoint FILE] [-witness KEY] [-log FILE]
-  verify receipt RECEIPT -key KEY (-export FILE | -proof FILE)
+  verify archive FILE -key KEY [-key KEY …] [-keys DIR] [-checkpoint FILE] [-witness KEY] [-export FILE]
+  verify receipt RECEIPT -key KEY (-export FILE | -archive FILE | -proof FILE)
   verify witness -dir DIR -name NAME -ledger KEY -listen HOST:PORT [-certificate FILE -certificate-key FILE]
 KEY is a verifier key: of a ledger as "broker keys public" prints it, of a witness as "verify witness" does. FILE may be - for standard input.
 `
@@ -49,8 +52,9 @@ func (m *many) String() string     { return strings.Join(*m, " ") }
 func (m *many) Set(s string) error { *m = append(*m, s); return nil }
 
 type options struct {
-	keys, witnesses, checkpoints, logs, ledgers              many
-	payloadKeys, export, proof, dir, name, listen, cert, tls string
+	keys, witnesses, checkpoints, logs, ledgers many
+	payloadKeys, export, archive, proof         string
+	dir, name, listen, cert, tls                string
 }
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
@@ -64,7 +68,8 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	flags.Var(&o.logs, "log", "a custodian's log of requests from the broker, one JSON object a line")
 	flags.Var(&o.ledgers, "ledger", "public key of a ledger whose checkpoints are cosigned")
 	flags.StringVar(&o.payloadKeys, "keys", "", "folder of the ledger's payload keys")
-	flags.StringVar(&o.export, "export", "", "export in which the receipt's entry is looked for")
+	flags.StringVar(&o.export, "export", "", "export in which the receipt's entry is looked for, or that must continue the archive")
+	flags.StringVar(&o.archive, "archive", "", "archive in which the receipt's entry is looked for")
 	flags.StringVar(&o.proof, "proof", "", "answer of ProveInclusion as JSON")
 	flags.StringVar(&o.dir, "dir", "", "folder of the witness")
 	flags.StringVar(&o.name, "name", "", "name of the witness, such as witness.example")
@@ -91,7 +96,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		return 2
 	}
 	if len(words) == 0 {
-		return wrong("say what to check: export, receipt or witness")
+		return wrong("say what to check: export, archive, receipt or witness")
 	}
 	if words[0] == "witness" {
 		return runWitness(ctx, &o, out, errs)
@@ -112,6 +117,8 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	switch words[0] {
 	case "export":
 		return runExport(words[1], c, o.logs, out, errs)
+	case "archive":
+		return runArchive(words[1], c, o.export, out, errs)
 	case "receipt":
 		return runReceipt(words[1], c, keys, &o, out, errs)
 	}
@@ -295,19 +302,23 @@ func runReceipt(text string, c *checker, keys []key, o *options, out, errs io.Wr
 		text = string(b)
 	}
 	r, err := parseReceipt(text)
-	if err == nil && (o.export == "") == (o.proof == "") {
-		err = errors.New("give either -export FILE or -proof FILE")
+	if given := nonEmpty(o.export, o.archive, o.proof); err == nil && given != 1 {
+		err = errors.New("give one of -export FILE, -archive FILE and -proof FILE")
 	}
 	if err != nil {
 		fmt.Fprintf(errs, "verify: %s\n%s", err, usage)
 		return 2
 	}
 	size, origin := uint64(0), ""
-	if o.proof != "" {
+	switch {
+	case o.proof != "":
 		var p checkpoint
 		p, err = proveByFile(r, o.proof, keys)
 		size, origin = p.size, p.origin
-	} else {
+	case o.archive != "":
+		err = proveByArchive(r, o.archive, c)
+		size, origin = c.last.size, c.origin
+	default:
 		err = proveByExport(r, o.export, c)
 		size, origin = c.last.size, c.origin
 	}
@@ -317,6 +328,15 @@ func runReceipt(text string, c *checker, keys []key, o *options, out, errs io.Wr
 	}
 	fmt.Fprintf(out, "proved: entry %d stands in ledger %s, under a signed checkpoint of %d entries\n", r.position, origin, size)
 	return 0
+}
+
+func nonEmpty(texts ...string) (n int) {
+	for _, t := range texts {
+		if t != "" {
+			n++
+		}
+	}
+	return n
 }
 
 func runWitness(ctx context.Context, o *options, out, errs io.Writer) int {

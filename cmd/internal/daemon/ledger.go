@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,6 +96,78 @@ func LedgerExport(ctx context.Context, cfg Config, path string, clear bool, by O
 	}
 	fmt.Fprintf(w, "%s is written\n", path)
 	return nil
+}
+
+// LedgerArchive writes the archive of one closed key epoch. The file must not be there yet, unless again says that the archive of the same epoch of the same ledger is to be written anew: because
+// something of it was erased since. It is there whole or not at all, and durable when this returns.
+func LedgerArchive(ctx context.Context, cfg Config, epoch uint, path string, again bool, by Operator, w io.Writer) error {
+	if path == "" || epoch == 0 || epoch > math.MaxUint32 {
+		return errors.New("ledger archive: name a closed key epoch and the file to write: -epoch N -out FILE")
+	}
+	if err := by.check(); err != nil {
+		return err
+	}
+	switch old, err := archiveHead(path, cfg.Ledger.Origin, epoch); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("%s cannot be read", path)
+	case !again:
+		return fmt.Errorf("%s is there already; -again writes an archive anew", path)
+	case !old:
+		return fmt.Errorf("%s is not the archive of key epoch %d of this ledger: nothing is written over anything else", path, epoch)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".archive-*") // 0600
+	if err != nil {
+		return fmt.Errorf("no file can be made beside %s", path)
+	}
+	defer func() { _ = os.Remove(f.Name()) }() // it is not there once it has its name
+	out := bufio.NewWriterSize(f, 1<<20)
+	var of audit.Archived
+	said := time.Now()
+	err = withLedger(ctx, cfg, nil, func(l *audit.Ledger) (err error) {
+		of, _, err = l.Archive(ctx, by.actor(), uint32(epoch), out, func(done, all uint64) {
+			if done < all && time.Since(said) > 5*time.Second {
+				said = time.Now()
+				fmt.Fprintf(w, "%d of %d entries\n", done, all)
+			}
+		})
+		return err
+	})
+	if err = errors.Join(err, out.Flush(), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if again {
+		err = os.Rename(f.Name(), path)
+	} else {
+		err = os.Link(f.Name(), path) // which does not write over what came meanwhile
+	}
+	if err != nil {
+		return fmt.Errorf("%s cannot be made, or is there already", path)
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err == nil {
+		err = errors.Join(d.Sync(), d.Close()) // the file's name is durable too
+	}
+	if err != nil {
+		return fmt.Errorf("the folder of %s cannot be made durable", path)
+	}
+	fmt.Fprintf(w, "%s is written: key epoch %d, entries %d to %d, %d of them erased, under a checkpoint of %d\n", path, of.Epoch, of.From, of.Until-1, of.Erased, of.Checkpoint)
+	return nil
+}
+
+// archiveHead reports whether the file at a path begins as an archive of an epoch of a ledger does.
+func archiveHead(path, origin string, epoch uint) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return false, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 1<<10))
+	return audit.IsArchive(b, origin, uint32(epoch)), err
 }
 
 // LedgerErase erases payloads on a legal basis. before is a date or empty; numberFile names a file with the person's NHS numbers, one a line, - for standard input,
