@@ -381,15 +381,18 @@ func TestPowerLoss(t *testing.T) {
 			t.Fatal("MCR_SEED is not a number")
 		}
 	}
-	all, began := 0, time.Now()
+	all, tried, began := 0, 0, time.Now()
 	for seed := first; seed < first+seeds; seed++ {
 		lost, err := powerCuts(t, seed, cuts, false)
 		if lost != 0 {
 			t.Errorf("seed %d: %d of %d cuts lost something acknowledged: %v", seed, lost, cuts, err)
 		}
-		all += lost
+		all, tried = all+lost, tried+cuts
+		if lost != 0 {
+			break // one is enough, and says all that there is to say
+		}
 	}
-	figure.Report(t, figure.Figure{Name: "power losses that drop or tear un-synced bytes, ledger on SQLite: violations", Seen: all, Of: int(seeds) * cuts, What: "power losses", Seed: first,
+	figure.Report(t, figure.Figure{Name: "power losses that drop or tear un-synced bytes, ledger on SQLite: violations", Seen: all, Of: tried, What: "power losses", Seed: first,
 		More: fmt.Sprintf("on a file system of our own under SQLite, in %.0f s", time.Since(began).Seconds())})
 }
 

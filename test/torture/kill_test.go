@@ -164,6 +164,9 @@ func (m *torment) round(t *testing.T, victim int, point string) {
 // hasTime reports whether the test may go on. On a machine that is too slow for all kills it fails, and what was seen by then is reported all the same.
 func (m *torment) hasTime(t *testing.T, of int) bool {
 	t.Helper()
+	if m.kills%25 == 0 {
+		t.Logf("%d of %d kills", m.kills, of)
+	}
 	if end, ok := t.Deadline(); !ok || time.Until(end) > 3*time.Minute {
 		return true
 	}
