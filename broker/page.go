@@ -44,6 +44,7 @@ type sealedPage struct {
 	Reason       string             `json:"r,omitempty"`
 	Named        bool               `json:"n,omitempty"`
 	Answered     bool               `json:"c,omitempty"`
+	Archive      string             `json:"a,omitempty"`
 	Expires      int64              `json:"x"`
 }
 
@@ -73,7 +74,7 @@ func (b *Broker) nextPage(p page, before uint64, r record.Requester) string {
 	}
 	q := p.Question
 	s := sealedPage{Operation: p.Operation, Kind: q.Kind, User: q.User, Organisation: q.Organisation, Holder: q.Holder, From: q.From, Until: q.Until, Outcomes: q.Outcomes,
-		Purposes: q.Purposes, Before: before, Reason: p.Reason, Named: p.Followed.Named, Answered: p.Followed.Answered, Expires: time.Now().Add(pageLife).Unix()}
+		Purposes: q.Purposes, Before: before, Reason: p.Reason, Named: p.Followed.Named, Answered: p.Followed.Answered, Archive: q.Archive, Expires: time.Now().Add(pageLife).Unix()}
 	for _, n := range q.Subjects {
 		s.Subjects = append(s.Subjects, n.Reveal())
 	}
@@ -103,7 +104,7 @@ func (b *Broker) openPage(token, operation string, r record.Requester) (page, bo
 	}
 	p := page{Operation: s.Operation, Reason: s.Reason, Followed: Followed{Named: s.Named, Answered: s.Answered},
 		Question: audit.Question{Kind: s.Kind, User: s.User, Organisation: s.Organisation, Holder: s.Holder, From: s.From, Until: s.Until, Outcomes: s.Outcomes,
-			Purposes: s.Purposes, Before: s.Before}}
+			Purposes: s.Purposes, Before: s.Before, Archive: s.Archive}}
 	for _, digits := range s.Subjects {
 		n, err := record.ParseNHSNumber(digits)
 		if err != nil {

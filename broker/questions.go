@@ -203,6 +203,10 @@ func (b *Broker) CountLedger(ctx context.Context, req LedgerQuestion, count func
 }
 
 func (a *access) unanswered(err error) *Refusal {
+	var archive audit.ArchiveError
+	if errors.As(err, &archive) {
+		return a.invalidly("archive: " + string(archive))
+	}
 	a.outcome(string(Transient))
 	if errors.Is(err, audit.ErrInvalid) {
 		return a.invalidly("question: a field does not go with this question, or holds too much")

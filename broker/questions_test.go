@@ -47,8 +47,12 @@ type chronicle struct {
 var officerRole = consent.Role{Name: "ig-officer", Version: "v", SearchesLedger: true, SeesObjections: true, RecordsObjections: true}
 
 func newChronicle(t testing.TB, seed uint64) *chronicle {
+	return chronicleOn(t, seed, audittest.Open(t))
+}
+
+func chronicleOn(t testing.TB, seed uint64, ledger *audit.Ledger) *chronicle {
 	c := &chronicle{t: t, rng: rand.New(rand.NewPCG(seed, 1)), fetched: map[string][]string{}, merged: map[string]string{}}
-	c.house = open(t, audittest.Open(t), quick)
+	c.house = open(t, ledger, quick)
 	for _, s := range c.sources {
 		s.answer = func(_ context.Context, q broker.Query) (broker.Reply, error) {
 			c.mu.Lock()

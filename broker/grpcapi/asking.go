@@ -89,6 +89,7 @@ func (s *server) ledgerQuestion(p *problems, in *v1.AskRequest, a admitted) brok
 	}
 	q.Kind, q.User, q.Organisation, q.Holder = kind, in.GetUser(), record.ODSCode(in.GetOrganisation()), record.ODSCode(in.GetHolder())
 	q.From, q.Until = p.time("from", in.GetFrom()).Lo, p.time("until", in.GetUntil()).Hi
+	q.Archive = p.archive(in.GetArchive())
 	if in.GetNhsNumber() != "" { // a token that states a person does not narrow a question by itself, but may not be contradicted
 		if n := p.reconcile(a.caller, authn.Asked{Subject: p.number(in.GetNhsNumber())}).Subject; !n.IsZero() {
 			q.Subjects = []record.NHSNumber{n}

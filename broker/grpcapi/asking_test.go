@@ -35,13 +35,13 @@ func TestAsk(t *testing.T) {
 	w.broker.answers = broker.LedgerAnswer{Rows: []audit.Row{accessRow(9, "u1", at, record.Medications), accessRow(7, "u1", at.Add(-time.Hour), record.Medications, record.Results),
 		accessRow(5, "u2", at)}, Next: "sealed", Followed: broker.Followed{Named: true, Answered: true, Superseded: []record.NHSNumber{mustNumber(t, "9990000069")}}}
 	in := &v1.AskRequest{Question: v1.Question_QUESTION_BY_STAFF, NhsNumber: number, User: "u", Organisation: "X9B01", Holder: "X9A01", From: "2026-01", Until: "2026-02", Reason: "why",
-		Limit: 3, Outcomes: []v1.AccessOutcome{v1.AccessOutcome_ACCESS_OUTCOME_SHOWN}, Purposes: []v1.Purpose{v1.Purpose_PURPOSE_BTG}}
+		Archive: "epoch-2.mcra", Limit: 3, Outcomes: []v1.AccessOutcome{v1.AccessOutcome_ACCESS_OUTCOME_SHOWN}, Purposes: []v1.Purpose{v1.Purpose_PURPOSE_BTG}}
 	out, err := w.audit.Ask(as(t, "doctor"), in)
 	if err != nil {
 		t.Fatal(err)
 	}
 	q := w.broker.last.(broker.LedgerQuestion)
-	if q.Reason != "why" || q.Page != "" || q.Question.Kind != audit.ByStaff || q.Question.User != "u" || q.Question.Organisation != "X9B01" || q.Question.Holder != "X9A01" || q.Question.Limit != 3 ||
+	if q.Question.Archive != "epoch-2.mcra" || q.Reason != "why" || q.Page != "" || q.Question.Kind != audit.ByStaff || q.Question.User != "u" || q.Question.Organisation != "X9B01" || q.Question.Holder != "X9A01" || q.Question.Limit != 3 ||
 		len(q.Question.Subjects) != 1 || !slices.Equal(q.Question.Outcomes, []audit.EntryType{audit.TypeReleased}) || !slices.Equal(q.Question.Purposes, []record.Purpose{record.BreakGlass}) ||
 		q.Question.From != time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) || q.Question.Until != time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC) || q.Question.Within != nil {
 		t.Errorf("the broker was asked something else: %+v", q.Question)
@@ -79,6 +79,7 @@ func TestAsk(t *testing.T) {
 		"an outcome twice":       {Question: v1.Question_QUESTION_REFUSALS, Outcomes: []v1.AccessOutcome{3, 3}},
 		"an outcome of none":     {Question: v1.Question_QUESTION_REFUSALS, Outcomes: []v1.AccessOutcome{0}},
 		"a purpose of no access": {Question: v1.Question_QUESTION_LEDGER_READS, Purposes: []v1.Purpose{1}},
+		"a name without end":     {Question: v1.Question_QUESTION_REFUSALS, Archive: strings.Repeat("a", 101)},
 		"more than the token":    {Question: v1.Question_QUESTION_REFUSALS, PageToken: "sealed"},
 	} {
 		calls := w.broker.calls

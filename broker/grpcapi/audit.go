@@ -48,7 +48,7 @@ func (s *server) SearchAccesses(ctx context.Context, in *v1.SearchAccessesReques
 
 func (p *problems) search(in *v1.SearchAccessesRequest, a admitted) audit.Search {
 	q := audit.Search{User: in.GetUser(), Organisation: record.ODSCode(in.GetOrganisation()), From: p.time("from", in.GetFrom()).Lo,
-		Until: p.time("until", in.GetUntil()).Hi, Limit: int(in.GetLimit()), Before: in.GetBefore()}
+		Until: p.time("until", in.GetUntil()).Hi, Limit: int(in.GetLimit()), Before: in.GetBefore(), Archive: p.archive(in.GetArchive())}
 	if in.GetNhsNumber() != "" { // a token that states a person does not narrow the search by itself, but may not be contradicted
 		q.Subjects = []record.NHSNumber{p.reconcile(a.caller, authn.Asked{Subject: p.number(in.GetNhsNumber())}).Subject}
 	}
@@ -78,6 +78,15 @@ func (p *problems) search(in *v1.SearchAccessesRequest, a admitted) audit.Search
 		q.Types = append(q.Types, audit.EntryType(t))
 	}
 	return q
+}
+
+// archive reads the name of one. Whether it is there the ledger says.
+func (p *problems) archive(name string) string {
+	if len(name) > 100 {
+		p.add("archive", "the name of a file in the broker's folder of archives")
+		return ""
+	}
+	return name
 }
 
 func ledgerEntry(f audit.Found) *v1.LedgerEntry {

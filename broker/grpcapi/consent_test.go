@@ -131,14 +131,14 @@ func TestSearchAccesses(t *testing.T) {
 	w := newWorld(t)
 	w.broker.found, w.broker.more = []audit.Found{found(t, 12)}, true
 	out, err := w.audit.SearchAccesses(as(t, "doctor"), &v1.SearchAccessesRequest{NhsNumber: number, User: "u", Organisation: "X9B01", From: "2026-01", Until: "2026-02",
-		Types: []v1.EntryType{v1.EntryType_ENTRY_TYPE_REFUSED}, Reason: "a complaint", Limit: 10, Before: 99})
+		Types: []v1.EntryType{v1.EntryType_ENTRY_TYPE_REFUSED}, Reason: "a complaint", Limit: 10, Before: 99, Archive: "epoch-2.mcra"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r, _ := w.broker.last.(broker.SearchRequest)
 	q := r.Query
 	if r.Reason != "a complaint" || r.Arrived.IsZero() || len(q.Subjects) != 1 || q.Subjects[0] != mustNumber(t, number) || q.User != "u" || q.Organisation != "X9B01" || q.Limit != 10 ||
-		q.Before != 99 || !q.From.Equal(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) || !q.Until.Equal(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)) ||
+		q.Before != 99 || q.Archive != "epoch-2.mcra" || !q.From.Equal(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) || !q.Until.Equal(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)) ||
 		!slices.Equal(q.Types, []audit.EntryType{audit.TypeRefused}) {
 		t.Error("the question is wrong")
 	}

@@ -24,6 +24,7 @@ func (a *app) auditSearch(ctx context.Context, c *call) error {
 	c.flags.Var(&types, "entry-type", "only these `types` of entry: "+strings.Join(entryTypes(), ", "))
 	c.flags.StringVar(&in.Reason, "reason", "", "why you ask; it is recorded, and needed of everybody but the person themselves")
 	c.flags.IntVar(&limit, "limit", 100, "how many entries at most, up to 1000")
+	c.flags.StringVar(&in.Archive, "archive", "", archiveHelp)
 	c.flags.Uint64Var(&in.Before, "before", 0, "only entries before this `position`: the next page")
 	c.flags.StringVar(&output, "o", "text", "text or json")
 	if err := c.parse(0); err != nil {

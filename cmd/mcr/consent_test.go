@@ -80,14 +80,14 @@ func TestAuditSearchAndCustodians(t *testing.T) {
 			Relationship: &v1.Relationship{Kind: v1.RelationshipKind_RELATIONSHIP_KIND_ATTENDANCE, Ref: "ED 7"}, Asked: []string{"gp", "acute"}}},
 		{Position: 9, Type: v1.EntryType_ENTRY_TYPE_READ, At: at, Actor: &v1.Actor{Requester: &v1.Requester{Kind: "professional", User: "555000000107"}, RoleName: "ig-officer", Reason: "a complaint"}, Reason: "a complaint"},
 		{Position: 8, Type: v1.EntryType_ENTRY_TYPE_CHECK, At: at, Count: 14}}}
-	code, out, _ := d.do(t, "audit", "search", "-person", "999 000 0050", "-user", "u", "-organisation", "X9B01", "-from", "2026-07", "-until", "2026-08", "-entry-type", "released,override", "-reason", "a complaint", "-limit", "5", "-before", "99")
+	code, out, _ := d.do(t, "audit", "search", "-person", "999 000 0050", "-user", "u", "-organisation", "X9B01", "-from", "2026-07", "-until", "2026-08", "-entry-type", "released,override", "-reason", "a complaint", "-limit", "5", "-before", "99", "--archive", "epoch-2.mcra")
 	if code != exitDone {
 		t.Fatalf("got exit code %d", code)
 	}
 	golden(t, "audit.golden", out)
 	in := d.broker.asked.(*v1.SearchAccessesRequest)
 	if in.GetNhsNumber() != eleanor || in.GetUser() != "u" || in.GetOrganisation() != "X9B01" || in.GetFrom() != "2026-07" || in.GetUntil() != "2026-08" || len(in.GetTypes()) != 2 ||
-		in.GetReason() != "a complaint" || in.GetLimit() != 5 || in.GetBefore() != 99 {
+		in.GetReason() != "a complaint" || in.GetLimit() != 5 || in.GetBefore() != 99 || in.GetArchive() != "epoch-2.mcra" {
 		t.Error("the question is not as it was given")
 	}
 	d.broker.found = &v1.SearchAccessesResponse{}

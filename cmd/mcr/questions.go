@@ -183,8 +183,11 @@ func (x *asking) define(fs *flag.FlagSet, of ask) {
 	fs.IntVar(&x.limit, "limit", 100, "how many at most, up to 1000")
 	fs.BoolVar(&x.all, "all", false, "every one, page after page")
 	fs.BoolVar(&x.total, "total", false, "count instead: by day, user, organisation, section")
+	fs.StringVar(&x.in.Archive, "archive", "", archiveHelp)
 	fs.StringVar(&x.output, "o", "text", "text or json")
 }
+
+const archiveHelp = "only from this archive of a closed key epoch: the `name` of a file in the broker's folder of archives"
 
 func outcomeNames() []string {
 	var out []string

@@ -103,6 +103,7 @@ func TestAuditQuestions(t *testing.T) {
 		{[]string{"audit", "staff", "X9B01", "-from", "2026-11", "-limit", "7"}, exitDone, &v1.AskRequest{Question: v1.Question_QUESTION_BY_STAFF, Organisation: "X9B01", From: "2026-11", Limit: 7}},
 		{[]string{"audit", "records", "X9B01", "-person", eleanor}, exitDone, &v1.AskRequest{Question: v1.Question_QUESTION_OF_RECORDS, Holder: "X9B01", NhsNumber: eleanor, Limit: 100}},
 		{[]string{"audit", "refusals", "-user", "555"}, exitDone, &v1.AskRequest{Question: v1.Question_QUESTION_REFUSALS, User: "555", Limit: 100}},
+		{[]string{"audit", "glass", "-archive", "epoch-2.mcra", "-reason", "r"}, exitDone, &v1.AskRequest{Question: v1.Question_QUESTION_BREAK_GLASS, Archive: "epoch-2.mcra", Reason: "r", Limit: 100}},
 		{[]string{"audit", "who"}, exitUse, nil},
 		{[]string{"audit", "refusals", "-purpose", "RESEARCH"}, exitUse, nil},
 		{[]string{"audit", "changes", "-purpose", "TREAT"}, exitUse, nil},

@@ -76,6 +76,7 @@ type Ledger struct {
 
 	Postgres    Postgres  `yaml:"postgres"`    // postgres: where the database is
 	Checkpoints string    `yaml:"checkpoints"` // folder where signed checkpoints are kept, better on another disk; default with sqlite: checkpoints, beside path
+	Archives    string    `yaml:"archives"`    // folder of archives of closed key epochs that officers may ask, written by `broker ledger archive`; default: none
 	MonthlyKeys bool      `yaml:"monthlyKeys"` // sqlite: make new keys for what is recorded when a month begins (UTC); the folder of keys must be writable, and its backup follow; default false
 	Witnesses   []Witness `yaml:"witnesses"`   // who cosigns checkpoints: other organisations that run `verify witness`
 }
@@ -488,7 +489,7 @@ func (c *Config) complete(dir string) {
 			adapters.Absolute(&c.Custodians[i].Sources[k].Settings, dir)
 		}
 	}
-	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.Ledger.Postgres.ConnectionFile, &c.Hints.PasswordFile, &c.Hints.CA, &c.PolicyFile, &c.SectionsFile, &c.Worklist.Rules, &c.Worklist.Staff, &c.Worklist.Watched, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA, &c.Alerts.Mail.CA, &c.Alerts.Mail.PasswordFile}
+	paths := []*string{&c.Ledger.Path, &c.Ledger.Keys, &c.Ledger.Checkpoints, &c.Ledger.Archives, &c.Ledger.Postgres.ConnectionFile, &c.Hints.PasswordFile, &c.Hints.CA, &c.PolicyFile, &c.SectionsFile, &c.Worklist.Rules, &c.Worklist.Staff, &c.Worklist.Watched, &c.Listen.TLS.Certificate, &c.Listen.TLS.Key, &c.Listen.TLS.ClientCA, &c.Alerts.TokenFile, &c.Alerts.CA, &c.Alerts.Mail.CA, &c.Alerts.Mail.PasswordFile}
 	for i := range c.Clients {
 		paths = append(paths, &c.Clients[i].JWKSFile)
 	}
@@ -557,6 +558,7 @@ func (c *Config) problems() []Problem {
 		need(h == Hints{Timeout: h.Timeout}, "hints.redis", "name Redis, or leave hints out")
 	}
 	need(c.Ledger.Keys != "", "ledger.keys", "name the folder of key files; `broker keys` makes one")
+	need(c.Ledger.Archives == "" || c.Ledger.Archives != c.Ledger.Keys && c.Ledger.Archives != c.Ledger.Checkpoints, "ledger.archives", "name a folder of its own")
 	need(c.Ledger.Origin != "", "ledger.origin", "give the ledger a name, e.g. record.example/ledger")
 	for i, x := range c.Ledger.Witnesses {
 		key := fmt.Sprintf("ledger.witnesses[%d]", i)

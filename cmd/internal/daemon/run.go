@@ -113,7 +113,14 @@ func Run(ctx context.Context, cfg Config, o Options) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())
 	}
-	ledger, err := audit.Open(ctx, audit.Config{Store: store, Keys: keys.ledger, Replica: cfg.Ledger.Postgres.Replica, Changed: told.changed(), Origin: cfg.Ledger.Origin, Deadline: time.Duration(cfg.Ledger.Timeout),
+	var archives *audit.Archives
+	if cfg.Ledger.Archives != "" {
+		if archives, err = audit.OpenArchives(cfg.Ledger.Archives); err != nil {
+			return errors.Join(fmt.Errorf("ledger.archives: %w: make it, or leave the setting out", err), store.Close())
+		}
+		defer func() { _ = archives.Close() }() // opened for reading only
+	}
+	ledger, err := audit.Open(ctx, audit.Config{Store: store, Archives: archives, Keys: keys.ledger, Replica: cfg.Ledger.Postgres.Replica, Changed: told.changed(), Origin: cfg.Ledger.Origin, Deadline: time.Duration(cfg.Ledger.Timeout),
 		Configuration: configuration, Policy: table.Version(), Override: time.Duration(cfg.Limits.Override), Sinks: sinks, Adopt: o.Adopt, Begun: begun.words(o.Begin)})
 	if err != nil {
 		return errors.Join(fmt.Errorf("ledger: %w", err), store.Close())

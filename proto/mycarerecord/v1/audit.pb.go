@@ -952,7 +952,10 @@ type SearchAccessesRequest struct {
 	// How many entries at most, 1 to 1,000; 0 counts as 100.
 	Limit int32 `protobuf:"varint,8,opt,name=limit,proto3" json:"limit,omitempty"`
 	// Only entries at positions below this; 0: from the newest. Give `next_before` of the page before.
-	Before        uint64 `protobuf:"varint,9,opt,name=before,proto3" json:"before,omitempty"`
+	Before uint64 `protobuf:"varint,9,opt,name=before,proto3" json:"before,omitempty"`
+	// Answered from this archive of a closed key epoch, and of nothing else: name of a file in the broker's folder of archives. The same people may ask, and the
+	// search is recorded in the ledger like any other.
+	Archive       string `protobuf:"bytes,10,opt,name=archive,proto3" json:"archive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1048,6 +1051,13 @@ func (x *SearchAccessesRequest) GetBefore() uint64 {
 		return x.Before
 	}
 	return 0
+}
+
+func (x *SearchAccessesRequest) GetArchive() string {
+	if x != nil {
+		return x.Archive
+	}
+	return ""
 }
 
 // SearchAccessesResponse is one page.
@@ -2150,7 +2160,10 @@ type AskRequest struct {
 	// How many rows at most, 1 to 1,000; 0 counts as 100.
 	Limit int32 `protobuf:"varint,11,opt,name=limit,proto3" json:"limit,omitempty"`
 	// `next_page_token` of the page before. It holds the question, for the same asker and for an hour: beside it only `limit` is read, and the rest stays empty.
-	PageToken     string `protobuf:"bytes,12,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,12,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Answered from this archive of a closed key epoch, and of nothing else: name of a file in the broker's folder of archives. The same people may ask, and the
+	// question is recorded in the ledger like any other.
+	Archive       string `protobuf:"bytes,13,opt,name=archive,proto3" json:"archive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2265,6 +2278,13 @@ func (x *AskRequest) GetLimit() int32 {
 func (x *AskRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *AskRequest) GetArchive() string {
+	if x != nil {
+		return x.Archive
 	}
 	return ""
 }
@@ -3249,7 +3269,7 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x14ExportEntriesRequest\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"+\n" +
 	"\x15ExportEntriesResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\x90\x02\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\xaa\x02\n" +
 	"\x15SearchAccessesRequest\x12\x1d\n" +
 	"\n" +
 	"nhs_number\x18\x01 \x01(\tR\tnhsNumber\x12\x12\n" +
@@ -3260,7 +3280,9 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x05types\x18\x06 \x03(\x0e2\x1a.mycarerecord.v1.EntryTypeR\x05types\x12\x16\n" +
 	"\x06reason\x18\a \x01(\tR\x06reason\x12\x14\n" +
 	"\x05limit\x18\b \x01(\x05R\x05limit\x12\x16\n" +
-	"\x06before\x18\t \x01(\x04R\x06before\"\xb9\x01\n" +
+	"\x06before\x18\t \x01(\x04R\x06before\x12\x18\n" +
+	"\aarchive\x18\n" +
+	" \x01(\tR\aarchive\"\xb9\x01\n" +
 	"\x16SearchAccessesResponse\x126\n" +
 	"\aentries\x18\x01 \x03(\v2\x1c.mycarerecord.v1.LedgerEntryR\aentries\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x1f\n" +
@@ -3357,7 +3379,7 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x04note\x18\x03 \x01(\tR\x04note\x12\x10\n" +
 	"\x03key\x18\x04 \x01(\tR\x03key\"L\n" +
 	"\x16ReviewOverrideResponse\x122\n" +
-	"\areceipt\x18\x01 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\x9b\x03\n" +
+	"\areceipt\x18\x01 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xb5\x03\n" +
 	"\n" +
 	"AskRequest\x125\n" +
 	"\bquestion\x18\x01 \x01(\x0e2\x19.mycarerecord.v1.QuestionR\bquestion\x12\x1d\n" +
@@ -3374,7 +3396,8 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	" \x01(\tR\x06reason\x12\x14\n" +
 	"\x05limit\x18\v \x01(\x05R\x05limit\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\f \x01(\tR\tpageToken\"\xd0\x01\n" +
+	"page_token\x18\f \x01(\tR\tpageToken\x12\x18\n" +
+	"\aarchive\x18\r \x01(\tR\aarchive\"\xd0\x01\n" +
 	"\vAskResponse\x12.\n" +
 	"\x04rows\x18\x01 \x03(\v2\x1a.mycarerecord.v1.AnswerRowR\x04rows\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x122\n" +
