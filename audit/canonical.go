@@ -247,13 +247,18 @@ func (r *canonicalReader) list(v reflect.Value) bool {
 		v.SetBytes(b)
 		return true
 	}
+	texts, isTexts := v.Addr().Interface().(*[]string) // most lists are, and are read without reflection
+	if isTexts && bytes.HasPrefix(r.text[r.at:], allCodesText) {
+		*texts = allCodes
+		r.at += len(allCodesText)
+		return true
+	}
 	if !r.is('[') {
 		return false
 	}
 	if r.is(']') {
 		return true
 	}
-	texts, isTexts := v.Addr().Interface().(*[]string) // most lists are, and are read without reflection
 	if isTexts {
 		*texts = make([]string, 0, r.texts())
 	}
@@ -281,6 +286,9 @@ func (r *canonicalReader) list(v reflect.Value) bool {
 		}
 	}
 }
+
+// allCodesText is the list of all sections' codes, which there is most of.
+var allCodesText = appendValue(nil, reflect.ValueOf(allCodes))
 
 // texts says about how many elements a list of texts has that begins here: for its size only.
 func (r *canonicalReader) texts() int {

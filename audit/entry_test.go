@@ -179,6 +179,9 @@ func TestGolden(t *testing.T) {
 		if err != nil || !bytes.Equal(canonical(p), text) {
 			t.Errorf("%s: decoded as something else: %v", g.t, err)
 		}
+		if opens := opensOf(text); opens != g.p.Opens {
+			t.Errorf("%s: opened by %d, and read as by %d", g.t, g.p.Opens, opens)
+		}
 		f, err := found(keys, &e)
 		if err != nil {
 			t.Errorf("%s: not shown: %v", g.t, err)

@@ -92,7 +92,7 @@ func (a *answering) event(position uint64, asker string) (row Row, ok bool, err 
 	if list, err = a.others(list, asker); err != nil || len(list) == 0 {
 		return row, false, err
 	}
-	in, err := a.rest(list)
+	in, err := a.rest(list, nil)
 	if err != nil {
 		return row, false, err
 	}

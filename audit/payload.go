@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -484,6 +485,9 @@ func (r *reading) section(code string) record.Section {
 }
 
 func (r *reading) sections(in []string) record.Sections {
+	if len(in) == len(allCodes) && &in[0] == &allCodes[0] { // read as one
+		return record.AllSections
+	}
 	var out record.Sections
 	for _, code := range in {
 		out = out.With(r.section(code))
@@ -566,6 +570,11 @@ func decode(k *Keys, e *Entry) (*payload, error) {
 	if err != nil {
 		return nil, err
 	}
+	return decodeText(text, e)
+}
+
+// decodeText is decode for an entry that was opened.
+func decodeText(text []byte, e *Entry) (*payload, error) {
 	p := &payload{}
 	if err := parseCanonical(text, p); err != nil {
 		return nil, fmt.Errorf("entry %d: %w", e.Position, err)
@@ -574,6 +583,15 @@ func decode(k *Keys, e *Entry) (*payload, error) {
 		return nil, fmt.Errorf("%w: the payload of entry %d is not that of its type", ErrDamaged, e.Position)
 	}
 	return p, nil
+}
+
+// opensOf reads of a payload which access it ends or continues, 0 for none, and nothing else: where it is said, it is said first.
+func opensOf(text []byte) (position uint64) {
+	digits, is := bytes.CutPrefix(text, []byte(`{"opens":`))
+	for i := 0; is && i < len(digits) && digits[i] >= '0' && digits[i] <= '9'; i++ {
+		position = 10*position + uint64(digits[i]-'0')
+	}
+	return position
 }
 
 // fits reports whether p has the members that its type must have, by the table in ENTRY.md.
@@ -624,7 +642,16 @@ func (p *payload) fits(t EntryType) bool {
 
 // found turns an entry into what a search shows.
 func found(k *Keys, e *Entry) (Found, error) {
-	p, err := decode(k, e)
+	text, err := e.open(k)
+	if err != nil {
+		return Found{}, err
+	}
+	return foundIn(text, e)
+}
+
+// foundIn is found for an entry that was opened.
+func foundIn(text []byte, e *Entry) (Found, error) {
+	p, err := decodeText(text, e)
 	if err != nil {
 		return Found{}, err
 	}

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -277,6 +278,7 @@ const (
 	lastStep   = 1 << 20
 	firstBatch = 8
 	lastBatch  = 256
+	dense      = 8 // positions for each that was found, at most, where the entries of the types are walked instead of the marks
 )
 
 // walk goes through what answers a question, newest first, until take says no or the time is up. It returns where to go on, 0 at the end.
@@ -315,7 +317,7 @@ func (l *Ledger) walk(ctx context.Context, q Question, before uint64, patience t
 			return err
 		}
 		lo = max(lo, least)
-		batch := max(firstBatch, min(q.Limit+1, lastBatch))
+		batch, rare := max(firstBatch, min(q.Limit+1, lastBatch)), query.Rare
 		for step := uint64(firstStep); hi > lo; {
 			query.Least, query.Before, query.Limit = max(lo, hi-min(hi, step)), hi, batch
 			positions, err := r.Search(query)
@@ -332,9 +334,12 @@ func (l *Ledger) walk(ctx context.Context, q Question, before uint64, patience t
 				next = stop
 				return nil
 			case len(positions) < batch:
-				hi, step = query.Least, min(2*step, lastStep)
+				hi, step, query.Rare = query.Least, min(2*step, lastStep), rare
 			default:
-				hi, batch = positions[len(positions)-1], min(4*batch, lastBatch)
+				last := positions[len(positions)-1]
+				// Where nearly everything carries the marks (a custodian that everybody is asked of), it costs less to try them on the entries of the types than the types on all that carry them.
+				query.Rare = rare || hi-last <= dense*uint64(len(positions))
+				hi, batch = last, min(4*batch, lastBatch)
 			}
 			if hi > lo && time.Now().After(end) {
 				next = hi
@@ -381,14 +386,20 @@ type answering struct {
 // rows makes rows of the entries at the positions and offers those that the question wants. It returns the position below which to go on where one was not taken,
 // else 0.
 func (a *answering) rows(q *Question, positions []uint64, take func(Row, int) bool) (stop uint64, err error) {
-	list, err := a.entries(positions)
+	var list []sized
+	var begins map[uint64]sized
+	if len(q.Purposes) > 0 && q.Kind != Overrides {
+		list, begins, err = a.purposed(positions, q.Purposes)
+	} else {
+		list, err = a.entries(positions)
+	}
 	if err != nil {
 		return 0, err
 	}
 	if list, err = a.others(list, q.asker); err != nil {
 		return 0, err
 	}
-	rest, err := a.rest(list, q.Purposes...)
+	rest, err := a.rest(list, begins)
 	if err != nil {
 		return 0, err
 	}
@@ -422,10 +433,12 @@ type followUp struct {
 	access []Found // parts and end, in order
 }
 
-// rest reads it for a whole list at once. Where purposes are given, accesses with others are left out.
-func (a *answering) rest(list []sized, purposes ...record.Purpose) (out rest, err error) {
-	if out.begins, err = a.openings(list, purposes...); err != nil {
-		return out, err
+// rest reads it for a whole list at once. begins are the openings, where they were read before; else nil.
+func (a *answering) rest(list []sized, begins map[uint64]sized) (out rest, err error) {
+	if out.begins = begins; begins == nil {
+		if out.begins, err = a.openings(list); err != nil {
+			return out, err
+		}
 	}
 	if out.parts, err = a.parts(list, out.begins); err != nil {
 		return out, err
@@ -434,20 +447,21 @@ func (a *answering) rest(list []sized, purposes ...record.Purpose) (out rest, er
 	return out, err
 }
 
-// openings reads the openings of the accesses that entries of a list end, by position; those that are erased are left out, and where purposes are given those with others.
-func (a *answering) openings(list []sized, purposes ...record.Purpose) (map[uint64]sized, error) {
+// openings reads the openings of the accesses that entries of a list end, by position; those that are erased are left out.
+func (a *answering) openings(list []sized) (map[uint64]sized, error) {
 	var opens []uint64
-	known := map[uint64]bool{}
 	for _, f := range list {
-		if f.Type.Closes() && f.Opens != 0 && !known[f.Opens] {
-			opens, known[f.Opens] = append(opens, f.Opens), true
+		if f.Type.Closes() && f.Opens != 0 {
+			opens = append(opens, f.Opens)
 		}
 	}
-	var named [][]byte
-	for _, p := range purposes {
-		named = append(named, append([]byte(`,"purpose":`), appendString(nil, string(p))...))
-	}
-	opened, err := a.entries(opens, named...)
+	return a.openingsAt(opens)
+}
+
+// openingsAt reads openings; where texts are given, those that hold none of them are left out.
+func (a *answering) openingsAt(opens []uint64, any ...[]byte) (map[uint64]sized, error) {
+	slices.Sort(opens)
+	opened, err := a.entries(slices.Compact(opens), any...)
 	if err != nil {
 		return nil, err
 	}
@@ -458,6 +472,50 @@ func (a *answering) openings(list []sized, purposes ...record.Purpose) (map[uint
 	return out, nil
 }
 
+// purposed is entries for what ends accesses of some purposes alone, with their openings. A purpose stands in the opening, and to which one an end belongs at its beginning: so of the ends, and of
+// the openings of other purposes, nothing more than that is read, which is most of what they cost.
+func (a *answering) purposed(positions []uint64, purposes []record.Purpose) ([]sized, map[uint64]sized, error) {
+	var named [][]byte
+	for _, p := range purposes {
+		named = append(named, append([]byte(`,"purpose":`), appendString(nil, string(p))...))
+	}
+	ends, err := a.stored(positions)
+	if err != nil {
+		return nil, nil, err
+	}
+	texts, of := make([][]byte, len(ends)), make([]uint64, len(ends))
+	err = onSeveral(len(ends), func(i int) (err error) {
+		if ends[i].Sealed != nil {
+			texts[i], err = ends[i].open(a.keys)
+			of[i] = opensOf(texts[i])
+		}
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	begins, err := a.openingsAt(slices.DeleteFunc(slices.Clone(of), func(p uint64) bool { return p == 0 }), named...)
+	if err != nil {
+		return nil, nil, err
+	}
+	out := make([]sized, len(ends))
+	err = onSeveral(len(ends), func(i int) (err error) {
+		if _, is := begins[of[i]]; is || of[i] == 0 && holdsAny(texts[i], named) {
+			out[i].bytes = len(ends[i].Sealed)
+			out[i].Found, err = foundIn(texts[i], &ends[i])
+		}
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return slices.DeleteFunc(out, func(f sized) bool { return f.bytes == 0 }), begins, nil
+}
+
+func holdsAny(text []byte, any [][]byte) bool {
+	return slices.ContainsFunc(any, func(t []byte) bool { return bytes.Contains(text, t) })
+}
+
 // sized is what was found, and how many bytes it came from.
 type sized struct {
 	Found
@@ -466,55 +524,64 @@ type sized struct {
 
 // entries reads entries; erased ones are left out, and where texts are given those that hold none of them: a payload is tried for a member before it is read as a whole, which costs more.
 func (a *answering) entries(positions []uint64, any ...[]byte) (out []sized, err error) {
+	list, err := a.stored(positions)
+	if err != nil {
+		return nil, err
+	}
+	out = make([]sized, len(list))
+	err = onSeveral(len(list), func(i int) error {
+		e := &list[i]
+		if e.Sealed == nil {
+			return nil
+		}
+		text, err := e.open(a.keys)
+		if err != nil || len(any) > 0 && !holdsAny(text, any) {
+			return err
+		}
+		out[i].bytes = len(e.Sealed)
+		out[i].Found, err = foundIn(text, e)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(out, func(f sized) bool { return f.bytes == 0 }), nil
+}
+
+// stored reads entries as they are stored. Each must be there.
+func (a *answering) stored(positions []uint64) ([]Entry, error) {
 	if len(positions) == 0 {
 		return nil, nil
 	}
 	list, err := a.r.EntriesAt(positions)
-	if err != nil {
-		return nil, err
+	if err == nil && len(list) != len(positions) {
+		err = fmt.Errorf("%w: an entry that is to be found is missing", ErrDamaged)
 	}
-	if len(list) != len(positions) {
-		return nil, fmt.Errorf("%w: an entry that is to be found is missing", ErrDamaged)
-	}
-	return openAll(a.keys, list, any)
+	return list, err
 }
 
-// openAll opens entries, many of them on several processors; erased ones are left out, and where texts are given those that hold none.
-func openAll(keys *Keys, list []Entry, any [][]byte) ([]sized, error) {
-	out, failed := make([]sized, len(list)), make([]error, len(list))
+// onSeveral calls do for each of so many, on several processors where there are many, and returns all errors.
+func onSeveral(n int, do func(i int) error) error {
+	failed := make([]error, n)
 	var next atomic.Int64
 	work := func() {
 		for {
 			from := int(next.Add(openedAtOnce)) - openedAtOnce
-			if from >= len(list) {
+			if from >= n {
 				return
 			}
-			for i := from; i < min(from+openedAtOnce, len(list)); i++ {
-				e := &list[i]
-				if e.Sealed == nil {
-					continue
-				}
-				if len(any) > 0 {
-					text, err := e.open(keys)
-					if failed[i] = err; err != nil || !slices.ContainsFunc(any, func(t []byte) bool { return bytes.Contains(text, t) }) {
-						continue
-					}
-				}
-				out[i].Found, failed[i] = found(keys, e)
-				out[i].bytes = len(e.Sealed)
+			for i := from; i < min(from+openedAtOnce, n); i++ {
+				failed[i] = do(i)
 			}
 		}
 	}
 	var beside sync.WaitGroup
-	for i := 1; i < min(runtime.GOMAXPROCS(0), openedBeside) && len(list) > i*openedAtOnce; i++ {
+	for i := 1; i < min(runtime.GOMAXPROCS(0), openedBeside) && n > i*openedAtOnce; i++ {
 		beside.Go(work)
 	}
 	work()
 	beside.Wait()
-	if err := errors.Join(failed...); err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(out, func(f sized) bool { return f.bytes == 0 }), nil
+	return errors.Join(failed...)
 }
 
 // How many entries are opened in one go where others are opened beside them, and by how many at most.
@@ -606,7 +673,7 @@ const late = 5 * time.Minute
 
 // within returns entries of some types that belong to an access, in order.
 func (a *answering) within(begin Found, types []EntryType) (out []Found, err error) {
-	positions, err := a.near(begin, types)
+	positions, err := a.near(begin, begin.Position, types)
 	if err != nil {
 		return nil, err
 	}
@@ -622,9 +689,17 @@ func (a *answering) within(begin Found, types []EntryType) (out []Found, err err
 	return out, nil
 }
 
-// near returns the positions of entries of some types about the same person that stand where those of an access do.
-func (a *answering) near(begin Found, types []EntryType) ([]uint64, error) {
-	return a.r.Search(Query{All: [][]Mark{a.keys.persons([]record.NHSNumber{begin.Subject})}, Types: types, Least: begin.Position,
+// soonAfter is how many positions behind an opening its end is looked for first.
+const soonAfter = 4096
+
+// soon returns the positions of entries of some types about the same person that stand close behind the opening of an access.
+func (a *answering) soon(begin Found, types []EntryType) ([]uint64, error) {
+	return a.r.Search(Query{All: [][]Mark{a.keys.persons([]record.NHSNumber{begin.Subject})}, Types: types, Least: begin.Position, Before: begin.Position + soonAfter, Limit: maxFound})
+}
+
+// near returns the positions, from one on, of entries of some types about the same person that stand where those of an access may.
+func (a *answering) near(begin Found, from uint64, types []EntryType) ([]uint64, error) {
+	return a.r.Search(Query{All: [][]Mark{a.keys.persons([]record.NHSNumber{begin.Subject})}, Types: types, Least: from,
 		Before: 1<<63 - 1, Until: begin.At.Add(2*or(begin.Access.Budget, defaultBudget) + late), Limit: maxFound})
 }
 
@@ -649,35 +724,55 @@ func (a *answering) followUps(list []sized) (map[uint64]followUp, error) {
 			all = append(all, row.Review)
 		}
 	}
+	found, at := map[uint64]*Found{}, map[uint64][]Found{}
+	read := func(all []uint64) error {
+		slices.Sort(all)
+		all = slices.DeleteFunc(all, func(p uint64) bool { return found[p] != nil })
+		for page := range slices.Chunk(slices.Compact(all), lastBatch) {
+			entries, err := a.entries(page)
+			if err != nil {
+				return err
+			}
+			for i := range entries {
+				f := &entries[i].Found
+				found[f.Position], at[f.Opens] = f, append(at[f.Opens], *f)
+			}
+		}
+		return nil
+	}
+	if err := read(all); err != nil {
+		return nil, err
+	}
 	begins, err := a.entries(behind)
 	if err != nil {
 		return nil, err
 	}
-	for _, begin := range begins {
-		if begin.Type != TypeBegin {
-			continue
+	begins = slices.DeleteFunc(begins, func(f sized) bool { return f.Type != TypeBegin })
+	// Nearly all have ended soon: only for the others the whole time is looked through in which they may have, where others' accesses to the same record stand too.
+	types := append([]EntryType{TypeChunk}, endTypes...)
+	for _, search := range []func(Found) ([]uint64, error){
+		func(begin Found) ([]uint64, error) { return a.soon(begin, types) },
+		func(begin Found) ([]uint64, error) { return a.near(begin, begin.Position+soonAfter, types) },
+	} {
+		var all []uint64
+		for _, begin := range begins {
+			positions, err := search(begin.Found)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, positions...)
 		}
-		positions, err := a.near(begin.Found, append([]EntryType{TypeChunk}, endTypes...))
-		if err != nil {
+		if err := read(all); err != nil {
 			return nil, err
 		}
-		all = append(all, positions...)
-	}
-	slices.Sort(all)
-	found, at := map[uint64]*Found{}, map[uint64][]Found{}
-	for page := range slices.Chunk(slices.Compact(all), lastBatch) {
-		entries, err := a.entries(page)
-		if err != nil {
-			return nil, err
-		}
-		for i := range entries {
-			f := &entries[i].Found
-			found[f.Position], at[f.Opens] = f, append(at[f.Opens], *f)
-		}
+		begins = slices.DeleteFunc(begins, func(begin sized) bool {
+			return slices.ContainsFunc(at[begin.Position], func(f Found) bool { return f.Type.Closes() && f.Position < begin.Position+soonAfter })
+		})
 	}
 	out := map[uint64]followUp{}
 	for _, p := range positions {
 		u := followUp{alert: rows[p].Kind, access: slices.DeleteFunc(at[p+1], func(f Found) bool { return f.Type != TypeChunk && !f.Type.Closes() })}
+		slices.SortFunc(u.access, func(a, b Found) int { return cmp.Compare(a.Position, b.Position) })
 		if r := rows[p].Review; r != 0 {
 			u.review = found[r]
 		}

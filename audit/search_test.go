@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -146,4 +147,72 @@ func TestSearchBounds(t *testing.T) {
 	if found, _, _, err := p.Ledger.Search(gone, actor(), audit.Search{}); !errors.Is(err, audit.ErrUnavailable) || found != nil {
 		t.Errorf("a caller who left: %v, want ErrUnavailable", err)
 	}
+}
+
+// What came of break-glass is told whole, however far behind its opening it ended, and whoever looked at the same record meanwhile.
+func TestBreakGlassThatTakesLong(t *testing.T) {
+	p := audittest.New(t, audit.Config{})
+	subject := number(t, "9990000018")
+	first, permit := ask{subject: subject, purpose: record.BreakGlass, user: "555000000003"}.begin(t, p.Ledger)
+	part := func(o audit.Opened, permit consent.Permit, custodian record.CustodianKey) {
+		t.Helper()
+		whole := shown(permit)
+		whole.Custodians = slices.DeleteFunc(whole.Custodians, func(s audit.Shown) bool { return s.Key != custodian })
+		if _, err := p.Ledger.ReleaseChunk(ctx, o, permit, whole); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release := func(o audit.Opened, permit consent.Permit) {
+		t.Helper()
+		if _, err := p.Ledger.Release(ctx, o, permit, audit.Disclosure{Total: 2}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	part(first, permit, gp.Key)
+	// Others, and the same person's record among them: more than is looked through at first.
+	const others = 4500
+	var work sync.WaitGroup
+	failed := make(chan error, 64)
+	for w := range cap(failed) {
+		work.Go(func() {
+			for i := w; i < others; i += cap(failed) {
+				who := ask{subject: number(t, "9990000026"), permission: record.AskedNo}
+				if i%100 == 0 {
+					who.subject = subject
+				}
+				now := time.Now()
+				if _, err := p.Ledger.Refuse(ctx, who.access(now, who.decide(consent.Preferences{}, now))); err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	work.Wait()
+	select {
+	case err := <-failed:
+		t.Fatal(err)
+	default:
+	}
+	part(first, permit, acute.Key)
+	second, again := ask{subject: subject, purpose: record.BreakGlass, user: "555000000004"}.begin(t, p.Ledger)
+	release(first, permit)
+	part(second, again, mental.Key)
+	release(second, again)
+	rows, next, _, err := p.Ledger.Ask(ctx, actor(), audit.Question{Kind: audit.Overrides})
+	if err != nil || next != 0 || len(rows) != 2 {
+		t.Fatalf("%d rows, %d, %v", len(rows), next, err)
+	}
+	for i, want := range [][]record.CustodianKey{{mental.Key}, {gp.Key, acute.Key}} {
+		var got []record.CustodianKey
+		if rows[i].Disclosure != nil {
+			for _, s := range rows[i].Disclosure.Custodians {
+				got = append(got, s.Key)
+			}
+		}
+		if rows[i].Outcome != audit.TypeReleased || !slices.Equal(got, want) {
+			t.Errorf("row %d: %v of %v, want %v", i, rows[i].Outcome, got, want)
+		}
+	}
+	sound(t, p.Ledger)
 }

@@ -4,11 +4,15 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/audit/postgres"
 	"github.com/mycarerecord/mycarerecord/test/services"
 )
@@ -26,12 +30,24 @@ var copied = []struct {
 	{"checkpoints", "size", []string{"size", "at", "note"}},
 }
 
-// inPostgreSQL copies the ledger of a SQLite file into a PostgreSQL server of this test's own, row by row, and opens it.
-func inPostgreSQL(t *testing.T, path string) *postgres.Store {
+// places are where copies of ledgers are.
+type places struct{ url func(entries int) string }
+
+// postgreSQL is a server of this test's own; or MCR_YEARS_POSTGRESQL says where databases are kept, with {entries} for how many entries there are, and a ledger that one holds is asked as it is.
+func postgreSQL(t *testing.T) places {
+	t.Helper()
+	if kept := os.Getenv("MCR_YEARS_POSTGRESQL"); kept != "" {
+		return places{func(entries int) string { return strings.ReplaceAll(kept, "{entries}", strconv.Itoa(entries)) }}
+	}
+	server := services.PostgreSQL(t, "shared_buffers = 1GB", "max_wal_size = 8GB", "checkpoint_timeout = 30min", "maintenance_work_mem = 256MB", "effective_cache_size = 8GB", "wal_compression = on")
+	return places{func(int) string { return server.URL(server.Database(t)) }}
+}
+
+// holding copies the ledger of a SQLite file into a database, row by row, and opens it.
+func (in places) holding(t *testing.T, h *history) *postgres.Store {
 	t.Helper()
 	began := time.Now()
-	server := services.PostgreSQL(t, "shared_buffers = 1GB", "max_wal_size = 8GB", "checkpoint_timeout = 30min", "maintenance_work_mem = 256MB", "effective_cache_size = 8GB", "wal_compression = on")
-	url := server.URL(server.Database(t))
+	url := in.url(h.entries)
 	open := func() *postgres.Store {
 		s, err := postgres.Open(context.Background(), postgres.Config{Connection: url, Timeout: time.Minute})
 		if err != nil {
@@ -39,10 +55,19 @@ func inPostgreSQL(t *testing.T, path string) *postgres.Store {
 		}
 		return s
 	}
-	if err := open().Close(); err != nil { // it made the schema
+	made := open() // and its schema, where there was none
+	var head audit.Head
+	err := made.View(t.Context(), func(r audit.Reader) (err error) { head, err = r.Head(); return err })
+	if err != nil {
 		t.Fatal(err)
 	}
-	from, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
+	if head.Size > 0 {
+		return made
+	}
+	if err := made.Close(); err != nil {
+		t.Fatal(err)
+	}
+	from, err := sql.Open("sqlite", "file:"+h.path+"?mode=ro")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,11 +100,11 @@ func inPostgreSQL(t *testing.T, path string) *postgres.Store {
 	var frontier []byte
 	err = from.QueryRowContext(t.Context(), `SELECT size, newest, frontier FROM head`).Scan(&size, &newest, &frontier)
 	_, moved := to.Exec(t.Context(), `UPDATE head SET size = $1, newest = $2, frontier = $3`, size, newest, frontier)
-	_, looked := to.Exec(t.Context(), `ANALYZE`)
+	_, looked := to.Exec(t.Context(), `VACUUM (ANALYZE)`) // as the server does by itself where rows come little by little
 	if err := errors.Join(err, moved, looked, to.Close(t.Context()), from.Close()); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("copied into PostgreSQL in %.0f s", time.Since(began).Seconds())
+	t.Logf("%d entries were copied into PostgreSQL in %.0f s", h.entries, time.Since(began).Seconds())
 	return open()
 }
 

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -44,6 +45,9 @@ type loader struct {
 	alerts     []audit.AlertRow
 	piles      map[heap]*pile // of marks
 	err        error          // from now on nothing is done
+	rowsOf     chan func()    // what is to be done with the file: one goroutine does it, beside the ledger's
+	done       chan struct{}  // closed when it has ended
+	broken     atomic.Pointer[error]
 }
 
 var _ audit.Store = (*loader)(nil)
@@ -89,19 +93,30 @@ func newLoader(path string) (*loader, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1)
-	s := &loader{db: db, prepared: map[string]*sql.Stmt{}, folder: filepath.Join(filepath.Dir(path), "piles"), recent: make([]audit.Entry, recently), kept: map[uint64]audit.Entry{}, newest: map[audit.Mark]uint64{}, nodes: map[[2]uint64]audit.Node{},
+	s := &loader{rowsOf: make(chan func(), 64), done: make(chan struct{}), db: db, prepared: map[string]*sql.Stmt{}, folder: filepath.Join(filepath.Dir(path), "piles"), recent: make([]audit.Entry, recently), kept: map[uint64]audit.Entry{}, newest: map[audit.Mark]uint64{}, nodes: map[[2]uint64]audit.Node{},
 		objections: map[string]audit.ObjectionRow{}, ofPerson: map[string][]string{}, open: map[uint64]time.Time{}, piles: map[heap]*pile{}}
 	if err := os.Mkdir(s.folder, 0o700); err != nil {
 		return nil, err
 	}
-	_, err = db.Exec(`BEGIN`)
-	return s, err
+	if _, err = db.Exec(`BEGIN`); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(s.done)
+		for f := range s.rowsOf {
+			f()
+		}
+	}()
+	return s, nil
 }
 
 // Update implements audit.Store. What failed once is over: there is nothing to go back to.
 func (s *loader) Update(_ context.Context, f func(audit.Tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if failed := s.broken.Load(); failed != nil && s.err == nil {
+		s.err = *failed
+	}
 	if s.err == nil {
 		s.err = f(loading{s})
 	}
@@ -141,6 +156,11 @@ func (s *loader) Purge(context.Context) error {
 func (s *loader) Close() error {
 	defer func() { _ = os.RemoveAll(s.folder) }() // of a temporary folder
 	s.writeEntries()
+	close(s.rowsOf)
+	<-s.done
+	if failed := s.broken.Load(); failed != nil {
+		s.err = errors.Join(s.err, *failed)
+	}
 	s.writeMarks()
 	for _, o := range slices.SortedFunc(maps.Values(s.objections), func(a, b audit.ObjectionRow) int { return cmp.Compare(a.ID, b.ID) }) {
 		s.exec(`INSERT INTO objections (id, person, position) VALUES (?, ?, ?)`, o.ID, []byte(o.Person), o.Position)
@@ -160,21 +180,29 @@ func (s *loader) Close() error {
 		s.err = errors.New("accesses are open")
 	}
 	s.exec(`COMMIT`)
+	if failed := s.broken.Load(); failed != nil {
+		s.err = errors.Join(s.err, *failed)
+	}
 	return errors.Join(s.err, s.db.Close())
 }
 
+// exec is called where the file is written: by one goroutine at a time. What failed once is over.
 func (s *loader) exec(query string, args ...any) {
-	if s.err != nil {
+	if s.broken.Load() != nil {
 		return
 	}
-	p := s.prepared[query]
+	p, err := s.prepared[query], error(nil)
 	if p == nil {
-		if p, s.err = s.db.Prepare(query); s.err != nil {
-			return
+		if p, err = s.db.Prepare(query); err == nil {
+			s.prepared[query] = p
 		}
-		s.prepared[query] = p
 	}
-	_, s.err = p.Exec(args...)
+	if err == nil {
+		_, err = p.Exec(args...)
+	}
+	if err != nil {
+		s.broken.Store(&err)
+	}
 }
 
 // rows writes rows of some columns, many in one statement.
@@ -187,13 +215,16 @@ func (s *loader) rows(table string, columns int, args []any) {
 }
 
 func (s *loader) writeEntries() {
-	args := make([]any, 0, 8*len(s.pending))
-	for i := range s.pending {
-		e := &s.pending[i]
-		args = append(args, e.Position, e.Version, e.Type, e.Time.UnixMicro(), e.Epoch, e.Commitment[:], e.Leaf[:], e.Sealed)
+	list := s.pending
+	s.pending = make([]audit.Entry, 0, atOnce)
+	s.rowsOf <- func() {
+		args := make([]any, 0, 8*len(list))
+		for i := range list {
+			e := &list[i]
+			args = append(args, e.Position, e.Version, e.Type, e.Time.UnixMicro(), e.Epoch, e.Commitment[:], e.Leaf[:], e.Sealed)
+		}
+		s.rows("entries (position, version, type, time, epoch, commitment, leaf, sealed)", 8, args)
 	}
-	s.rows("entries (position, version, type, time, epoch, commitment, leaf, sealed)", 8, args)
-	s.pending = s.pending[:0]
 }
 
 // put adds a mark to its pile.
@@ -453,7 +484,9 @@ func (t loading) PutTree(frontier [][32]byte, nodes []audit.Node) error {
 // PutCheckpoint implements audit.Tx.
 func (t loading) PutCheckpoint(c audit.Checkpoint) error {
 	t.s.last = c
-	t.s.exec(`INSERT INTO checkpoints (size, at, note) VALUES (?, ?, ?) ON CONFLICT (size) DO UPDATE SET at = excluded.at, note = excluded.note`, c.Size, c.At.UnixMicro(), c.Note)
+	t.s.rowsOf <- func() {
+		t.s.exec(`INSERT INTO checkpoints (size, at, note) VALUES (?, ?, ?) ON CONFLICT (size) DO UPDATE SET at = excluded.at, note = excluded.note`, c.Size, c.At.UnixMicro(), c.Note)
+	}
 	return t.s.err
 }
 
