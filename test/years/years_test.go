@@ -45,6 +45,7 @@ type history struct {
 	store      io.Closer
 	path       string
 	keys       *audit.Keys
+	archives   *audit.Archives
 	people     []record.NHSNumber
 	custodians []consent.CustodianRules
 	now        atomic.Int64
@@ -111,6 +112,13 @@ func fill(tb testing.TB, entries int) *history {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	if err = os.MkdirAll(filepath.Join(folder, "archives"), 0o700); err == nil {
+		h.archives, err = audit.OpenArchives(filepath.Join(folder, "archives"))
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = h.archives.Close() })
 	h.open(tb, store, keys, checkpoints)
 	h.store, h.path, h.keys = store, path, keys
 	tb.Cleanup(func() { h.end(tb) })
@@ -147,7 +155,7 @@ func (h *history) newest(tb testing.TB, store audit.Store) time.Time {
 func (h *history) open(tb testing.TB, store audit.Store, keys *audit.Keys, checkpoints audit.Sink) {
 	tb.Helper()
 	var err error
-	h.ledger, err = audit.Open(context.Background(), audit.Config{Store: store, Keys: keys, Origin: origin, Sinks: []audit.Sink{checkpoints}, Adopt: true, Deadline: 10 * time.Minute,
+	h.ledger, err = audit.Open(context.Background(), audit.Config{Store: store, Keys: keys, Origin: origin, Sinks: []audit.Sink{checkpoints}, Adopt: true, Deadline: 10 * time.Minute, Archives: h.archives,
 		Now: func() time.Time { return time.Unix(0, h.now.Load()).UTC() }})
 	if err != nil {
 		tb.Fatal(err)
