@@ -14,6 +14,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/audit/audittest"
 	"github.com/mycarerecord/mycarerecord/audit/sqlite"
+	"github.com/mycarerecord/mycarerecord/consent"
 )
 
 // cosigner signs whatever it is given, each time anew, as a witness does: with the time.
@@ -158,5 +159,33 @@ func TestStrangersLinesDoNotUnmakeACheckpoint(t *testing.T) {
 				t.Errorf("without the ledger's own signature: %v, want ErrDamaged", err)
 			}
 		})
+	}
+}
+
+// broken is a witness whose answers are more than its own code can read.
+type broken struct{ cosigner }
+
+func (s *broken) Extend(ctx context.Context, c audit.Checkpoint, prove func(context.Context, uint64) ([][32]byte, error)) ([]byte, error) {
+	if s.times > 0 {
+		panic("CANARY")
+	}
+	return s.cosigner.Extend(ctx, c, prove)
+}
+
+// A sink that panics is one that fails, and the ledger serves on.
+func TestASinkThatPanicsFails(t *testing.T) {
+	p := audittest.New(t, audit.Config{Sinks: []audit.Sink{&broken{}}})
+	a := ask{subject: number(t, "9990000018")}
+	access := a.access(time.Now(), consent.Decision{Outcome: consent.Refused, Reason: consent.ReasonRole})
+	if _, err := p.Ledger.Refuse(ctx, access); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); !p.Ledger.Stats().Sinks[0].Failing; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it is not said that the sink fails")
+		}
+	}
+	if _, err := p.Ledger.Refuse(ctx, a.access(time.Now(), consent.Decision{Outcome: consent.Refused, Reason: consent.ReasonRole})); err != nil {
+		t.Error(err)
 	}
 }

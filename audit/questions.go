@@ -571,7 +571,7 @@ func onSeveral(n int, do func(i int) error) error {
 				return
 			}
 			for i := from; i < min(from+openedAtOnce, n); i++ {
-				failed[i] = do(i)
+				failed[i] = contained(do, i)
 			}
 		}
 	}
@@ -582,6 +582,17 @@ func onSeveral(n int, do func(i int) error) error {
 	work()
 	beside.Wait()
 	return errors.Join(failed...)
+}
+
+// contained does one of several things. A panic is our own bug and an error of the question: on a goroutine of its own it would end the process. Of what was panicked with
+// the type is said and no more.
+func contained(do func(i int) error, i int) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: opening an entry panicked with a %T", ErrUnavailable, v)
+		}
+	}()
+	return do(i)
 }
 
 // How many entries are opened in one go where others are opened beside them, and by how many at most.

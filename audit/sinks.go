@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -47,6 +48,16 @@ const (
 	sinkLast  = 2 * time.Second // for the last attempt, when the ledger has ended
 )
 
+// extendSafely gives a checkpoint to one sink. A panic of the sink, which reads what a witness elsewhere answers, is a failure of that sink and not the end of the process.
+func (l *Ledger) extendSafely(ctx context.Context, i int, c Checkpoint) (signatures []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			signatures, err = nil, fmt.Errorf("%w: a sink panicked with a %T", ErrUnavailable, v)
+		}
+	}()
+	return l.sinks[i].Extend(ctx, c, func(ctx context.Context, from uint64) ([][32]byte, error) { return l.Consistency(ctx, from, c.Size) })
+}
+
 // extend hands the newest checkpoint to one sink, and notes how it went. Where another replica was faster, the sink holds one that is newer than ours: then
 // there is a newer one in the store too.
 func (l *Ledger) extend(ctx context.Context, i int) error {
@@ -65,7 +76,7 @@ func (l *Ledger) extend(ctx context.Context, i int) error {
 			break
 		}
 		c = newest.with(nil)
-		signatures, err = l.sinks[i].Extend(ctx, c, func(ctx context.Context, from uint64) ([][32]byte, error) { return l.Consistency(ctx, from, c.Size) })
+		signatures, err = l.extendSafely(ctx, i, c)
 		if !errors.Is(err, ErrContradicted) {
 			break
 		}

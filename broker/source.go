@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -105,6 +106,17 @@ var (
 	ErrElsewhere    = errors.New("the custodian points to another address")     // failed; failure
 	ErrPanicked     = errors.New("the adapter panicked")                        // failed; failure
 )
+
+// Safely runs f, which a source runs on a goroutine of its own: what panics there would end the process, because nobody else can recover it. The error holds the type of
+// what was panicked with and no more, since the value may hold patient data.
+func Safely(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: %T", ErrPanicked, v)
+		}
+	}()
+	return f()
+}
 
 // ThrottledError carries how long a custodian asked us to wait. It wraps [ErrThrottled].
 type ThrottledError struct{ After time.Duration }

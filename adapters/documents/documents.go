@@ -301,15 +301,22 @@ func (f *fetch) readings(ctx context.Context) map[int]*reading {
 // readOne reads a document of at most so many bytes, and says how many it had.
 func (f *fetch) readOne(ctx context.Context, p pointer, most int64) (*reading, int64) {
 	budget := wire.NewBudget(most, f.limits.Ratio, f.limits.Take)
-	doc, err := f.retrieve(ctx, f.query, p.read, f.limits, budget)
+	r := &reading{}
+	err := broker.Safely(func() error {
+		doc, err := f.retrieve(ctx, f.query, p.read, f.limits, budget)
+		if err != nil {
+			return err
+		}
+		if r.document, err = document.Read(ctx, doc.Bytes, f.limits.Depth); err != nil {
+			return broker.ErrMalformed // also where it is too deep: length is another matter
+		}
+		r.verdict = r.document.About.Is(f.query.Subject)
+		return nil
+	})
 	if err != nil {
-		return &reading{err: err}, budget.Used()
+		r = &reading{err: err}
 	}
-	d, err := document.Read(ctx, doc.Bytes, f.limits.Depth)
-	if err != nil {
-		return &reading{err: broker.ErrMalformed}, budget.Used() // also where it is too deep: length is another matter
-	}
-	return &reading{document: d, verdict: d.About.Is(f.query.Subject)}, budget.Used()
+	return r, budget.Used()
 }
 
 // Opens implements the optional part of broker.Source: below the holder, directly or through the proxy, and without the person's number in it, which is looked at where the person is

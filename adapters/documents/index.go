@@ -79,8 +79,9 @@ func (x *Index) Locate(ctx context.Context, q broker.Query) (broker.Located, err
 	limits := limits(q.Limits)
 	budget := wire.NewBudget(limits.Bytes, limits.Ratio, limits.Take) // of both questions
 	go func() {
-		asOf, err := x.renewed(ctx, q, limits, budget)
-		marked <- answer{asOf, err}
+		var a answer
+		a.err = broker.Safely(func() (err error) { a.asOf, err = x.renewed(ctx, q, limits, budget); return err })
+		marked <- a
 	}()
 	listed, err := x.listed(ctx, q, limits, budget)
 	marker := <-marked // it ends with ctx

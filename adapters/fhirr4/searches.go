@@ -78,7 +78,8 @@ func (f *fetch) run(ctx context.Context, found patient, list []search) []result 
 	for range min(f.source.settings.Parallel, len(list)) {
 		workers.Go(func() {
 			for i := range next {
-				entries, err := f.search(ctx, found, list[i])
+				var entries []fhirjson.Entry
+				err := broker.Safely(func() (err error) { entries, err = f.search(ctx, found, list[i]); return err })
 				results[i] = result{entries, err}
 				if _, refused := errors.AsType[*refusal](err); err != nil && !refused {
 					once.Do(func() { trouble = err; cancel() })

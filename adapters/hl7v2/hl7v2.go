@@ -173,7 +173,9 @@ func (f *fetch) run(ctx context.Context) []harvest {
 	for range min(len(list), f.source.settings.Connections) {
 		workers.Go(func() {
 			for i := range next {
-				harvests[i] = f.ask(ctx, i)
+				if err := broker.Safely(func() error { harvests[i] = f.ask(ctx, i); return nil }); err != nil {
+					harvests[i] = harvest{err: err}
+				}
 				if _, refused := errors.AsType[*refusal](harvests[i].err); harvests[i].err != nil && !refused {
 					once.Do(func() { trouble = &harvest{err: harvests[i].err}; cancel() })
 				}

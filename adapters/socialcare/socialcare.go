@@ -243,7 +243,8 @@ func (f *fetch) run(ctx context.Context, id string) []result {
 	for range min(f.settings.Parallel, len(list)) {
 		workers.Go(func() {
 			for i := range next {
-				b, err := f.collection(ctx, list[i], id)
+				var b *batch
+				err := broker.Safely(func() (err error) { b, err = f.collection(ctx, list[i], id); return err })
 				results[i] = result{b, err}
 				if _, refused := errors.AsType[*refusal](err); err != nil && !refused {
 					once.Do(func() { trouble = err; cancel() })

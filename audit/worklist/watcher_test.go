@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,5 +86,40 @@ func TestWatcherWaits(t *testing.T) {
 	}
 	if rows, err := p.Ledger.PendingAlerts(t.Context(), 0, 10); err != nil || len(rows) != 1 || rows[0].Kind != worklist.OwnRecord {
 		t.Errorf("%d alerts: %v", len(rows), err)
+	}
+}
+
+// frail is a ledger of which one page panics for a while.
+type frail struct {
+	worklist.Book
+	asked, panics int
+	stop          context.CancelFunc
+}
+
+func (f *frail) Follow(ctx context.Context, from uint64, limit int) ([]audit.Found, uint64, error) {
+	if f.asked++; f.asked <= f.panics {
+		defer f.stop() // what comes next is waited for ten minutes
+		panic("CANARY")
+	}
+	return f.Book.Follow(ctx, from, limit)
+}
+
+// A panic of what watches does not end the process, and its value is in no log; what was not seen then is seen later.
+func TestAPanicEndsNoWatching(t *testing.T) {
+	p := audittest.New(t, audit.Config{})
+	attempt(t, p.Ledger, 1, "555000000001", &audit.Evidence{Staff: true, Own: true})
+	var log strings.Builder
+	ctx, stop := context.WithCancel(t.Context())
+	book := &frail{Book: p.Ledger, panics: 1, stop: stop}
+	w := worklist.NewWatcher(book, worklist.Shipped(), slog.New(slog.NewTextHandler(&log, nil)))
+	w.Run(ctx)
+	if book.asked != 1 || strings.Contains(log.String(), "CANARY") || !strings.Contains(log.String(), "kind=string") {
+		t.Errorf("asked %d times; the log: %s", book.asked, log.String())
+	}
+	if err := w.Catch(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if rows, err := p.Ledger.PendingAlerts(t.Context(), 0, 100); err != nil || len(rows) != 1 {
+		t.Errorf("%d alerts, %v", len(rows), err)
 	}
 }

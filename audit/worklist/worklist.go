@@ -11,6 +11,7 @@ package worklist
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -59,13 +60,32 @@ func (w *Watcher) Run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		err := w.Catch(ctx, time.Now())
+		err := w.safely(ctx)
 		if err != nil && ctx.Err() == nil && !failed {
 			w.log.Warn("the worklist does not follow the ledger just now; it tries again", "problem", "worklist")
 		}
-		failed = err != nil
+		if failed = err != nil; errors.Is(err, errPanicked) {
+			timer.Reset(rest)
+			continue
+		}
 		timer.Reset(poll)
 	}
+}
+
+var errPanicked = errors.New("a rule panicked")
+
+// rest is how long nothing is looked at after a panic, which will come again with the same entry.
+const rest = 10 * time.Minute
+
+// safely catches up once. A panic, which would end the process, is our own bug: what is remembered may be half of it, so that it is read again, as after a restart.
+func (w *Watcher) safely(ctx context.Context) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			*w, err = *NewWatcher(w.book, w.rules, w.log), errPanicked
+			w.log.Error("the worklist's rules fail; they are tried again in ten minutes, and the entries stay to be looked at", "problem", "worklist", "kind", fmt.Sprintf("%T", v))
+		}
+	}()
+	return w.Catch(ctx, time.Now())
 }
 
 // Catch reads what has been recorded since the last time, and raises what must be looked at. now is the time at which it is called.
