@@ -236,13 +236,24 @@ func TestManyAlerts(t *testing.T) {
 func TestManyCustodiansAreOverseen(t *testing.T) {
 	l := audittest.Open(t)
 	in := audit.Bounds{Organisation: "X9R01"}
-	for i := range 300 {
+	for i := range 700 {
 		in.Custodians, in.Overseen = append(in.Custodians, record.CustodianKey(fmt.Sprintf("c%d", i))), append(in.Overseen, record.ODSCode(fmt.Sprintf("X%04d", i)))
 	}
 	in.Overseen = append(in.Overseen, "X9J01")
-	ask{subject: number(t, "9990000018"), org: "X9J01"}.begin(t, l)
+	person := []record.NHSNumber{number(t, "9990000018")}
+	ask{subject: person[0], org: "X9J01"}.begin(t, l)
+	for _, n := range []string{"9990000018", "9990000026"} {
+		found, _, _, err := l.Search(ctx, actor(), audit.Search{Subjects: []record.NHSNumber{number(t, n)}, Types: []audit.EntryType{audit.TypeBegin}, Within: in.Organisation, Custodians: in.Custodians, Overseen: in.Overseen})
+		if want := map[bool]int{true: 1}[n == person[0].Reveal()]; err != nil || len(found) != want {
+			t.Errorf("a search about somebody finds %d, want %d: %v", len(found), want, err)
+		}
+	}
+	flagAccess(t, l, ask{subject: person[0], org: "X9J01"}, "colleague")
+	if list, _, _, err := l.Alerts(ctx, actor(), in, false, 0, 0); err != nil || len(list) != 1 {
+		t.Errorf("%d alerts: %v", len(list), err)
+	}
 	found, _, _, err := l.Search(ctx, actor(), audit.Search{Types: []audit.EntryType{audit.TypeBegin}, Within: in.Organisation, Custodians: in.Custodians, Overseen: in.Overseen})
-	if err != nil || len(found) != 1 {
+	if err != nil || len(found) != 2 {
 		t.Errorf("a search finds %d: %v", len(found), err)
 	}
 	if _, _, _, err := l.Ask(ctx, actor(), audit.Question{Kind: audit.OfRecords, Holder: "X9R01", Holding: in.Custodians, Within: &in}); err != nil {

@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"encoding/binary"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,5 +53,35 @@ func TestSearchesWalkAnIndex(t *testing.T) {
 				t.Errorf("%s: %s\n%s", name, step, strings.Join(plan, "\n"))
 			}
 		}
+	}
+}
+
+// A person has a mark for each epoch, and whoever asks may see by those of many organisations: SQLite's bounds on parameters and depth stop nobody.
+func TestSearchesOfManyMarks(t *testing.T) {
+	s, err := Open(ctx, Config{Path: filepath.Join(t.TempDir(), "ledger.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	marks := func(kind audit.MarkKind, n int) (out []audit.Mark) {
+		for i := range n {
+			out = append(out, audit.Mark{Kind: kind, Value: string(binary.BigEndian.AppendUint32(nil, uint32(i)))}) //nolint:gosec // few
+		}
+		return out
+	}
+	for position := range 5 { // three of them carry a mark of either group
+		for _, m := range []audit.Mark{marks(audit.MarkPerson, 6)[position], marks(audit.MarkOrganisation, 2_800)[position*600]}[:1+position%2+position/4] {
+			if _, err := s.conn.ExecContext(ctx, writeMarks[0], m.Kind, []byte(m.Value), position); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var got []uint64
+	err = s.View(ctx, func(r audit.Reader) (err error) {
+		got, err = r.Search(audit.Query{All: [][]audit.Mark{marks(audit.MarkPerson, 6), marks(audit.MarkOrganisation, 2_800)}, Before: 1000, Limit: 100})
+		return err
+	})
+	if err != nil || !slices.Equal(got, []uint64{4, 3, 1}) {
+		t.Errorf("found %d, want 4, 3 and 1: %v", got, err)
 	}
 }

@@ -454,12 +454,17 @@ func (r *reader) Search(q audit.Query) ([]uint64, error) {
 		}
 		hi = min(hi, last+1)
 	}
-	if len(q.All) == 0 || len(q.Types) > 0 && q.Rare || len(q.All[0]) <= maxArms {
+	each := len(q.Types) + 4 // parameters of one arm
+	for _, group := range q.All[min(1, len(q.All)):] {
+		each += 2 * len(group)
+	}
+	most := max(1, min(maxArms, maxParameters/each))
+	if len(q.All) == 0 || len(q.Types) > 0 && q.Rare || len(q.All[0]) <= most {
 		text, args := searchText(q, lo, hi)
 		return r.positions("searching", text, args)
 	}
 	var all []uint64
-	for arms := range slices.Chunk(q.All[0], maxArms) {
+	for arms := range slices.Chunk(q.All[0], most) {
 		part := q
 		part.All = append([][]audit.Mark{arms}, q.All[1:]...)
 		text, args := searchText(part, lo, hi)
@@ -477,6 +482,12 @@ func (r *reader) Search(q audit.Query) ([]uint64, error) {
 // maxArms is how many marks of the first group are walked by one query: SQLite joins at most 500, and somebody who oversees a region may see by more.
 const maxArms = 200
 
+// maxParameters is how many one query has at most: SQLite takes 32,766.
+const maxParameters = 32_000
+
+// maxOr is how many conditions stand beside each other: each is a level of depth to SQLite, which takes 1,000.
+const maxOr = 100
+
 // searchText writes the query for a search between two positions. There is one arm for each mark of the first group, with all other conditions in it:
 // so each arm walks one index backwards, and SQLite merges them without sorting. Where types are rare, or nothing else is asked, there is one arm for each type.
 func searchText(q audit.Query, lo, hi uint64) (string, []any) {
@@ -491,12 +502,15 @@ func searchText(q audit.Query, lo, hi uint64) (string, []any) {
 		text.WriteString(`SELECT e.position FROM ` + from + ` e.position >= ? AND e.position < ?`)
 		args = append(append(args, first...), lo, hi)
 		for _, group := range tried {
-			text.WriteString(` AND (0`)
-			for _, m := range group {
+			text.WriteString(` AND ((0`)
+			for i, m := range group {
+				if i > 0 && i%maxOr == 0 {
+					text.WriteString(`) OR (0`)
+				}
 				text.WriteString(` OR EXISTS (SELECT 1 FROM marks x WHERE x.kind = ? AND x.value = ? AND x.position = e.position)`)
 				args = append(args, m.Kind, []byte(m.Value))
 			}
-			text.WriteString(`)`)
+			text.WriteString(`))`)
 		}
 		if len(q.Types) > 0 && !byType {
 			// The index holds both: the row itself, which is large and may be on disk only, is not looked at.
