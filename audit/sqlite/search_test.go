@@ -84,4 +84,11 @@ func TestSearchesOfManyMarks(t *testing.T) {
 	if err != nil || !slices.Equal(got, []uint64{4, 3, 1}) {
 		t.Errorf("found %d, want 4, 3 and 1: %v", got, err)
 	}
+	err = s.View(ctx, func(r audit.Reader) (err error) { // there are no entries of these types: it is enough that it can be asked
+		got, err = r.Search(audit.Query{All: [][]audit.Mark{marks(audit.MarkOrganisation, 2_800)}, Types: []audit.EntryType{1, 2, 3, 4, 5, 6, 7, 8}, Rare: true, Before: 1000, Limit: 100})
+		return err
+	})
+	if err != nil || len(got) != 0 {
+		t.Errorf("of rare types: found %d: %v", got, err)
+	}
 }

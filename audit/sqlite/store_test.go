@@ -100,6 +100,54 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) storetest.Place { return place(filepath.Join(t.TempDir(), "ledger.db")) })
 }
 
+// A write that failed is not forgotten: what was to be written with it is gone, so nothing of its transaction is kept, whether or not whoever heard of it says so.
+func TestAFailedWriteFailsItsTransaction(t *testing.T) {
+	s, err := Open(ctx, Config{Path: filepath.Join(t.TempDir(), "ledger.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	open := func(tx audit.Tx) error { return tx.OpenAccess(0, time.Unix(1, 0), "a") }
+	if err := s.Update(ctx, open); err != nil {
+		t.Fatal(err)
+	}
+	for name, write := range map[string]func(audit.Tx) error{
+		"what waits": func(tx audit.Tx) error {
+			_ = open(tx) // it is open already, which shows when it is written
+			_ = tx.OpenAccess(1, time.Unix(1, 0), "a")
+			if _, err := tx.OpenCount(); err == nil {
+				t.Error("an access was opened twice")
+			}
+			return tx.OpenAccess(2, time.Unix(1, 0), "a")
+		},
+		"what is written at once": func(tx audit.Tx) error {
+			_ = tx.PutAlert(7, audit.AlertBreakGlass)
+			if err := tx.PutAlert(7, audit.AlertBreakGlass); err == nil {
+				t.Error("an alert was put twice")
+			}
+			if err := tx.PutAlert(8, audit.AlertBreakGlass); err == nil {
+				t.Error("a write after one that failed is taken")
+			}
+			return nil
+		},
+	} {
+		if err := s.Update(ctx, write); err == nil {
+			t.Errorf("%s: the transaction is kept", name)
+		}
+		err := s.View(ctx, func(r audit.Reader) error {
+			n, err := r.OpenCount()
+			rows, failed := r.Alerts(audit.AnyAlert, 0, 10)
+			if err == nil && (n != 1 || len(rows) != 0) {
+				t.Errorf("%s: %d accesses are open, %d alerts are there", name, n, len(rows))
+			}
+			return errors.Join(err, failed)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Who reads, or waits to, when the store is closed gets an error, and no connection is left.
 func TestReadingAStoreThatIsClosed(t *testing.T) {
 	s, err := Open(ctx, Config{Path: filepath.Join(t.TempDir(), "ledger.db"), Readers: 1})

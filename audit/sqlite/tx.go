@@ -454,19 +454,13 @@ func (r *reader) Search(q audit.Query) ([]uint64, error) {
 		}
 		hi = min(hi, last+1)
 	}
-	each := len(q.Types) + 4 // parameters of one arm
-	for _, group := range q.All[min(1, len(q.All)):] {
-		each += 2 * len(group)
-	}
-	most := max(1, min(maxArms, maxParameters/each))
-	if len(q.All) == 0 || len(q.Types) > 0 && q.Rare || len(q.All[0]) <= most {
+	parts := split(q)
+	if len(parts) == 1 {
 		text, args := searchText(q, lo, hi)
 		return r.positions("searching", text, args)
 	}
 	var all []uint64
-	for arms := range slices.Chunk(q.All[0], most) {
-		part := q
-		part.All = append([][]audit.Mark{arms}, q.All[1:]...)
+	for _, part := range parts {
 		text, args := searchText(part, lo, hi)
 		found, err := r.positions("searching", text, args)
 		if err != nil {
@@ -478,6 +472,38 @@ func (r *reader) Search(q audit.Query) ([]uint64, error) {
 	all = slices.Compact(all)
 	return all[:min(len(all), q.Limit)], nil
 }
+
+// split makes queries of a search, each with as many arms as SQLite takes; what the search finds is what any of them does.
+func split(q audit.Query) (parts []audit.Query) {
+	each, tried := 4+len(q.Types), q.All // parameters of one arm
+	if !byType(q) {
+		tried = q.All[min(1, len(q.All)):]
+	}
+	for _, group := range tried {
+		each += 2 * len(group)
+	}
+	most := max(1, min(maxArms, maxParameters/each))
+	switch {
+	case byType(q) && len(q.Types) > most:
+		for types := range slices.Chunk(q.Types, most) {
+			part := q
+			part.Types = types
+			parts = append(parts, part)
+		}
+	case !byType(q) && len(q.All) > 0 && len(q.All[0]) > most:
+		for arms := range slices.Chunk(q.All[0], most) {
+			part := q
+			part.All = append([][]audit.Mark{arms}, q.All[1:]...)
+			parts = append(parts, part)
+		}
+	default:
+		return []audit.Query{q}
+	}
+	return parts
+}
+
+// byType reports whether a search walks the entries of its types, and tries all groups of marks on each.
+func byType(q audit.Query) bool { return len(q.Types) > 0 && (q.Rare || len(q.All) == 0) }
 
 // maxArms is how many marks of the first group are walked by one query: SQLite joins at most 500, and somebody who oversees a region may see by more.
 const maxArms = 200
@@ -493,8 +519,7 @@ const maxOr = 100
 func searchText(q audit.Query, lo, hi uint64) (string, []any) {
 	var text strings.Builder
 	var args []any
-	byType := len(q.Types) > 0 && (q.Rare || len(q.All) == 0)
-	tried := q.All
+	byType, tried := byType(q), q.All
 	if !byType {
 		tried = q.All[min(1, len(q.All)):]
 	}
@@ -687,6 +712,7 @@ type tx struct {
 	head    audit.Head
 	planted uint64 // the size that the frontier was last put for
 	changed bool
+	failed  error // the first of a write: no transaction is kept in which one failed, whoever heard of it
 	waiting
 	learnt
 }
@@ -765,10 +791,13 @@ func (t *tx) flush() error {
 }
 
 func (t *tx) exec(doing, query string, args ...any) error {
-	if _, err := t.q.ExecContext(t.ctx, query, args...); err != nil {
-		return t.s.judge(doing, err)
+	if t.failed != nil {
+		return t.failed
 	}
-	return nil
+	if _, err := t.q.ExecContext(t.ctx, query, args...); err != nil {
+		t.failed = t.s.judge(doing, err)
+	}
+	return t.failed
 }
 
 // Append implements audit.Tx.
@@ -791,6 +820,9 @@ func (t *tx) Append(e audit.Entry, marks []audit.Mark) error {
 
 // write writes what waits. Marks go in their order, which costs half.
 func (t *tx) write() error {
+	if t.failed != nil {
+		return t.failed
+	}
 	w := t.waiting
 	t.waiting = waiting{}
 	slices.SortFunc(w.marks, func(a, b marked) int {
