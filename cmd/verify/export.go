@@ -393,7 +393,8 @@ func (c *checker) finish() {
 	c.replay.finish()
 }
 
-// holdKept holds the export against what was kept elsewhere, now that all keys of the ledger are known. What none of them signed is no evidence of anything.
+// holdKept holds the export against what was kept elsewhere, now that all keys of the ledger are known. What none of them signed and fits says nothing. What none signed
+// and does not fit may be a stranger's, and may be of a key that the entries named which are not there any more: nobody can tell from here, so it is not passed over.
 func (c *checker) holdKept() {
 	size, any, cut := c.tree.size, false, false
 	for _, n := range slices.Sorted(maps.Keys(c.kept)) {
@@ -401,6 +402,11 @@ func (c *checker) holdKept() {
 			k.counts = k.origin == c.origin && k.signedBy(c.trusted)
 			any = any || k.counts
 			switch {
+			case k.origin != c.origin:
+			case !k.counts && k.differs:
+				c.derived(k.from, "a checkpoint kept elsewhere, of %d entries, does not fit, and no key that this ledger names signed it: the entries that name its key were changed, or a stranger made it; ask the ledger's holder for all its public keys", n)
+			case !k.counts && n > size:
+				c.derived(c.from, "a checkpoint kept elsewhere is of %d entries, and there are %d, and no key that this ledger names signed it: entries were cut off, with the one that names its key, or a stranger made it; ask the ledger's holder for all its public keys", n, size)
 			case !k.counts:
 			case k.differs:
 				c.derived(k.from, "the first %d entries are not those that a checkpoint kept elsewhere was signed for: the first that differs is one of %d to %d", n, k.from, n-1)

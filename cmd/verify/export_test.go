@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,6 +93,13 @@ func copyOf(t testing.TB, w *written) string {
 	return path
 }
 
+// idleWitness is that of a witness that has cosigned nothing.
+func idleWitness(t testing.TB) string {
+	t.Helper()
+	public := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize)).Public().(ed25519.PublicKey)
+	return key{"witness.example", keyID("witness.example", typeCosignature, public), typeCosignature, public}.String()
+}
+
 func otherKey(t testing.TB) string {
 	t.Helper()
 	k, err := audit.CreateKeys(filepath.Join(t.TempDir(), "k"))
@@ -166,6 +172,41 @@ func TestReceipt(t *testing.T) {
 			}
 		}
 	}
+	// What was kept elsewhere counts for a receipt too, whichever way it is proved.
+	if proof.Checkpoint.Note == nil {
+		t.Fatal("the proof has no checkpoint")
+	}
+	is, err := parseCheckpoint(proof.Checkpoint.Note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	past := is.root
+	past[0] ^= 1
+	unlike := func(size uint64) string {
+		return file(t, "kept.txt", fmt.Appendf(nil, "%s\n%d\n%s\n\n— %s AAAAAAAA\n", is.origin, size, base64.StdEncoding.EncodeToString(past[:]), is.origin))
+	}
+	same := file(t, "kept.txt", proof.Checkpoint.Note)
+	for name, c := range map[string]struct {
+		kept, with, path string
+		code             int
+		say              string
+	}{
+		"the same, a proof":               {same, "-proof", proofPath, 0, "proved"},
+		"the same, an export":             {same, "-export", exportPath, 0, "proved"},
+		"another past, a proof":           {unlike(is.size), "-proof", proofPath, 1, "is not what was kept elsewhere"},
+		"another past, an export":         {unlike(is.size), "-export", exportPath, 1, "NOT PROVED"},
+		"of another size alone, a proof":  {unlike(is.size + 1), "-proof", proofPath, 1, "is of as many entries as the proof's"},
+		"of another size, an export":      {unlike(is.size + 1), "-export", exportPath, 1, "NOT PROVED"},
+		"beside one that is not, a proof": {same + " -checkpoint " + unlike(is.size), "-proof", proofPath, 1, "is not what was kept elsewhere"},
+	} {
+		args := append([]string{"receipt", fmt.Sprintf("%d.%x", early.Position, early.Leaf), "-key", w.key, c.with, c.path, "-checkpoint"}, strings.Fields(c.kept)...)
+		if code, out := invoke(args...); code != c.code || !strings.Contains(out, c.say) {
+			t.Errorf("%s: exit %d, %s", name, code, out)
+		}
+	}
+	if code, out := invoke("receipt", fmt.Sprintf("%d.%x", early.Position, early.Leaf), "-key", w.key, "-proof", proofPath, "-witness", idleWitness(t)); code != 1 || !strings.Contains(out, "has not cosigned") {
+		t.Errorf("a witness who did not cosign: exit %d, %s", code, out)
+	}
 	if code, _ := invoke("receipt", "nonsense", "-key", w.key, "-export", exportPath); code != 2 {
 		t.Errorf("what is no receipt: exit %d", code)
 	}
@@ -205,8 +246,9 @@ func TestReconcile(t *testing.T) {
 	} {
 		size := log.Len()
 		add()
-		code, out := invoke("export", exportPath, "-key", w.key, "-keys", w.keysDir, "-log", file(t, "log", log.Bytes()))
-		if code != 1 || !strings.Contains(out, "1 without an entry") || !strings.Contains(out, fmt.Sprintf("line %d:", len(w.requests)+1)) {
+		empty, bad := file(t, "other", nil), file(t, "log", log.Bytes())
+		code, out := invoke("export", exportPath, "-key", w.key, "-keys", w.keysDir, "-log", empty, "-log", bad)
+		if code != 1 || !strings.Contains(out, bad+", line") || !strings.Contains(out, "1 without an entry") || !strings.Contains(out, fmt.Sprintf("line %d:", len(w.requests)+1)) {
 			t.Errorf("%s: exit %d, %s", name, code, out)
 		}
 		log.Truncate(size)
@@ -222,8 +264,9 @@ func TestReconcile(t *testing.T) {
 	if code, _ := invoke("export", exportPath, "-key", w.key, "-log", file(t, "log", log.Bytes())); code != 1 {
 		t.Errorf("without payload keys: exit %d", code)
 	}
-	if code, _ := invoke("export", exportPath, "-key", w.key, "-keys", w.keysDir, "-log", file(t, "log", []byte("no JSON\n"))); code != 1 {
-		t.Errorf("a log that cannot be read: exit %d", code)
+	unread := file(t, "unread", []byte("no JSON\n"))
+	if code, out := invoke("export", exportPath, "-key", w.key, "-keys", w.keysDir, "-log", file(t, "log", log.Bytes()), "-log", unread); code != 1 || !strings.Contains(out, "line 1 of "+unread) {
+		t.Errorf("a log that cannot be read: exit %d, %s", code, out)
 	}
 }
 
@@ -248,7 +291,7 @@ func TestRequestsAreHeldAgainstTheirTime(t *testing.T) {
 		check.began, check.time = began.UnixMicro(), began.Add(2*time.Hour).UnixMicro()
 		check.replay.begins = []*begun{{7, began.Add(time.Hour), &accessBody{RequestID: id, Asked: []string{"gp"}}, 0, map[string]int{}}}
 		log := fmt.Sprintf(`{"time":%q,"custodian":"gp","requestId":%q}`, began.Add(c.after).Format(time.RFC3339Nano), id)
-		r, err := check.replay.reconcile([]io.Reader{strings.NewReader(log)})
+		r, err := check.replay.reconcile([]requestLog{{"a log", strings.NewReader(log)}})
 		if err != nil || r.lines != c.judged || r.matched != c.matched || len(r.unentered) != c.judged-c.matched {
 			t.Errorf("%s: %v: %d judged, %d matched, %d unentered, want %d, %d, %d", name, err, r.lines, r.matched, len(r.unentered), c.judged, c.matched, c.judged-c.matched)
 		}
@@ -390,6 +433,13 @@ func TestTwoPastsAreFound(t *testing.T) {
 		return "\n— " + newest.origin + " " + base64.StdEncoding.EncodeToString(append(id, ed25519.Sign(private, []byte(forked))...)) + "\n\n"
 	}
 	stranger := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))
+	stranges := func(origin string, size uint64, root hash) string {
+		text := fmt.Sprintf("%s\n%d\n%s\n", origin, size, base64.StdEncoding.EncodeToString(root[:]))
+		id := binary.BigEndian.AppendUint32(nil, keyID(origin, typeSignature, stranger.Public().(ed25519.PublicKey)))
+		return file(t, "stranger.txt", []byte(text+"\n— "+origin+" "+base64.StdEncoding.EncodeToString(append(id, ed25519.Sign(stranger, []byte(text))...))+"\n\n"))
+	}
+	fits := stranges(newest.origin, checkpoints[0].size, checkpoints[0].root)
+	further, foreign := stranges(newest.origin, newest.size+5, other), stranges("elsewhere.example", newest.size, other)
 	path, good := file(t, "export.jsonl", b), kept[0]
 	fork, forged := file(t, "fork.txt", []byte(forked+signed(private))), file(t, "forged.txt", []byte(forked+signed(stranger)))
 	for name, c := range map[string]struct {
@@ -401,7 +451,10 @@ func TestTwoPastsAreFound(t *testing.T) {
 		"the other past":         {[]string{fork}, 1, "are not those that a checkpoint kept elsewhere was signed for"},
 		"the other past first":   {[]string{fork, good}, 1, "are not those that a checkpoint kept elsewhere was signed for"},
 		"the other past last":    {[]string{good, fork}, 1, "are not those that a checkpoint kept elsewhere was signed for"},
-		"beside a stranger's":    {[]string{good, forged}, 0, "1 more say nothing"},
+		"beside a stranger's":    {[]string{good, forged}, 1, "does not fit, and no key that this ledger names signed it"},
+		"a stranger's beyond":    {[]string{good, further}, 1, "entries were cut off, with the one that names its key"},
+		"a stranger's that fits": {[]string{good, fits}, 0, "held against"},
+		"another ledger's":       {[]string{good, foreign}, 0, "1 more say nothing"},
 		"a stranger's alone":     {[]string{forged}, 1, "none is signed by a key that is trusted"},
 		"a file that holds none": {[]string{path}, 2, "holds none"},
 	} {

@@ -3,7 +3,7 @@
 //
 //	verify export FILE -key KEY [-keys DIR] [-checkpoint FILE] [-witness KEY] [-log FILE]
 //	verify archive FILE -key KEY [-keys DIR] [-checkpoint FILE] [-witness KEY] [-export FILE]
-//	verify receipt RECEIPT -key KEY (-export FILE | -archive FILE | -proof FILE)
+//	verify receipt RECEIPT -key KEY (-export FILE | -archive FILE | -proof FILE) [-checkpoint FILE] [-witness KEY]
 //	verify witness -dir DIR -name NAME -ledger KEY -listen HOST:PORT [-certificate FILE -certificate-key FILE]
 //
 // export checks a whole export: order and times, every leaf, the tree, every checkpoint. With the payload keys (or an export that was made with payloads in clear) it opens every
@@ -40,7 +40,7 @@ func main() {
 const usage = `usage:
   verify export FILE -key KEY [-key KEY …] [-keys DIR] [-checkpoint FILE] [-witness KEY] [-log FILE]
   verify archive FILE -key KEY [-key KEY …] [-keys DIR] [-checkpoint FILE] [-witness KEY] [-export FILE]
-  verify receipt RECEIPT -key KEY (-export FILE | -archive FILE | -proof FILE)
+  verify receipt RECEIPT -key KEY (-export FILE | -archive FILE | -proof FILE) [-checkpoint FILE] [-witness KEY]
   verify witness -dir DIR -name NAME -ledger KEY -listen HOST:PORT [-certificate FILE -certificate-key FILE]
 KEY is a verifier key: of a ledger as "broker keys public" prints it, of a witness as "verify witness" does. FILE may be - for standard input.
 `
@@ -120,7 +120,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	case "archive":
 		return runArchive(words[1], c, o.export, out, errs)
 	case "receipt":
-		return runReceipt(words[1], c, keys, &o, out, errs)
+		return runReceipt(words[1], c, &o, out, errs)
 	}
 	return wrong(fmt.Sprintf("there is no command %q", words[0]))
 }
@@ -269,14 +269,14 @@ func reconcileFiles(c *checker, names []string, out io.Writer) (int, error) {
 	if !c.replay.on {
 		return 0, errors.New("custodians' logs can be held against an export only if its payloads can be read: -keys DIR")
 	}
-	var logs []io.Reader
+	var logs []requestLog
 	for _, name := range names {
 		f, err := open(name)
 		if err != nil {
 			return 0, err
 		}
 		defer f.Close()
-		logs = append(logs, f)
+		logs = append(logs, requestLog{name, f})
 	}
 	r, err := c.replay.reconcile(logs)
 	if err != nil {
@@ -287,12 +287,12 @@ func reconcileFiles(c *checker, names []string, out io.Writer) (int, error) {
 		if i == maxProblems {
 			break
 		}
-		fmt.Fprintf(out, "  line %d: %s\n", p.line, p.text)
+		fmt.Fprintf(out, "  %s, line %d: %s\n", p.log, p.line, p.text)
 	}
 	return len(r.unentered), nil
 }
 
-func runReceipt(text string, c *checker, keys []key, o *options, out, errs io.Writer) int {
+func runReceipt(text string, c *checker, o *options, out, errs io.Writer) int {
 	if text == "-" {
 		b, err := readFile(text, 1<<16)
 		if err != nil {
@@ -313,7 +313,7 @@ func runReceipt(text string, c *checker, keys []key, o *options, out, errs io.Wr
 	switch {
 	case o.proof != "":
 		var p checkpoint
-		p, err = proveByFile(r, o.proof, keys)
+		p, err = proveByFile(r, o.proof, c)
 		size, origin = p.size, p.origin
 	case o.archive != "":
 		err = proveByArchive(r, o.archive, c)

@@ -66,7 +66,7 @@ type proofFile struct {
 }
 
 // proveByFile checks a receipt with a proof that the ledger gave.
-func proveByFile(r receipt, path string, keys []key) (checkpoint, error) {
+func proveByFile(r receipt, path string, by *checker) (checkpoint, error) {
 	text, err := readFile(path, 1<<20)
 	if err != nil {
 		return checkpoint{}, err
@@ -87,14 +87,40 @@ func proveByFile(r receipt, path string, keys []key) (checkpoint, error) {
 		proof = append(proof, hash(h))
 	}
 	switch {
-	case !c.signedBy(keys):
+	case !c.signedBy(by.trusted):
 		return c, errors.New("the proof's checkpoint is not signed by a key that is trusted")
 	case r.origin != "" && r.origin != c.origin:
 		return c, errors.New("the receipt is of another ledger")
 	case !included(r.leaf, r.position, c.size, proof, c.root):
 		return c, fmt.Errorf("entry %d is NOT proved: the proof does not lead from the receipt to the checkpoint", r.position)
 	}
-	return c, nil
+	for _, w := range by.witness {
+		if _, is := c.cosignedBy(w.key); !is {
+			return c, fmt.Errorf("the witness %s has not cosigned the proof's checkpoint", w.key.name)
+		}
+	}
+	return c, by.isKept(c)
+}
+
+// isKept holds a checkpoint against those that were kept elsewhere, if there are any. A proof leads to one checkpoint and says nothing of others, so it must be one of them.
+func (c *checker) isKept(p checkpoint) error {
+	if len(c.kept) == 0 {
+		return nil
+	}
+	held := false
+	for _, k := range c.kept[p.size] {
+		switch {
+		case k.origin != p.origin:
+		case k.root == p.root:
+			held = true
+		default:
+			return fmt.Errorf("the proof's checkpoint, of %d entries, is not what was kept elsewhere: the ledger showed two pasts, or a stranger made what was kept", p.size)
+		}
+	}
+	if !held {
+		return fmt.Errorf("no checkpoint that was kept elsewhere is of as many entries as the proof's, %d: ask for a proof with its size, or give -export", p.size)
+	}
+	return nil
 }
 
 // proveByExport checks that the receipt's entry stands in an export, which is checked whole.

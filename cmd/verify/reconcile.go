@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -29,8 +28,15 @@ type reconciliation struct {
 }
 
 type problemLine struct {
+	log  string // its name
 	line int
 	text string
+}
+
+// requestLog is a custodian's log.
+type requestLog struct {
+	name string
+	io.Reader
 }
 
 // skew is how far a custodian's clock may be from the ledger's, and window how long after its Begin an access may still ask.
@@ -63,7 +69,7 @@ func made(id string) string {
 }
 
 // reconcile holds custodians' logs against the accesses that the ledger tells of. Requests before the first or after the last entry are not judged.
-func (r *replay) reconcile(logs []io.Reader) (reconciliation, error) {
+func (r *replay) reconcile(logs []requestLog) (reconciliation, error) {
 	var out reconciliation
 	byID := map[string][]*begun{}
 	for _, b := range r.begins {
@@ -79,7 +85,7 @@ func (r *replay) reconcile(logs []io.Reader) (reconciliation, error) {
 		for n := 1; lines.Scan(); n++ {
 			var l logged
 			if err := json.Unmarshal(lines.Bytes(), &l); err != nil || l.Custodian == "" || l.Time.IsZero() {
-				return out, fmt.Errorf("line %d of a log cannot be read: give time, custodian and requestId", n)
+				return out, fmt.Errorf("line %d of %s cannot be read: give time, custodian and requestId", n, log.name)
 			}
 			custodians[l.Custodian] = true
 			if l.Time.Before(first.Add(-skew)) || l.Time.After(last.Add(skew)) {
@@ -96,11 +102,11 @@ func (r *replay) reconcile(logs []io.Reader) (reconciliation, error) {
 			if ok {
 				out.matched++
 			} else {
-				out.unentered = append(out.unentered, problemLine{n, "a request to " + l.Custodian + " that no entry accounts for"})
+				out.unentered = append(out.unentered, problemLine{log.name, n, "a request to " + l.Custodian + " that no entry accounts for"})
 			}
 		}
 		if lines.Err() != nil {
-			return out, errors.New("a log cannot be read to its end")
+			return out, fmt.Errorf("%s cannot be read to its end", log.name)
 		}
 	}
 	for _, b := range r.begins {
