@@ -119,6 +119,17 @@ func (p *preparing) specimenTime(it *item) record.ClinicalTime {
 	return t
 }
 
+// madeByAsking reports whether a List is a snapshot that was made when we asked: GP systems make the Lists of a structured record for each answer, with the time of the
+// answer as their date. As with meta.lastUpdated, that is when a server did something, and nobody's clinical time. Lists that a clinician made, the consultations' own
+// among them, have other dates.
+func (p *preparing) madeByAsking(it *item) bool {
+	asked := p.reply.Asked
+	return !asked.IsZero() && it.v.Get("mode").Is("snapshot") && it.time.Precision >= record.Second && !it.time.Lo.Before(asked.Add(-clocksDiffer)) && !it.time.Lo.After(asked.Add(p.reply.Took+clocksDiffer))
+}
+
+// clocksDiffer is how far a custodian's clock may be from ours.
+const clocksDiffer = 2 * time.Minute
+
 // timeAt reads the first value of a path that says a time, or with a star all of them together.
 func timeAt(v fhirjson.Value, path string) record.ClinicalTime {
 	all := path[0] == '*'

@@ -131,3 +131,32 @@ func TestOrder(t *testing.T) {
 		}
 	}
 }
+
+// A List that a custodian made because it was asked has no clinical time, and stands behind what has one; one that somebody made has its date, snapshot or not.
+func TestListsThatAreMadeByAsking(t *testing.T) {
+	asked := now.Add(-time.Second) // as of replyOf, which took 300 ms
+	for _, c := range []struct {
+		name, mode, date string
+		dated            bool
+	}{
+		{"made by asking", "snapshot", asked.Add(100 * time.Millisecond).Format(time.RFC3339Nano), false},
+		{"by a clock that is behind", "snapshot", asked.Add(-time.Minute).Format(time.RFC3339), false},
+		{"by a clock that is ahead", "snapshot", asked.Add(time.Minute).Format(time.RFC3339), false},
+		{"made before", "snapshot", asked.Add(-time.Hour).Format(time.RFC3339), true},
+		{"in the future", "snapshot", asked.Add(time.Hour).Format(time.RFC3339), true},
+		{"a consultation's", "snapshot", "2010-01-13T15:29:50.283+00:00", true},
+		{"of a day", "snapshot", asked.Format(time.DateOnly), true},
+		{"a list that is kept", "working", asked.Format(time.RFC3339), true},
+		{"without a mode", "", asked.Format(time.RFC3339), true},
+	} {
+		text := `{"resourceType":"List","id":"l","status":"current","mode":"` + c.mode + `",` + toAda + `,"date":"` + c.date + `","entry":[{"item":{"reference":"Observation/o"}}]}`
+		p := prepare(t, request(t), everything, replyOf(t, text, `{"resourceType":"Observation","id":"o",`+toAda+`,"effectiveDateTime":"2020-01-01"}`))
+		l := find(t, p, "List", "gp-l")
+		if l.Time.Dated() != c.dated || !strings.Contains(string(l.JSON), c.date) {
+			t.Errorf("%s: dated %t, %s", c.name, l.Time.Dated(), l.JSON)
+		}
+		if clinical := find(t, p, "Observation", "gp-o"); !c.dated && len(p.Entries) > 0 && (p.Entries[len(p.Entries)-1].ID != "gp-l" || !clinical.Time.Dated()) {
+			t.Errorf("%s: %s", c.name, list(p.Entries))
+		}
+	}
+}

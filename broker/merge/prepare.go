@@ -96,6 +96,9 @@ func (p *preparing) describe() {
 		}
 		it.primary, it.sections = p.place(it.kind, it.v)
 		it.time = it.kind.dating.of(it.v)
+		if it.typ == "List" && p.madeByAsking(it) {
+			it.time = record.ClinicalTime{}
+		}
 		if it.typ == "Observation" && !it.time.Dated() {
 			it.time = p.specimenTime(it)
 		}
