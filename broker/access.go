@@ -320,7 +320,7 @@ func explained(d consent.Decision, reason consent.Reason, rule string) consent.E
 
 // carer reports whether somebody asks for the record of a person who lets them see it (C-6).
 func (a *access) carer() bool {
-	return a.req.Requester.Kind == record.Person && a.req.Requester.Own != a.subject.Number
+	return a.req.Requester.Kind == record.Person && a.req.Requester.Own != a.req.Subject // the address of a document is looked at before the number is traced
 }
 
 // told is an explanation as this caller may read it; the ledger keeps the reason itself.

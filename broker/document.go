@@ -340,6 +340,9 @@ func (a *access) fetchDocument(p consent.Permit, o audit.Opened) (Document, reco
 	limits.Take = func(n int64) bool { return ctx.Err() == nil && holds.take(n) }
 	source, _ := e.Source.(documents)
 	document, err := fetchSafely(ctx, source, a.query(ctx, c, p, limits), a.req.Document.Locator)
+	if err == nil && a.hides(c, document) {
+		document, err = Document{}, ErrWithheld
+	}
 	timedOut := err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
 	full := false
 	if err != nil {
@@ -378,6 +381,13 @@ func (a *access) fetchDocument(p consent.Permit, o audit.Opened) (Document, reco
 			keyDuration, status.Took)
 	}
 	return document, status
+}
+
+// hides reports whether what stands in a document keeps it from whoever asks, although the entry that led to it did not.
+func (a *access) hides(c *custodian, d Document) bool {
+	rules := c.Merge
+	rules.PatientEntered = c.Rules.PatientEntered
+	return rules.Hide(a.merging, d.Codes)
 }
 
 // fetchSafely calls the source in a goroutine of its own, as fetch does.

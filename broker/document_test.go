@@ -14,6 +14,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/audit/audittest"
 	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/merge"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
 )
@@ -412,6 +413,56 @@ func TestObjectionsToADocumentAndToItsText(t *testing.T) {
 		opened.Done()
 		if got := err != nil; got != withheld {
 			t.Errorf("%s: the original is not opened: %t, want %t", section.Code(), got, withheld)
+		}
+		verified(t, h.ledger)
+	}
+}
+
+// What a document says of itself keeps it from whoever may not see it, also where the entry that led to it said nothing of it: codes that its custodian never shares, and
+// labels. The answer is the neutral one.
+func TestDocumentsAreHiddenForTheirCodes(t *testing.T) {
+	never := broker.Code{System: "http://snomed.info/sct", Code: "15628003"}
+	for _, c := range []struct {
+		name  string
+		codes []broker.Code
+		rules merge.Rules
+		own   bool
+		shown bool
+	}{
+		{"nothing", nil, merge.Rules{Excluded: []broker.Code{never}, LabelsEntered: true}, false, true},
+		{"a code that is never shared", []broker.Code{{Code: "1"}, never}, merge.Rules{Excluded: []broker.Code{never}}, false, false},
+		{"a code that is never shared, whatever its system", []broker.Code{never}, merge.Rules{Excluded: []broker.Code{{Code: "15628003"}}}, false, false},
+		{"another system's code", []broker.Code{{System: "http://loinc.org", Code: "15628003"}}, merge.Rules{Excluded: []broker.Code{never}}, false, true},
+		{"not for the person, to the person", []broker.Code{{Code: "NOPAT"}}, merge.Rules{}, true, false},
+		{"not for the person, to staff", []broker.Code{{Code: "NOPAT"}}, merge.Rules{}, false, true},
+		{"entered by the person, to staff", []broker.Code{{Code: "PATAST"}}, merge.Rules{LabelsEntered: true}, false, false},
+		{"entered by the person, to the person", []broker.Code{{Code: "PATAST"}}, merge.Rules{LabelsEntered: true}, true, true},
+	} {
+		h, l := withLibrary(t, audittest.Open(t), func(cfg *broker.Config) {
+			for i := range cfg.Custodians {
+				if cfg.Custodians[i].Rules.Custodian.Key == "acute" {
+					cfg.Custodians[i].Merge = c.rules
+				}
+			}
+		})
+		l.document = func(context.Context, broker.Query) (broker.Document, error) {
+			return broker.Document{Bytes: letter, Type: "application/pdf", Codes: c.codes}, nil
+		}
+		n := number(t, ann)
+		req := question(n)
+		if c.own {
+			req = themselves(n, n)
+		}
+		req = h.addressed(t, req, "acute-d1")
+		res, err := h.Document(t.Context(), req)
+		res.Done()
+		if shown := err == nil && bytes.Equal(res.Document.Bytes, letter); shown != c.shown {
+			t.Errorf("%s: shown %t, %v", c.name, shown, err)
+		}
+		if err != nil {
+			if r := refusal(t, err); r.Kind != broker.NotFound || r.Reason != "" {
+				t.Errorf("%s: %s for %q: %v", c.name, r.Kind, r.Reason, r)
+			}
 		}
 		verified(t, h.ledger)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+	"github.com/mycarerecord/mycarerecord/broker/merge"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
@@ -50,7 +51,11 @@ type Located struct {
 type Document struct {
 	Bytes []byte
 	Type  string // media type, as its holder gives it; "" if it does not
+	Codes []Code // that stand in it, as far as it can be read: by them is known what the custodian never shares (C-2.5), and to whom it may be shown (C-5)
 }
+
+// Code is a coding's system and code.
+type Code = merge.Code
 
 // Query is what a Source is asked.
 type Query struct {

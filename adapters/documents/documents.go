@@ -303,11 +303,11 @@ func (f *fetch) readOne(ctx context.Context, p pointer, most int64) (*reading, i
 	budget := wire.NewBudget(most, f.limits.Ratio, f.limits.Take)
 	r := &reading{}
 	err := broker.Safely(func() error {
-		doc, err := f.retrieve(ctx, f.query, p.read, f.limits, budget)
+		_, body, err := f.retrieve(ctx, f.query, p.read, f.limits, budget)
 		if err != nil {
 			return err
 		}
-		if r.document, err = document.Read(ctx, doc.Bytes, f.limits.Depth); err != nil {
+		if r.document, err = document.Read(ctx, body, f.limits.Depth); err != nil {
 			return broker.ErrMalformed // also where it is too deep: length is another matter
 		}
 		r.verdict = r.document.About.Is(f.query.Subject)
@@ -338,44 +338,47 @@ func (s *Source) pinned(address string) (wire.Target, bool) {
 // Document fetches a document for somebody who opens it.
 func (s *Source) Document(ctx context.Context, q broker.Query, address string) (broker.Document, error) {
 	lim := limits(q.Limits)
-	doc, err := s.retrieve(ctx, q, address, lim, wire.NewBudget(lim.Bytes, lim.Ratio, lim.Take))
+	doc, body, err := s.retrieve(ctx, q, address, lim, wire.NewBudget(lim.Bytes, lim.Ratio, lim.Take))
 	if err != nil {
 		return broker.Document{}, inTime(ctx, err)
 	}
-	d, err := document.Read(ctx, doc.Bytes, lim.Depth)
+	d, err := document.Read(ctx, body, lim.Depth)
 	if err != nil {
 		return broker.Document{}, inTime(ctx, textError(err)) // it begins as XML or JSON, and whose it is cannot be found out
 	}
 	if d.About.Is(q.Subject) == document.Another {
 		return broker.Document{}, broker.ErrWrongSubject
 	}
+	for system, code := range d.Codes {
+		doc.Codes = append(doc.Codes, broker.Code{System: system, Code: code})
+	}
 	return doc, nil
 }
 
-// retrieve fetches one document from the holder. What comes as FHIR's Binary is taken out of it.
-func (s *Source) retrieve(ctx context.Context, q broker.Query, address string, lim broker.Limits, budget *wire.Budget) (broker.Document, error) {
+// retrieve fetches one document from the holder. What comes as FHIR's Binary is taken out of it; body is what came, which says more of whose it is.
+func (s *Source) retrieve(ctx context.Context, q broker.Query, address string, lim broker.Limits, budget *wire.Budget) (doc broker.Document, body []byte, err error) {
 	target, ok := s.pinned(address)
 	if !ok {
-		return broker.Document{}, broker.ErrElsewhere
+		return broker.Document{}, nil, broker.ErrElsewhere
 	}
 	if target.Holds(q.Subject.Number.Reveal()) {
-		return broker.Document{}, broker.ErrElsewhere // R-8: an address with the number in it is not asked
+		return broker.Document{}, nil, broker.ErrElsewhere // R-8: an address with the number in it is not asked
 	}
 	client, req := s.holder, wire.Request{Target: target, Any: true, Accept: "*/*", Header: s.header(q)}
 	if s.proxy != nil {
-		var err error
 		if client, req, err = s.proxied(req, q); err != nil {
-			return broker.Document{}, err
+			return broker.Document{}, nil, err
 		}
 	}
 	a, err := client.Do(ctx, req, budget)
 	if err != nil {
-		return broker.Document{}, sentinel.OfWire(err)
+		return broker.Document{}, nil, sentinel.OfWire(err)
 	}
 	if a.Trouble() != nil {
-		return broker.Document{}, statusError(a, true)
+		return broker.Document{}, nil, statusError(a, true)
 	}
-	return unwrapped(ctx, broker.Document{Bytes: a.Body, Type: a.Type}, lim, budget)
+	doc, err = unwrapped(ctx, broker.Document{Bytes: a.Body, Type: a.Type}, lim, budget)
+	return doc, a.Body, err
 }
 
 // header is what is sent with every request: ids by which both sides' logs can be brought together, trace context where it is configured.

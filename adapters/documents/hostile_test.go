@@ -247,6 +247,8 @@ func TestHostileDocuments(t *testing.T) {
 		{"a Binary about another", typed("application/fhir+json", `{"resourceType":"Binary","contentType":"text/xml","data":"`+encoded(cda(other, canary))+`"}`), broker.ErrWrongSubject, false, false},
 		{"a Binary of the person's", typed("application/fhir+json", `{"resourceType":"Binary","contentType":"text/xml","data":"`+encoded(cda(held, "good"))+`"}`), nil, true, true},
 		{"a Binary that is no base64", typed("application/fhir+json", `{"resourceType":"Binary","contentType":"text/xml","data":"!"}`), broker.ErrMalformed, true, false},
+		{"a Binary whose context is another's", typed("application/fhir+json", `{"resourceType":"Binary","contentType":"text/xml","securityContext":{"identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"`+other+`"}},"data":"`+encoded(cda(held, canary))+`"}`), broker.ErrWrongSubject, false, false},
+		{"a Binary in XML whose context is another's", typed(xml, `<Binary xmlns="http://hl7.org/fhir"><securityContext><identifier><system value="https://fhir.nhs.uk/Id/nhs-number"/><value value="`+other+`"/></identifier></securityContext><data value="`+encoded(cda(held, canary))+`"/></Binary>`), broker.ErrWrongSubject, false, false},
 		{"another's behind blanks", typed(xml, strings.Repeat(" ", 600)+strings.TrimPrefix(cda(other, canary), `<?xml version="1.0" encoding="UTF-8"?>`)), broker.ErrWrongSubject, false, false},
 		{"another's behind blanks and a declaration", typed(xml, strings.Repeat("\n", 600)+cda(other, canary)), broker.ErrWrongSubject, false, false},
 		{"FHIR, another's behind blanks", typed("application/fhir+json", strings.Repeat(" ", 600)+composed(``, patient(other))), broker.ErrWrongSubject, false, false},

@@ -95,7 +95,11 @@ func (f *fetch) document(ctx context.Context, address string) (broker.Document, 
 	if said.About.Is(f.query.Subject) == document.Another {
 		return broker.Document{}, broker.ErrWrongSubject
 	}
-	return broker.Document{Bytes: body, Type: b.Get("contentType").Text()}, nil
+	out := broker.Document{Bytes: body, Type: b.Get("contentType").Text()}
+	for system, code := range said.Codes {
+		out.Codes = append(out.Codes, broker.Code{System: system, Code: code})
+	}
+	return out, nil
 }
 
 // permits reports, as an error, that a security context is not the subject's. One that plainly names a resource of another type says nothing of a person; any

@@ -91,6 +91,22 @@ func (p *preparing) excluded(v fhirjson.Value) bool {
 	return found
 }
 
+// Hide reports whether something with these codes, a document that was fetched, is withheld from who asks: for what its custodian never shares, or for its labels.
+func (r *Rules) Hide(req Request, codes []Code) bool {
+	never := make(map[Code]bool, len(r.Excluded))
+	for _, c := range r.Excluded {
+		never[c] = true
+	}
+	entered := r.PatientEntered
+	for _, c := range codes {
+		entered = entered || r.LabelsEntered && c.Code == "PATAST"
+		if never[c] || never[Code{Code: c.Code}] || req.PatientView && c.Code == "NOPAT" {
+			return true
+		}
+	}
+	return entered && (!req.PatientView || req.Carer)
+}
+
 // excludedCodes are the systems of the codes on the list, by code: it may be long, and is held against every code of a reply.
 func (p *preparing) excludedCodes() map[string][]string {
 	if p.systems == nil {

@@ -119,12 +119,7 @@ func cdaCode(e *element) (list []coding, text string) {
 	}
 	text = e.child("originalText").words()
 	for _, c := range append([]*element{e}, e.all("translation")...) {
-		code, system := c.attr("code"), c.attr("codeSystem")
-		if known := oids[system]; known != "" {
-			system = known
-		} else if system != "" {
-			system = "urn:oid:" + system
-		}
+		code, system := c.attr("code"), cdaSystem(c.attr("codeSystem"))
 		if code != "" {
 			list = append(list, coding{system, code, c.attr("displayName")})
 		} else if text == "" {
@@ -132,6 +127,14 @@ func cdaCode(e *element) (list []coding, text string) {
 		}
 	}
 	return list, text
+}
+
+// cdaSystem is the address of a code system that CDA names by its OID.
+func cdaSystem(oid string) string {
+	if known := oids[oid]; known != "" || oid == "" {
+		return known
+	}
+	return "urn:oid:" + oid
 }
 
 func cdaID(e *element) identifier {

@@ -192,15 +192,38 @@ func read(ctx context.Context, body []byte, depth, wrapped int) (*Described, err
 		d, err := read(ctx, inner, depth, wrapped)
 		if err == nil {
 			d.About.numbers = append(d.About.numbers, root.child("securityContext", "identifier").numbers()...)
+			d.carries(root)
 		}
 		return d, err
 	}
+	var d *Described
 	if root.space == spaceFHIR {
-		return readFHIR(root), nil
+		d = readFHIR(root)
+	} else {
+		d = readCDA(root)
+		d.About.anywhere(root, 0)
 	}
-	d := readCDA(root)
-	d.About.anywhere(root, 0)
+	d.carries(root)
 	return d, nil
+}
+
+// carries notes the codes that stand within e, and of them those that are labels: what a custodian never shares, and to whom something may be shown, is known by them,
+// wherever in a document they stand.
+func (d *Described) carries(e *element) {
+	for _, c := range e.codings() {
+		if d.coded = append(d.coded, c); c.Code == "NOPAT" || c.Code == "PATAST" {
+			d.labels = append(d.labels, c)
+		}
+	}
+}
+
+// Codes yields the systems and codes that stand in the document, as far as it can be read.
+func (d *Described) Codes(yield func(system, code string) bool) {
+	for _, c := range d.coded {
+		if !yield(c.system, c.Code) {
+			return
+		}
+	}
 }
 
 // anywhere takes whom CDA and FHIR name that came without their namespaces, or within what is neither: they are not laid out, because they are not what they look

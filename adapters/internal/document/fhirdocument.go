@@ -10,7 +10,7 @@ import (
 // readFHIR reads a FHIR document, STU3 or R4, in XML or JSON: a Bundle with a Composition, also inside a message, as transfers of care and 111 reports are
 // sent. A message without one (BaRS) is laid out by its resources.
 func readFHIR(root *element) *Described {
-	d := &Described{format: "FHIR document", labels: labels(root)}
+	d := &Described{format: "FHIR document"}
 	var compositions, patients, all []found
 	every(root, nil, 0, func(f found) {
 		all = append(all, f)
@@ -62,16 +62,6 @@ func readFHIR(root *element) *Described {
 		d.Sections = append(d.Sections, fhirSection(s, 0))
 	}
 	return d
-}
-
-// labels are the labels of a document, wherever in it they stand, that say to whom its text may be shown.
-func labels(root *element) (list []coding) {
-	for _, c := range root.codings() {
-		if c.Code == "NOPAT" || c.Code == "PATAST" {
-			list = append(list, c)
-		}
-	}
-	return list
 }
 
 // found is a resource, and the Bundle that it stands in.

@@ -75,7 +75,6 @@ func (d *Described) layOut(bundle *element, all []found) {
 	if code := event.value("code"); code != "" {
 		d.Kind = []coding{{event.value("system"), code, event.value("display")}}
 	}
-	d.coded = bundle.codings()
 	d.Title = barsTitles[event.value("code")]
 	if d.Title != "" {
 		if reason := header.value("reason", "coding", "code"); reason != "" {
@@ -144,16 +143,19 @@ func (e *element) ambiguous() bool {
 	return slices.ContainsFunc(e.kids, (*element).ambiguous)
 }
 
-// codings are all codes that stand within e, each once, without words.
+// codings are all codes that stand within e, each once, without words: as FHIR has them, and as CDA does.
 func (e *element) codings() (list []coding) {
 	seen := map[coding]bool{}
-	var visit func(e *element)
-	visit = func(e *element) {
-		c := coding{system: e.value("system"), Code: e.value("code")}
+	add := func(c coding) {
 		if c.Code != "" && !seen[c] { // of a unit too: what stands beside a code hides none
 			seen[c] = true
 			list = append(list, c)
 		}
+	}
+	var visit func(e *element)
+	visit = func(e *element) {
+		add(coding{system: e.value("system"), Code: e.value("code")})
+		add(coding{system: cdaSystem(e.attr("codeSystem")), Code: e.attr("code")})
 		for _, k := range e.kids {
 			visit(k)
 		}
