@@ -16,13 +16,13 @@ type Panicked struct {
 	Leaked    int // in how many the error says what was panicked with
 }
 
-// Panics calls fetch again and again, and has what it is to ask for room for bytes panic: the first time that it is asked, the second time in the next call, and so on until it
-// is not asked so often. A source may leave a panic on the caller's goroutine to its caller, who recovers; one on a goroutine of its own ends the process, and this test with it.
+// Panics calls fetch again and again, and has what it is to ask for room for bytes panic: from the first time that it is asked, from the second time in the next call, and so
+// on until it is not asked so often. A source may leave a panic on the caller's goroutine to its caller, who recovers; one on a goroutine of its own ends the process, and this test with it.
 func Panics(ctx context.Context, q broker.Query, value string, fetch func(context.Context, broker.Query) error) (out Panicked) {
 	for n := int64(1); ; n++ {
 		var asked atomic.Int64
 		q.Limits.Take = func(int64) bool {
-			if asked.Add(1) == n {
+			if asked.Add(1) >= n {
 				panic(value)
 			}
 			return true

@@ -542,6 +542,8 @@ func TestRefusedSearches(t *testing.T) {
 		{"one is forbidden", byType[c], "403 ", "Patient/p1 Condition/c1", []record.Part{part("Observation", record.PartSourceDown)}, nil},
 		{"one is offered and unknown", byType[c], "404 ", "Patient/p1 Condition/c1", []record.Part{part("Observation", record.PartSourceDown)}, nil},
 		{"both fail", "500 ", "500 ", "", nil, broker.ErrMalformed},
+		{"one is withheld and one fails", "403 " + outcome("suppressed", ""), "500 ", "", nil, broker.ErrMalformed},
+		{"one fails and one is withheld", "500 ", "403 " + outcome("suppressed", ""), "", nil, broker.ErrMalformed},
 		{"both are withheld", "403 " + outcome("suppressed", ""), "403 " + outcome("suppressed", ""), "", nil, broker.ErrWithheld},
 		{"both are forbidden", "403 ", "403 ", "", nil, broker.ErrUnauthorised},
 		{"one is down", byType[c], "503 ", "", nil, broker.ErrUnavailable},

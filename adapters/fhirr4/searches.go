@@ -41,7 +41,7 @@ func (f *fetch) searches(ctx context.Context, found patient, o offer, known bool
 		case !errors.As(r.err, &no):
 			return nil, nil, r.err
 		default:
-			if first == nil {
+			if first == nil || errors.Is(first, broker.ErrWithheld) { // trouble with one says more of the custodian than that another is withheld
 				first = r.err
 			}
 			switch {

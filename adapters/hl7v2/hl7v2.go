@@ -133,7 +133,7 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 				reason = record.PartWithheld
 			}
 			parts = append(parts, record.Part{Source: source, Reason: reason})
-			if trouble == nil {
+			if trouble == nil || errors.Is(trouble, broker.ErrWithheld) { // trouble with one says more of the custodian than that another is withheld
 				trouble = r
 			}
 		}

@@ -537,3 +537,25 @@ func BenchmarkItem(b *testing.B) {
 		}
 	}
 }
+
+// Where nothing comes of any collection, one that fails says more of the council than one that it withholds, whichever is asked first.
+func TestAllCollectionsRefused(t *testing.T) {
+	for name, failing := range map[string]string{"the first": "others", "the last": "plans"} {
+		s := scripted(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			switch {
+			case r.URL.Path == "/api/find":
+				_, _ = io.WriteString(w, `{"items":[{"id":"C1","nhs":"9990000034","name":"Ashworth"}]}`)
+			case strings.HasSuffix(r.URL.Path, failing):
+				w.WriteHeader(500)
+				_, _ = io.WriteString(w, `{}`)
+			default:
+				w.WriteHeader(403)
+				_, _ = io.WriteString(w, `{"error":"HELD"}`)
+			}
+		}, strings.Replace(goodMapping, "collections:\n", "collections:\n  - {name: others, path: \"p/{id}/others\", resource: CareTeam, fields: [{to: name, from: name}]}\n", 1))
+		if _, err := s.Fetch(t.Context(), query(t, held)); !errors.Is(err, broker.ErrMalformed) {
+			t.Errorf("%s fails: %v", name, err)
+		}
+	}
+}

@@ -135,7 +135,13 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 			}
 		}
 		if len(parts) == len(results) { // all of them
-			refused, _ := errors.AsType[*refusal](results[0].err)
+			worst := results[0].err
+			for _, r := range results { // trouble with one says more of the custodian than that another is withheld
+				if errors.Is(worst, broker.ErrWithheld) {
+					worst = r.err
+				}
+			}
+			refused, _ := errors.AsType[*refusal](worst)
 			return broker.Reply{}, refused
 		}
 	}
