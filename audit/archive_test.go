@@ -3,6 +3,8 @@ package audit_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -577,6 +580,91 @@ func TestADamagedArchiveIsNotBelieved(t *testing.T) {
 	}
 	if _, _, _, err := audittest.Open(t).Ask(ctx, actor(), audit.Question{Kind: audit.Refusals, Archive: "good.mcra"}); !errors.As(err, new(audit.ArchiveError)) {
 		t.Errorf("without a folder of archives: %v", err)
+	}
+}
+
+// Of an entry the statement is not asked again, so what stands in its block must not be believed before it has opened: an entry that was emptied is not one that was erased, a time that was changed
+// moves no bound of a question, and a block is as long as the table of places has it. Whoever changes one puts its hashes right.
+func TestAnEntryOfAnArchiveIsNotBelievedUnopened(t *testing.T) {
+	h := newEpochs(t, 25, 5)
+	of := h.write("good.mcra", 2, 32)
+	good, err := os.ReadFile(filepath.Join(h.archive, "good.mcra"))
+	h.must(err)
+	entries := h.entriesOf(of)
+	about := audit.Question{Kind: audit.OfRecords, Holder: "X9B01", Holding: []record.CustodianKey{"acute"}, Limit: 1000, From: entries[len(entries)/3].Time, Until: entries[2*len(entries)/3].Time}
+	answer := func(name string) ([]audit.Row, error) {
+		about.Archive = name
+		rows, _, _, err := h.Ledger.Ask(ctx, actor(), about)
+		return rows, err
+	}
+	want, err := answer("good.mcra")
+	if err != nil || len(want) < 3 {
+		t.Fatalf("%v: %d rows", err, len(want))
+	}
+	rows := map[uint64]bool{}
+	for _, r := range want {
+		rows[r.Position] = true
+	}
+	const header, time, commitment, leaf, sealed = 5, 10, 22, 54, 86 // where they stand
+	right := func(body []byte) {
+		d := append(append([]byte{0}, body[8], body[9]), body[:8]...)
+		d = append(append(d, body[time:time+8]...), body[commitment:commitment+32]...)
+		sum := sha256.Sum256(d)
+		copy(body[leaf:], sum[:])
+		sum = sha256.Sum256(body[:len(body)-32])
+		copy(body[len(body)-32:], sum[:])
+	}
+	each := func(b []byte, change func(block []byte, position uint64)) {
+		for at := bytes.IndexByte(b, '\n') + 1; at < len(b); {
+			next := at + header + int(binary.BigEndian.Uint32(b[at+1:]))
+			if b[at] == 'E' {
+				change(b[at:next], binary.BigEndian.Uint64(b[at+header:]))
+			}
+			at = next
+		}
+	}
+	for name, change := range map[string]func(block []byte, position uint64){
+		"emptied": func(block []byte, position uint64) {
+			if body := block[header:]; rows[position] {
+				copy(body[sealed:], []byte{0, 0, 0, 0})
+				right(body)
+			}
+		},
+		"longer than they are": func(block []byte, position uint64) { block[3]++ },
+		"shorter than they are": func(block []byte, position uint64) {
+			binary.BigEndian.PutUint32(block[1:], binary.BigEndian.Uint32(block[1:])-1)
+		},
+	} {
+		b := bytes.Clone(good)
+		each(b, change)
+		file := strings.ReplaceAll(name, " ", "-")
+		h.must(os.WriteFile(filepath.Join(h.archive, file), b, 0o600))
+		if got, err := answer(file); !errors.Is(err, audit.ErrDamaged) {
+			t.Errorf("entries that are %s: %d rows of %d, %v", name, len(got), len(want), err)
+		}
+	}
+	refused := 0
+	for i, e := range entries {
+		if rows[e.Position] {
+			continue
+		}
+		b := bytes.Clone(good)
+		each(b, func(block []byte, position uint64) {
+			if body := block[header:]; position == e.Position {
+				binary.BigEndian.PutUint64(body[time:], []uint64{1, 1 << 60}[i%2])
+				right(body)
+			}
+		})
+		h.must(os.WriteFile(filepath.Join(h.archive, "time"), b, 0o600))
+		switch got, err := answer("time"); {
+		case errors.Is(err, audit.ErrDamaged):
+			refused++
+		case err != nil || !reflect.DeepEqual(got, want):
+			t.Errorf("the time of entry %d was changed: %d rows of %d, %v", e.Position, len(got), len(want), err)
+		}
+	}
+	if refused == 0 {
+		t.Error("no time was looked at")
 	}
 }
 

@@ -309,19 +309,27 @@ func (a *archive) checked(n int) (*archiveSegmentAt, error) {
 // holds reports whether a position is in the archive's range.
 func (a ArchiveRange) holds(position uint64) bool { return position >= a.From && position < a.Until }
 
-// entry reads one. What it says is checked when it is opened. One that the ledger has erased since has nothing that could be.
+// entry reads one. What it says is checked when it is opened; that it says nothing is believed of those alone that the ledger has erased, or whoever emptied others would have rows left out.
 func (a *archive) entry(position uint64) (Entry, error) {
 	n := int((position - a.From) / a.segments[0].count)
 	s, err := a.checked(n)
 	if err != nil {
 		return Entry{}, err
 	}
-	place, ok := a.bytes(s.places+blockHeader+8*(position-s.from), 8)
+	local := position - s.from
+	places, ok := a.bytes(s.places+blockHeader+8*local, 8*min(2, s.count-local))
 	if !ok {
 		return Entry{}, errBroken
 	}
-	b, ok := a.block(binary.BigEndian.Uint64(place), blockEntry, maxArchiveEntry)
-	if !ok || len(b) < entryFixed+4 || binary.BigEndian.Uint64(b) != position {
+	at, end := binary.BigEndian.Uint64(places), s.places // it is as long as the places say, so that none can have more read than it is
+	if len(places) > 8 {
+		end = binary.BigEndian.Uint64(places[8:])
+	}
+	if end > a.size || at > end || end-at < blockHeader || end-at > blockHeader+maxArchiveEntry {
+		return Entry{}, errBroken
+	}
+	b, ok := a.block(at, blockEntry, int(end-at-blockHeader))
+	if !ok || uint64(len(b)) != end-at-blockHeader || len(b) < entryFixed+4 || binary.BigEndian.Uint64(b) != position {
 		return Entry{}, errBroken
 	}
 	e := Entry{Position: position, Version: b[8], Type: EntryType(b[9]), Time: time.UnixMicro(int64(binary.BigEndian.Uint64(b[10:]))).UTC(), Epoch: binary.BigEndian.Uint32(b[18:]),
@@ -330,7 +338,11 @@ func (a *archive) entry(position uint64) (Entry, error) {
 	if length > uint64(len(b)-entryFixed-4) {
 		return Entry{}, errBroken
 	}
-	if length > 0 && !a.gone(position) {
+	switch gone := a.gone(position); {
+	case gone:
+	case length == 0:
+		return Entry{}, errBroken
+	default:
 		e.Sealed = b[entryFixed+4:][:length:length]
 	}
 	return e, nil
@@ -420,8 +432,9 @@ func (a *archive) carrying(s *archiveSegmentAt, any []Mark, into *bitmap) error 
 	return nil
 }
 
-// before is the first position in the archive whose entry's time is not before t, Until if all are.
-func (a *archive) before(t time.Time) (uint64, error) {
+// before is the first position in the archive of which no entry from there on that can be opened is from before t, Until if all are. A time is believed once its entry has opened. What is erased has
+// none that could be, and is found by nobody.
+func (a *archive) before(t time.Time, keys *Keys) (uint64, error) {
 	n := sort.Search(len(a.segments), func(i int) bool { return !a.segments[i].began.Before(t) })
 	if n == 0 {
 		return a.From, nil
@@ -429,25 +442,34 @@ func (a *archive) before(t time.Time) (uint64, error) {
 	s := a.segments[n-1] // it began before; its end may not be
 	var failed error
 	local := sort.Search(int(s.count), func(i int) bool {
-		e, err := a.entry(s.from + uint64(i))
-		failed = errors.Join(failed, err)
-		return !e.Time.Before(t)
+		for position := s.from + uint64(i); failed == nil && position < s.from+s.count; position++ {
+			if a.gone(position) {
+				continue
+			}
+			e, err := a.entry(position)
+			if err == nil {
+				_, err = e.open(keys)
+			}
+			failed = err
+			return !e.Time.Before(t)
+		}
+		return true
 	})
 	return s.from + uint64(local), failed
 }
 
 // search is Reader.Search of what the archive holds.
-func (a *archive) search(q Query) (out []uint64, err error) {
+func (a *archive) search(q Query, keys *Keys) (out []uint64, err error) {
 	lo, hi := max(q.Least, a.From), min(q.Before, a.Until)
 	if !q.From.IsZero() {
-		first, err := a.before(q.From)
+		first, err := a.before(q.From, keys)
 		if err != nil {
 			return nil, err
 		}
 		lo = max(lo, first)
 	}
 	if !q.Until.IsZero() {
-		end, err := a.before(q.Until)
+		end, err := a.before(q.Until, keys)
 		if err != nil {
 			return nil, err
 		}
@@ -518,13 +540,14 @@ func (l *Ledger) archive(ctx context.Context, name string) (*archive, error) {
 
 // beside reads the archive's range from it, and all else from a store. What the ledger has erased is known before anything is read.
 func (a *archive) beside(r Reader, keys *Keys) (Reader, error) {
-	return archived{r, a}, a.learn(r, keys)
+	return archived{r, a, keys}, a.learn(r, keys)
 }
 
 // archived is a ledger of which one epoch is read from its archive: what stands in the range comes from the file, all else from the store.
 type archived struct {
 	Reader
 	file *archive
+	keys *Keys
 }
 
 // Entry implements Reader.
@@ -566,7 +589,7 @@ func (r archived) Newest(any []Mark) (uint64, bool, error) {
 	if err != nil || ok && position >= r.file.Until {
 		return position, ok, err
 	}
-	in, err := r.file.search(Query{All: [][]Mark{any}, Before: r.file.Until, Limit: 1})
+	in, err := r.file.search(Query{All: [][]Mark{any}, Before: r.file.Until, Limit: 1}, r.keys)
 	if err != nil || len(in) == 0 {
 		return position, ok, err
 	}
@@ -575,10 +598,11 @@ func (r archived) Newest(any []Mark) (uint64, bool, error) {
 
 // Search implements Reader: what is newer than the range from the store, then from the file, then what is older from the store.
 func (r archived) Search(q Query) (out []uint64, err error) {
+	within := func(q Query) ([]uint64, error) { return r.file.search(q, r.keys) }
 	for _, part := range []struct {
 		least, before uint64
 		search        func(Query) ([]uint64, error)
-	}{{r.file.Until, q.Before, r.Reader.Search}, {r.file.From, r.file.Until, r.file.search}, {0, r.file.From, r.Reader.Search}} {
+	}{{r.file.Until, q.Before, r.Reader.Search}, {r.file.From, r.file.Until, within}, {0, r.file.From, r.Reader.Search}} {
 		p := q
 		p.Least, p.Before, p.Limit = max(q.Least, part.least), min(q.Before, part.before), q.Limit-len(out)
 		if p.Least >= p.Before || p.Limit <= 0 {
