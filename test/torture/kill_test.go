@@ -175,7 +175,7 @@ func (m *torment) hasTime(t *testing.T, of int) bool {
 }
 
 // pointTime is how long a load may take to bring a broker to a point.
-const pointTime = 20 * time.Second
+const pointTime = time.Minute
 
 // passes is how often a broker may pass a point, at most, before it dies there.
 var passes = map[string]int{"after-gather": 12, "in-transaction": 30, "after-commit": 12, "mid-body": 20, "while-signing": 2, "consent-ack": 3}
