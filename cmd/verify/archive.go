@@ -436,10 +436,14 @@ func (a *archive) root() {
 		for _, k := range kept {
 			k.counts = k.origin == a.origin && k.signedBy(a.trusted)
 			switch can := n >= a.first && n <= a.until || n == a.note.size; {
-			case !k.counts || !can:
+			case k.origin != a.origin || !can:
 				a.unheld++
+			case k.differs && !k.counts: // it may be a stranger's, and may be of a key that this archive does not name
+				a.derived(a.first, "a checkpoint kept elsewhere, of %d entries, does not fit, and no key that is trusted signed it: ask the ledger's holder for all its public keys", n)
 			case k.differs:
 				a.derived(a.first, "the first %d entries are not those that a checkpoint kept elsewhere was signed for", n)
+			case !k.counts:
+				a.unheld++
 			default:
 				a.held++
 			}
@@ -536,6 +540,11 @@ func (a *archive) beside(archivePath, exportPath string, keys []key) (later *che
 	defer stop()
 	later = newChecker(keys, nil)
 	later.keep(a.note)
+	for _, kept := range a.kept {
+		for _, k := range kept {
+			later.keep(k.checkpoint)
+		}
+	}
 	later.each = func(e *entry, leaf hash) {
 		at := *e.Position
 		if at < a.first || at >= a.until {
@@ -566,6 +575,9 @@ func runArchive(path string, c *checker, exportPath string, out, errs io.Writer)
 	if err != nil {
 		fmt.Fprintln(errs, "verify:", err)
 		return 1
+	}
+	if len(c.kept) > 0 && a.held == 0 && exportPath == "" && a.found == 0 {
+		a.derived(a.first, "it can be held against none of the checkpoints that were kept elsewhere: give -export, which can, or those of its own time")
 	}
 	fmt.Fprintf(out, "archive of ledger %s: key epoch %d, entries %d to %d, under a checkpoint of %d\n", a.origin, a.epoch, a.first, a.until-1, a.note.size)
 	for _, w := range a.witness {

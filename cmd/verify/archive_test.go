@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -51,8 +53,8 @@ func turned(t testing.TB, accesses int) *written {
 		for i := range accesses {
 			w.access(t, 10_000*(epoch+1)+i, people[i%2], i%9 == 8)
 		}
+		w.settle(t)
 	}
-	w.settle(t)
 	return w
 }
 
@@ -84,6 +86,29 @@ func TestArchive(t *testing.T) {
 	if err != nil || len(kept) == 0 {
 		t.Fatalf("%v: no file of checkpoints", err)
 	}
+	text, err := os.ReadFile(kept[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var strange, far []byte // a checkpoint of the archive's range that does not fit, which a stranger made; and one of another time
+	for _, k := range parseCheckpoints(string(text)) {
+		if k.size > of.From && k.size <= of.Until && strange == nil {
+			root := k.root
+			root[0] ^= 1
+			strange = fmt.Appendf(nil, "%s\n%d\n%s\n\n— %s AAAAAAA=\n\n", k.origin, k.size, base64.StdEncoding.EncodeToString(root[:]), k.origin)
+		}
+		if k.size < of.From {
+			far = append(bytes.Clone(k.text), "\n"...)
+			for _, l := range k.lines {
+				far = fmt.Appendf(far, "— %s %s\n", l.name, base64.StdEncoding.EncodeToString(append(binary.BigEndian.AppendUint32(nil, l.id), l.raw...)))
+			}
+			far = append(far, '\n')
+		}
+	}
+	if strange == nil || far == nil {
+		t.Fatal("no checkpoint of the archive's range, or none in front of it")
+	}
+	strangePath, farPath := file(t, "strange.txt", strange), file(t, "far.txt", far)
 	other := write(t, 10)
 	other.settle(t)
 	live.Reset()
@@ -100,6 +125,9 @@ func TestArchive(t *testing.T) {
 		"the first epoch":                    {[]string{"archive", firstPath, "-key", w.key}, 0, fmt.Sprintf("key epoch 1, entries 0 to %d", firstOf.Until-1)},
 		"with the payload keys":              {[]string{"archive", path, "-key", w.key, "-keys", w.keysDir}, 0, fmt.Sprintf("payloads: %d opened, 0 erased", of.Until-of.From)},
 		"against what was kept":              {[]string{"archive", path, "-key", w.key, "-checkpoint", kept[0]}, 0, "kept elsewhere"},
+		"against what does not fit":          {[]string{"archive", path, "-key", w.key, "-checkpoint", strangePath}, 1, "does not fit"},
+		"against another time":               {[]string{"archive", path, "-key", w.key, "-checkpoint", farPath}, 1, "can be held against none"},
+		"against another time, by an export": {[]string{"archive", path, "-key", w.key, "-checkpoint", farPath, "-export", export}, 0, "sound"},
 		"against the living ledger":          {[]string{"archive", path, "-key", w.key, "-export", export}, 0, "0 of the archive's were erased since"},
 		"against another ledger":             {[]string{"archive", path, "-key", w.key, "-export", elsewhere}, 1, "NOT SOUND"},
 		"with another key":                   {[]string{"archive", path, "-key", otherKey(t)}, 1, "not signed by a key that is trusted"},
@@ -229,6 +257,9 @@ func TestEveryChangeOfAnArchiveIsFound(t *testing.T) {
 	try := func(what string, at int, changed []byte) {
 		t.Helper()
 		first, found := check(changed, nil)
+		for at < min(len(b), len(changed)) && b[at] == changed[at] { // what was taken out may be what follows it, too
+			at++
+		}
 		p := pieceAt(at)
 		switch {
 		case !found:
