@@ -596,6 +596,18 @@ func (r archived) Newest(any []Mark) (uint64, bool, error) {
 	return max(position, in[0]), true, nil
 }
 
+// Searches implements Reader.
+func (r archived) Searches(list []Query) ([][]uint64, error) {
+	out := make([][]uint64, len(list))
+	for i, q := range list {
+		var err error
+		if out[i], err = r.Search(q); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // Search implements Reader: what is newer than the range from the store, then from the file, then what is older from the store.
 func (r archived) Search(q Query) (out []uint64, err error) {
 	within := func(q Query) ([]uint64, error) { return r.file.search(q, r.keys) }

@@ -628,20 +628,17 @@ const faceStream = "stream"
 // parts reads the parts of the streams that entries of a list end, by the position of their opening, in order. They stand between the opening and the end.
 func (a *answering) parts(list []sized, begins map[uint64]sized) (map[uint64][]Found, error) {
 	out := map[uint64][]Found{}
-	var all []uint64
+	var searches []Query
 	for _, f := range list {
-		begin := begins[f.Opens]
-		if begin.Access == nil || begin.Access.Face != faceStream {
-			continue
+		if begin := begins[f.Opens]; begin.Access != nil && begin.Access.Face == faceStream {
+			searches = append(searches, a.behind(begin.Found, []EntryType{TypeChunk}, f.Position))
 		}
-		positions, err := a.r.Search(Query{All: [][]Mark{a.keys.persons([]record.NHSNumber{begin.Subject})}, Types: []EntryType{TypeChunk}, Least: begin.Position, Before: f.Position, Limit: maxFound})
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, positions...)
 	}
-	slices.Sort(all)
-	chunks, err := a.entries(slices.Compact(all))
+	all, err := a.searches(searches)
+	if err != nil {
+		return nil, err
+	}
+	chunks, err := a.entries(all)
 	if err != nil {
 		return nil, err
 	}
@@ -684,7 +681,7 @@ const late = 5 * time.Minute
 
 // within returns entries of some types that belong to an access, in order.
 func (a *answering) within(begin Found, types []EntryType) (out []Found, err error) {
-	positions, err := a.near(begin, begin.Position, types)
+	positions, err := a.r.Search(a.near(begin, types, begin.Position))
 	if err != nil {
 		return nil, err
 	}
@@ -703,15 +700,29 @@ func (a *answering) within(begin Found, types []EntryType) (out []Found, err err
 // soonAfter is how many positions behind an opening its end is looked for first.
 const soonAfter = 4096
 
-// soon returns the positions of entries of some types about the same person that stand close behind the opening of an access.
-func (a *answering) soon(begin Found, types []EntryType) ([]uint64, error) {
-	return a.r.Search(Query{All: [][]Mark{a.keys.persons([]record.NHSNumber{begin.Subject})}, Types: types, Least: begin.Position, Before: begin.Position + soonAfter, Limit: maxFound})
+// behind looks for entries of some types about the same person behind the opening of an access, in front of a position.
+func (a *answering) behind(begin Found, types []EntryType, before uint64) Query {
+	return Query{All: [][]Mark{a.keys.persons([]record.NHSNumber{begin.Subject})}, Types: types, Least: begin.Position, Before: before, Limit: maxFound}
 }
 
-// near returns the positions, from one on, of entries of some types about the same person that stand where those of an access may.
-func (a *answering) near(begin Found, from uint64, types []EntryType) ([]uint64, error) {
-	return a.r.Search(Query{All: [][]Mark{a.keys.persons([]record.NHSNumber{begin.Subject})}, Types: types, Least: from,
-		Before: 1<<63 - 1, Until: begin.At.Add(2*or(begin.Access.Budget, defaultBudget) + late), Limit: maxFound})
+// near looks for them from a position on where those of the access may stand.
+func (a *answering) near(begin Found, types []EntryType, from uint64) Query {
+	q := a.behind(begin, types, 1<<63-1)
+	q.Least, q.Until = from, begin.At.Add(2*or(begin.Access.Budget, defaultBudget)+late)
+	return q
+}
+
+// searches returns what several find together, in order.
+func (a *answering) searches(list []Query) (all []uint64, err error) {
+	for part := range slices.Chunk(list, lastBatch) {
+		found, err := a.r.Searches(part)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, slices.Concat(found...)...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
 }
 
 // followUps reads what came of the uses of break-glass in a list: how they ended, and what was found when somebody looked into them.
@@ -737,9 +748,8 @@ func (a *answering) followUps(list []sized) (map[uint64]followUp, error) {
 	}
 	found, at := map[uint64]*Found{}, map[uint64][]Found{}
 	read := func(all []uint64) error {
-		slices.Sort(all)
 		all = slices.DeleteFunc(all, func(p uint64) bool { return found[p] != nil })
-		for page := range slices.Chunk(slices.Compact(all), lastBatch) {
+		for page := range slices.Chunk(all, lastBatch) {
 			entries, err := a.entries(page)
 			if err != nil {
 				return err
@@ -751,7 +761,8 @@ func (a *answering) followUps(list []sized) (map[uint64]followUp, error) {
 		}
 		return nil
 	}
-	if err := read(all); err != nil {
+	slices.Sort(all)
+	if err := read(slices.Compact(all)); err != nil {
 		return nil, err
 	}
 	begins, err := a.entries(behind)
@@ -761,17 +772,17 @@ func (a *answering) followUps(list []sized) (map[uint64]followUp, error) {
 	begins = slices.DeleteFunc(begins, func(f sized) bool { return f.Type != TypeBegin })
 	// Nearly all have ended soon: only for the others the whole time is looked through in which they may have, where others' accesses to the same record stand too.
 	types := append([]EntryType{TypeChunk}, endTypes...)
-	for _, search := range []func(Found) ([]uint64, error){
-		func(begin Found) ([]uint64, error) { return a.soon(begin, types) },
-		func(begin Found) ([]uint64, error) { return a.near(begin, begin.Position+soonAfter, types) },
+	for _, search := range []func(Found) Query{
+		func(begin Found) Query { return a.behind(begin, types, begin.Position+soonAfter) },
+		func(begin Found) Query { return a.near(begin, types, begin.Position+soonAfter) },
 	} {
-		var all []uint64
+		var searches []Query
 		for _, begin := range begins {
-			positions, err := search(begin.Found)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, positions...)
+			searches = append(searches, search(begin.Found))
+		}
+		all, err := a.searches(searches)
+		if err != nil {
+			return nil, err
 		}
 		if err := read(all); err != nil {
 			return nil, err

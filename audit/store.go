@@ -108,6 +108,9 @@ type Reader interface {
 	// Search returns positions, highest first.
 	Search(q Query) ([]uint64, error)
 
+	// Searches is Search for several at once, each answer in its place: a store behind a network need not wait for each.
+	Searches(list []Query) ([][]uint64, error)
+
 	// EachMark calls f with every mark, in any order.
 	EachMark(f func(position uint64, m Mark) error) error
 

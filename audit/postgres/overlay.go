@@ -174,6 +174,14 @@ func (t *tx) Search(q audit.Query) ([]uint64, error) {
 	return t.reader.Search(q)
 }
 
+// Searches implements audit.Reader.
+func (t *tx) Searches(list []audit.Query) ([][]uint64, error) {
+	if err := t.flush(); err != nil {
+		return nil, err
+	}
+	return t.reader.Searches(list)
+}
+
 // EachMark implements audit.Reader.
 func (t *tx) EachMark(f func(uint64, audit.Mark) error) error {
 	if err := t.flush(); err != nil {

@@ -264,27 +264,79 @@ func (r *reader) Newest(marks []audit.Mark) (newest uint64, found bool, err erro
 	return newest, found, err
 }
 
-// Search implements audit.Reader. Each mark of the first group is walked newest first, with the other conditions tried on each position, and ends after a
-// page: what there is to merge is a page for each. Times are turned into positions, which they follow.
+// Search implements audit.Reader.
 func (r *reader) Search(q audit.Query) ([]uint64, error) {
-	lo, hi := q.Least, q.Before
-	var p int64
-	if !q.From.IsZero() {
-		ok, err := r.one("searching by time", `SELECT position FROM entries WHERE time >= $1 ORDER BY time, position LIMIT 1`, []any{ceilMicro(q.From)}, &p)
-		if err != nil || !ok {
-			return nil, err
-		}
-		lo = max(lo, uint64(p))
+	out, err := r.Searches([]audit.Query{q})
+	if err != nil {
+		return nil, err
 	}
-	if !q.Until.IsZero() {
-		ok, err := r.one("searching by time", `SELECT position FROM entries WHERE time < $1 ORDER BY time DESC, position DESC LIMIT 1`, []any{ceilMicro(q.Until)}, &p)
-		if err != nil || !ok {
-			return nil, err
-		}
-		hi = min(hi, uint64(p)+1)
+	return out[0], nil
+}
+
+// Searches implements audit.Reader. Each mark of the first group is walked newest first, with the other conditions tried on each position, and ends after a
+// page: what there is to merge is a page for each. Times are turned into positions, which they follow. All times are asked for in one exchange with the server, and then everything else in another.
+func (r *reader) Searches(list []audit.Query) ([][]uint64, error) {
+	type span struct {
+		lo, hi uint64
+		none   bool
 	}
-	text, args := searchText(q, min(lo, 1<<63-1), min(hi, 1<<63-1))
-	return r.positions("searching", text, args...)
+	spans := make([]span, len(list))
+	var times, searches pgx.Batch
+	at := func(statement string, t time.Time, found func(p uint64), none func()) {
+		times.Queue(statement, ceilMicro(t)).QueryRow(func(row pgx.Row) error {
+			var p int64
+			err := row.Scan(&p)
+			switch {
+			case errors.Is(err, pgx.ErrNoRows):
+				none()
+				return nil
+			case err == nil:
+				found(uint64(p))
+			}
+			return err
+		})
+	}
+	for i, q := range list {
+		s := &spans[i]
+		s.lo, s.hi = min(q.Least, 1<<63-1), min(q.Before, 1<<63-1)
+		if !q.From.IsZero() {
+			at(`SELECT position FROM entries WHERE time >= $1 ORDER BY time, position LIMIT 1`, q.From, func(p uint64) { s.lo = max(s.lo, p) }, func() { s.none = true })
+		}
+		if !q.Until.IsZero() {
+			at(`SELECT position FROM entries WHERE time < $1 ORDER BY time DESC, position DESC LIMIT 1`, q.Until, func(p uint64) { s.hi = min(s.hi, p+1) }, func() { s.none = true })
+		}
+	}
+	if err := r.send("searching by time", &times); err != nil {
+		return nil, err
+	}
+	out := make([][]uint64, len(list))
+	for i, q := range list {
+		if spans[i].none {
+			continue
+		}
+		text, args := searchText(q, spans[i].lo, spans[i].hi)
+		searches.Queue(text, args...).Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				var p int64
+				if err := rows.Scan(&p); err != nil {
+					return err
+				}
+				out[i] = append(out[i], uint64(p))
+			}
+			return rows.Err()
+		})
+	}
+	return out, r.send("searching", &searches)
+}
+
+// send sends a batch, if anything is in it, and reads its answers.
+func (r *reader) send(doing string, b *pgx.Batch) error {
+	if b.Len() == 0 {
+		return nil
+	}
+	ctx, cancel := r.patience()
+	defer cancel()
+	return r.s.judge(doing, r.conn.SendBatch(ctx, b).Close())
 }
 
 // searchText writes the query for a search between two positions. Whether an entry carries a mark is asked by a subquery for its value and not by EXISTS, for which the server may collect all

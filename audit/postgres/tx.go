@@ -203,13 +203,6 @@ func positionArray(positions []uint64) []int64 {
 	return out
 }
 
-// send sends a batch and waits for all its replies.
-func (t *tx) send(doing string, b *pgx.Batch) error {
-	ctx, cancel := t.patience()
-	defer cancel()
-	return t.s.judge(doing, t.conn.SendBatch(ctx, b).Close())
-}
-
 // flush sends what was written. From then on the server answers for it.
 func (t *tx) flush() error {
 	var b pgx.Batch
@@ -456,5 +449,5 @@ func (t *tx) now(doing, statement string, args ...any) error {
 	}
 	var b pgx.Batch
 	b.Queue(statement, args...)
-	return t.send(doing, &b)
+	return t.reader.send(doing, &b)
 }

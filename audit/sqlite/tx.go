@@ -505,6 +505,18 @@ func split(q audit.Query) (parts []audit.Query) {
 // byType reports whether a search walks the entries of its types, and tries all groups of marks on each.
 func byType(q audit.Query) bool { return len(q.Types) > 0 && (q.Rare || len(q.All) == 0) }
 
+// Searches implements audit.Reader.
+func (r *reader) Searches(list []audit.Query) ([][]uint64, error) {
+	out := make([][]uint64, len(list))
+	for i, q := range list {
+		var err error
+		if out[i], err = r.Search(q); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // maxArms is how many marks of the first group are walked by one query: SQLite joins at most 500, and somebody who oversees a region may see by more.
 const maxArms = 200
 

@@ -304,10 +304,14 @@ func (m *model) differs(r audit.Reader) error {
 		got, err := r.EntriesAt(positions)
 		same("entries at positions", got, want, err)
 	}
+	var each [][]uint64
 	for i, q := range m.queries() {
 		got, err := r.Search(q)
 		same(fmt.Sprintf("search %d", i), got, m.search(q), err)
+		each = append(each, got)
 	}
+	all, err := r.Searches(m.queries())
+	same("all searches at once", all, each, err)
 	marks := map[positioned]bool{}
 	err = r.EachMark(func(p uint64, k audit.Mark) error {
 		marks[positioned{k, p}] = true

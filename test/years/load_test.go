@@ -379,6 +379,9 @@ func (t loading) Newest(marks []audit.Mark) (newest uint64, found bool, err erro
 // Search implements audit.Reader.
 func (t loading) Search(audit.Query) ([]uint64, error) { return nil, errNotWhileFilling }
 
+// Searches implements audit.Reader.
+func (t loading) Searches([]audit.Query) ([][]uint64, error) { return nil, errNotWhileFilling }
+
 // EachMark implements audit.Reader.
 func (t loading) EachMark(func(uint64, audit.Mark) error) error { return errNotWhileFilling }
 
