@@ -390,6 +390,7 @@ type answered struct {
 	first, whole time.Duration
 	all          bool
 	rows         int
+	cpu          time.Duration // of the program for the last of it, 0 where that cannot be told
 }
 
 // officer is who asks.
@@ -459,10 +460,14 @@ func (h *history) askings(t *testing.T) (out []asking) {
 		out = append(out, asking{name, func() (a answered) {
 			q := ask[name]()
 			q.Limit = 1
+			before := spent()
 			got, next := h.asked(t, q, &a.first)
+			a.cpu = spent() - before
 			if a.whole = a.first; next != 0 {
 				q.Limit = 1000
+				before := spent()
 				got, next = h.asked(t, q, &a.whole)
+				a.cpu = spent() - before
 			}
 			a.all, a.rows = fits(next, len(got), q.Limit), len(got)
 			return a
@@ -499,7 +504,9 @@ func (h *history) askings(t *testing.T) (out []asking) {
 }
 
 // single is an answer that has no pages.
-func single(began time.Time) answered { return answered{time.Since(began), time.Since(began), true, 0} }
+func single(began time.Time) answered {
+	return answered{time.Since(began), time.Since(began), true, 0, 0}
+}
 
 // asked asks, and says how long it took.
 func (h *history) asked(t *testing.T, q audit.Question, took *time.Duration) ([]audit.Row, uint64) {
@@ -519,6 +526,7 @@ const often = 40
 type times struct {
 	first, whole []time.Duration
 	rows         int
+	cpu          time.Duration
 }
 
 // fits reports whether an answer of which a page of at most so many rows was asked for is no larger than the page. One that was cut because it took long is not: it
@@ -544,6 +552,7 @@ func question(t *testing.T, of []*history) {
 				k = (k + round) % len(of)
 				a := asks[k][i].ask()
 				all[k].first, all[k].rows = append(all[k].first, a.first), all[k].rows+a.rows
+				all[k].cpu += a.cpu
 				if a.all {
 					all[k].whole = append(all[k].whole, a.whole)
 				}
@@ -552,7 +561,8 @@ func question(t *testing.T, of []*history) {
 		name := asks[0][i].name
 		for k, h := range of {
 			x := all[k]
-			t.Logf("%-44s %9d entries: %5.0f rows; whole answers %3d: p50 %6.1f ms, p95 %6.1f ms; first row: p50 %6.1f ms, p95 %6.1f ms", name, h.entries, float64(x.rows)/often, len(x.whole), ms(x.whole, 50), ms(x.whole, 95), ms(x.first, 50), ms(x.first, 95))
+			t.Logf("%-44s %9d entries: %5.0f rows; whole answers %3d: p50 %6.1f ms, p95 %6.1f ms; first row: p50 %6.1f ms, p95 %6.1f ms; CPU of a page %5.1f ms", name, h.entries, float64(x.rows)/often, len(x.whole),
+				ms(x.whole, 50), ms(x.whole, 95), ms(x.first, 50), ms(x.first, 95), float64((x.cpu/often).Microseconds())/1000)
 			if !x.kept() {
 				missed = append(missed, fmt.Sprintf("%s, of %d", name, h.entries))
 			}
@@ -572,6 +582,9 @@ func question(t *testing.T, of []*history) {
 				text += " a row"
 			}
 			grown = max(grown, whole)
+		}
+		if more := max(float64(large.rows)/max(float64(small.rows), 1), 1); small.cpu > 0 { // which tells more where the machine has much else to do
+			text += fmt.Sprintf(", CPU of a page of as many rows %.2f", float64(large.cpu)/float64(small.cpu)/more)
 		}
 		t.Logf("%-44s growth of p95: %s", name, text)
 		if grown > growsBy {
