@@ -698,7 +698,7 @@ func (a *answering) within(begin Found, types []EntryType) (out []Found, err err
 }
 
 // soonAfter is how many positions behind an opening its end is looked for first.
-const soonAfter = 4096
+const soonAfter = 1024
 
 // behind looks for entries of some types about the same person behind the opening of an access, in front of a position.
 func (a *answering) behind(begin Found, types []EntryType, before uint64) Query {
