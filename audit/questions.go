@@ -338,7 +338,7 @@ func (l *Ledger) walk(ctx context.Context, q Question, before uint64, patience t
 			default:
 				last := positions[len(positions)-1]
 				// Where nearly everything carries the marks (a custodian that everybody is asked of), it costs less to try them on the entries of the types than the types on all that carry them.
-				query.Rare = rare || hi-last <= dense*uint64(len(positions))
+				query.Rare = rare || hi-last <= dense*uint64(len(positions)) && len(query.All) > 0 && len(query.All[0]) <= dense // few enough to be tried on each
 				hi, batch = last, min(4*batch, lastBatch)
 			}
 			if hi > lo && time.Now().After(end) {
