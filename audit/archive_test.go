@@ -668,6 +668,72 @@ func TestAnEntryOfAnArchiveIsNotBelievedUnopened(t *testing.T) {
 	}
 }
 
+// A copy of a ledger has its name and its keys, and a backup that somebody tried is one. What it recorded, and archived, did not happen here.
+func TestTheArchiveOfACopyIsNotAsked(t *testing.T) {
+	for name, longer := range map[string]uint64{"as long as the ledger's": 0, "longer than the ledger's": 2} {
+		folder := t.TempDir()
+		archives, err := audit.OpenArchives(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = archives.Close() })
+		p := audittest.New(t, audit.Config{Archives: archives})
+		until := func(l *audit.Ledger, size uint64) {
+			t.Helper()
+			for l.Stats().Position < size {
+				now, a := time.Now(), ask{subject: number(t, "9990000018"), permission: record.AskedNo}
+				if _, err := l.Refuse(ctx, a.access(now, a.decide(consent.Preferences{}, now))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 300 {
+				if s := l.Stats(); s.Signed == s.Position {
+					return
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			t.Fatal("three seconds, and the newest entries are not signed")
+		}
+		until(p.Ledger, 6)
+		other := p.Crash(t)
+		size := max(p.Ledger.Stats().Position, other.Ledger.Stats().Position) + 3
+		dir := filepath.Join(filepath.Dir(p.Path), "keys")
+		if _, err := audit.AddEpoch(dir); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := audit.LoadKeys(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for file, l := range map[string]*audit.Ledger{"own": p.Ledger, "other": other.Ledger} {
+			more := uint64(0)
+			if file == "other" {
+				more = longer
+			}
+			until(l, size+more)
+			if err := l.Reload(ctx, keys); err != nil {
+				t.Fatal(err)
+			}
+			until(l, size+more+3)
+			var b bytes.Buffer
+			if _, _, err := l.Archive(ctx, actor(), 1, &b, nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(folder, file), b.Bytes(), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		q := audit.Question{Kind: audit.Refusals, Archive: "own"}
+		if rows, _, _, err := p.Ledger.Ask(ctx, actor(), q); err != nil || len(rows) == 0 {
+			t.Errorf("its own archive: %d rows, %v", len(rows), err)
+		}
+		q.Archive = "other"
+		if rows, _, _, err := p.Ledger.Ask(ctx, actor(), q); !errors.As(err, new(audit.ArchiveError)) {
+			t.Errorf("the archive of a copy, %s: %d rows, %v", name, len(rows), err)
+		}
+	}
+}
+
 // Only a closed epoch is archived, and it is on record that it was.
 func TestOnlyAClosedEpochIsArchived(t *testing.T) {
 	h := newEpochs(t, 5, 9)

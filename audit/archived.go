@@ -32,6 +32,7 @@ const (
 	archiveMissing   ArchiveError = "there is no file of that name in the broker's folder of archives, or it cannot be opened"
 	archiveOther     ArchiveError = "it is not an archive of version 1"
 	archiveElsewhere ArchiveError = "it is of another ledger: ask the broker of that one"
+	archiveForked    ArchiveError = "it holds another history than this ledger: it was written from a copy that went on by itself, or from a later state than this; write it anew"
 	archiveUnsigned  ArchiveError = "no key of this ledger signed it"
 	archiveBroken    ArchiveError = "it is damaged: `verify archive` says where; put a sound copy in its place, or write it anew"
 )
@@ -81,6 +82,7 @@ func validArchiveName(s string) bool {
 // opened like any other, which checks it.
 type archive struct {
 	ArchiveRange
+	proved   State // the checkpoint that it is proved under
 	name     string
 	info     os.FileInfo
 	file     io.ReaderAt
@@ -202,6 +204,16 @@ func openArchive(f io.ReaderAt, size int64, origin string, signers []string) (*a
 	at += blockHeader + uint64(len(head))
 	proof, ok := a.block(at, blockProof, maxArchiveProof)
 	if !ok {
+		return nil, archiveBroken
+	}
+	signedUnder := proof
+	for range 2 { // the hashes on either side, which are for whoever has no ledger
+		if len(signedUnder) == 0 || len(signedUnder) < 1+sha256.Size*int(signedUnder[0]) {
+			return nil, archiveBroken
+		}
+		signedUnder = signedUnder[1+sha256.Size*int(signedUnder[0]):]
+	}
+	if a.proved, err = (Checkpoint{Note: signedUnder}).State(); err != nil {
 		return nil, archiveBroken
 	}
 	tables := slices.Concat(blockOf(blockHead, head), blockOf(blockProof, proof))
@@ -535,7 +547,35 @@ func (l *Ledger) archive(ctx context.Context, name string) (*archive, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.archives.take(name, l.origin, signers)
+	x, err := l.archives.take(name, l.origin, signers)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.view(ctx, x.continued); err != nil {
+		l.archives.give(x)
+		return nil, err
+	}
+	return x, nil
+}
+
+// continued checks that a ledger goes on from what the archive holds. A copy of one has its name and its keys, and whatever else it recorded would be told as what happened here.
+func (a *archive) continued(r Reader) error {
+	head, err := r.Head()
+	if err != nil {
+		return err
+	}
+	of, err := closedEpoch(r, a.Epoch)
+	switch {
+	case errors.Is(err, ErrInvalid) || err == nil && (of != a.ArchiveRange || a.proved.Size > head.Size):
+		return archiveForked
+	case err != nil:
+		return err
+	}
+	root, err := rootAt(r, a.proved.Size)
+	if err == nil && root != a.proved.Root {
+		err = archiveForked
+	}
+	return err
 }
 
 // beside reads the archive's range from it, and all else from a store. What the ledger has erased is known before anything is read.
