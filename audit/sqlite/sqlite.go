@@ -131,7 +131,7 @@ func (s *Store) open(ctx context.Context, path string, c Config) error {
 	if s.write, err = prepareAll(ctx, s.conn, slices.Concat(asked, written, []string{begin, beginNow, commit, rollBack})...); err != nil {
 		return err
 	}
-	reading := pragmas("query_only(1)", "cache_size(-8192)") // as of the one that writes: what is looked for in years is found by the upper pages of large indexes
+	reading := pragmas("query_only(1)")
 	reading.Set("mode", "ro")
 	if c.vfs != "" {
 		reading.Set("vfs", c.vfs)
