@@ -364,7 +364,7 @@ func pages(t testing.TB, l *audit.Ledger, q audit.Question, from uint64) (out []
 	}
 }
 
-// What an archive answers is what the living ledger answers of its range, row by row and page by page, also where an access began in front of it or a review came behind it; and what stands in
+// What an archive answers is what the living ledger answers of its range, row by row over all the pages, also where an access began in front of it or a review came behind it; and what stands in
 // the range is read from the file alone.
 func TestAnArchiveAnswersLikeTheLedger(t *testing.T) {
 	acts, questions := 120, 150
@@ -412,15 +412,22 @@ func TestAnArchiveAnswersLikeTheLedger(t *testing.T) {
 			found, more, _, err := h.Ledger.Search(ctx, actor(), q)
 			h.must(err)
 			kept := slices.DeleteFunc(slices.Clone(found), func(f audit.Found) bool { return f.Position < of.From })
+			if more = more && len(kept) == len(found); more { // of the range, or only of what stands below it
+				beyond := q
+				beyond.Before, beyond.Limit = found[len(found)-1].Position, 1
+				next, _, _, err := h.Ledger.Search(ctx, actor(), beyond)
+				h.must(err)
+				more = len(next) > 0 && next[0].Position >= of.From
+			}
 			q.Before, q.Archive = 0, name
-			searches = append(searches, searched{q, kept, more && len(kept) == len(found)})
+			searches = append(searches, searched{q, kept, more})
 		}
 		h.store.from.Store(of.From + 1) // the entry that begins an epoch is one of those that a start reads
 		h.store.until.Store(of.Until)
 		for i, a := range all {
 			a.q.Archive = name
 			got := pages(t, h.Ledger, a.q, 0)
-			if !reflect.DeepEqual(got, a.want) {
+			if !slices.EqualFunc(slices.Concat(got...), slices.Concat(a.want...), func(a, b audit.Row) bool { return reflect.DeepEqual(a, b) }) { // a page may end early where its time is up
 				t.Fatalf("question %d (%s) of epoch %d: %d pages, want %d, or other rows", i, a.q.Kind, epoch, len(got), len(a.want))
 			}
 			for _, page := range got {
@@ -441,8 +448,8 @@ func TestAnArchiveAnswersLikeTheLedger(t *testing.T) {
 		for i, x := range searches {
 			found, more, _, err := h.Ledger.Search(ctx, actor(), x.q)
 			h.must(err)
-			if len(found)+len(x.want) > 0 && !reflect.DeepEqual(found, x.want) || x.more && !more {
-				t.Errorf("search %d of epoch %d: %d entries, want %d, or others", i, epoch, len(found), len(x.want))
+			if len(found)+len(x.want) > 0 && !reflect.DeepEqual(found, x.want) || x.more != more {
+				t.Errorf("search %d of epoch %d: %d entries and more %t, want %d and %t, or others", i, epoch, len(found), more, len(x.want), x.more)
 			}
 		}
 		h.store.until.Store(0)

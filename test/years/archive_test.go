@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -114,14 +115,21 @@ func TestArchiveOfYears(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) || gotNext != wantNext {
-				t.Fatalf("question %d (%s): %d rows from the archive, going on at %d; %d and %d from the ledger; or other rows", i, q.Kind, len(got), gotNext, len(want), wantNext)
+			// A page ends early where its time is up, which a machine with much to do may bring about; then that part is compared which both have given.
+			next := max(wantNext, gotNext)
+			if slow := 2 * time.Second; wantNext != gotNext && living[len(living)-1] < slow && archived[len(archived)-1] < slow {
+				t.Fatalf("question %d (%s): the archive goes on at %d, the ledger at %d", i, q.Kind, gotNext, wantNext)
 			}
-			if rows += len(got); gotNext == 0 {
+			beyond := func(r audit.Row) bool { return r.Position < next }
+			got, want = slices.DeleteFunc(got, beyond), slices.DeleteFunc(want, beyond)
+			if len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
+				t.Fatalf("question %d (%s): %d rows from the archive, %d from the ledger; or other rows", i, q.Kind, len(got), len(want))
+			}
+			if rows += len(got); next == 0 {
 				break
 			}
 			several++
-			q.Before, a.Before = wantNext, gotNext
+			q.Before, a.Before = next, next
 		}
 	}
 	if rows == 0 {
