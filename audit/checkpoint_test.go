@@ -295,8 +295,8 @@ type flippedTx struct {
 	f *flipped
 }
 
-func (f *flipped) Update(ctx context.Context, run func(audit.Tx) error) error {
-	return f.Store.Update(ctx, func(tx audit.Tx) error { return run(flippedTx{tx, f}) })
+func (f *flipped) Update(ctx context.Context, ahead audit.Wanted, run func(audit.Tx) error) error {
+	return f.Store.Update(ctx, ahead, func(tx audit.Tx) error { return run(flippedTx{tx, f}) })
 }
 
 func (t flippedTx) Append(e audit.Entry, marks []audit.Mark) error {

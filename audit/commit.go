@@ -260,18 +260,18 @@ func (l *Ledger) commit(batch []*op) {
 	var w *writer
 	err := ErrUnsound
 	if !l.unsound.Load() {
-		err = l.store.Update(context.Background(), func(tx Tx) (err error) {
+		ahead := wantedBy(live)
+		ahead.Marks = append(ahead.Marks, l.keys.Load().next()...)
+		err = l.store.Update(context.Background(), ahead, func(tx Tx) (err error) {
 			if w, err = l.begin(tx); err != nil {
 				return err
 			}
 			// Where the store has its turn with other replicas, more was queued while it waited for it.
-			live = l.inTime(live, l.queued(MaxBatch-len(live)))
-			wanted := Wanted{Marks: w.keys.next()}
-			for _, o := range live {
-				wanted.add(o.wanted)
-			}
-			if err := tx.Expect(wanted); err != nil {
-				return err
+			if more := l.inTime(nil, l.queued(MaxBatch-len(live))); len(more) > 0 {
+				live = append(live, more...)
+				if err := tx.Expect(wantedBy(more)); err != nil {
+					return err
+				}
 			}
 			behind, err := w.keys.behind(tx)
 			if err != nil {
@@ -317,6 +317,14 @@ func (l *Ledger) commit(batch []*op) {
 	for _, o := range live {
 		l.settle(o, o.err)
 	}
+}
+
+// wantedBy is what operations will ask for.
+func wantedBy(batch []*op) (w Wanted) {
+	for _, o := range batch {
+		w.add(o.wanted)
+	}
+	return w
 }
 
 // queued takes what is queued, so many at most, and does not wait.

@@ -127,7 +127,7 @@ func TestStrangersLinesDoNotUnmakeACheckpoint(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				err = store.Update(ctx, func(tx audit.Tx) error {
+				err = store.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 					c, _, err := tx.LastCheckpoint()
 					if err != nil {
 						return err

@@ -278,7 +278,7 @@ func (l *Ledger) start(ctx context.Context, c Config) error {
 	head := uint64(0) // after the transaction before this one
 	for more := true; more; {
 		var w *writer
-		err := l.store.Update(ctx, func(tx Tx) error {
+		err := l.store.Update(ctx, Wanted{}, func(tx Tx) error {
 			var err error
 			w, err = l.begin(tx)
 			if err != nil {

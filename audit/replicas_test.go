@@ -23,10 +23,10 @@ type shared struct {
 	turn *sync.Mutex
 }
 
-func (s shared) Update(ctx context.Context, f func(audit.Tx) error) error {
+func (s shared) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx) error) error {
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	return s.Store.Update(ctx, f)
+	return s.Store.Update(ctx, ahead, f)
 }
 
 // turns holds one turn for each store, however often replicas is called for it.
@@ -160,9 +160,9 @@ type meanwhile struct {
 	do   func()
 }
 
-func (m *meanwhile) Update(ctx context.Context, f func(audit.Tx) error) error {
+func (m *meanwhile) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx) error) error {
 	m.once.Do(m.do)
-	return m.Store.Update(ctx, f)
+	return m.Store.Update(ctx, ahead, f)
 }
 
 // Every replica's statistics see what the others wrote.

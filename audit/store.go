@@ -29,7 +29,8 @@ var (
 // A store knows nothing of people: it sees sealed entries, keyed hashes and ODS codes, and MUST NOT be given more.
 type Store interface {
 	// Update runs f in one transaction that can write, calling it exactly once. The transaction MUST see every earlier one that was
-	// kept, and nothing else may write while it runs.
+	// kept, and nothing else may write while it runs. ahead is what f will ask for: as with Tx.Expect it changes no answer, and a store
+	// behind a network can fetch it as the transaction begins.
 	//
 	// If f returns nil, Update commits, and MUST NOT return nil before the transaction would survive the loss of power. It MUST NOT
 	// give up a commit that has begun because ctx is done. If f returns an error or panics, nothing MUST be kept, and Update returns
@@ -37,7 +38,7 @@ type Store interface {
 	//
 	// An error that wraps ErrUnknownOutcome means that the transaction may have been kept. Any other error MUST mean that it was not.
 	// After a failed write or sync, this and all later calls MUST return errors that wrap ErrUnsound (an unconfirmed commit wraps both).
-	Update(ctx context.Context, f func(Tx) error) error
+	Update(ctx context.Context, ahead Wanted, f func(Tx) error) error
 
 	// View runs f on one consistent state that includes every transaction whose Update has returned nil before View was called:
 	// never a copy that lags. It stops when ctx is done.
@@ -181,8 +182,8 @@ type Tx interface {
 	// AlertReviewed notes the position of the newest Review entry of an alert, or of the one that closed it; 0: it is open again.
 	AlertReviewed(position, review uint64) error
 
-	// Expect says what the transaction is about to ask for, so that a store behind a network can fetch it at once. It changes no answer, and
-	// a store may do nothing.
+	// Expect says what else the transaction is about to ask for, so that a store behind a network can fetch it at once. It changes no answer,
+	// and a store may do nothing.
 	Expect(w Wanted) error
 }
 

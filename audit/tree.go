@@ -160,7 +160,7 @@ func (l *Ledger) plant(ctx context.Context) error {
 	if err != nil || !needed {
 		return err
 	}
-	err = l.store.Update(ctx, func(tx Tx) error {
+	err = l.store.Update(ctx, Wanted{}, func(tx Tx) error {
 		head, err := tx.Head()
 		if err != nil {
 			return err

@@ -23,8 +23,8 @@ type forgetfulTx struct {
 	f *forgetful
 }
 
-func (f *forgetful) Update(ctx context.Context, run func(audit.Tx) error) error {
-	return f.Store.Update(ctx, func(tx audit.Tx) error { return run(forgetfulTx{tx, f}) })
+func (f *forgetful) Update(ctx context.Context, ahead audit.Wanted, run func(audit.Tx) error) error {
+	return f.Store.Update(ctx, ahead, func(tx audit.Tx) error { return run(forgetfulTx{tx, f}) })
 }
 
 func (t forgetfulTx) ObjectionsOf(persons []string) ([]audit.ObjectionRow, error) {

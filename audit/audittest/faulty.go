@@ -118,7 +118,7 @@ func (f *Faulty) Read() int { return int(f.read.Load()) }
 var errAsked = errors.New("this commit was asked to fail")
 
 // Update implements audit.Store.
-func (f *Faulty) Update(ctx context.Context, run func(audit.Tx) error) error {
+func (f *Faulty) Update(ctx context.Context, ahead audit.Wanted, run func(audit.Tx) error) error {
 	f.mu.Lock()
 	held, unsound := f.held, f.unsound
 	f.mu.Unlock()
@@ -129,7 +129,7 @@ func (f *Faulty) Update(ctx context.Context, run func(audit.Tx) error) error {
 		return audit.ErrUnsound
 	}
 	fault := None
-	err := f.Inner.Update(ctx, func(tx audit.Tx) error {
+	err := f.Inner.Update(ctx, ahead, func(tx audit.Tx) error {
 		counted := &counting{Tx: tx, read: &f.read}
 		if err := run(counted); err != nil || counted.entries == 0 {
 			return err

@@ -96,14 +96,14 @@ func (s *Store) open(ctx context.Context) error {
 }
 
 // Update implements audit.Store.
-func (s *Store) Update(ctx context.Context, f func(audit.Tx) error) (err error) {
+func (s *Store) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx) error) (err error) {
 	s.turn.Lock()
 	defer s.turn.Unlock()
 	if s.unsound.Load() {
 		return audit.ErrUnsound
 	}
 	ctx = context.WithoutCancel(ctx) // every wait has a deadline of its own; a commit that has begun is not given up
-	t, err := s.begin(ctx)
+	t, err := s.begin(ctx, ahead)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (s *Store) Update(ctx context.Context, f func(audit.Tx) error) (err error) 
 }
 
 // begin starts a transaction that holds the head row. A connection that was lost since it was last used costs nothing: nothing was sent on it.
-func (s *Store) begin(ctx context.Context) (*tx, error) {
+func (s *Store) begin(ctx context.Context, ahead audit.Wanted) (*tx, error) {
 	for {
 		fresh := s.writer == nil
 		if fresh {
@@ -141,7 +141,7 @@ func (s *Store) begin(ctx context.Context) (*tx, error) {
 			}
 		}
 		t := &tx{reader: reader{ctx: ctx, s: s, conn: s.writer, limit: s.dial.timeout}}
-		err := t.lock()
+		err := t.lock(ahead)
 		if err == nil && fresh {
 			err = s.holdsKept(t)
 		}

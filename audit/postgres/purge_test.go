@@ -26,7 +26,7 @@ func TestPurge(t *testing.T) {
 	}
 	const entries = 60
 	erased := func(i int) bool { return i%3 == 0 }
-	err := s.Update(ctx, func(tx audit.Tx) error {
+	err := s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 		var errs []error
 		for i := range entries {
 			e := audit.Entry{Position: uint64(i), Version: 1, Type: audit.TypeRead, Time: time.UnixMicro(int64(i)), Epoch: 1, Sealed: []byte(strings.Repeat(marker(i), 1+i*50))}
@@ -37,7 +37,7 @@ func TestPurge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.Update(ctx, func(tx audit.Tx) error {
+	err = s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 		var errs []error
 		for i := range entries {
 			if erased(i) {
@@ -74,7 +74,7 @@ func TestPurge(t *testing.T) {
 			t.Errorf("entry %d: erased %v, found %v", i, erased(i), found)
 		}
 	}
-	if err := s.Update(ctx, func(audit.Tx) error { return nil }); err != nil {
+	if err := s.Update(ctx, audit.Wanted{}, func(audit.Tx) error { return nil }); err != nil {
 		t.Errorf("after it: %v", err)
 	}
 }

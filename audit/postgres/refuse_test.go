@@ -59,7 +59,7 @@ func TestWeakSettings(t *testing.T) {
 	s := where.open(t)
 	defer func() { _ = s.Close() }()
 	add := func() error {
-		return s.Update(ctx, func(tx audit.Tx) error {
+		return s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 			head, err := tx.Head()
 			e := audit.Entry{Position: head.Size, Version: 1, Type: audit.TypeRead, Time: time.UnixMicro(1), Epoch: 1, Sealed: []byte{1}}
 			return errors.Join(err, tx.Append(e, nil), tx.PutTree(make([][32]byte, ones(head.Size+1)), nil))
@@ -168,7 +168,7 @@ func TestFailover(t *testing.T) {
 
 	// The address leads to the promoted server all of a sudden.
 	proxy.Retarget(standby.Address())
-	err = s.Update(ctx, func(audit.Tx) error { return nil })
+	err = s.Update(ctx, audit.Wanted{}, func(audit.Tx) error { return nil })
 	if !errors.Is(err, audit.ErrUnsound) || !strings.Contains(err.Error(), "failed over") {
 		t.Errorf("%v, want ErrUnsound", err)
 	}
@@ -183,7 +183,7 @@ func TestSetBack(t *testing.T) {
 	s := place{url: server.URL(server.Database(t)), timeout: time.Second}.open(t)
 	defer func() { _ = s.Close() }()
 	add := func() error {
-		return s.Update(ctx, func(tx audit.Tx) error {
+		return s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 			head, err := tx.Head()
 			e := audit.Entry{Position: head.Size, Version: 1, Type: audit.TypeRead, Time: time.UnixMicro(1), Epoch: 1, Leaf: [32]byte{byte(head.Size)}, Sealed: []byte{1}}
 			return errors.Join(err, tx.Append(e, nil), tx.PutTree(make([][32]byte, ones(head.Size+1)), nil))
@@ -243,7 +243,7 @@ func TestMigrations(t *testing.T) {
 		e := audit.Entry{Position: head.Size, Version: 1, Type: audit.TypeRead, Time: time.UnixMicro(1), Epoch: 1, Sealed: []byte{1}}
 		return errors.Join(err, tx.Append(e, nil), tx.PutTree(make([][32]byte, ones(head.Size+1)), nil))
 	}
-	if err := old.Update(ctx, add); err != nil {
+	if err := old.Update(ctx, audit.Wanted{}, add); err != nil {
 		t.Fatal(err)
 	}
 	dial, err := newDialer(Config{Connection: url, Timeout: time.Second})
@@ -259,7 +259,7 @@ func TestMigrations(t *testing.T) {
 	if _, err := migrate(ctx, c, broken); err == nil || strings.Contains(err.Error(), "nonsense") {
 		t.Errorf("a migration that fails: %v", err)
 	}
-	if err := old.Update(ctx, add); err != nil {
+	if err := old.Update(ctx, audit.Wanted{}, add); err != nil {
 		t.Errorf("after a migration that failed, of which nothing is kept: %v", err)
 	}
 	for range 2 { // the second time there is nothing to do
@@ -267,7 +267,7 @@ func TestMigrations(t *testing.T) {
 			t.Fatalf("the new program on the old database: %d, %v", n, err)
 		}
 	}
-	if err := old.Update(ctx, add); !errors.Is(err, audit.ErrUnsound) || !strings.Contains(err.Error(), "newer program") {
+	if err := old.Update(ctx, audit.Wanted{}, add); !errors.Is(err, audit.ErrUnsound) || !strings.Contains(err.Error(), "newer program") {
 		t.Errorf("the old program that runs: %v, want ErrUnsound", err)
 	}
 	refuses(t, Config{Connection: url, Replica: "x"}, fmt.Sprintf("has schema %d and this program knows %d: run the newer program", next, next-1))
@@ -319,7 +319,7 @@ func TestEntriesStay(t *testing.T) {
 	server := services.PostgreSQL(t)
 	s := place{url: server.URL(server.Database(t))}.open(t)
 	defer func() { _ = s.Close() }()
-	err := s.Update(ctx, func(tx audit.Tx) error {
+	err := s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 		e := audit.Entry{Position: 0, Version: 1, Type: audit.TypeRead, Time: time.UnixMicro(1), Epoch: 1, Sealed: []byte{1}}
 		return errors.Join(tx.Append(e, nil), tx.PutTree(make([][32]byte, 1), nil))
 	})

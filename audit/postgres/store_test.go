@@ -85,7 +85,7 @@ func TestLostAtEachMessage(t *testing.T) {
 	defer func() { _ = s.Close() }()
 	size := uint64(0)
 	add := func() error {
-		return s.Update(ctx, func(tx audit.Tx) error {
+		return s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 			head, err := tx.Head()
 			if err != nil {
 				return err
@@ -167,7 +167,11 @@ func TestTwoReplicas(t *testing.T) {
 		go func() {
 			for n := range each {
 				var position uint64
-				err := s.Update(ctx, func(tx audit.Tx) error {
+				var ahead audit.Wanted // what is asked for ahead is asked when the turn has come, not when the waiting began
+				if n%2 == 0 {
+					ahead.Marks = []audit.Mark{{Kind: audit.MarkKey, Value: "k"}}
+				}
+				err := s.Update(ctx, ahead, func(tx audit.Tx) error {
 					head, err := tx.Head()
 					if err != nil {
 						return err

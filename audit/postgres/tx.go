@@ -78,89 +78,104 @@ type nodeAt struct {
 const lockHead = `SELECT size, newest, frontier, (SELECT max(number) FROM migrations), current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')
 	FROM head WHERE one FOR UPDATE OF head`
 
-// lock begins the transaction.
-func (t *tx) lock() error {
-	ctx, cancel := t.patience()
-	defer cancel()
+// lock begins the transaction, and asks in the same exchange for what it is about to need: each statement sees what was kept before it was reached, and by then the row is held.
+func (t *tx) lock(ahead audit.Wanted) error {
 	var b pgx.Batch
 	b.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-	b.Queue(lockHead)
-	results := t.conn.SendBatch(ctx, &b)
-	_, err := results.Exec()
-	if err != nil {
-		_ = results.Close() // the error is the batch's
-		return t.s.judge("beginning a transaction", err)
-	}
-	var size, newest int64
-	var frontier []byte
-	var schema int
-	values := make([]string, len(settings))
-	err = results.QueryRow().Scan(&size, &newest, &frontier, &schema, &values[0], &values[1], &values[2])
-	if closed := results.Close(); err == nil {
-		err = closed
-	}
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return errNoHead
-	case err != nil:
-		return t.s.judge("beginning a transaction", err)
-	}
-	if err := weak(values); err != nil {
+	b.Queue(lockHead).QueryRow(func(row pgx.Row) error {
+		var size, newest int64
+		var frontier []byte
+		var schema int
+		values := make([]string, len(settings))
+		err := row.Scan(&size, &newest, &frontier, &schema, &values[0], &values[1], &values[2])
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			return errNoHead
+		case err != nil:
+			return t.s.judge("beginning a transaction", err)
+		}
+		if err := weak(values); err != nil {
+			return err
+		}
+		if known := t.s.dial.schema; schema != known {
+			t.s.unsound.Store(true)
+			return fmt.Errorf("%w: %w", audit.ErrUnsound, newerSchema(schema, known))
+		}
+		t.head, err = headOf(size, newest, frontier)
+		t.was = t.head.Size
+		return err
+	})
+	t.ask(&b, ahead)
+	if err := t.send("beginning a transaction", &b); err != nil {
 		return err
 	}
-	if known := t.s.dial.schema; schema != known {
-		t.s.unsound.Store(true)
-		return fmt.Errorf("%w: %w", audit.ErrUnsound, newerSchema(schema, known))
-	}
-	t.head, err = headOf(size, newest, frontier)
-	t.was = t.head.Size
-	return err
+	return t.asked(ahead)
 }
 
 // Expect implements audit.Tx.
 func (t *tx) Expect(w audit.Wanted) error {
-	if len(w.Marks)+len(w.Persons)+len(w.Open) == 0 {
-		return nil
-	}
 	if err := t.flush(); err != nil {
 		return err
 	}
 	var b pgx.Batch
-	kinds, marked := markArrays(w.Marks)
-	f := fetched{newest: map[audit.Mark]mayBe[uint64]{}, rows: map[string][]audit.ObjectionRow{}, entries: map[uint64]audit.Entry{}, open: map[uint64]bool{}}
-	b.Queue(newestMarks, kinds, marked).Query(func(rows pgx.Rows) error {
-		return t.drain("looking for marks", rows, func(rows pgx.Rows) error {
-			var n, position int64
-			if err := rows.Scan(&n, &position); err != nil {
-				return t.s.judge("looking for marks", err)
-			}
-			f.newest[w.Marks[n-1]] = mayBe[uint64]{uint64(position), true}
-			return nil
-		})
-	})
-	b.Queue(objectionsOf, byteArrays(w.Persons)).Query(func(rows pgx.Rows) error {
-		return t.drain("reading objections", rows, func(rows pgx.Rows) error {
-			o, err := scanObjection(rows)
-			if err != nil {
-				return t.s.judge("reading objections", err)
-			}
-			f.rows[o.Person] = append(f.rows[o.Person], o)
-			return nil
-		})
-	})
-	b.Queue(`SELECT position FROM open_accesses WHERE position = ANY ($1)`, positionArray(w.Open)).Query(func(rows pgx.Rows) error {
-		return t.drain("looking at accesses", rows, func(rows pgx.Rows) error {
-			var p int64
-			if err := rows.Scan(&p); err != nil {
-				return t.s.judge("looking at accesses", err)
-			}
-			f.open[uint64(p)] = true
-			return nil
-		})
-	})
+	t.ask(&b, w)
 	if err := t.send("reading ahead", &b); err != nil {
 		return err
 	}
+	return t.asked(w)
+}
+
+// ask adds to a batch what fetches what is wanted.
+func (t *tx) ask(b *pgx.Batch, w audit.Wanted) {
+	f := &t.fetched
+	if f.newest == nil {
+		*f = fetched{newest: map[audit.Mark]mayBe[uint64]{}, rows: map[string][]audit.ObjectionRow{}, entries: map[uint64]audit.Entry{}, open: map[uint64]bool{}}
+	}
+	if len(w.Marks) > 0 {
+		kinds, marked := markArrays(w.Marks)
+		b.Queue(newestMarks, kinds, marked).Query(func(rows pgx.Rows) error {
+			return t.drain("looking for marks", rows, func(rows pgx.Rows) error {
+				var n, position int64
+				if err := rows.Scan(&n, &position); err != nil {
+					return t.s.judge("looking for marks", err)
+				}
+				f.newest[w.Marks[n-1]] = mayBe[uint64]{uint64(position), true}
+				return nil
+			})
+		})
+	}
+	if len(w.Persons) > 0 {
+		for _, p := range w.Persons {
+			delete(f.rows, p) // asked for a second time, and answered once
+		}
+		b.Queue(objectionsOf, byteArrays(w.Persons)).Query(func(rows pgx.Rows) error {
+			return t.drain("reading objections", rows, func(rows pgx.Rows) error {
+				o, err := scanObjection(rows)
+				if err != nil {
+					return t.s.judge("reading objections", err)
+				}
+				f.rows[o.Person] = append(f.rows[o.Person], o)
+				return nil
+			})
+		})
+	}
+	if len(w.Open) > 0 {
+		b.Queue(`SELECT position FROM open_accesses WHERE position = ANY ($1)`, positionArray(w.Open)).Query(func(rows pgx.Rows) error {
+			return t.drain("looking at accesses", rows, func(rows pgx.Rows) error {
+				var p int64
+				if err := rows.Scan(&p); err != nil {
+					return t.s.judge("looking at accesses", err)
+				}
+				f.open[uint64(p)] = true
+				return nil
+			})
+		})
+	}
+}
+
+// asked notes of what the server did not name that it is not there, and fetches the entries that objections point to.
+func (t *tx) asked(w audit.Wanted) error {
+	f := &t.fetched
 	for _, m := range w.Marks {
 		if _, ok := f.newest[m]; !ok {
 			f.newest[m] = mayBe[uint64]{}
@@ -168,13 +183,13 @@ func (t *tx) Expect(w audit.Wanted) error {
 	}
 	var at []uint64
 	for _, p := range w.Persons {
+		for _, o := range f.rows[p] {
+			if _, known := f.entries[o.Position]; !known {
+				at = append(at, o.Position)
+			}
+		}
 		if _, ok := f.rows[p]; !ok {
 			f.rows[p] = nil
-		}
-	}
-	for _, rows := range f.rows {
-		for _, o := range rows {
-			at = append(at, o.Position)
 		}
 	}
 	for _, p := range w.Open {
@@ -182,16 +197,16 @@ func (t *tx) Expect(w audit.Wanted) error {
 			f.open[p] = false
 		}
 	}
-	if len(at) > 0 {
-		list, err := t.reader.entries("reading entries", `SELECT `+entryColumns+`, sealed FROM entries WHERE position = ANY ($1)`, positionArray(at))
-		if err != nil {
-			return err
-		}
-		for _, e := range list {
-			f.entries[e.Position] = e
-		}
+	if len(at) == 0 {
+		return nil
 	}
-	t.fetched = f
+	list, err := t.reader.entries("reading entries", `SELECT `+entryColumns+`, sealed FROM entries WHERE position = ANY ($1)`, positionArray(at))
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		f.entries[e.Position] = e
+	}
 	return nil
 }
 

@@ -25,7 +25,7 @@ func TestPurgeLeavesNothing(t *testing.T) {
 	const entries = 400
 	marker := func(i int) string { return fmt.Sprintf("MARKER%04d.", i) }
 	mark := func(i int) []audit.Mark { return []audit.Mark{{Kind: audit.MarkPerson, Value: "PERSON" + marker(i)}} }
-	err = s.Update(ctx, func(tx audit.Tx) error {
+	err = s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 		for i := range entries {
 			e := audit.Entry{Position: uint64(i), Version: 1, Type: audit.TypeRead, Time: time.UnixMicro(int64(i + 1)).UTC(), Epoch: 1,
 				Leaf: sha256.Sum256(nil), Sealed: []byte(strings.Repeat(marker(i), 1+i*i%700))}
@@ -40,7 +40,7 @@ func TestPurgeLeavesNothing(t *testing.T) {
 	}
 	erased := func(i int) bool { return i%10 < 3 }
 	for digit := range 3 { // in several goes, so that what remains is moved about
-		err = s.Update(ctx, func(tx audit.Tx) error {
+		err = s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 			for i := digit; i < entries; i += 10 {
 				if err := tx.Erase(uint64(i), mark(i)); err != nil {
 					return err

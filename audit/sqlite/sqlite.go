@@ -270,7 +270,7 @@ func readBack(ctx context.Context, c *sql.Conn, queryOnly int64) error {
 }
 
 // Update implements audit.Store.
-func (s *Store) Update(ctx context.Context, f func(audit.Tx) error) (err error) {
+func (s *Store) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx) error) (err error) {
 	if s.unsound.Load() {
 		return audit.ErrUnsound
 	}
@@ -288,6 +288,9 @@ func (s *Store) Update(ctx context.Context, f func(audit.Tx) error) (err error) 
 		}
 	}()
 	t := s.newTx(ctx)
+	if err := t.Expect(ahead); err != nil {
+		return err
+	}
 	if err := f(t); err != nil {
 		return err
 	}

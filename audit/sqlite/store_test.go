@@ -53,7 +53,7 @@ func TestWritesFail(t *testing.T) {
 			}
 		}
 		anew := func(t testing.TB, s audit.Store) audit.Store {
-			if err := s.Update(ctx, func(audit.Tx) error { return nil }); !errors.Is(err, audit.ErrUnsound) {
+			if err := s.Update(ctx, audit.Wanted{}, func(audit.Tx) error { return nil }); !errors.Is(err, audit.ErrUnsound) {
 				t.Errorf("after a write that failed: %v, want ErrUnsound", err)
 			}
 			// The process ends here: closing would take the log away.
@@ -108,7 +108,7 @@ func TestAFailedWriteFailsItsTransaction(t *testing.T) {
 	}
 	defer func() { _ = s.Close() }()
 	open := func(tx audit.Tx) error { return tx.OpenAccess(0, time.Unix(1, 0), "a") }
-	if err := s.Update(ctx, open); err != nil {
+	if err := s.Update(ctx, audit.Wanted{}, open); err != nil {
 		t.Fatal(err)
 	}
 	for name, write := range map[string]func(audit.Tx) error{
@@ -131,7 +131,7 @@ func TestAFailedWriteFailsItsTransaction(t *testing.T) {
 			return nil
 		},
 	} {
-		if err := s.Update(ctx, write); err == nil {
+		if err := s.Update(ctx, audit.Wanted{}, write); err == nil {
 			t.Errorf("%s: the transaction is kept", name)
 		}
 		err := s.View(ctx, func(r audit.Reader) error {

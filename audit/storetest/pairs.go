@@ -123,7 +123,7 @@ func Pairs(b *testing.B, stores []audit.Store, bare audit.Store, callers int) {
 	runtime.GC()
 	before = cpu(b)
 	for _, steps := range transactions {
-		err := bare.Update(ctx, func(tx audit.Tx) error {
+		err := bare.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 			base, err := tx.Head()
 			for _, step := range steps {
 				err = errors.Join(err, step(tx, base.Size))
@@ -198,16 +198,17 @@ type noting struct {
 }
 
 // Update implements audit.Store.
-func (n *noting) Update(ctx context.Context, f func(audit.Tx) error) error {
+func (n *noting) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx) error) error {
 	if !n.script.noted() {
-		return n.Store.Update(ctx, f)
+		return n.Store.Update(ctx, ahead, f)
 	}
 	var steps []step
-	err := n.Store.Update(ctx, func(tx audit.Tx) error {
+	err := n.Store.Update(ctx, ahead, func(tx audit.Tx) error {
 		head, err := tx.Head()
 		if err != nil {
 			return err
 		}
+		steps = append(steps, func(tx audit.Tx, _ uint64) error { return tx.Expect(ahead) })
 		return f(&notes{Tx: tx, base: head.Size, steps: &steps})
 	})
 	n.script.mu.Lock()

@@ -99,7 +99,7 @@ func everyMethod(t *testing.T, place func(t testing.TB) Place) {
 						panic(p)
 					}
 				}()
-				return s.Update(ctx, func(tx audit.Tx) error {
+				return s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 					calls++
 					next = m.clone()
 					if err := steps(rt, twice{tx, next}); err != nil {
@@ -209,7 +209,7 @@ func steps(rt *rapid.T, w twice) error {
 func begin(t testing.TB, s audit.Store) *model {
 	t.Helper()
 	m := newModel()
-	err := s.Update(ctx, func(tx audit.Tx) error {
+	err := s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 		w := twice{tx, m}
 		return errors.Join(w.append(entry(0, 7), vocabulary[:2]), w.plant())
 	})
@@ -239,7 +239,7 @@ func undoes(t *testing.T, where Place) {
 		},
 		"a hash of another length": func(w twice) error { return w.tx.PutObjection(audit.ObjectionRow{ID: "x", Person: "short"}) },
 	} {
-		err := s.Update(ctx, func(tx audit.Tx) error { return f(twice{tx, m.clone()}) })
+		err := s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error { return f(twice{tx, m.clone()}) })
 		if err == nil || errors.Is(err, audit.ErrUnknownOutcome) || errors.Is(err, audit.ErrUnsound) {
 			t.Errorf("%s: %v, want a refusal that keeps nothing", what, err)
 		}
@@ -257,14 +257,14 @@ func undoes(t *testing.T, where Place) {
 				t.Error("a panic was swallowed")
 			}
 		}()
-		_ = s.Update(ctx, func(tx audit.Tx) error {
+		_ = s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 			w := twice{tx, m.clone()}
 			_ = errors.Join(w.append(entry(1, 1), vocabulary), w.plant(), m.differs(tx)) // undone all the same
 			panic(ownBug)
 		})
 	}()
 	matches(t, s, m, "a panic")
-	if err := s.Update(ctx, func(tx audit.Tx) error { w := twice{tx, m}; return errors.Join(w.append(entry(1, 1), nil), w.plant()) }); err != nil {
+	if err := s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error { w := twice{tx, m}; return errors.Join(w.append(entry(1, 1), nil), w.plant()) }); err != nil {
 		t.Fatalf("a transaction after those: %v", err)
 	}
 	matches(t, s, m, "a transaction after those")
@@ -276,7 +276,7 @@ func positions(t *testing.T, where Place) {
 	defer closing(t, s)
 	m := begin(t, s)
 	for _, wrong := range []uint64{0, 2, 1 << 40} {
-		err := s.Update(ctx, func(tx audit.Tx) error {
+		err := s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 			return errors.Join(tx.Append(entry(wrong, 1), nil), tx.PutTree(make([][32]byte, 1), nil))
 		})
 		if !errors.Is(err, audit.ErrDamaged) {
@@ -284,8 +284,8 @@ func positions(t *testing.T, where Place) {
 		}
 	}
 	for i := range 5 { // a sequence would leave gaps
-		_ = s.Update(ctx, func(tx audit.Tx) error { return errors.Join(tx.Append(entry(uint64(1+i), 1), nil), errGiveUp) })
-		if err := s.Update(ctx, func(tx audit.Tx) error {
+		_ = s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error { return errors.Join(tx.Append(entry(uint64(1+i), 1), nil), errGiveUp) })
+		if err := s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 			w := twice{tx, m}
 			return errors.Join(w.append(entry(uint64(1+i), i), nil), w.plant())
 		}); err != nil {
@@ -302,7 +302,7 @@ func isolation(t *testing.T, where Place) {
 	m := begin(t, s)
 	old := m.clone()
 	add := func() error {
-		return s.Update(ctx, func(tx audit.Tx) error {
+		return s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 			w := twice{tx, m}
 			n := m.head.Size
 			return errors.Join(w.append(entry(n, int(n)), vocabulary[:1+n%5]), w.plant(), w.open(n, held{at(1), "one"}), w.object(audit.ObjectionRow{ID: "o", Person: people[n%3], Position: n}))
@@ -379,7 +379,7 @@ func contexts(t *testing.T, where Place) {
 	defer closing(t, s)
 	m := begin(t, s)
 	gone, cancel := context.WithCancel(ctx)
-	err := s.Update(gone, func(tx audit.Tx) error {
+	err := s.Update(gone, audit.Wanted{}, func(tx audit.Tx) error {
 		cancel()
 		w := twice{tx, m}
 		return errors.Join(w.append(entry(1, 1), vocabulary), w.plant())
@@ -408,12 +408,19 @@ func expecting(t *testing.T, where Place) {
 	s := where.Open(t)
 	defer closing(t, s)
 	m := begin(t, s)
-	for range 3 {
-		err := s.Update(ctx, func(tx audit.Tx) error {
+	for round := range 3 { // ahead of the transaction, in it, and both
+		n := m.head.Size
+		wanted := audit.Wanted{Marks: vocabulary, Persons: people, Open: []uint64{0, n - 1, n, 99}}
+		var ahead audit.Wanted
+		if round != 1 {
+			ahead = wanted
+		}
+		err := s.Update(ctx, ahead, func(tx audit.Tx) error {
 			w := twice{tx, m}
-			n := m.head.Size
-			if err := tx.Expect(audit.Wanted{Marks: vocabulary, Persons: people, Open: []uint64{0, n - 1, n, 99}}); err != nil {
-				return err
+			if round != 0 {
+				if err := tx.Expect(wanted); err != nil {
+					return err
+				}
 			}
 			ask := func(err error) error {
 				if err != nil {

@@ -50,7 +50,7 @@ func Writes(t *testing.T, place func(t testing.TB) (Place, []Fault)) {
 					s := where.Open(t)
 					defer func() { closing(t, s) }()
 					m := begin(t, s)
-					err := s.Update(ctx, func(tx audit.Tx) error {
+					err := s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 						w := twice{tx, m}
 						return errors.Join(w.append(entry(1, 1), nil), w.plant(), w.open(0, held{at(1), ""}), w.object(audit.ObjectionRow{ID: "o", Person: people[0]}), w.alert(0, audit.AlertAfterNo))
 					})
@@ -59,7 +59,7 @@ func Writes(t *testing.T, place func(t testing.TB) (Place, []Fault)) {
 					}
 					after := m.clone()
 					f.Arm(t, s)
-					err = s.Update(ctx, func(tx audit.Tx) error { return write(twice{tx, after}) })
+					err = s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error { return write(twice{tx, after}) })
 					if err == nil {
 						t.Fatal("a commit that failed was acknowledged")
 					}
@@ -71,7 +71,7 @@ func Writes(t *testing.T, place func(t testing.TB) (Place, []Fault)) {
 						m = after
 					}
 					matches(t, s, m, "after the fault")
-					if err := s.Update(ctx, func(tx audit.Tx) error {
+					if err := s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
 						w := twice{tx, m}
 						return errors.Join(w.append(entry(m.head.Size, 5), nil), w.plant())
 					}); err != nil {

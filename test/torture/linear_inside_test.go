@@ -83,10 +83,10 @@ type oneWriter struct {
 }
 
 // Update implements audit.Store.
-func (s oneWriter) Update(ctx context.Context, f func(audit.Tx) error) error {
+func (s oneWriter) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.Store.Update(ctx, f)
+	return s.Store.Update(ctx, ahead, f)
 }
 
 // storesOfTwo are stores for two ledgers that are one, for tests in this process.

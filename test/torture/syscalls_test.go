@@ -55,8 +55,8 @@ func (s onOneThread) do(f func()) {
 }
 
 // Update implements audit.Store.
-func (s onOneThread) Update(ctx context.Context, f func(audit.Tx) error) (err error) {
-	s.do(func() { err = s.Store.Update(ctx, f) })
+func (s onOneThread) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx) error) (err error) {
+	s.do(func() { err = s.Store.Update(ctx, ahead, f) })
 	return err
 }
 

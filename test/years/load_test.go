@@ -111,7 +111,7 @@ func newLoader(path string) (*loader, error) {
 }
 
 // Update implements audit.Store. What failed once is over: there is nothing to go back to.
-func (s *loader) Update(_ context.Context, f func(audit.Tx) error) error {
+func (s *loader) Update(_ context.Context, _ audit.Wanted, f func(audit.Tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if failed := s.broken.Load(); failed != nil && s.err == nil {
