@@ -190,6 +190,10 @@ func (g *register) another(about person) *objection {
 	return o
 }
 
+// tiring is how much longer the pause between two changes becomes with each objection that a person has had on average: a run of an hour does not use up what one may
+// ever have, after which there would be no changes that a kill could lose.
+const tiring = 3 * time.Millisecond
+
 // change changes minds until ctx ends, each time at any of the desks, or until the only one is closed.
 func (g *register) change(ctx context.Context, desks ...*desk) {
 	for ctx.Err() == nil {
@@ -199,7 +203,7 @@ func (g *register) change(ctx context.Context, desks ...*desk) {
 			}
 			pause(ctx, 200*time.Millisecond)
 		}
-		pause(ctx, time.Duration(g.r.IntN(30))*time.Millisecond)
+		pause(ctx, time.Duration(g.r.IntN(30))*time.Millisecond+tiring*time.Duration(len(g.all)/len(g.who)))
 	}
 }
 
