@@ -358,7 +358,7 @@ func holderFaults(t *testing.T, p place, src *documents.Source, address string) 
 			}
 			wait := 5 * time.Second
 			if errors.Is(c.opens, broker.ErrTimedOut) {
-				wait = 300 * time.Millisecond
+				wait = time.Second // the pointers come before it, however busy the machine is
 			}
 			ctx, cancel := contextWith(t, wait)
 			defer cancel()
