@@ -27,8 +27,9 @@ func TestEvidence(t *testing.T) {
 	encounter := func(id, status, on, more string) string {
 		return fmt.Sprintf(`{"resourceType":"Encounter","id":%q,"status":%q,"class":{"code":"AMB"},"subject":{"reference":"Patient/p1"},"period":{"start":%q,"end":%q}%s}`, id, status, on, on, more)
 	}
-	appointment := func(id, on, actor string) string {
-		return fmt.Sprintf(`{"resourceType":"Appointment","id":%q,"status":"booked","start":"%sT10:00:00Z","end":"%sT10:30:00Z","participant":[{"status":"accepted","actor":{"reference":"Patient/p1"}},{"status":"accepted","actor":{"reference":%q}}]}`, id, on, on, actor)
+	appointment := func(id string, in time.Duration, actor string) string {
+		start := time.Now().Add(in).UTC()
+		return fmt.Sprintf(`{"resourceType":"Appointment","id":%q,"status":"booked","start":%q,"end":%q,"participant":[{"status":"accepted","actor":{"reference":"Patient/p1"}},{"status":"accepted","actor":{"reference":%q}}]}`, id, start.Format(time.RFC3339), start.Add(30*time.Minute).Format(time.RFC3339), actor)
 	}
 	const organisation = `{"resourceType":"Organization","id":"org1","identifier":[{"system":"https://fhir.nhs.uk/Id/ods-organization-code","value":"X9B01"}],"name":"Eastvale"}`
 	const doctor = `{"resourceType":"Practitioner","id":"dr1","identifier":[{"system":"https://fhir.nhs.uk/Id/sds-user-id","value":"555001112223"}]}`
@@ -46,7 +47,7 @@ func TestEvidence(t *testing.T) {
 		"somebody else's":        {[]string{encounter("e1", "finished", day(0), "")}, nil, audit.Evidence{Record: true, OwnHeard: true}},
 		"somebody else's, at ours": {[]string{encounter("e1", "finished", day(0), `,"serviceProvider":{"reference":"Organization/org1"}`), organisation}, nil,
 			audit.Evidence{Record: true, OwnHeard: true, Near: []audit.Near{{Kind: audit.NearEncounter}}}},
-		"an appointment to come, with one of ours": {[]string{appointment("a1", day(9), "PractitionerRole/role1"), role, organisation}, nil,
+		"an appointment to come, with one of ours": {[]string{appointment("a1", 8*24*time.Hour+12*time.Hour, "PractitionerRole/role1"), role, organisation}, nil,
 			audit.Evidence{Record: true, OwnHeard: true, Near: []audit.Near{{Kind: audit.NearAppointment, Days: 8}}}},
 		"the requester themselves": {nil, []string{encounter("e1", "finished", day(-3), `,"participant":[{"individual":{"reference":"Practitioner/dr1"}}]`), doctor},
 			audit.Evidence{Record: true, OwnHeard: true, CareTeam: true, Near: []audit.Near{{Kind: audit.NearEncounter, Days: 2}}}},
