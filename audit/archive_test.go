@@ -432,6 +432,9 @@ func TestAnArchiveAnswersLikeTheLedger(t *testing.T) {
 			}
 			for _, page := range got {
 				rows += len(page)
+				if len(page) > a.q.Limit {
+					t.Fatalf("question %d: a page of %d rows, and %d were asked for", i, len(page), a.q.Limit)
+				}
 				for _, r := range page {
 					if r.Position < of.From || r.Position >= of.Until {
 						t.Fatalf("row %d is not of the range", r.Position)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -35,7 +36,8 @@ func (s *Store) judge(doing string, err error) error {
 func ours(err error) bool {
 	var e *serverError
 	var r refusal
-	return errors.As(err, &e) || errors.As(err, &r) || errors.Is(err, audit.ErrUnsound) || errors.Is(err, audit.ErrFull) || errors.Is(err, audit.ErrDamaged)
+	var t trouble
+	return errors.As(err, &e) || errors.As(err, &r) || errors.As(err, &t) || errors.Is(err, audit.ErrUnsound) || errors.Is(err, audit.ErrFull) || errors.Is(err, audit.ErrDamaged)
 }
 
 // reduce turns an error of the driver into one of ours.
@@ -46,9 +48,9 @@ func reduce(doing string, err error) error {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || pgconn.Timeout(err) {
-			return fmt.Errorf("%s: out of time", doing)
+			return trouble(doing + ": out of time")
 		}
-		return fmt.Errorf("%s: the connection to the database was lost", doing)
+		return trouble(doing + ": the connection to the database was lost")
 	}
 	switch e.Code {
 	case "58030", "XX001", "XX002": // io_error, data_corrupted, index_corrupted
@@ -59,6 +61,18 @@ func reduce(doing string, err error) error {
 		return &serverError{doing + ", waiting for another replica", e.Code, e.SeverityUnlocalized}
 	}
 	return &serverError{doing, e.Code, e.SeverityUnlocalized}
+}
+
+// trouble is a sentence of our own about a server that did not answer.
+type trouble string
+
+// Error returns the sentence.
+func (t trouble) Error() string { return string(t) }
+
+// misread reports whether the server says that a statement does not fit its tables, which have changed since.
+func misread(err error) bool {
+	var e *serverError
+	return errors.As(err, &e) && strings.HasPrefix(e.code, "42")
 }
 
 // refusal is a sentence of our own about a server that is not taken.

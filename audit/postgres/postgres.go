@@ -150,7 +150,13 @@ func (s *Store) begin(ctx context.Context, ahead audit.Wanted) (*tx, error) {
 		}
 		lost := s.writer.IsClosed()
 		s.undo(ctx)
-		if !lost || fresh {
+		switch {
+		case errors.Is(err, audit.ErrUnsound):
+			return nil, err
+		case lost && !fresh:
+		case misread(err) && len(ahead.Marks)+len(ahead.Persons)+len(ahead.Open) > 0: // the whole exchange was not begun; by itself the lock says which schema there is
+			ahead = audit.Wanted{}
+		default:
 			return nil, err
 		}
 	}

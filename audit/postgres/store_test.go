@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -84,8 +85,10 @@ func TestLostAtEachMessage(t *testing.T) {
 	s := place{url: services.PostgreSQLURL(proxy.Address(), server.Database(t)), timeout: time.Second}.open(t)
 	defer func() { _ = s.Close() }()
 	size := uint64(0)
+	person := strings.Repeat("p", 32)
 	add := func() error {
-		return s.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
+		ahead := audit.Wanted{Marks: []audit.Mark{{Kind: audit.MarkKey, Value: "k"}}, Persons: []string{person}, Open: []uint64{0}}
+		return s.Update(ctx, ahead, func(tx audit.Tx) error {
 			head, err := tx.Head()
 			if err != nil {
 				return err
@@ -95,7 +98,8 @@ func TestLostAtEachMessage(t *testing.T) {
 			if _, _, err := tx.Newest([]audit.Mark{{Kind: audit.MarkKey, Value: "k"}}); err != nil {
 				return err
 			}
-			return errors.Join(tx.Append(e, []audit.Mark{{Kind: audit.MarkKey, Value: "k"}}), tx.OpenAccess(head.Size, time.UnixMicro(1), ""), tx.PutTree(frontier, nil))
+			return errors.Join(tx.Append(e, []audit.Mark{{Kind: audit.MarkKey, Value: "k"}}), tx.OpenAccess(head.Size, time.UnixMicro(1), ""),
+				tx.PutObjection(audit.ObjectionRow{ID: fmt.Sprint(head.Size), Person: person, Position: head.Size}), tx.PutTree(frontier, nil))
 		})
 	}
 	held := func() (h audit.Head) {
@@ -124,7 +128,7 @@ func TestLostAtEachMessage(t *testing.T) {
 			if got := held().Size; got != size {
 				t.Fatalf("%d entries, want %d", got, size)
 			}
-			if lost < 20 || unknown != 1 || again > 8 {
+			if lost < 20 || unknown != 1 || again > 20 {
 				t.Errorf("lost at %d messages: %d of unknown outcome, %d begun anew; want at least 20, one, and few", lost, unknown, again)
 			}
 			t.Logf("lost at each of %d messages", lost)

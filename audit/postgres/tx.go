@@ -106,7 +106,10 @@ func (t *tx) lock(ahead audit.Wanted) error {
 		return err
 	})
 	t.ask(&b, ahead)
-	if err := t.send("beginning a transaction", &b); err != nil {
+	t.limit *= 2 // the server gives the wait for the row its time, and what is asked after it as much again
+	err := t.send("beginning a transaction", &b)
+	t.limit = t.s.dial.timeout
+	if err != nil {
 		return err
 	}
 	return t.asked(ahead)

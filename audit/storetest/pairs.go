@@ -122,10 +122,10 @@ func Pairs(b *testing.B, stores []audit.Store, bare audit.Store, callers int) {
 	b.ReportMetric(float64(spent.Microseconds())/float64(b.N), "cpu-µs/pair")
 	runtime.GC()
 	before = cpu(b)
-	for _, steps := range transactions {
-		err := bare.Update(ctx, audit.Wanted{}, func(tx audit.Tx) error {
+	for _, t := range transactions {
+		err := bare.Update(ctx, t.ahead, func(tx audit.Tx) error {
 			base, err := tx.Head()
-			for _, step := range steps {
+			for _, step := range t.steps {
 				err = errors.Join(err, step(tx, base.Size))
 			}
 			return err
@@ -166,7 +166,13 @@ func permitted(who record.NHSNumber) (consent.Permit, audit.Access) {
 type script struct {
 	mu   sync.Mutex
 	on   bool
-	made [][]step
+	made []transaction
+}
+
+// transaction is what was asked for as it began, and then step by step.
+type transaction struct {
+	ahead audit.Wanted
+	steps []step
 }
 
 // step is one of them, to be done again on a store that is at another size.
@@ -184,7 +190,7 @@ func (s *script) noted() bool {
 	return s.on
 }
 
-func (s *script) end() [][]step {
+func (s *script) end() []transaction {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.on = false
@@ -208,13 +214,12 @@ func (n *noting) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx
 		if err != nil {
 			return err
 		}
-		steps = append(steps, func(tx audit.Tx, _ uint64) error { return tx.Expect(ahead) })
 		return f(&notes{Tx: tx, base: head.Size, steps: &steps})
 	})
 	n.script.mu.Lock()
 	defer n.script.mu.Unlock()
 	if n.script.on && err == nil && len(steps) > 0 {
-		n.script.made = append(n.script.made, steps)
+		n.script.made = append(n.script.made, transaction{ahead, steps})
 	}
 	return err
 }
