@@ -340,6 +340,37 @@ func TestHolds(t *testing.T) {
 	})
 }
 
+// TestHoldsOfEach: an objection to one custodian, the first or the last, or to one section of what is shown ends a permit, and one that takes nothing from it does not.
+func TestHoldsOfEach(t *testing.T) {
+	q := newNeighbourhood().question()
+	q.Purpose, q.Permission.Kind, q.Relationship.Kind = record.Treatment, record.AskedYes, record.Admission
+	q.Role.Sections = map[record.Purpose]record.Sections{record.Treatment: record.SectionsOf(record.Results)}
+	p, ok := consent.Evaluate(q, consent.Preferences{}).Permit()
+	if !ok {
+		t.Fatal("not permitted")
+	}
+	first, last := q.Custodians[0].Custodian.Key, q.Custodians[len(q.Custodians)-1].Custodian.Key
+	if p.Sections(first) == 0 || p.Sections(last) == 0 {
+		t.Fatal("the first and the last show nothing, so nothing can be taken from them")
+	}
+	for name, c := range map[string]struct {
+		consent.Objection
+		holds bool
+	}{
+		"the first":           {consent.Objection{Scope: consent.ToCustodian, Custodian: first, Status: consent.InForce}, false},
+		"the last":            {consent.Objection{Scope: consent.ToCustodian, Custodian: last, Status: consent.InForce}, false},
+		"nobody that is here": {consent.Objection{Scope: consent.ToCustodian, Custodian: "nobody", Status: consent.InForce}, true},
+		"the section":         {consent.Objection{Scope: consent.ToSection, Section: record.Results, Status: consent.InForce}, false},
+		"another section":     {consent.Objection{Scope: consent.ToSection, Section: record.Medications, Status: consent.InForce}, true},
+		"one withdrawn":       {consent.Objection{Scope: consent.ToCustodian, Custodian: first, Status: consent.Withdrawn}, true},
+		"everything":          {consent.Objection{Scope: consent.ToAll, Status: consent.InForce}, false},
+	} {
+		if got := p.Holds(consent.Preferences{Objections: []consent.Objection{c.Objection}}, q.Now); got != c.holds {
+			t.Errorf("%s: holds %t, want %t", name, got, c.holds)
+		}
+	}
+}
+
 // TestPermitIsItsOwn: whoever changes a decision, or the question that it came from, changes no permit; and there is no other
 // way to one.
 func TestPermitIsItsOwn(t *testing.T) {
