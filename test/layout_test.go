@@ -162,6 +162,12 @@ func TestUnfinished(t *testing.T) {
 // walk calls f for every Go file of the main module but generated ones.
 func walk(t *testing.T, f func(dir, file string, text []byte)) {
 	t.Helper()
+	walkIn(t, false, f)
+}
+
+// walkIn is walk that goes into modules of their own too, if it is told to.
+func walkIn(t *testing.T, modules bool, f func(dir, file string, text []byte)) {
+	t.Helper()
 	top := root(t)
 	err := filepath.WalkDir(top, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -170,7 +176,7 @@ func walk(t *testing.T, f func(dir, file string, text []byte)) {
 		rel, _ := filepath.Rel(top, p)
 		rel = filepath.ToSlash(rel)
 		if d.IsDir() {
-			if _, err := os.Stat(filepath.Join(p, "go.mod")); err == nil && rel != "." || strings.HasPrefix(d.Name(), ".") && rel != "." || d.Name() == "testdata" {
+			if _, err := os.Stat(filepath.Join(p, "go.mod")); err == nil && rel != "." && !modules || strings.HasPrefix(d.Name(), ".") && rel != "." || d.Name() == "testdata" {
 				return filepath.SkipDir // a module of its own, a dot folder, data
 			}
 			return nil

@@ -17,18 +17,16 @@ func TestNothingIsSkippedInCI(t *testing.T) {
 	}
 	files := token.NewFileSet()
 	places := 0
-	walk(t, func(_, file string, text []byte) {
+	walkIn(t, true, func(_, file string, text []byte) {
 		f, err := parser.ParseFile(files, file, text, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, decl := range f.Decls {
-			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Body != nil {
-				for _, s := range skips(fn.Body) {
-					places++
-					if !s.short && !s.failsInCI {
-						t.Errorf("%s: this skips, and would in CI too: have it fail where CI is set", files.Position(s.pos))
-					}
+		for _, body := range bodies(f) {
+			for _, s := range skips(body) {
+				places++
+				if !s.short && !s.failsInCI {
+					t.Errorf("%s: this skips, and would in CI too: have it fail where CI is set", files.Position(s.pos))
 				}
 			}
 		}
@@ -45,10 +43,30 @@ type skip struct {
 	short, failsInCI bool
 }
 
+// bodies are those of a file's functions, and of function literals that stand in its variables.
+func bodies(f *ast.File) (out []*ast.BlockStmt) {
+	ast.Inspect(f, func(n ast.Node) bool {
+		var body *ast.BlockStmt
+		switch fn := n.(type) {
+		case *ast.FuncDecl:
+			body = fn.Body
+		case *ast.FuncLit:
+			body = fn.Body
+		default:
+			return true
+		}
+		if body != nil {
+			out = append(out, body)
+		}
+		return false // what is in it is looked at with it
+	})
+	return out
+}
+
 // skips finds the calls in a function that skip a test, and what stands around and before each.
 func skips(body *ast.BlockStmt) (out []skip) {
 	var above []ast.Node
-	looksForCI, fails := false, false
+	fails := false
 	ast.Inspect(body, func(n ast.Node) bool {
 		if n == nil {
 			above = above[:len(above)-1]
@@ -61,18 +79,39 @@ func skips(body *ast.BlockStmt) (out []skip) {
 		}
 		name, of := called(call)
 		switch {
-		case name == "Getenv" && of == "os" && len(call.Args) == 1:
-			if text, ok := call.Args[0].(*ast.BasicLit); ok && text.Value == `"CI"` {
-				looksForCI = true
-			}
 		case name == "Fatal" || name == "Fatalf":
-			fails = fails || looksForCI
+			fails = fails || slices.ContainsFunc(above, forCI)
 		case (name == "Skip" || name == "Skipf" || name == "SkipNow") && of != "":
 			out = append(out, skip{call.Pos(), slices.ContainsFunc(above, forShort), fails})
 		}
 		return true
 	})
 	return out
+}
+
+// forCI reports whether a node is an if or a case that asks for CI.
+func forCI(n ast.Node) bool {
+	var asked []ast.Expr
+	switch n := n.(type) {
+	case *ast.IfStmt:
+		asked = []ast.Expr{n.Cond}
+	case *ast.CaseClause:
+		asked = n.List
+	}
+	found := false
+	for _, e := range asked {
+		ast.Inspect(e, func(n ast.Node) bool {
+			if is, ok := n.(*ast.BinaryExpr); ok && is.Op == token.NEQ {
+				if call, ok := is.X.(*ast.CallExpr); ok && len(call.Args) == 1 {
+					text, _ := call.Args[0].(*ast.BasicLit)
+					name, of := called(call)
+					found = found || name == "Getenv" && of == "os" && text != nil && text.Value == `"CI"`
+				}
+			}
+			return true
+		})
+	}
+	return found
 }
 
 // called is the name of a method or function of a package that is called, and what it is called of.
