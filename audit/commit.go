@@ -544,6 +544,7 @@ func (w *writer) abandon(positions []uint64, err error) (more bool, _ error) {
 // close appends the closing entry of an open access.
 func (w *writer) close(t EntryType, begin uint64, subjects []record.NHSNumber, a *Access, p *payload) (Receipt, error) {
 	p.of(begin, subjects)
+	p.Purpose = namedPurpose(a.Purpose)
 	return w.shut(t, begin, newDraft(w.keys, canonical(p)), w.epoch.closing(a, consent.Reason(p.Reason)))
 }
 

@@ -103,6 +103,11 @@ func goldenPayloads(t testing.TB) []struct {
 	evident, told := access, closing("", &Disclosure{Evidence: &Evidence{Record: true, OwnHeard: true, CareTeam: true, Near: []Near{{NearEncounter, 0}, {NearReferral, 12}}}})
 	evident.Evidence = &Evidence{Staff: true, Own: true, Kin: true, Colleague: true, SameAddress: true, Surname: 2, Watched: true, DaysDead: 3, Registered: true, BadNumber: true}
 	told.Opens = 30
+	alike, purposed := access, closing("", &disclosure)
+	alike.Purpose, alike.BreakGlassReason = record.Treatment, ""
+	alike.Decision.Custodians = []consent.CustodianDecision{decision.Custodians[0], decision.Custodians[0], decision.Custodians[1]}
+	alike.Decision.Custodians[1].Key = "acute"
+	purposed.Purpose = namedPurpose(access.Purpose)
 	list := List{Digest: "c0ffee", Format: "csv", Rows: 6, New: 1, Present: 2, LeftOut: 3, Unconfirmed: 1}
 	listed := o
 	listed.Source = "form 12"
@@ -150,6 +155,45 @@ func goldenPayloads(t testing.TB) []struct {
 			Score: 60, Version: "c0ffee"}, []byte{1, 2, 3})}},
 		{TypeHandled, &payload{Actor: actorOut(by), Key: access.Key, Handled: &handledBody{32, string(AlertClosed), string(NotJustified), "they said so", "volume"}}},
 		{TypeRead, &payload{Actor: actorOut(by), Question: &questionBody{Kind: questionAlerts, Within: "X9B01", Limit: 100, Before: 33}}},
+		{TypeKey, &payload{Epoch: &epochBody{Origin: "mycarerecord.example/golden", Number: 1, Fingerprint: goldenKeys().epochs[0].fingerprint(), Purposes: true}}},
+		{TypeBegin, &payload{Access: accessOut(alike)}},
+		{TypeReleased, purposed},
+		{TypeRefused, &payload{Access: accessOut(refused), Purpose: namedPurpose(refused.Purpose)}},
+	}
+}
+
+// A custodian that was decided on as the one in front is written as that, and read as it was; what says so and more is no entry of ours.
+func TestDecidedAlike(t *testing.T) {
+	part := []consent.Part{{Sections: record.AllSections, Allowed: true, Outcome: consent.Permitted, Reason: consent.ReasonPermitted, Rule: "C-2.10"}}
+	own := []consent.Part{{Sections: record.AllSections, Allowed: true, Outcome: consent.Permitted, Reason: consent.ReasonOwnRecord, Rule: "C-2.6"}}
+	of := func(key string, permitted record.Sections, parts []consent.Part) consent.CustodianDecision {
+		return consent.CustodianDecision{Key: record.CustodianKey(key), Permitted: permitted, Parts: parts}
+	}
+	for _, list := range [][]consent.CustodianDecision{
+		{of("a", record.AllSections, own), of("b", record.AllSections, part), of("c", record.AllSections, part), of("d", record.AllSections, part), of("e", 0, nil), of("f", 0, nil), of("g", record.AllSections, part)},
+		{of("a", 0, nil), of("b", 0, nil)},
+		{of("a", record.AllSections, part), of("b", record.SectionsOf(record.Results), part), of("c", record.SectionsOf(record.Results), part[:0])},
+	} {
+		d := consent.Decision{Outcome: consent.Permitted, Reason: consent.ReasonPermitted, Rule: "C-2.10", Custodians: list}
+		var body decisionBody
+		if err := parseCanonical(canonical(decisionOut(d)), &body); err != nil {
+			t.Fatal(err)
+		}
+		r := &reading{}
+		got := r.decision(body)
+		same := slices.EqualFunc(got.Custodians, list, func(a, b consent.CustodianDecision) bool {
+			return a.Key == b.Key && a.Permitted == b.Permitted && slices.Equal(a.Parts, b.Parts)
+		})
+		if r.bad || !same {
+			t.Errorf("written as %s and read as %+v", canonical(decisionOut(d)), got.Custodians)
+		}
+	}
+	for name, list := range map[string][]custodianDecisionBody{"like nothing": {{Key: "a", Like: true}}, "like, and more": {{Key: "a"}, {Key: "b", Permitted: []string{"results"}, Like: true}},
+		"like, with parts": {{Key: "a"}, {Key: "b", Parts: []partBody{{Allowed: true}}, Like: true}}} {
+		r := &reading{}
+		if r.decision(decisionBody{Custodians: list}); !r.bad {
+			t.Errorf("%s was read", name)
+		}
 	}
 }
 
@@ -421,4 +465,26 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Verify finds an end, and a refusal, that says another purpose than its access, and one that says none where it must.
+func TestWrongPurposesAreFound(t *testing.T) {
+	for _, x := range []struct {
+		since bool // entries name purposes
+		t     EntryType
+		of    record.Purpose
+		says  string
+		found bool
+	}{
+		{true, TypeReleased, record.Treatment, "", false}, {true, TypeReleased, record.UrgentCare, "ETREAT", false}, {true, TypeRefused, record.PatientAccess, "PATRQT", false}, {true, TypeChunk, record.UrgentCare, "", false},
+		{false, TypeReleased, record.UrgentCare, "", false}, {false, TypeReleased, record.UrgentCare, "ETREAT", false},
+		{true, TypeReleased, record.UrgentCare, "", true}, {true, TypeRefused, record.UrgentCare, "", true}, {true, TypeReleased, record.Treatment, "ETREAT", true}, {false, TypeReleased, record.UrgentCare, "BTG", true},
+		{true, TypeAbandoned, record.BreakGlass, "ETREAT", true},
+	} {
+		v := &verifier{report: &Report{}, purposes: x.since}
+		v.purpose(&Entry{Position: 9, Type: x.t}, &payload{Purpose: x.says}, &Access{Purpose: x.of})
+		if got := v.report.Sound() != nil; got != x.found {
+			t.Errorf("%s of an access for %s that says %q: found %t", x.t, x.of, x.says, got)
+		}
+	}
 }

@@ -136,7 +136,7 @@ func (l *Ledger) Refuse(ctx context.Context, a Access) (Receipt, error) {
 			receipt = w.receipt(&e)
 			return nil
 		}
-		receipt, err = w.append(TypeRefused, &payload{Access: body}, w.epoch.opening(&a))
+		receipt, err = w.append(TypeRefused, &payload{Access: body, Purpose: namedPurpose(a.Purpose)}, w.epoch.refusing(&a))
 		return err
 	}, nil)
 	if err != nil {
@@ -172,6 +172,9 @@ func (l *Ledger) release(ctx context.Context, t EntryType, o Opened, p consent.P
 	keys := l.keys.Load()
 	persons := values(keys.persons(o.subjects))
 	out.of(o.position, o.subjects)
+	if t == TypeReleased {
+		out.Purpose = namedPurpose(o.access.Purpose)
+	}
 	out.Preferences = p.Position()
 	drafted := newDraft(keys, canonical(out))
 	marksBy := func(e *epoch) []Mark {

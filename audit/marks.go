@@ -102,12 +102,36 @@ func (e *epoch) access(a *Access) []Mark {
 
 // closing are the marks of the entry that closes an access.
 func (e *epoch) closing(a *Access, reason consent.Reason) []Mark {
-	return append(e.access(a), e.saidNo(a, reason)...)
+	return append(append(e.access(a), e.saidNo(a, reason)...), purposeMarks(namedPurpose(a.Purpose))...)
 }
 
-// opening are those of the entry that opens one, or refuses to.
+// opening are those of the entry that opens one.
 func (e *epoch) opening(a *Access) []Mark {
-	return append(e.closing(a, a.Reason), e.hash(MarkKey, "access", a.Key))
+	return append(append(e.access(a), e.saidNo(a, a.Reason)...), e.hash(MarkKey, "access", a.Key))
+}
+
+// refusing are those of the entry that refuses to.
+func (e *epoch) refusing(a *Access) []Mark {
+	return append(e.opening(a), purposeMarks(namedPurpose(a.Purpose))...)
+}
+
+// namedPurpose is what the entry that ends an access says of its purpose, and is found by. What nearly every access is for, direct care, needs neither: whoever asks for that finds it in
+// most of what there is.
+func namedPurpose(p record.Purpose) string {
+	if p == record.Treatment {
+		return ""
+	}
+	return string(p)
+}
+
+func purposeMarks(names ...string) []Mark {
+	var out []Mark
+	for _, n := range names {
+		if n != "" {
+			out = append(out, Mark{MarkPurpose, plain(n)})
+		}
+	}
+	return out
 }
 
 // chunk are the marks of a part of a stream: each custodian's part is its own affair.
@@ -215,6 +239,7 @@ func marksOf(k *Keys, e *Entry, p *payload, begin *Access) ([]Mark, error) {
 	case p.Policy != nil:
 		out = []Mark{{Kind: MarkPolicy}}
 	}
+	out = append(out, purposeMarks(p.Purpose)...)
 	if r.bad {
 		return nil, fmt.Errorf("%w: entry %d holds a word that was never written", ErrDamaged, e.Position)
 	}

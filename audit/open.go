@@ -354,6 +354,9 @@ func (w *writer) beginKeys(k *Keys) error {
 			bodies = append(bodies, epochBody{Origin: w.ledger.origin, Signer: text})
 		}
 	}
+	for i := range bodies {
+		bodies[i].Purposes = true
+	}
 	if w.continues != nil {
 		bodies[0].Continues = string(w.continues.note)
 	}

@@ -44,6 +44,7 @@ type payload struct {
 	Delegation  *delegationBody `json:"delegation"`  // delegations
 	Alert       *alertBody      `json:"alert"`       // Alert
 	Handled     *handledBody    `json:"handled"`     // Handled
+	Purpose     string          `json:"purpose"`     // closings, Refused alone: what the access was for, where it is not the usual; see namedPurpose
 }
 
 type accessBody struct {
@@ -109,6 +110,7 @@ type custodianDecisionBody struct {
 	Key       string     `json:"key"`
 	Permitted []string   `json:"permitted"`
 	Parts     []partBody `json:"parts"`
+	Like      bool       `json:"like"` // decided as of the custodian in front: nearly all are, and a list of sections for each was half of what a ledger holds
 }
 
 type partBody struct {
@@ -254,6 +256,7 @@ type epochBody struct {
 	Fingerprint string `json:"fingerprint"`
 	Signer      string `json:"signer"`    // a key that signs checkpoints from now on: its verifier key (C2SP signed-note); where it is alone there is no number and no fingerprint
 	Continues   string `json:"continues"` // of the first entry: the last good checkpoint of the ledger that this one continues
+	Purposes    bool   `json:"purposes"`  // what ends an access, or refuses one, from here on says what it was for where that is not the usual: see namedPurpose
 }
 
 type alertBody struct {
@@ -383,7 +386,11 @@ func requesterOut(r record.Requester) requesterBody {
 
 func decisionOut(d consent.Decision) decisionBody {
 	out := decisionBody{Outcome: string(d.Outcome), Reason: string(d.Reason), Rule: d.Rule, Position: d.Position, Custodians: roomFor[custodianDecisionBody](len(d.Custodians))}
-	for _, c := range d.Custodians {
+	for i, c := range d.Custodians {
+		if i > 0 && c.Permitted == d.Custodians[i-1].Permitted && slices.Equal(c.Parts, d.Custodians[i-1].Parts) {
+			out.Custodians = append(out.Custodians, custodianDecisionBody{Key: string(c.Key), Like: true})
+			continue
+		}
 		cd := custodianDecisionBody{Key: string(c.Key), Permitted: codes(c.Permitted), Parts: roomFor[partBody](len(c.Parts))}
 		for _, p := range c.Parts {
 			cd.Parts = append(cd.Parts, partBody{codes(p.Sections), p.Allowed, string(p.Outcome), string(p.Reason), p.Rule, p.Position})
@@ -502,7 +509,17 @@ func (r *reading) requester(b requesterBody) record.Requester {
 
 func (r *reading) decision(b decisionBody) consent.Decision {
 	out := consent.Decision{Outcome: consent.Outcome(b.Outcome), Reason: consent.Reason(b.Reason), Rule: b.Rule, Position: b.Position, Custodians: roomFor[consent.CustodianDecision](len(b.Custodians))}
-	for _, c := range b.Custodians {
+	for i, c := range b.Custodians {
+		if c.Like {
+			if i == 0 || len(c.Permitted)+len(c.Parts) > 0 {
+				r.bad = true
+				return out
+			}
+			like := out.Custodians[i-1]
+			like.Key = record.CustodianKey(c.Key)
+			out.Custodians = append(out.Custodians, like)
+			continue
+		}
 		cd := consent.CustodianDecision{Key: record.CustodianKey(c.Key), Permitted: r.sections(c.Permitted), Parts: roomFor[consent.Part](len(c.Parts))}
 		for _, p := range c.Parts {
 			cd.Parts = append(cd.Parts, consent.Part{Sections: r.sections(p.Sections), Allowed: p.Allowed, Outcome: consent.Outcome(p.Outcome),

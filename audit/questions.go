@@ -305,6 +305,10 @@ func (l *Ledger) walk(ctx context.Context, q Question, before uint64, patience t
 		if !some {
 			return nil
 		}
+		named, err := q.named(r, keys)
+		if err != nil {
+			return err
+		}
 		least := uint64(0)
 		if q.from != nil {
 			if r, err = q.from.beside(r, keys); err != nil {
@@ -318,14 +322,26 @@ func (l *Ledger) walk(ctx context.Context, q Question, before uint64, patience t
 		}
 		lo = max(lo, least)
 		batch, rare := max(firstBatch, min(q.Limit+1, lastBatch)), query.Rare
+		// What is found by its purpose is; what was written before that was so is looked through.
+		unnamed, byPurpose := query, named < hi
+		if byPurpose {
+			query = query.among(purposeMarks(texts(q.Purposes)...), len(q.Subjects) > 0 || q.User != "")
+		}
 		for step := uint64(firstStep); hi > lo; {
-			query.Least, query.Before, query.Limit = max(lo, hi-min(hi, step)), hi, batch
+			if byPurpose && hi <= named {
+				query, byPurpose = unnamed, false
+			}
+			lowest := lo
+			if byPurpose {
+				lowest = max(lo, named)
+			}
+			query.Least, query.Before, query.Limit = max(lowest, hi-min(hi, step)), hi, batch
 			positions, err := r.Search(query)
 			if err != nil {
 				return err
 			}
 			a := answering{r, keys, endings{}}
-			stop, err := a.rows(&q, positions, take)
+			stop, err := a.rows(&q, positions, len(q.Purposes) > 0 && q.Kind != Overrides && !byPurpose, take)
 			if err != nil {
 				return err
 			}
@@ -352,6 +368,44 @@ func (l *Ledger) walk(ctx context.Context, q Question, before uint64, patience t
 		return 0, err
 	}
 	return next, nil
+}
+
+// named is the position from which on what answers the question is found by its purposes; none where it asks for no purpose, or for direct care, which is what nearly everything is for.
+func (q *Question) named(r Reader, keys *Keys) (uint64, error) {
+	if len(q.Purposes) == 0 || q.Kind == Overrides || slices.Contains(q.Purposes, record.Treatment) {
+		return noPosition, nil
+	}
+	positions, err := r.OfType(TypeKey, 0, maxKeyEntries)
+	if err != nil {
+		return 0, err
+	}
+	for _, at := range positions {
+		e, err := r.Entry(at)
+		if err != nil {
+			return 0, err
+		}
+		p, err := decode(keys, &e)
+		if err != nil {
+			return 0, err
+		}
+		if p.Epoch.Purposes {
+			return at, nil
+		}
+	}
+	return noPosition, nil
+}
+
+// noPosition is behind every entry.
+const noPosition = 1<<64 - 1
+
+// among adds a group of marks to what a query looks for: the one that is walked, but where few entries carry those of the first.
+func (q Query) among(group []Mark, few bool) Query {
+	if few {
+		q.All = append(slices.Clone(q.All), group)
+	} else {
+		q.All = append([][]Mark{group}, q.All...)
+	}
+	return q
 }
 
 // between turns times into positions, which they follow.
@@ -383,12 +437,12 @@ type answering struct {
 	lists endings
 }
 
-// rows makes rows of the entries at the positions and offers those that the question wants. It returns the position below which to go on where one was not taken,
-// else 0.
-func (a *answering) rows(q *Question, positions []uint64, take func(Row, int) bool) (stop uint64, err error) {
+// rows makes rows of the entries at the positions and offers those that the question wants; sift says that most are of another purpose. It returns the position below which to go on where one
+// was not taken, else 0.
+func (a *answering) rows(q *Question, positions []uint64, sift bool, take func(Row, int) bool) (stop uint64, err error) {
 	var list []sized
 	var begins map[uint64]sized
-	if len(q.Purposes) > 0 && q.Kind != Overrides {
+	if sift {
 		list, begins, err = a.purposed(positions, q.Purposes)
 	} else {
 		list, err = a.entries(positions)

@@ -218,6 +218,7 @@ const (
 	MarkAlertOf      MarkKind = 13 // an Alert: Value is the position of the access that it is about, eight bytes, big-endian
 	MarkTopic        MarkKind = 14 // an Alert: keyed hash of what it is about
 	MarkHandled      MarkKind = 15 // a Handled: Value is the position of its Alert, eight bytes, big-endian
+	MarkPurpose      MarkKind = 16 // what ends an access, or refuses one, that was not for direct care: Value is the purpose's code
 )
 
 // Mark is one thing that an entry can be found by.

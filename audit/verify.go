@@ -84,6 +84,7 @@ type verifier struct {
 	overrides  map[uint64]bool     // Override entries whose Begin has not come yet
 	alerts     map[uint64]*alerted // by position of the Override or Alert
 	keyEpochs  map[uint32]bool
+	purposes   bool // what ends an access names its purpose from here on
 	imports    map[uint64]*incoming
 	index      indexSum
 	tree       tree
@@ -241,6 +242,7 @@ func (v *verifier) entry(e *Entry) {
 		}
 		a.review = e.Position
 	case e.Type == TypeRefused && f.Access != nil:
+		v.purpose(e, p, f.Access)
 	case e.Type.Closes() || e.Type == TypeChunk:
 		if begin = v.open[p.Opens]; begin == nil {
 			v.report.problem(e.Position, "there is no open access at %d", p.Opens)
@@ -249,6 +251,7 @@ func (v *verifier) entry(e *Entry) {
 		if p.Subject != begin.access.Subject.Reveal() || !slices.Equal(p.Supersedes, reveal(begin.access.Supersedes)) {
 			v.report.problem(e.Position, "it is about another person than the access at %d", p.Opens)
 		}
+		v.purpose(e, p, begin.access)
 		if e.Type == TypeChunk || e.Type == TypeReleased {
 			v.replay(e, p, &f, begin)
 		}
@@ -277,7 +280,9 @@ func (v *verifier) entry(e *Entry) {
 			v.report.problem(e.Position, "it does not name as many entries as it says")
 		}
 	case e.Type == TypeKey && p.Epoch.Number == 0:
+		v.purposes = v.purposes || p.Epoch.Purposes
 	case e.Type == TypeKey:
+		v.purposes = v.purposes || p.Epoch.Purposes
 		if epoch, ok := v.keys.epoch(p.Epoch.Number); !ok || epoch.fingerprint() != p.Epoch.Fingerprint || v.keyEpochs[p.Epoch.Number] {
 			v.report.problem(e.Position, "the key epoch is not that of the keys, or began before")
 		}
@@ -295,6 +300,13 @@ func (v *verifier) entry(e *Entry) {
 	slices.SortFunc(marks, func(a, b Mark) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Value, b.Value)) })
 	for _, m := range slices.Compact(marks) {
 		v.index.add(e.Position, m)
+	}
+}
+
+// purpose checks what the end of an access, or its refusal, says that it was for: what it is found by.
+func (v *verifier) purpose(e *Entry, p *payload, a *Access) {
+	if want := namedPurpose(a.Purpose); e.Type != TypeChunk && p.Purpose != want && (p.Purpose != "" || v.purposes) {
+		v.report.problem(e.Position, "it says another purpose than its access, or none")
 	}
 }
 

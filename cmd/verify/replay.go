@@ -52,6 +52,7 @@ type decisionBody struct {
 			Sections []string `json:"sections"`
 			Reason   string   `json:"reason"`
 		} `json:"parts"`
+		Like bool `json:"like"` // decided as of the custodian in front
 	} `json:"custodians"`
 }
 
@@ -334,9 +335,12 @@ func (r *replay) release(position uint64, at time.Time, p *payload, b *begun) {
 		}
 		var permitted []string
 		var excused []string // sections that may be shown over an objection
-		for _, d := range decision.Custodians {
+		for i, d := range decision.Custodians {
 			if d.Key != s.Key {
 				continue
+			}
+			for ; d.Like && i > 0; i-- {
+				d = decision.Custodians[i-1]
 			}
 			permitted = d.Permitted
 			for _, part := range d.Parts {

@@ -77,10 +77,10 @@ func TestArchiveOfYears(t *testing.T) {
 	}
 	kinds := []func() audit.Question{
 		func() audit.Question {
-			return audit.Question{Kind: audit.WhoLooked, Subjects: []record.NHSNumber{h.people[rng.IntN(len(h.people))]}, Within: everywhere}
+			return audit.Question{Kind: audit.WhoLooked, Subjects: []record.NHSNumber{h.person(rng.IntN(len(h.people)))}, Within: everywhere}
 		},
 		func() audit.Question {
-			return audit.Question{Kind: audit.WhoLooked, Subjects: h.people[rng.IntN(20):][:1], Within: in}
+			return audit.Question{Kind: audit.WhoLooked, Subjects: []record.NHSNumber{h.person(rng.IntN(20))}, Within: in}
 		},
 		func() audit.Question {
 			return audit.Question{Kind: audit.ByUser, User: user(rng.IntN(plan.Users)), Within: everywhere}

@@ -46,7 +46,7 @@ type history struct {
 	path       string
 	keys       *audit.Keys
 	archives   *audit.Archives
-	people     []record.NHSNumber
+	people     []int32 // the first nine digits of their numbers, as of numbered: half a million texts would be more than the ledger itself has in memory, and be what a question waits for
 	custodians []consent.CustodianRules
 	now        atomic.Int64
 	stored     int64         // bytes
@@ -68,8 +68,8 @@ func fill(tb testing.TB, entries int) *history {
 	h := &history{plan: plan, entries: entries, budget: max(time.Hour, 20*beside*(plan.Duration/time.Duration(plan.Acts)))}
 	h.now.Store(plan.From.UnixNano())
 	for n := 0; len(h.people) < plan.People; n++ {
-		if number, ok := numbered(n); ok {
-			h.people = append(h.people, number)
+		if _, ok := numbered(n); ok {
+			h.people = append(h.people, int32(n))
 		}
 	}
 	for i := range years.Custodians {
@@ -217,6 +217,12 @@ func (h *history) load(tb testing.TB, plan years.Plan, path string, keys *audit.
 	tb.Logf("filled in %.0f s (%.0f entries a second), then %.0f s for what they are found by", took.Seconds(), float64(size)/took.Seconds(), (time.Since(began) - took).Seconds())
 }
 
+// person is the number of one of the people.
+func (h *history) person(i int) record.NHSNumber {
+	number, _ := numbered(int(h.people[i])) // of those that have one
+	return number
+}
+
 // user is the id of a user.
 func user(n int) string { return fmt.Sprintf("5%011d", n) }
 
@@ -230,7 +236,7 @@ func (h *history) do(rng *rand.Rand, a years.Act) error {
 		}
 	}
 	ctx := context.Background()
-	about := h.people[a.Person]
+	about := h.person(a.Person)
 	user := user(a.User)
 	who := record.Requester{Kind: record.Professional, User: user, Name: "Dr Invented " + user[8:], RoleProfile: user + "1", JobRole: "R8000", Organisation: record.ODSCode(a.Place.ODS), Client: "epr", Issuer: "https://issuer.example"}
 	if a.Kind == years.Choice {
@@ -420,7 +426,7 @@ func (h *history) askings(t *testing.T) (out []asking) {
 		q.Until = q.From.AddDate(0, 1, 0)
 		return q
 	}
-	person := func() record.NHSNumber { return h.people[rng.IntN(len(h.people))] }
+	person := func() record.NHSNumber { return h.person(rng.IntN(len(h.people))) }
 	ours := audit.Question{Kind: audit.OfRecords, Holder: "X9A01", Holding: []record.CustodianKey{"c0"}, Within: within}
 	urgent := ours
 	urgent.Purposes = []record.Purpose{record.UrgentCare}
@@ -429,7 +435,7 @@ func (h *history) askings(t *testing.T) (out []asking) {
 			return audit.Question{Kind: audit.WhoLooked, Subjects: []record.NHSNumber{person()}, Within: within}
 		},
 		"who looked, of those who come often": func() audit.Question {
-			return audit.Question{Kind: audit.WhoLooked, Subjects: h.people[rng.IntN(20):][:1], Within: within}
+			return audit.Question{Kind: audit.WhoLooked, Subjects: []record.NHSNumber{h.person(rng.IntN(20))}, Within: within}
 		},
 		"what did this user look at, in a month": func() audit.Question {
 			return month(audit.Question{Kind: audit.ByUser, User: user(rng.IntN(plan.Users)), Within: everywhere})
@@ -646,7 +652,7 @@ func (h *history) count(t *testing.T) uint64 {
 	}
 	t.Logf("totals of our staff over all the years of %d entries: %d rows in %d parts, %.1f s, and pages of 1,000 rows; heap before %d MB, at most %d MB; of the whole program before %d MB, at most %d MB", h.entries, counted, parts, took.Seconds(),
 		before>>20, most>>20, beforeAll>>20, mostAll>>20)
-	if counted == 0 || most > 128<<20 {
+	if counted == 0 || most > before+64<<20 {
 		t.Errorf("%d rows, and at most %d MB", counted, most>>20)
 	}
 	return most - before
