@@ -21,6 +21,7 @@ type Activity struct {
 	Alerts      []Precision      // alerts about its staff, rule by rule
 	Custodians  []CustodianCount // how each that was asked stood in the answers, by key: to others, those alone that hold its records
 	Accesses    int
+	Questions   int  // to the ledger, or about choices, that were refused: no accesses, and counted nowhere else
 	Cut         bool // there was more than is counted
 }
 
@@ -106,6 +107,10 @@ func (l *Ledger) Activity(ctx context.Context, by Actor, in Bounds, from, until 
 			}
 			for _, s := range list {
 				f := s.Found
+				if f.Type == TypeRefused && f.Access != nil && !f.Access.AsksRecord() {
+					out.Questions++
+					continue
+				}
 				if f.Access != nil && f.Type != TypeOverride { // an access, or the attempt at one
 					out.Accesses++
 					days[DayCount{Day: f.At.In(zone).Format(time.DateOnly), Purpose: f.Access.Purpose}]++

@@ -1,6 +1,9 @@
 package audit
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
 )
@@ -66,9 +69,24 @@ func (f Found) Explain() string {
 	return ""
 }
 
+// recordOperations are the calls that ask for a record, or for a document of one, as they are recorded; "unread" is the FHIR gateway's word for any call that it could not read.
+var recordOperations = []string{"everything", "search", "read", "document", "unread", "GetRecord", "StreamRecord", "GetDocument"}
+
+// AsksRecord reports whether an access, or an attempt at one, was for a record, and not for what the ledger holds or what people chose: questions of that kind that were refused are recorded
+// like refused accesses, by their operation.
+func (a *Access) AsksRecord() bool {
+	return a.Operation == "" || slices.Contains(recordOperations, strings.TrimPrefix(a.Operation, "unread "))
+}
+
 // whoAsked names the sort of person who asked, never the person: whether names are shown is for whoever shows the entry.
 func whoAsked(a *Access) string {
 	switch {
+	case !a.AsksRecord() && a.Requester.Kind == record.Person && a.Requester.Own == a.Subject:
+		return "You asked who had looked at your record, or about your choices."
+	case !a.AsksRecord() && a.Requester.Kind == record.Person:
+		return "Another person asked who had looked at your record, or about your choices."
+	case !a.AsksRecord():
+		return "Somebody who works in health or care asked who had looked at your record, or about your choices."
 	case a.Requester.Kind != record.Person:
 		return "Somebody who works in health or care asked for your record."
 	case a.Requester.Own == a.Subject:

@@ -56,6 +56,7 @@ type Flagged struct {
 	Closing   *Found    // how that ended; nil likewise
 	Step      AlertStep // open, taken or closed
 	Newest    *Found    // what was done last; nil for nothing
+	Steps     []Found   // all that was done, oldest first; none in lists
 	Delivered time.Time // when the alert was acknowledged by whoever is told of alerts; zero: not yet
 }
 
@@ -247,6 +248,9 @@ func (l *Ledger) Alert(ctx context.Context, by Actor, in Bounds, position uint64
 			return fmt.Errorf("%w: %w", ErrInvalid, ErrNotFound)
 		}
 		out = *f
+		if err := out.steps(r, keys); err != nil {
+			return err
+		}
 		return out.attach(r, keys)
 	})
 	switch {
@@ -323,6 +327,34 @@ func (f *Flagged) stands(r Reader, k *Keys) error {
 	f.Newest = &h
 	if f.Step = h.Handled.Step; f.Step == AlertReopened {
 		f.Step = AlertOpen
+	}
+	return nil
+}
+
+// steps reads what was done to an alert.
+func (f *Flagged) steps(r Reader, k *Keys) error {
+	head, err := r.Head()
+	if err != nil {
+		return err
+	}
+	positions, err := r.Search(Query{All: [][]Mark{{positionMark(MarkHandled, f.Position)}}, Before: head.Size, Limit: maxFound})
+	if err != nil {
+		return err
+	}
+	slices.Sort(positions)
+	for _, at := range positions {
+		e, err := entryAt(r, at)
+		if err != nil {
+			return err
+		}
+		if e.Sealed == nil {
+			continue
+		}
+		step, err := found(k, &e)
+		if err != nil {
+			return err
+		}
+		f.Steps = append(f.Steps, step)
 	}
 	return nil
 }

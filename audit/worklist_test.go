@@ -3,6 +3,7 @@ package audit_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -157,6 +158,14 @@ func TestAlertsAreHandled(t *testing.T) {
 	if got := list(ours, false); len(got) != 1 || got[0].Step != audit.AlertOpen || got[0].Newest.Note != "new facts" {
 		t.Error("a restart forgot what was done")
 	}
+	one, _, err = l.Alert(ctx, actor(), ours, f.Position)
+	var notes []string
+	for _, s := range one.Steps {
+		notes = append(notes, s.Reason+" "+s.Note)
+	}
+	if err != nil || !slices.Equal(notes, []string{"taken ", "not-justified no reason was found", "reopened new facts"}) {
+		t.Errorf("what was done to it: %q, %v", notes, err)
+	}
 	do(audit.AlertClosed, audit.Justified, "a ward round")
 	// The person whose record it is does not learn of it: it is not judged yet, and about somebody else's conduct.
 	found, _, _, err := l.Search(ctx, actor(), audit.Search{Subjects: []record.NHSNumber{number(t, "9990000018")}})
@@ -214,10 +223,24 @@ func TestActivity(t *testing.T) {
 	ask{subject: n, org: "X9K01"}.begin(t, l)
 	ask{subject: n, org: "X9J01", purpose: record.BreakGlass}.begin(t, l)
 	flagAccess(t, l, ask{subject: n, org: "X9J01", user: "555000000007"}, "volume")
+	// A question that was refused is no access, and counted apart.
+	question := ask{subject: n, org: "X9J01"}.access(time.Now(), consent.Decision{})
+	question.Operation, question.Purpose, question.Reason = "Ask", "", consent.ReasonUnread
+	refused, err := l.Refuse(ctx, question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, _, _, err := l.Search(ctx, actor(), audit.Search{Subjects: []record.NHSNumber{n}, Types: []audit.EntryType{audit.TypeRefused}}); err != nil || len(found) != 1 || found[0].Position != refused.Position ||
+		!strings.HasPrefix(found[0].Explain(), "Somebody who works in health or care asked who had looked at your record") {
+		t.Errorf("a refused question is told as %+v: %v", found, err)
+	}
 	until := time.Now().Add(time.Hour)
 	got, receipt, err := l.Activity(ctx, actor(), audit.Bounds{Organisation: "X9J01"}, began, until)
 	if err != nil || receipt.Position == 0 {
 		t.Fatal(err)
+	}
+	if got.Questions != 1 || len(got.Refusals) != 0 {
+		t.Errorf("counted %d refused questions, and %+v as refused", got.Questions, got.Refusals)
 	}
 	if got.Accesses != 3 || len(got.Days) != 2 || got.BreakGlass.Used != 1 || got.BreakGlass.Open != 1 || len(got.Alerts) != 1 || got.Alerts[0].Raised != 1 || got.Cut {
 		t.Errorf("counted %+v", got)

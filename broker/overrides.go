@@ -67,7 +67,7 @@ func (b *Broker) ReviewOverride(ctx context.Context, req OverrideRequest, positi
 		a.outcome("recorded")
 		return receipt, nil
 	case errors.Is(err, audit.ErrNotFound):
-		return audit.Receipt{}, a.invalidly("position: no such override of this organisation; ListOverrides names them")
+		return audit.Receipt{}, a.invalidly("position: no such override of this organisation; the list of overrides names them")
 	case errors.Is(err, audit.ErrNotPermitted):
 		refusal := a.refuse(Forbidden, consent.ReasonRole, consent.RuleBreakGlass)
 		a.outcome(string(refusal.Kind))

@@ -66,7 +66,7 @@ func (b *Broker) ShowAlert(ctx context.Context, req AlertRequest, position uint6
 	f, r, err := b.cfg.Ledger.Alert(a.ctx, by, in, position)
 	switch {
 	case errors.Is(err, audit.ErrNotFound):
-		return audit.Flagged{}, audit.Receipt{}, a.invalidly("position: no such alert of this organisation; ListAlerts names them")
+		return audit.Flagged{}, audit.Receipt{}, a.invalidly("position: no such alert of this organisation; the list of alerts names them")
 	case err != nil:
 		a.outcome(string(Transient))
 		return audit.Flagged{}, audit.Receipt{}, &Refusal{Kind: Transient, RetryAfter: time.Second}
@@ -90,9 +90,9 @@ func (b *Broker) HandleAlert(ctx context.Context, req AlertRequest, position uin
 		a.outcome("recorded")
 		return receipt, nil
 	case errors.Is(err, audit.ErrNotFound):
-		return audit.Receipt{}, a.invalidly("position: no such alert of this organisation; ListAlerts names them")
+		return audit.Receipt{}, a.invalidly("position: no such alert of this organisation; the list of alerts names them")
 	case errors.Is(err, audit.ErrStale):
-		return audit.Receipt{}, a.invalidly("position: what is open is taken or closed, what is closed is reopened; ListAlerts says how it stands")
+		return audit.Receipt{}, a.invalidly("position: this alert does not stand so that this can be done: what is open is taken or closed, what was taken is closed, what is closed is reopened; the list of alerts, with closed ones, says how it stands")
 	case errors.Is(err, audit.ErrInvalid):
 		return audit.Receipt{}, a.invalidly("note: closing needs an outcome (justified, not-justified, referred) and a reason, reopening a reason; and a key of its own each")
 	}

@@ -228,8 +228,8 @@ func TestASnooperIsFound(t *testing.T) {
 	said.say("the person's paper", paper, colleague)
 	said.say("the person's data", data, colleague)
 	for form, text := range map[string]string{"page": page, "paper": paper, "data": data} {
-		for _, want := range []string{"Staff opened your record once.", "clinical practitioner", "Ashford Vale University Hospitals", "for your care", "letters", "They asked the ledger who had looked at your record",
-			"officer for information governance", "They looked at what was shown in one of the views.", fmt.Sprintf("%d.%x", shown.GetPosition(), shown.GetLeaf())} {
+		for _, want := range []string{"Staff opened your record once.", "clinical practitioner", "Ashford Vale University Hospitals", "for your care", "letters", "They asked who had looked at your record",
+			"officer for information governance", "They looked at one of the accesses to your record more closely", fmt.Sprintf("%d.%x", shown.GetPosition(), shown.GetLeaf())} {
 			if !strings.Contains(text, want) {
 				t.Errorf("the person's %s does not say %q", form, want)
 			}

@@ -31,7 +31,8 @@ func (s *server) Ask(ctx context.Context, in *v1.AskRequest) (*v1.AskResponse, e
 	if err != nil {
 		return nil, refusal(err)
 	}
-	out := &v1.AskResponse{NextPageToken: answer.Next, Receipt: receipt(answer.Receipt), Followed: followed(answer.Followed)}
+	out := &v1.AskResponse{NextPageToken: answer.Next, Receipt: receipt(answer.Receipt), Followed: followed(answer.Followed),
+		PersonSeesNames: s.cfg.Policy.Role(record.Requester{Kind: record.Person}).SeesStaffNames}
 	for _, row := range answer.Rows {
 		out.Rows = append(out.Rows, answerRow(row))
 	}
@@ -96,7 +97,7 @@ func (s *server) ledgerQuestion(p *problems, in *v1.AskRequest, a admitted) brok
 		}
 	}
 	if len(q.User) > 64 || !plain(q.User) {
-		p.add("user", "an SDS user id")
+		p.add("user", wantUser)
 	}
 	for field, code := range map[string]record.ODSCode{"organisation": q.Organisation, "holder": q.Holder} {
 		if code != "" && !code.Valid() {
@@ -104,7 +105,7 @@ func (s *server) ledgerQuestion(p *problems, in *v1.AskRequest, a admitted) brok
 		}
 	}
 	if !q.From.IsZero() && !q.Until.IsZero() && !q.From.Before(q.Until) {
-		p.add("until", "not before from")
+		p.add("until", wantOrder)
 	}
 	if !kind.OfAccesses() && len(in.GetOutcomes())+len(in.GetPurposes()) > 0 {
 		p.add("question", "outcomes and purposes go with questions about accesses")

@@ -56,13 +56,13 @@ func (p *problems) search(in *v1.SearchAccessesRequest, a admitted) audit.Search
 		q.Subjects = []record.NHSNumber{own}
 	}
 	if len(q.User) > 64 || !plain(q.User) {
-		p.add("user", "an SDS user id")
+		p.add("user", wantUser)
 	}
 	if q.Organisation != "" && !q.Organisation.Valid() {
 		p.add("organisation", "an ODS code: 3 to 10 upper-case letters and digits")
 	}
 	if !q.From.IsZero() && !q.Until.IsZero() && !q.From.Before(q.Until) {
-		p.add("until", "not before from")
+		p.add("until", wantOrder)
 	}
 	if q.Limit < 0 || q.Limit > 1000 {
 		p.add("limit", "1 to 1,000, or 0 for 100")

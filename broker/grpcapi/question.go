@@ -17,6 +17,8 @@ const (
 	wantSame      = "the token states another: they must agree"
 	wantBreaking  = "only with purpose PURPOSE_BTG"
 	wantBirthDate = "the person's date of birth, YYYY-MM-DD"
+	wantUser      = "an SDS user id, digits: the number that stands beside a name in every answer, never the name"
+	wantOrder     = "later than from: the two are the wrong way round"
 	wantTime      = "a FHIR date or time: YYYY, YYYY-MM, YYYY-MM-DD or YYYY-MM-DDThh:mm:ss with a zone; midnight is 00:00:00"
 	wantInstant   = "a FHIR date and time with seconds and a zone, YYYY-MM-DDThh:mm:ssZ; midnight is 00:00:00"
 	wantPurpose   = "one of PURPOSE_TREAT, PURPOSE_ETREAT, PURPOSE_BTG, PURPOSE_PATRQT"

@@ -53,6 +53,9 @@ func (s *server) GetAlert(ctx context.Context, in *v1.GetAlertRequest) (*v1.GetA
 		return nil, refusal(err)
 	}
 	out := &v1.GetAlertResponse{Alert: alert(f), Receipt: receipt(r)}
+	for _, step := range f.Steps {
+		out.Steps = append(out.Steps, ledgerEntry(step))
+	}
 	e := audit.Evidence{}
 	if f.Access != nil {
 		out.Access = ledgerEntry(*f.Access)
@@ -139,7 +142,7 @@ func (s *server) Summarise(ctx context.Context, in *v1.SummariseRequest) (*v1.Su
 		return nil, refusal(err)
 	}
 	out := &v1.SummariseResponse{Organisation: string(a.caller.Requester.Organisation), From: instant(x.From), Until: instant(x.Until), Accesses: count(x.Accesses),
-		Outcomes: namedCounts(x.Outcomes), Refusals: namedCounts(x.Refusals), BreakGlass: count(x.BreakGlass.Used), Alerts: precisions(x.Alerts), Cut: x.Cut, Receipt: receipt(r)}
+		Outcomes: namedCounts(x.Outcomes), Refusals: namedCounts(x.Refusals), BreakGlass: count(x.BreakGlass.Used), RefusedQuestions: count(x.Questions), Alerts: precisions(x.Alerts), Cut: x.Cut, Receipt: receipt(r)}
 	for _, d := range x.Days {
 		out.Days = append(out.Days, &v1.DayCount{Day: d.Day, Purpose: purposes.toWire(d.Purpose), Count: count(d.Count)})
 	}

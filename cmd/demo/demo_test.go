@@ -226,7 +226,7 @@ func TestThePrintedCommandsWork(t *testing.T) {
 	}
 	d := start(t, "-protocols", "own") // as make run does
 	var commands []string
-	for began := time.Now(); len(commands) < 3 && time.Since(began) < 5*time.Second; time.Sleep(10 * time.Millisecond) { // it is printed after the file is written
+	for began := time.Now(); len(commands) < 4 && time.Since(began) < 5*time.Second; time.Sleep(10 * time.Millisecond) { // it is printed after the file is written
 		commands = nil
 		for line := range strings.Lines(d.out.String()) {
 			if text, ok := strings.CutPrefix(line, "     "); ok {
@@ -234,8 +234,8 @@ func TestThePrintedCommandsWork(t *testing.T) {
 			}
 		}
 	}
-	if len(commands) != 3 {
-		t.Fatalf("%d commands on the screen, want 3", len(commands))
+	if len(commands) != 4 {
+		t.Fatalf("%d commands on the screen, want 4", len(commands))
 	}
 	goEnv, err := exec.CommandContext(t.Context(), "go", "env", "-json", "GOCACHE", "GOMODCACHE", "GOPATH").Output()
 	var env map[string]string
@@ -243,7 +243,7 @@ func TestThePrintedCommandsWork(t *testing.T) {
 		t.Fatal("go env does not answer")
 	}
 	home := t.TempDir()
-	for n, want := range []string{"Diabetes mellitus type 2", `"type":"searchset"`, "Ashford Vale"} {
+	for n, want := range []string{"Diabetes mellitus type 2", `"type":"searchset"`, "Ashford Vale", "This question was recorded too."} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "sh", "-c", commands[n]) //nolint:gosec // what the demo itself prints

@@ -45,7 +45,7 @@ func (s *surroundings) print(out io.Writer, at daemon.Addresses, state string, p
 	}
 	who := people[0].NHSNumber
 	p("")
-	p("Three things to try, each as it stands:")
+	p("Four things to try, each as it stands:")
 	p("")
 	p("  1. Read a record as a timeline.")
 	p("     go run ./cmd/mcr login -as gp -issuer %s -server %s -purpose TREAT -permission asked-yes -relationship registered && go run ./cmd/mcr record get %s", s.issuerURL, at.GRPC, who)
@@ -58,6 +58,9 @@ func (s *surroundings) print(out io.Writer, at daemon.Addresses, state string, p
 	p("")
 	p("  3. Let the hospital hang, and ask again: the others answer, and the answer says what is missing. (\"none\" makes it well.)")
 	p("     curl -s -X POST %s/_sim/fault -d '{\"fault\":\"hang\"}' && go run ./cmd/mcr record get %s", s.sources["acute"], who)
+	p("")
+	p("  4. For information governance: who looked at this person? (README.md has the other questions.)")
+	p("     go run ./cmd/mcr login -as ig-officer -issuer %s -server %s && go run ./cmd/mcr audit who %s -reason 'trying it out'", s.issuerURL, at.GRPC, who)
 	p("")
 	p("Ctrl-C ends it all.")
 }

@@ -152,7 +152,7 @@ func entryText(e *v1.LedgerEntry, width int) string {
 		row("reason", reasonText(s))
 	}
 	row("note", safe(e.GetNote()))
-	row("in words", safe(e.GetExplanation()))
+	row("person told", safe(e.GetExplanation()))
 	if n := e.GetCount(); n > 0 {
 		row("count", fmt.Sprint(n))
 	}

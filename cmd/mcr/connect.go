@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"flag"
 	"io"
@@ -210,6 +212,20 @@ func readToken(file string) (string, error) {
 		return "", useError("the token file does not hold a signed token (three parts with dots between them)")
 	}
 	return token, nil
+}
+
+// staffToken reports whether the token that will be sent is that of staff: it names a role in use, as CIS2's do (standards: selected_roleid). The broker decides what a token says; here it
+// serves to catch what staff forget before it is asked, and what cannot be read is nobody's.
+func (a *app) staffToken(s *server) bool {
+	token, err := a.token(s.tokenFile)
+	if err != nil {
+		return false
+	}
+	body, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	var claims struct {
+		Role string `json:"selected_roleid"`
+	}
+	return err == nil && json.Unmarshal(body, &claims) == nil && claims.Role != ""
 }
 
 func looksSigned(s string) bool {

@@ -144,7 +144,7 @@ func detail[T any](s *status.Status) (zero T) {
 
 // flagOf names the flag of a field, where it is not the same word.
 var flagOf = map[string]string{"nhs_number": "NHSNUMBER", "break_glass_reason": "-break-glass", "types": "-type", "objection_id": "-id",
-	"permission.kind": "-permission", "relationship.kind": "-relationship", "authorization": "mcr login"}
+	"position": "POSITION", "permission.kind": "-permission", "relationship.kind": "-relationship", "authorization": "mcr login"}
 
 // reasons are the words for the broker's reasons. One that is not here is shown as it is.
 var reasons = map[string]string{
@@ -158,7 +158,7 @@ var reasons = map[string]string{
 	"use-stream": "too large for one answer", "held-by-nobody": "nobody holds a record", "custodians-in-trouble": "custodians are in trouble", "withheld": "withheld",
 	"budget": "no time was left", "cancelled": "the caller left", "unknown": "the number is unknown", "superseded": "the number was replaced by another",
 	"invalidated": "the number is not valid any more", "restricted": "access is restricted", "deceased": "the person died too long ago",
-	"demographics-mismatch": "the date of birth is not the person's",
+	"demographics-mismatch": "the date of birth is not the person's", "unreadable-request": "the request could not be read, or lacked what it needs",
 }
 
 func reasonText(code string) string {

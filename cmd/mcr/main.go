@@ -52,6 +52,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -202,12 +203,50 @@ func (a *app) run(ctx context.Context, args []string) int {
 		}
 		return a.report(ctx, err)
 	}
-	if len(args) == 1 && (args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help") {
+	if in := within(args); in != nil {
+		for _, word := range args[len(in):] {
+			if isHelp(word) {
+				a.helpOf(a.out, in)
+				return exitDone
+			}
+		}
+		a.tell("mcr: %s is not a command; these are those of mcr %s:\n\n", safe("mcr "+strings.Join(args[:min(len(args), len(in)+1)], " ")), strings.Join(in, " "))
+		a.helpOf(a.err, in)
+		return exitUse
+	}
+	if len(args) == 1 && isHelp(args[0]) {
 		a.help(a.out)
 		return exitDone
 	}
+	if len(args) > 0 {
+		a.tell("mcr: %s is not a command\n\n", safe(args[0]))
+	}
 	a.help(a.err)
 	return exitUse
+}
+
+func isHelp(word string) bool {
+	return word == "help" || word == "-h" || word == "-help" || word == "--help"
+}
+
+// within returns the longest beginning of the words under which there are commands, but which is none itself.
+func within(args []string) []string {
+	for n := min(len(args), 2); n > 0; n-- {
+		if slices.ContainsFunc(commands, func(c command) bool { return strings.HasPrefix(c.name, strings.Join(args[:n], " ")+" ") }) {
+			return args[:n]
+		}
+	}
+	return nil
+}
+
+// helpOf lists the commands that begin with some words.
+func (a *app) helpOf(w io.Writer, in []string) {
+	for _, c := range commands {
+		if strings.HasPrefix(c.name, strings.Join(in, " ")+" ") {
+			_, _ = fmt.Fprintf(w, "  mcr %-36s %s\n", strings.TrimSpace(c.name+" "+c.args), c.does)
+		}
+	}
+	_, _ = fmt.Fprintln(w, "\n  mcr COMMAND -help lists a command's flags.")
 }
 
 func (a *app) help(w io.Writer) {

@@ -78,7 +78,7 @@ func (a *app) auditReview(ctx context.Context, c *call) error {
 	in := &v1.ReviewOverrideRequest{}
 	var outcome, key string
 	c.flags.StringVar(&outcome, "outcome", "", "justified, not-justified or referred")
-	c.flags.StringVar(&in.Note, "note", "", "what you found, in `words`")
+	c.flags.StringVar(&in.Note, "note", "", "what you found, in `words`; needed")
 	c.flags.StringVar(&key, "key", "", "32 hex digits: give those of a call whose outcome you do not know, to repeat it safely")
 	if err := c.words(1, "the position of an override (mcr audit overrides lists them) and flags"); err != nil {
 		return err
@@ -89,6 +89,9 @@ func (a *app) auditReview(ctx context.Context, c *call) error {
 	}
 	if in.Outcome = v1.ReviewOutcome(v1.ReviewOutcome_value["REVIEW_OUTCOME_"+enumName(outcome)]); in.Outcome == 0 {
 		return useError("-outcome: justified, not-justified or referred")
+	}
+	if in.Note == "" {
+		return useError("-note: say what you found; the person is told of the outcome")
 	}
 	if in.Key, err = a.key(key); err != nil {
 		return err
@@ -102,6 +105,6 @@ func (a *app) auditReview(ctx context.Context, c *call) error {
 	if err != nil {
 		return a.perhaps(err, in.Key)
 	}
-	a.say("Recorded: it is off the worklist. %s\n", receiptText(out.GetReceipt()))
+	a.say("Recorded: it is off the list of overrides. A later review may say otherwise; the newest counts, and both stay on record. %s\n", receiptText(out.GetReceipt()))
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -27,6 +28,7 @@ type toldPerson struct {
 	Until    string         `json:"until,omitempty"`
 	Covers   string         `json:"covers"`
 	Numbers  string         `json:"numbers,omitempty"` // under which numbers was looked
+	Names    string         `json:"names,omitempty"`   // why there are none, where they were wanted
 	Summary  []string       `json:"summary"`
 	InShort  []reportWho    `json:"inShort,omitempty"` // who opened it, how often; where it was more than once
 	Looked   []reportAccess `json:"looked"`
@@ -98,8 +100,11 @@ func (a *app) personReport(ctx context.Context, c *call) error {
 	c.flags.StringVar(&from, "from", "", "from this `date` on, such as 2026-01-01; default: all that is recorded")
 	c.flags.StringVar(&until, "until", "", "until this `date`")
 	c.flags.StringVar(&reason, "reason", "", "why you ask; it is recorded, and needed of everybody but the person themselves")
-	c.flags.StringVar(&out, "out", ".", "the `folder` to write report.html, report.pdf and report.json to; files that are there are not written over")
+	c.flags.StringVar(&out, "out", ".", "the `folder` to write report.html, report.pdf and report.json to; it is made where there is none, and files that are there are not written over")
 	c.flags.BoolVar(&names, "names", false, "the names of staff too, where the policy lets the person see them")
+	if slices.ContainsFunc(c.args, func(s string) bool { return strings.HasPrefix(s, "-") && isHelp(s) }) {
+		return flag.ErrHelp
+	}
 	if err := c.parse(0); err != nil {
 		return err
 	}
@@ -108,6 +113,12 @@ func (a *app) personReport(ctx context.Context, c *call) error {
 	}
 	number, err := a.number(person)
 	if err != nil {
+		return err
+	}
+	if reason == "" && a.staffToken(s) {
+		return useError("-reason: say why you ask; it is recorded, and the person is told that you asked")
+	}
+	if err := readyFor(out); err != nil { // before anything is asked: each question is recorded, and told to the person
 		return err
 	}
 	ctx, cancel, conn, err := a.dial(ctx, s)
@@ -134,12 +145,28 @@ func (a *app) personReport(ctx context.Context, c *call) error {
 	for _, f := range []struct {
 		name string
 		data []byte
-	}{{"report.html", page}, {"report.pdf", pdf}, {"report.json", append(text, '\n')}} {
+	}{{reportNames[0], page}, {reportNames[1], pdf}, {reportNames[2], append(text, '\n')}} {
 		if err := writeNew(filepath.Join(out, f.name), f.data); err != nil {
 			return err
 		}
 	}
 	a.say("Written: report.html, report.pdf and report.json. %s\n", strings.Join(r.Summary, " "))
+	return nil
+}
+
+// reportNames are the files of a person's report.
+var reportNames = [...]string{"report.html", "report.pdf", "report.json"}
+
+// readyFor makes the folder of a report, and sees to it that none is there already.
+func readyFor(folder string) error {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return useError("-out: the folder cannot be made")
+	}
+	for _, name := range reportNames {
+		if _, err := os.Lstat(filepath.Join(folder, name)); err == nil {
+			return useError("-out: a report is there already: name another folder, or move it")
+		}
+	}
 	return nil
 }
 
@@ -186,6 +213,9 @@ func (a *app) makeReport(ctx context.Context, conn *grpc.ClientConn, about *v1.A
 	asker := &v1.Receipt{}
 	err = allRows(ctx, client, about, v1.Question_QUESTION_WHO_LOOKED, func(out *v1.AskResponse) {
 		asker = out.GetReceipt()
+		if names && !out.GetPersonSeesNames() { // who asks may see them; whom the report is for may not
+			w.names, r.Names = false, "The names of staff are left out: what this region has decided does not let people see them."
+		}
 		if f := out.GetFollowed(); f != nil && r.Numbers == "" {
 			r.Numbers = strings.TrimSpace(followedText(f))
 		}
@@ -222,6 +252,7 @@ func (a *app) makeReport(ctx context.Context, conn *grpc.ClientConn, about *v1.A
 	if about.GetReason() != "" { // an officer's report: they know of their own organisation's accesses alone
 		r.Covers = "what the organisation that made this report may know: accesses by its own staff, and by anybody to its own records. You can ask for everything yourself."
 	}
+	r.Asked = gathered(r.Asked)
 	r.Ledger = asker.GetOrigin()
 	if newest, err := client.GetCheckpoint(ctx, &v1.GetCheckpointRequest{}); err == nil {
 		r.Entries = newest.GetCheckpoint().GetSize()
@@ -252,6 +283,9 @@ func (r *toldPerson) finish() {
 		r.InShort = inShort(r.Looked)
 	}
 	r.Summary = []string{fmt.Sprintf("Staff opened your record %s.", times(n))}
+	if n == 0 {
+		r.Summary[0] = "No staff have opened your record."
+	}
 	if n := len(r.Refused); n > 0 {
 		r.Summary = append(r.Summary, fmt.Sprintf("Requests were refused %s.", times(n)))
 	}
@@ -262,8 +296,8 @@ func (r *toldPerson) finish() {
 		r.Summary = append(r.Summary, "Emergency access was used.")
 	}
 	r.HowCheck = []string{
-		"Each line has a receipt: the number of an entry, a dot, and 64 letters and digits. It is the fingerprint of that entry in a ledger that nobody can change unnoticed.",
-		"Anybody with access can check one with: mcr audit receipt RECEIPT. The answer is TRUE only if the entry stands in the ledger as the receipt says; the proof is checked on the computer that asks.",
+		"Each access has a receipt: the number of an entry, a dot, and 64 letters and digits. It is the fingerprint of that entry in a ledger that nobody can change unnoticed.",
+		"The organisation that made this report, or any other that takes part, can check a receipt for you; they do it with: mcr audit receipt RECEIPT. The answer is TRUE only if the entry stands in the ledger as the receipt says; the proof is checked on the computer that asks.",
 		"If something here looks wrong, or you do not know why somebody looked, tell the organisation that is named, or its data protection officer. You can also complain to the Information Commissioner's Office.",
 	}
 }
@@ -346,12 +380,16 @@ func (w *reporter) access(r *toldPerson, row *v1.AnswerRow) {
 		out.Ended = "It ended early. The parts that are listed may have been shown before."
 	}
 	own := x.GetPermission().GetKind() == v1.PermissionKind_PERMISSION_KIND_PATIENT_SELF
+	if row.GetOutcome() == v1.AccessOutcome_ACCESS_OUTCOME_REFUSED && !asksRecord(x.GetOperation()) {
+		r.Asked = append(r.Asked, reportChoice{When: out.When, What: "They asked who had looked at your record, or about your choices. It was refused.", By: w.requester(by, x.GetRoleName())})
+		return
+	}
 	switch {
 	case by.GetKind() == "person" && own:
-		out.Role, out.Organisation = "you", "–"
+		out.Role, out.Organisation, out.Ended = "you", "your own sign-in", strings.Replace(out.Ended, "They were", "You were", 1)
 		r.Own = append(r.Own, out)
 	case by.GetKind() == "person":
-		out.Role, out.Organisation = "a carer", "–"
+		out.Role, out.Organisation = "a carer", "their own sign-in"
 		r.Carers = append(r.Carers, out)
 	case row.GetOutcome() == v1.AccessOutcome_ACCESS_OUTCOME_REFUSED && !shown:
 		r.Refused = append(r.Refused, out)
@@ -468,25 +506,36 @@ func (w *reporter) choice(row *v1.AnswerRow) reportChoice {
 // look says who looked at the person's choices or at this log.
 func (w *reporter) look(row *v1.AnswerRow) reportChoice {
 	e := row.GetEntry()
-	what := "They asked the ledger who had looked at your record, or who had changed your choices."
+	what := "They asked who had looked at your record, or who had changed your choices."
 	switch row.GetAsked() {
 	case "objections", "delegations", "foresight":
 		what = "They looked at your choices about sharing."
 	case "view", "event":
-		what = "They looked at what was shown in one of the views."
+		what = "They looked at one of the accesses to your record more closely: who it was, why, and which kinds of information were shown. They did not see the information."
 	case "list", "export", "changes":
 		what = "Your choices were among those of many people that were brought in, taken out or passed on."
 	}
 	return reportChoice{When: clock(e.GetAt().AsTime(), "2 January 2006, 15:04"), What: what, By: w.actor(e.GetActor())}
 }
 
-func (w *reporter) actor(x *v1.Actor) string {
-	by := x.GetRequester()
+// gathered tells once what was asked several times within a minute: a report is several questions. Why they asked is not told: it may be about somebody else.
+func gathered(list []reportChoice) (out []reportChoice) {
+	for _, x := range list {
+		if n := len(out) - 1; n < 0 || out[n] != x {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+func (w *reporter) actor(x *v1.Actor) string { return w.requester(x.GetRequester(), x.GetRoleName()) }
+
+func (w *reporter) requester(by *v1.Requester, role string) string {
 	switch by.GetKind() {
 	case "person":
 		return "you, or somebody whom you let act for you"
 	case "system":
 		return "a system"
 	}
-	return w.role(by, x.GetRoleName()) + ", " + w.organisation(by.GetOrganisation())
+	return w.role(by, role) + ", " + w.organisation(by.GetOrganisation())
 }

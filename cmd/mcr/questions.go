@@ -25,9 +25,9 @@ type ask struct {
 // asks says which question each command asks.
 var asks = map[string]ask{
 	"audit who":      {v1.Question_QUESTION_WHO_LOOKED, 1, "an NHS number and flags", true, "Nobody has looked at this person's record, as far as you may see.", ""},
-	"audit user":     {v1.Question_QUESTION_BY_USER, 1, "an SDS user id and flags", true, "This user has looked at nothing, as far as you may see.", ""},
-	"audit staff":    {v1.Question_QUESTION_BY_STAFF, 1, "the ODS code of an organisation and flags", true, "Its staff have looked at nothing, as far as you may see.", ""},
-	"audit records":  {v1.Question_QUESTION_OF_RECORDS, 1, "the ODS code of an organisation and flags", true, "Nobody has looked at its records, as far as you may see.", ""},
+	"audit user":     {v1.Question_QUESTION_BY_USER, 1, "an SDS user id and flags", true, "This user has looked at nothing, as far as you may see. (Whether there is such a user is not looked up.)", ""},
+	"audit staff":    {v1.Question_QUESTION_BY_STAFF, 1, "the ODS code of an organisation and flags", true, "Its staff have looked at nothing, as far as you may see. (Whether there is such an organisation is not looked up.)", ""},
+	"audit records":  {v1.Question_QUESTION_OF_RECORDS, 1, "the ODS code of an organisation and flags", true, "Nobody has looked at its records, as far as you may see. (Whether it holds any here is in: mcr custodians.)", ""},
 	"audit refusals": {v1.Question_QUESTION_REFUSALS, 0, "flags only", true, "Nothing was refused, as far as you may see.", ""},
 	"audit glass":    {v1.Question_QUESTION_BREAK_GLASS, 0, "flags only", true, "The glass was not broken, as far as you may see.", ""},
 	"audit changes":  {v1.Question_QUESTION_CONSENT_CHANGES, 0, "flags only", false, "No choices were recorded or changed, as far as you may see.", ""},
@@ -155,9 +155,17 @@ func (a *app) readQuestion(c *call, of ask) (*asking, error) {
 		}
 		x.in.Purposes = append(x.in.Purposes, v1.Purpose(n))
 	}
+	if x.in.Reason == "" && a.staffToken(x.server) { // refused, it would stand in the ledger as a refused question about the person
+		return nil, useError("-reason: say why you ask; it is recorded")
+	}
 	var err error
 	x.in.NhsNumber, err = a.number(x.person)
 	return x, err
+}
+
+// asksRecord reports whether an operation is one of those that ask for a record or a document of it, and not for what the ledger holds or what people chose.
+func asksRecord(operation string) bool {
+	return operation == "" || slices.Contains([]string{"everything", "search", "read", "document", "unread", "GetRecord", "StreamRecord", "GetDocument"}, strings.TrimPrefix(operation, "unread "))
 }
 
 func (x *asking) define(fs *flag.FlagSet, of ask) {
@@ -265,6 +273,9 @@ func (p *page) rowDetails(r *v1.AnswerRow, by *v1.Requester, role string, of ask
 	}
 	if d := e.GetDelegation(); d != nil {
 		row("carer", strings.Join(strings.Fields(delegationText(d, 400)), " "))
+	}
+	if x := e.GetAccess(); x != nil && !asksRecord(x.GetOperation()) {
+		row("asked for", "not the record: the ledger, or the person's choices ("+words(x.GetOperation())+")")
 	}
 	if s := r.GetAsked(); s != "" {
 		row("asked", words(strings.ReplaceAll(s, "-", "_")))
@@ -387,6 +398,9 @@ func (a *app) auditView(ctx context.Context, c *call) error {
 	if output != "text" && output != "json" {
 		return useError("-o: text or json")
 	}
+	if in.Reason == "" && a.staffToken(s) {
+		return useError("-reason: say why you ask; it is recorded")
+	}
 	word, _, _ := strings.Cut(c.args[0], ".") // of a receipt the position alone counts here
 	if _, err := fmt.Sscanf(word, "%d", &in.Position); err != nil {
 		return useError("mcr audit view takes the number of an entry: mcr audit who and the other questions list them")
@@ -428,6 +442,9 @@ func (a *app) auditForesee(ctx context.Context, c *call) error {
 		return err
 	}
 	in.NhsNumber, in.BirthDate, in.Reason = x.number, x.birthDate, x.reason
+	if staff := a.staffToken(x.server); staff && (in.Reason == "" || in.BirthDate == "") {
+		return useError("-reason, -birth-date: say why you ask, and the person's date of birth")
+	}
 	if as != "" {
 		var ok bool
 		if in.JobRole, in.Organisation, ok = strings.Cut(as, "@"); !ok {
@@ -471,6 +488,9 @@ func (a *app) auditForesee(ctx context.Context, c *call) error {
 			sections = []string{"all sections"}
 		}
 		p.hang("  "+safe(part.GetCustodian()), 16, "", what+strings.Join(sections, ", ")+". "+reasonText(part.GetReason())+" ("+safe(part.GetRule())+")")
+	}
+	if len(out.GetParts()) > 0 && a.staffToken(x.server) {
+		p.line("\nOf staff of your own organisation every custodian is told; of others' staff, your own organisation's part alone. What is not listed is not said to be shown or withheld.")
 	}
 	a.say("%s\nNobody was asked for anything. This question was recorded too. %s\n", p.String(), receiptText(out.GetReceipt()))
 	return nil

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,11 +67,13 @@ func told(f *fakeBroker) {
 	carer := looked(6, "", "person", v1.AccessOutcome_ACCESS_OUTCOME_SHOWN, gave("gp", 2, v1.Section_SECTION_MEDICATIONS))
 	carer.Entry.Access.Requester = &v1.Requester{Kind: "person"}
 	carer.Entry.Access.Permission.Kind = v1.PermissionKind_PERMISSION_KIND_DELEGATED
+	question := looked(4, "X9G01", "ig-officer", v1.AccessOutcome_ACCESS_OUTCOME_REFUSED) // without a reason
+	question.Entry.Access.Operation, question.Entry.Access.Purpose = "Ask", 0
 	f.answers = map[v1.Question][]*v1.AskResponse{
 		v1.Question_QUESTION_WHO_LOOKED: {
 			{Rows: []*v1.AnswerRow{looked(9, "X9G01", "general-practitioner", v1.AccessOutcome_ACCESS_OUTCOME_SHOWN, gave("gp", 3, v1.Section_SECTION_RESULTS)), glass, carer},
 				NextPageToken: strings.Repeat("t", int(v1.Question_QUESTION_WHO_LOOKED)), Receipt: receipt(), Followed: &v1.Followed{Answered: true, Superseded: 1}},
-			{Rows: []*v1.AnswerRow{looked(3, "X9Z01", "none", v1.AccessOutcome_ACCESS_OUTCOME_REFUSED)}, Receipt: receipt()}},
+			{Rows: []*v1.AnswerRow{looked(3, "X9Z01", "none", v1.AccessOutcome_ACCESS_OUTCOME_REFUSED), question}, Receipt: receipt()}},
 		v1.Question_QUESTION_BREAK_GLASS: {{Rows: []*v1.AnswerRow{alerted}, Receipt: receipt()}},
 		v1.Question_QUESTION_CONSENT_CHANGES: {{Receipt: receipt(), Rows: []*v1.AnswerRow{
 			{Entry: &v1.LedgerEntry{Position: 2, Objection: &v1.Objection{Scope: v1.ObjectionScope_OBJECTION_SCOPE_CUSTODIAN, Custodian: "mentalhealth"}, Explanation: "This objection holds from here on.",
@@ -129,6 +133,7 @@ func TestPersonReport(t *testing.T) {
 	d.signIn(t, session{})
 	told(d.broker)
 	dir := t.TempDir()
+	dir = filepath.Join(dir, "not", "there") // it is made
 	if code, _, errs := d.do(t, "audit", "report", "-for-patient", eleanor, "-out", dir); code != exitDone {
 		t.Fatalf("exit code %d: %s", code, errs)
 	}
@@ -156,7 +161,7 @@ func TestPersonReport(t *testing.T) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Looked) != 2 || len(r.Refused) != 1 || len(r.Carers) != 1 || len(r.Choices) != 2 || len(r.Asked) != 1 || r.Looked[0].Organisation != "Rivermead Surgery" || r.Looked[0].Role != "general practitioner" ||
+	if len(r.Looked) != 2 || len(r.Refused) != 1 || len(r.Carers) != 1 || len(r.Choices) != 2 || len(r.Asked) != 2 || !strings.HasSuffix(r.Asked[0].What, "It was refused.") || r.Names != "" || r.Looked[0].Organisation != "Rivermead Surgery" || r.Looked[0].Role != "general practitioner" ||
 		r.Looked[1].Organisation != "A health service" || r.Looked[1].Review != "An officer looked into this emergency access and found that there was good reason for it." ||
 		r.Looked[1].Parts[0].Kinds != "other information, health history" || r.Looked[1].Parts[1].Of != "A health service" || r.Looked[0].Receipt != "9.abcd" || len(r.InShort) != 2 || r.InShort[0].Times != 1 || r.InShort[1].Organisation != "A health service" || r.Entries != 900 {
 		t.Errorf("another report: %s", text)
@@ -164,11 +169,88 @@ func TestPersonReport(t *testing.T) {
 	if code, _, errs := d.do(t, "audit", "report", "-for-patient", eleanor, "-out", dir); code != exitUse || !strings.Contains(errs, "already") {
 		t.Errorf("over one that is there: exit code %d", code)
 	}
+	d.broker.asked = nil
+	if code, _, _ := d.do(t, "audit", "report", "-for-patient", eleanor, "-out", dir); code != exitUse || d.broker.asked != nil {
+		t.Errorf("over one that is there: exit code %d, and the ledger was asked", code)
+	}
+	// Who asks may see names; whom it is for may not, as the policy stands.
+	dir = t.TempDir()
+	if code, _, _ := d.do(t, "audit", "report", "-for-patient", eleanor, "-out", dir, "-names"); code != exitDone {
+		t.Fatal("with names it fails")
+	}
+	if text, _ := os.ReadFile(filepath.Join(dir, "report.json")); strings.Contains(string(text), "Zqname") || !strings.Contains(string(text), "does not let people see them") {
+		t.Error("names that the person may not see, or nothing that says so")
+	}
+	for _, page := range d.broker.answers[v1.Question_QUESTION_WHO_LOOKED] {
+		page.PersonSeesNames = true
+	}
 	dir = t.TempDir()
 	if code, _, _ := d.do(t, "audit", "report", "-for-patient", eleanor, "-out", dir, "-names"); code != exitDone {
 		t.Fatal("with names it fails")
 	}
 	if text, _ := os.ReadFile(filepath.Join(dir, "report.json")); strings.Count(string(text), "Zqname") != 3 { // the surgery's, twice, and the stranger's; not that of the service with a neutral name
 		t.Error("names where they were asked for: another number of them")
+	}
+}
+
+// Staff who forget what must be said are told before anything is asked: what is refused stands in the ledger, and about the person.
+func TestStaffAreReminded(t *testing.T) {
+	d := newDesk(t)
+	told(d.broker)
+	token := func(claims string) {
+		text := "e30." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln"
+		if err := os.WriteFile(filepath.Join(d.configDir, "token"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.signIn(t, session{})
+	token(`{"selected_roleid":"555000000002"}`)
+	d.broker.asked = nil
+	for _, args := range []string{"audit who " + eleanor, "audit user 555", "audit refusals -total", "audit view 9", "audit foresee " + eleanor + " -reason x", "audit foresee " + eleanor + " -birth-date 1941-06-02",
+		"audit report -for-patient " + eleanor + " -out " + filepath.Join(t.TempDir(), "r")} {
+		if code, _, errs := d.do(t, strings.Fields(args)...); code != exitUse || !strings.Contains(errs, "-reason") {
+			t.Errorf("%s: exit code %d, %q", args, code, errs)
+		}
+	}
+	if d.broker.asked != nil {
+		t.Error("the broker was asked")
+	}
+	token(`{"nhs_number":"` + eleanor + `"}`)
+	if code, _, errs := d.do(t, "audit", "who", eleanor); code != exitDone {
+		t.Errorf("a person needs no reason: exit code %d, %q", code, errs)
+	}
+}
+
+// What is asked within a minute by one officer with one reason is told once.
+func TestGathered(t *testing.T) {
+	a, b := reportChoice{When: "1", What: "x", By: "y"}, reportChoice{When: "2", What: "x", By: "y"}
+	if got := gathered([]reportChoice{a, a, b, b, b, a}); !slices.Equal(got, []reportChoice{a, b, a}) {
+		t.Errorf("%v", got)
+	}
+}
+
+// Help is for what was asked about.
+func TestHelpOfAGroup(t *testing.T) {
+	d := newDesk(t)
+	for args, want := range map[string]struct {
+		code     int
+		out, err string
+	}{
+		"audit --help":                    {exitDone, "mcr audit worklist close POSITION", ""},
+		"audit worklist -h":               {exitDone, "mcr audit worklist take POSITION", ""},
+		"audit foo":                       {exitUse, "", "mcr audit foo is not a command"},
+		"audit worklist foo 9":            {exitUse, "", "mcr audit worklist foo is not a command"},
+		"foo":                             {exitUse, "", "foo is not a command"},
+		"help":                            {exitDone, "mcr custodians", ""},
+		"audit report -help":              {exitDone, "-for-patient", ""},
+		"audit report -for-patient -help": {exitDone, "-names", ""},
+	} {
+		code, out, errs := d.do(t, strings.Fields(args)...)
+		if code != want.code || !strings.Contains(out, want.out) || !strings.Contains(errs, want.err) {
+			t.Errorf("%q: exit code %d, %q, %q", args, code, out, errs)
+		}
+	}
+	if _, out, _ := d.do(t, "audit", "--help"); strings.Contains(out, "mcr login") {
+		t.Error("help of a group is all of it")
 	}
 }

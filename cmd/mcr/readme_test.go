@@ -108,8 +108,8 @@ func TestReadmeSaysWhatTheDemoPrints(t *testing.T) {
 		}
 		return true
 	})
-	if commands != 3 {
-		t.Errorf("the demo prints %d commands, want 3", commands)
+	if commands != 4 {
+		t.Errorf("the demo prints %d commands, want 4", commands)
 	}
 }
 

@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	v1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
@@ -29,6 +29,7 @@ func (a *app) auditReport(ctx context.Context, c *call) error {
 	c.flags.StringVar(&in.From, "from", "", "first `day`; without it, the Monday of the last whole week")
 	c.flags.StringVar(&in.Until, "until", "", "last `day`; without it, the Sunday after, or six days later")
 	c.flags.StringVar(&in.Reason, "reason", "", "why you ask; it is recorded, and needed")
+	c.flags.String("for-patient", "", "`NHSNUMBER`: the person's report instead, which has flags of its own: mcr audit report -for-patient NHSNUMBER -help lists them") // never given here: see reports
 	c.flags.StringVar(&page, "html", "", "`file` to write as a page that needs no network; nothing is overwritten")
 	c.flags.StringVar(&sheet, "csv", "", "`file` to write as a table; nothing is overwritten")
 	if err := c.parse(0); err != nil {
@@ -84,7 +85,10 @@ func (a *app) auditReport(ctx context.Context, c *call) error {
 func newFile(path string, write func(io.Writer) error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return errors.New("the file cannot be made, or is there already: nothing is overwritten")
+		if errors.Is(err, fs.ErrExist) {
+			return useError("a file is there already, and nothing is overwritten: name another, or move it: " + safe(path))
+		}
+		return useError("a file cannot be made: is its folder there, and may you write to it? " + safe(path))
 	}
 	if err := errors.Join(write(f), f.Close()); err != nil {
 		_ = os.Remove(path)
@@ -118,7 +122,7 @@ func week(from, until string, now time.Time) (string, string, error) {
 		return "", "", err
 	}
 	if last.Before(first) || last.Sub(first) > 31*24*time.Hour {
-		return "", "", useError("-until: not before -from, and at most 31 days after")
+		return "", "", useError("-from, -until: from comes first, and until is at most 31 days after it")
 	}
 	return from, until, nil
 }
@@ -127,7 +131,8 @@ func week(from, until string, now time.Time) (string, string, error) {
 type report struct {
 	Organisation, From, Until, Made string
 	Name                            string // of the organisation
-	Accesses                        int
+	Accesses, RefusedQuestions      int
+	Alerts                          int // that rules raised
 	Cut                             bool
 	Purposes                        []purposeColour // of those that there are
 	Days                            []dayBar
@@ -161,7 +166,7 @@ type part struct {
 type ruleBar struct {
 	Rule                                               string
 	Raised, Justified, NotJustified, Referred, Waiting int
-	Precision                                          string
+	Found                                              string // its precision
 	Parts                                              []part
 }
 
@@ -176,7 +181,7 @@ type custodianBar struct {
 var available = map[string]bool{"returned": true, "returned-in-part": true, "no-record": true}
 
 func reportOf(x *v1.SummariseResponse, from, until string, now time.Time) report {
-	r := report{Organisation: safe(x.GetOrganisation()), From: from, Until: until, Made: clock(now, "2 January 2006, 15:04"), Accesses: int(x.GetAccesses()), Cut: x.GetCut(),
+	r := report{Organisation: safe(x.GetOrganisation()), From: from, Until: until, Made: clock(now, "2 January 2006, 15:04"), Accesses: int(x.GetAccesses()), RefusedQuestions: int(x.GetRefusedQuestions()), Cut: x.GetCut(),
 		BreakGlass: int(x.GetBreakGlass()), Outcomes: bars(x.GetOutcomes()), Refusals: bars(x.GetRefusals()), Reviews: bars(x.GetReviews())}
 	byDay := map[string][]*v1.DayCount{}
 	for _, d := range x.GetDays() {
@@ -191,6 +196,9 @@ func reportOf(x *v1.SummariseResponse, from, until string, now time.Time) report
 	}
 	first, _ := time.Parse(time.DateOnly, from) // checked by week
 	last, _ := time.Parse(time.DateOnly, until)
+	if today, _ := time.Parse(time.DateOnly, clock(now, time.DateOnly)); last.After(today) { // a day that has not come has no accesses, and no bar
+		last = today
+	}
 	for d := first; !d.After(last); d = d.AddDate(0, 0, 1) { // days without an access are days too
 		b := dayBar{Day: d.Format(time.DateOnly), Label: d.Format("Mon 2 Jan")}
 		for _, c := range byDay[b.Day] {
@@ -212,7 +220,12 @@ func reportOf(x *v1.SummariseResponse, from, until string, now time.Time) report
 		most = max(most, int(p.GetRaised()))
 	}
 	for _, p := range x.GetAlerts() {
-		b := ruleBar{Rule: safe(p.GetRule()), Raised: int(p.GetRaised()), Justified: int(p.GetJustified()), NotJustified: int(p.GetNotJustified()), Referred: int(p.GetReferred()), Precision: precisionOf(p)}
+		b := ruleBar{Rule: safe(p.GetRule()), Raised: int(p.GetRaised()), Justified: int(p.GetJustified()), NotJustified: int(p.GetNotJustified()), Referred: int(p.GetReferred())}
+		r.Alerts += b.Raised
+		b.Found = "none judged yet"
+		if judged := b.Justified + b.NotJustified; judged > 0 {
+			b.Found = fmt.Sprintf("%.0f%%: %d of %d judged", 100*float64(b.NotJustified)/float64(judged), b.NotJustified, judged)
+		}
 		b.Waiting = max(b.Raised-b.Justified-b.NotJustified-b.Referred, 0)
 		at := 0
 		for i, n := range []struct {
@@ -283,12 +296,19 @@ type purposeColour struct {
 }
 
 func colourOf(p v1.Purpose) purposeColour {
-	name := strings.TrimPrefix(p.String(), "PURPOSE_")
-	if p == 0 {
-		name = "not stated"
-	}
-	return purposeColour{name, max(slices.Index([]string{"TREAT", "BTG", "ETREAT", "not stated", "PATRQT"}, name), 0)}
+	i := max(slices.IndexFunc(purposesShown, func(x purposeName) bool { return x.purpose == p }), 0)
+	return purposeColour{purposesShown[i].name, i}
 }
+
+// purposeName is a purpose in words.
+type purposeName struct {
+	purpose v1.Purpose
+	name    string
+}
+
+// purposesShown are the purposes in the order of their colours.
+var purposesShown = []purposeName{{v1.Purpose_PURPOSE_TREAT, "direct care"}, {v1.Purpose_PURPOSE_BTG, "break-glass"}, {v1.Purpose_PURPOSE_ETREAT, "urgent care"}, {v1.Purpose_PURPOSE_UNSPECIFIED, "not stated"},
+	{v1.Purpose_PURPOSE_PATRQT, "the person's own view, or a carer's"}}
 
 func bars(list []*v1.NamedCount) []bar {
 	total := 0
@@ -299,6 +319,8 @@ func bars(list []*v1.NamedCount) []bar {
 	for _, n := range list {
 		name := words(n.GetName())
 		if text := countsInWords[name]; text != "" {
+			name = text
+		} else if text := reasons[n.GetName()]; text != "" {
 			name = text
 		}
 		out = append(out, bar{name, int(n.GetCount()), 100 * float64(n.GetCount()) / float64(max(total, 1))})
@@ -316,6 +338,7 @@ func writeSheet(w io.Writer, r report) error {
 	row := func(fields ...string) { _ = out.Write(fields) } // Error says whether all were written
 	row("what", "of", "by", "count")
 	row("accesses", r.From, r.Until, fmt.Sprint(r.Accesses))
+	row("refused questions to the ledger", r.From, r.Until, fmt.Sprint(r.RefusedQuestions))
 	for _, d := range r.Days {
 		row("accesses by day", d.Day, "", fmt.Sprint(d.Count))
 		for _, p := range d.Parts {

@@ -34,7 +34,7 @@ code{font-size:.75rem;overflow-wrap:anywhere}
 <body>
 <h1>{{.Title}}</h1>
 <p>NHS number {{.About}}. Made on {{.Made}}.{{if .From}} From {{.From}}.{{end}}{{if .Until}} Until {{.Until}}.{{end}}</p>
-<p>This report covers {{.Covers}}{{if .Numbers}} {{.Numbers}}{{end}}</p>
+<p>This report covers {{.Covers}}{{if .Numbers}} {{.Numbers}}{{end}}{{if .Names}} {{.Names}}{{end}}</p>
 <p>{{range .Summary}}{{.}} {{end}}</p>
 {{if .InShort}}<table>
 <tr><th scope="col">Who</th><th scope="col">Where from</th><th scope="col" class="n">Times</th><th scope="col">First</th><th scope="col">Last</th></tr>
@@ -44,8 +44,8 @@ code{font-size:.75rem;overflow-wrap:anywhere}
 <h3>{{.When}}</h3>
 <dl><dt>Who</dt><dd>{{if .Name}}{{.Name}}, {{end}}{{.Role}}</dd>
 <dt>Where from</dt><dd>{{.Organisation}}</dd>
-<dt>Why</dt><dd>{{.Why}}</dd>
-{{if .Emergency}}<dt>Emergency</dt><dd>{{.Emergency}} {{.Review}}</dd>{{end}}
+{{if .Why}}<dt>Why</dt><dd>{{.Why}}</dd>
+{{end}}{{if .Emergency}}<dt>Emergency</dt><dd>{{.Emergency}} {{.Review}}</dd>{{end}}
 <dt>What happened</dt><dd>{{.Ended}}</dd>
 {{if .Parts}}<dt>Shown</dt><dd><ul>{{range .Parts}}<li><strong>{{.Of}}</strong>: {{.Kinds}} ({{.Count}} {{if eq .Count 1}}entry{{else}}entries{{end}})</li>{{end}}</ul></dd>{{end}}
 <dt>Receipt</dt><dd><code>{{.Receipt}}</code></dd></dl></div>
@@ -136,7 +136,11 @@ func reportPDF(r *toldPerson) ([]byte, error) {
 		text("", 10.5, "From "+nameOr(r.From, "the beginning")+" until "+nameOr(r.Until, "now")+".")
 	}
 	text("", 10.5, "This report covers "+r.Covers)
-	text("", 10.5, r.Numbers)
+	for _, s := range []string{r.Numbers, r.Names} {
+		if s != "" {
+			text("", 10.5, s)
+		}
+	}
 	for _, s := range r.Summary {
 		text("B", 10.5, s)
 	}

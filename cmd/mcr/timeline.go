@@ -424,7 +424,7 @@ func (t *timeline) foot(p *page) {
 }
 
 func receiptText(r *v1.Receipt) string {
-	return fmt.Sprintf("Recorded as entry %d of %s, leaf %x.", r.GetPosition(), safe(r.GetOrigin()), r.GetLeaf())
+	return fmt.Sprintf("Recorded as entry %d of %s; receipt %d.%x", r.GetPosition(), safe(r.GetOrigin()), r.GetPosition(), r.GetLeaf())
 }
 
 // finder looks references up among the entries.

@@ -95,6 +95,14 @@ func (a *app) worklistShow(ctx context.Context, c *call) error {
 	a.say("%s", alertText(out.GetAlert(), a.columns))
 	p := &page{width: min(max(a.columns, 40), 160)}
 	p.hang("  evidence", 16, "", evidenceText(out.GetEvidence()))
+	for i, s := range out.GetSteps() {
+		label := ""
+		if i == 0 {
+			label = "  done"
+		}
+		by := s.GetActor()
+		p.hang(label, 16, "", strings.Join(nonEmpty([]string{clock(s.GetAt().AsTime(), "2 January 2006, 15:04"), words(safe(s.GetReason())), "by " + requesterText(by.GetRequester(), by.GetRoleName()), safe(s.GetNote())}), " · "))
+	}
 	a.say("%s\n", p.String())
 	for _, e := range []*v1.LedgerEntry{out.GetAccess(), out.GetClosing()} {
 		if e != nil {
@@ -209,14 +217,14 @@ func alertText(x *v1.Alert, width int) string {
 		row("last", strings.Join(nonEmpty([]string{words(safe(n.GetReason())), "by " + requesterText(n.GetActor().GetRequester(), n.GetActor().GetRoleName()), safe(n.GetNote())}), " · "))
 	}
 	if x.GetState() != v1.AlertState_ALERT_STATE_CLOSED {
-		row("to do", fmt.Sprintf("mcr audit worklist show %d, take, close", x.GetPosition()))
+		row("to do", fmt.Sprintf("mcr audit worklist show %[1]d; then mcr audit worklist take %[1]d, and mcr audit worklist close %[1]d -outcome ... -note ...", x.GetPosition()))
 	}
 	return p.String()
 }
 
 // ruleText says what a rule found, and whether something explains it.
 func ruleText(r *v1.FiredRule) string {
-	parts := []string{fmt.Sprintf("weight %d", r.GetWeight())}
+	parts := []string{fmt.Sprintf("adds %d to the score", r.GetWeight())}
 	switch {
 	case r.GetRule() == "same-surname":
 		parts = append(parts, map[int32]string{1: "a very common surname", 2: "a common surname", 3: "a rare surname"}[r.GetCount()])
@@ -224,6 +232,8 @@ func ruleText(r *v1.FiredRule) string {
 		parts = append(parts, fmt.Sprintf("after %02d:00", r.GetCount()))
 	case r.GetUsual() > 0:
 		parts = append(parts, fmt.Sprintf("%d, where %d is usual", r.GetCount(), r.GetUsual()))
+	case r.GetRule() == "sequential" || r.GetRule() == "check-digit":
+		parts = append(parts, fmt.Sprintf("%d requests", r.GetCount()))
 	case r.GetCount() > 0:
 		parts = append(parts, fmt.Sprint(r.GetCount()))
 	}

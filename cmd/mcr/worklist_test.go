@@ -49,7 +49,7 @@ func (f *fakeBroker) ReopenAlert(ctx context.Context, in *v1.ReopenAlertRequest)
 }
 
 func (f *fakeBroker) Summarise(ctx context.Context, in *v1.SummariseRequest) (*v1.SummariseResponse, error) {
-	return &v1.SummariseResponse{Receipt: receipt(), Organisation: "X9B01", Accesses: 60, BreakGlass: 3,
+	return &v1.SummariseResponse{Receipt: receipt(), Organisation: "X9B01", Accesses: 60, BreakGlass: 3, RefusedQuestions: 4,
 		Days:       []*v1.DayCount{{Day: "2026-07-20", Purpose: v1.Purpose_PURPOSE_TREAT, Count: 30}, {Day: "2026-07-20", Purpose: v1.Purpose_PURPOSE_BTG, Count: 3}, {Day: "2026-07-22", Purpose: v1.Purpose_PURPOSE_TREAT, Count: 27}},
 		Outcomes:   []*v1.NamedCount{{Name: "released", Count: 50}, {Name: "refused", Count: 10}},
 		Refusals:   []*v1.NamedCount{{Name: "<script>alert(1)</script>", Count: 10}},
@@ -132,7 +132,7 @@ func TestReportOfAnOrganisation(t *testing.T) {
 			t.Errorf("the page holds %q", bad)
 		}
 	}
-	for _, want := range []string{"Accesses at X9B01", "Mon 20 Jul", "Sun 26 Jul", "colleague", "precision 67%", "90.0%", "timed-out", "&lt;script&gt;", `aria-label="TREAT 30, BTG 3"`} {
+	for _, want := range []string{"Accesses at X9B01", "Mon 20 Jul", "Sun 26 Jul", "colleague", "67%: 2 of 3 judged", "90.0%", "timed-out", "&lt;script&gt;", `aria-label="direct care 30, break-glass 3"`, "4 questions to the ledger"} {
 		if !strings.Contains(html, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -156,12 +156,12 @@ func TestReportOfAnOrganisation(t *testing.T) {
 	defer func() { _ = f.Close() }() // only read
 	rows, err := csv.NewReader(f).ReadAll()
 	if err != nil || !slices.ContainsFunc(rows, func(r []string) bool {
-		return slices.Equal(r, []string{"accesses by day and purpose", "2026-07-22", "TREAT", "27"})
+		return slices.Equal(r, []string{"accesses by day and purpose", "2026-07-22", "direct care", "27"})
 	}) ||
 		!slices.ContainsFunc(rows, func(r []string) bool { return slices.Equal(r, []string{"custodian", "gp", "timed-out", "5"}) }) {
 		t.Errorf("the table: %v", err)
 	}
-	if code, _, errs := d.do(t, "audit", "report", "-organisation", "-reason", "weekly", "-csv", sheet); code == exitDone || !strings.Contains(errs, "nothing is overwritten") {
+	if code, _, errs := d.do(t, "audit", "report", "-organisation", "-reason", "weekly", "-csv", sheet); code != exitUse || !strings.Contains(errs, "nothing is overwritten") {
 		t.Errorf("a file was overwritten: %d %q", code, errs)
 	}
 }

@@ -2299,9 +2299,11 @@ type AskResponse struct {
 	// Where this question is recorded.
 	Receipt *Receipt `protobuf:"bytes,3,opt,name=receipt,proto3" json:"receipt,omitempty"`
 	// Under which numbers the person was looked for; absent where the question names nobody.
-	Followed      *Followed `protobuf:"bytes,4,opt,name=followed,proto3" json:"followed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Followed *Followed `protobuf:"bytes,4,opt,name=followed,proto3" json:"followed,omitempty"`
+	// Whether the policy lets the person whose record it is see the names of staff. An officer sees them; a report for the person must not tell what this does not allow.
+	PersonSeesNames bool `protobuf:"varint,5,opt,name=person_sees_names,json=personSeesNames,proto3" json:"person_sees_names,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *AskResponse) Reset() {
@@ -2360,6 +2362,13 @@ func (x *AskResponse) GetFollowed() *Followed {
 		return x.Followed
 	}
 	return nil
+}
+
+func (x *AskResponse) GetPersonSeesNames() bool {
+	if x != nil {
+		return x.PersonSeesNames
+	}
+	return false
 }
 
 // Followed says under which numbers a person was looked for.
@@ -3397,12 +3406,13 @@ const file_mycarerecord_v1_audit_proto_rawDesc = "" +
 	"\x05limit\x18\v \x01(\x05R\x05limit\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\f \x01(\tR\tpageToken\x12\x18\n" +
-	"\aarchive\x18\r \x01(\tR\aarchive\"\xd0\x01\n" +
+	"\aarchive\x18\r \x01(\tR\aarchive\"\xfc\x01\n" +
 	"\vAskResponse\x12.\n" +
 	"\x04rows\x18\x01 \x03(\v2\x1a.mycarerecord.v1.AnswerRowR\x04rows\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x122\n" +
 	"\areceipt\x18\x03 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\x125\n" +
-	"\bfollowed\x18\x04 \x01(\v2\x19.mycarerecord.v1.FollowedR\bfollowed\"W\n" +
+	"\bfollowed\x18\x04 \x01(\v2\x19.mycarerecord.v1.FollowedR\bfollowed\x12*\n" +
+	"\x11person_sees_names\x18\x05 \x01(\bR\x0fpersonSeesNames\"W\n" +
 	"\bFollowed\x12\x1e\n" +
 	"\n" +
 	"superseded\x18\x01 \x01(\rR\n" +

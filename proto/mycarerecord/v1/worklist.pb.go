@@ -583,7 +583,9 @@ type GetAlertResponse struct {
 	// What was found while the record was in memory.
 	Evidence *Evidence `protobuf:"bytes,4,opt,name=evidence,proto3" json:"evidence,omitempty"`
 	// Where this question is recorded.
-	Receipt       *Receipt `protobuf:"bytes,5,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt *Receipt `protobuf:"bytes,5,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// All that was done to it, oldest first: taken, closed, reopened, by whom and why.
+	Steps         []*LedgerEntry `protobuf:"bytes,6,rep,name=steps,proto3" json:"steps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -649,6 +651,13 @@ func (x *GetAlertResponse) GetEvidence() *Evidence {
 func (x *GetAlertResponse) GetReceipt() *Receipt {
 	if x != nil {
 		return x.Receipt
+	}
+	return nil
+}
+
+func (x *GetAlertResponse) GetSteps() []*LedgerEntry {
+	if x != nil {
+		return x.Steps
 	}
 	return nil
 }
@@ -1274,7 +1283,7 @@ type SummariseResponse struct {
 	From *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
 	// Until before this time.
 	Until *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
-	// How many accesses there were, refused ones included.
+	// How many accesses there were, refused ones included. Questions to the ledger are none.
 	Accesses int32 `protobuf:"varint,4,opt,name=accesses,proto3" json:"accesses,omitempty"`
 	// By day in London and purpose.
 	Days []*DayCount `protobuf:"bytes,5,rep,name=days,proto3" json:"days,omitempty"`
@@ -1293,9 +1302,11 @@ type SummariseResponse struct {
 	// There was more than is counted here.
 	Cut bool `protobuf:"varint,12,opt,name=cut,proto3" json:"cut,omitempty"`
 	// Where this question is recorded.
-	Receipt       *Receipt `protobuf:"bytes,13,opt,name=receipt,proto3" json:"receipt,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Receipt *Receipt `protobuf:"bytes,13,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// Questions to the ledger, or about people's choices, that were refused. They are no accesses, and counted nowhere else here.
+	RefusedQuestions int32 `protobuf:"varint,14,opt,name=refused_questions,json=refusedQuestions,proto3" json:"refused_questions,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *SummariseResponse) Reset() {
@@ -1417,6 +1428,13 @@ func (x *SummariseResponse) GetReceipt() *Receipt {
 		return x.Receipt
 	}
 	return nil
+}
+
+func (x *SummariseResponse) GetRefusedQuestions() int32 {
+	if x != nil {
+		return x.RefusedQuestions
+	}
+	return 0
 }
 
 // DayCount counts the accesses of a day with a purpose.
@@ -1635,13 +1653,14 @@ const file_mycarerecord_v1_worklist_proto_rawDesc = "" +
 	"\breferred\x18\x05 \x01(\x05R\breferred\"E\n" +
 	"\x0fGetAlertRequest\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x99\x02\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xcd\x02\n" +
 	"\x10GetAlertResponse\x12,\n" +
 	"\x05alert\x18\x01 \x01(\v2\x16.mycarerecord.v1.AlertR\x05alert\x124\n" +
 	"\x06access\x18\x02 \x01(\v2\x1c.mycarerecord.v1.LedgerEntryR\x06access\x126\n" +
 	"\aclosing\x18\x03 \x01(\v2\x1c.mycarerecord.v1.LedgerEntryR\aclosing\x125\n" +
 	"\bevidence\x18\x04 \x01(\v2\x19.mycarerecord.v1.EvidenceR\bevidence\x122\n" +
-	"\areceipt\x18\x05 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"\xae\x03\n" +
+	"\areceipt\x18\x05 \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\x122\n" +
+	"\x05steps\x18\x06 \x03(\v2\x1c.mycarerecord.v1.LedgerEntryR\x05steps\"\xae\x03\n" +
 	"\bEvidence\x12\x1d\n" +
 	"\n" +
 	"staff_list\x18\x01 \x01(\bR\tstaffList\x12\x1d\n" +
@@ -1687,7 +1706,7 @@ const file_mycarerecord_v1_worklist_proto_rawDesc = "" +
 	"\x10SummariseRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\x12\x14\n" +
 	"\x05until\x18\x02 \x01(\tR\x05until\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xed\x04\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x9a\x05\n" +
 	"\x11SummariseResponse\x12\"\n" +
 	"\forganisation\x18\x01 \x01(\tR\forganisation\x12.\n" +
 	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x120\n" +
@@ -1705,7 +1724,8 @@ const file_mycarerecord_v1_worklist_proto_rawDesc = "" +
 	"custodians\x18\v \x03(\v2\x1f.mycarerecord.v1.CustodianCountR\n" +
 	"custodians\x12\x10\n" +
 	"\x03cut\x18\f \x01(\bR\x03cut\x122\n" +
-	"\areceipt\x18\r \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\"f\n" +
+	"\areceipt\x18\r \x01(\v2\x18.mycarerecord.v1.ReceiptR\areceipt\x12+\n" +
+	"\x11refused_questions\x18\x0e \x01(\x05R\x10refusedQuestions\"f\n" +
 	"\bDayCount\x12\x10\n" +
 	"\x03day\x18\x01 \x01(\tR\x03day\x122\n" +
 	"\apurpose\x18\x02 \x01(\x0e2\x18.mycarerecord.v1.PurposeR\apurpose\x12\x14\n" +
@@ -1791,39 +1811,40 @@ var file_mycarerecord_v1_worklist_proto_depIdxs = []int32{
 	24, // 11: mycarerecord.v1.GetAlertResponse.closing:type_name -> mycarerecord.v1.LedgerEntry
 	8,  // 12: mycarerecord.v1.GetAlertResponse.evidence:type_name -> mycarerecord.v1.Evidence
 	21, // 13: mycarerecord.v1.GetAlertResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	9,  // 14: mycarerecord.v1.Evidence.near:type_name -> mycarerecord.v1.NearEvent
-	21, // 15: mycarerecord.v1.TakeAlertResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	25, // 16: mycarerecord.v1.CloseAlertRequest.outcome:type_name -> mycarerecord.v1.ReviewOutcome
-	21, // 17: mycarerecord.v1.CloseAlertResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	21, // 18: mycarerecord.v1.ReopenAlertResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	22, // 19: mycarerecord.v1.SummariseResponse.from:type_name -> google.protobuf.Timestamp
-	22, // 20: mycarerecord.v1.SummariseResponse.until:type_name -> google.protobuf.Timestamp
-	18, // 21: mycarerecord.v1.SummariseResponse.days:type_name -> mycarerecord.v1.DayCount
-	19, // 22: mycarerecord.v1.SummariseResponse.outcomes:type_name -> mycarerecord.v1.NamedCount
-	19, // 23: mycarerecord.v1.SummariseResponse.refusals:type_name -> mycarerecord.v1.NamedCount
-	19, // 24: mycarerecord.v1.SummariseResponse.reviews:type_name -> mycarerecord.v1.NamedCount
-	5,  // 25: mycarerecord.v1.SummariseResponse.alerts:type_name -> mycarerecord.v1.RulePrecision
-	20, // 26: mycarerecord.v1.SummariseResponse.custodians:type_name -> mycarerecord.v1.CustodianCount
-	21, // 27: mycarerecord.v1.SummariseResponse.receipt:type_name -> mycarerecord.v1.Receipt
-	26, // 28: mycarerecord.v1.DayCount.purpose:type_name -> mycarerecord.v1.Purpose
-	19, // 29: mycarerecord.v1.CustodianCount.states:type_name -> mycarerecord.v1.NamedCount
-	1,  // 30: mycarerecord.v1.WorklistService.ListAlerts:input_type -> mycarerecord.v1.ListAlertsRequest
-	6,  // 31: mycarerecord.v1.WorklistService.GetAlert:input_type -> mycarerecord.v1.GetAlertRequest
-	10, // 32: mycarerecord.v1.WorklistService.TakeAlert:input_type -> mycarerecord.v1.TakeAlertRequest
-	12, // 33: mycarerecord.v1.WorklistService.CloseAlert:input_type -> mycarerecord.v1.CloseAlertRequest
-	14, // 34: mycarerecord.v1.WorklistService.ReopenAlert:input_type -> mycarerecord.v1.ReopenAlertRequest
-	16, // 35: mycarerecord.v1.WorklistService.Summarise:input_type -> mycarerecord.v1.SummariseRequest
-	2,  // 36: mycarerecord.v1.WorklistService.ListAlerts:output_type -> mycarerecord.v1.ListAlertsResponse
-	7,  // 37: mycarerecord.v1.WorklistService.GetAlert:output_type -> mycarerecord.v1.GetAlertResponse
-	11, // 38: mycarerecord.v1.WorklistService.TakeAlert:output_type -> mycarerecord.v1.TakeAlertResponse
-	13, // 39: mycarerecord.v1.WorklistService.CloseAlert:output_type -> mycarerecord.v1.CloseAlertResponse
-	15, // 40: mycarerecord.v1.WorklistService.ReopenAlert:output_type -> mycarerecord.v1.ReopenAlertResponse
-	17, // 41: mycarerecord.v1.WorklistService.Summarise:output_type -> mycarerecord.v1.SummariseResponse
-	36, // [36:42] is the sub-list for method output_type
-	30, // [30:36] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	24, // 14: mycarerecord.v1.GetAlertResponse.steps:type_name -> mycarerecord.v1.LedgerEntry
+	9,  // 15: mycarerecord.v1.Evidence.near:type_name -> mycarerecord.v1.NearEvent
+	21, // 16: mycarerecord.v1.TakeAlertResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	25, // 17: mycarerecord.v1.CloseAlertRequest.outcome:type_name -> mycarerecord.v1.ReviewOutcome
+	21, // 18: mycarerecord.v1.CloseAlertResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	21, // 19: mycarerecord.v1.ReopenAlertResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	22, // 20: mycarerecord.v1.SummariseResponse.from:type_name -> google.protobuf.Timestamp
+	22, // 21: mycarerecord.v1.SummariseResponse.until:type_name -> google.protobuf.Timestamp
+	18, // 22: mycarerecord.v1.SummariseResponse.days:type_name -> mycarerecord.v1.DayCount
+	19, // 23: mycarerecord.v1.SummariseResponse.outcomes:type_name -> mycarerecord.v1.NamedCount
+	19, // 24: mycarerecord.v1.SummariseResponse.refusals:type_name -> mycarerecord.v1.NamedCount
+	19, // 25: mycarerecord.v1.SummariseResponse.reviews:type_name -> mycarerecord.v1.NamedCount
+	5,  // 26: mycarerecord.v1.SummariseResponse.alerts:type_name -> mycarerecord.v1.RulePrecision
+	20, // 27: mycarerecord.v1.SummariseResponse.custodians:type_name -> mycarerecord.v1.CustodianCount
+	21, // 28: mycarerecord.v1.SummariseResponse.receipt:type_name -> mycarerecord.v1.Receipt
+	26, // 29: mycarerecord.v1.DayCount.purpose:type_name -> mycarerecord.v1.Purpose
+	19, // 30: mycarerecord.v1.CustodianCount.states:type_name -> mycarerecord.v1.NamedCount
+	1,  // 31: mycarerecord.v1.WorklistService.ListAlerts:input_type -> mycarerecord.v1.ListAlertsRequest
+	6,  // 32: mycarerecord.v1.WorklistService.GetAlert:input_type -> mycarerecord.v1.GetAlertRequest
+	10, // 33: mycarerecord.v1.WorklistService.TakeAlert:input_type -> mycarerecord.v1.TakeAlertRequest
+	12, // 34: mycarerecord.v1.WorklistService.CloseAlert:input_type -> mycarerecord.v1.CloseAlertRequest
+	14, // 35: mycarerecord.v1.WorklistService.ReopenAlert:input_type -> mycarerecord.v1.ReopenAlertRequest
+	16, // 36: mycarerecord.v1.WorklistService.Summarise:input_type -> mycarerecord.v1.SummariseRequest
+	2,  // 37: mycarerecord.v1.WorklistService.ListAlerts:output_type -> mycarerecord.v1.ListAlertsResponse
+	7,  // 38: mycarerecord.v1.WorklistService.GetAlert:output_type -> mycarerecord.v1.GetAlertResponse
+	11, // 39: mycarerecord.v1.WorklistService.TakeAlert:output_type -> mycarerecord.v1.TakeAlertResponse
+	13, // 40: mycarerecord.v1.WorklistService.CloseAlert:output_type -> mycarerecord.v1.CloseAlertResponse
+	15, // 41: mycarerecord.v1.WorklistService.ReopenAlert:output_type -> mycarerecord.v1.ReopenAlertResponse
+	17, // 42: mycarerecord.v1.WorklistService.Summarise:output_type -> mycarerecord.v1.SummariseResponse
+	37, // [37:43] is the sub-list for method output_type
+	31, // [31:37] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_mycarerecord_v1_worklist_proto_init() }
