@@ -781,10 +781,12 @@ func (a *answering) searches(list []Query) (all []uint64, err error) {
 
 // followUps reads what came of the uses of break-glass in a list: how they ended, and what was found when somebody looked into them.
 func (a *answering) followUps(list []sized) (map[uint64]followUp, error) {
-	var positions, behind []uint64
+	var positions []uint64
+	var begins []Found // directly behind: of the same transaction, and with the same access, so that they need not be read
 	for _, f := range list {
 		if f.Type == TypeOverride {
-			positions, behind = append(positions, f.Position), append(behind, f.Position+1) // the opening stands directly behind
+			positions = append(positions, f.Position)
+			begins = append(begins, Found{Position: f.Position + 1, Type: TypeBegin, At: f.At, Subject: f.Subject, Access: f.Access})
 		}
 	}
 	if len(positions) == 0 {
@@ -819,11 +821,6 @@ func (a *answering) followUps(list []sized) (map[uint64]followUp, error) {
 	if err := read(slices.Compact(all)); err != nil {
 		return nil, err
 	}
-	begins, err := a.entries(behind)
-	if err != nil {
-		return nil, err
-	}
-	begins = slices.DeleteFunc(begins, func(f sized) bool { return f.Type != TypeBegin })
 	// Nearly all have ended soon: only for the others the whole time is looked through in which they may have, where others' accesses to the same record stand too.
 	types := append([]EntryType{TypeChunk}, endTypes...)
 	for _, search := range []func(Found) Query{
@@ -832,7 +829,7 @@ func (a *answering) followUps(list []sized) (map[uint64]followUp, error) {
 	} {
 		var searches []Query
 		for _, begin := range begins {
-			searches = append(searches, search(begin.Found))
+			searches = append(searches, search(begin))
 		}
 		all, err := a.searches(searches)
 		if err != nil {
@@ -841,7 +838,7 @@ func (a *answering) followUps(list []sized) (map[uint64]followUp, error) {
 		if err := read(all); err != nil {
 			return nil, err
 		}
-		begins = slices.DeleteFunc(begins, func(begin sized) bool {
+		begins = slices.DeleteFunc(begins, func(begin Found) bool {
 			return slices.ContainsFunc(at[begin.Position], func(f Found) bool { return f.Type.Closes() && f.Position < begin.Position+soonAfter })
 		})
 	}
