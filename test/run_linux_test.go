@@ -80,6 +80,7 @@ func TestDemoFromStartToEnd(t *testing.T) {
 		{[]string{"Diabetes mellitus type 2", "Rivermead Surgery"}, nil},
 		{[]string{`"type":"searchset"`, `"provenance-acute"`}, []string{"timed-out"}},
 		{[]string{"Ashford Vale", "did not answer in time", "Diabetes mellitus type 2"}, nil},
+		{[]string{"general-practitioner", "This question was recorded too."}, nil},
 	}
 	if len(commands) != len(expect) {
 		t.Fatalf("%d commands on the screen, want %d", len(commands), len(expect))
@@ -146,7 +147,7 @@ func valuesIn(m map[string]string) []string {
 
 // commandsOn finds the commands on the screen: what is indented most, below the heading.
 func commandsOn(screen string) []string {
-	_, below, _ := strings.Cut(screen, "Three things to try")
+	_, below, _ := strings.Cut(screen, " things to try")
 	var out []string
 	for line := range strings.Lines(below) {
 		if text, is := strings.CutPrefix(line, "     "); is {

@@ -9,7 +9,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/test/simulator"
 )
 
-// print says where everything is, who can be asked for, as whom, and three things to try.
+// print says where everything is, who can be asked for, as whom, and four things to try.
 func (s *surroundings) print(out io.Writer, at daemon.Addresses, state string, people []cohort.Person) {
 	p := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
 	p("")
