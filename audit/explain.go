@@ -82,11 +82,11 @@ func (a *Access) AsksRecord() bool {
 func whoAsked(a *Access) string {
 	switch {
 	case !a.AsksRecord() && a.Requester.Kind == record.Person && a.Requester.Own == a.Subject:
-		return "You asked who had looked at your record, or about your choices."
+		return "You asked who had looked at your record, or to see or change your choices."
 	case !a.AsksRecord() && a.Requester.Kind == record.Person:
-		return "Another person asked who had looked at your record, or about your choices."
+		return "Another person asked who had looked at your record, or to see or change your choices."
 	case !a.AsksRecord():
-		return "Somebody who works in health or care asked who had looked at your record, or about your choices."
+		return "Somebody who works in health or care asked who had looked at your record, or to see or change your choices."
 	case a.Requester.Kind != record.Person:
 		return "Somebody who works in health or care asked for your record."
 	case a.Requester.Own == a.Subject:

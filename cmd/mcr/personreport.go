@@ -381,7 +381,11 @@ func (w *reporter) access(r *toldPerson, row *v1.AnswerRow) {
 	}
 	own := x.GetPermission().GetKind() == v1.PermissionKind_PERMISSION_KIND_PATIENT_SELF
 	if row.GetOutcome() == v1.AccessOutcome_ACCESS_OUTCOME_REFUSED && !asksRecord(x.GetOperation()) {
-		r.Asked = append(r.Asked, reportChoice{When: out.When, What: "They asked who had looked at your record, or about your choices. It was refused.", By: w.requester(by, x.GetRoleName())})
+		who := w.requester(by, x.GetRoleName())
+		if by.GetKind() == "person" && !strings.HasPrefix(e.GetExplanation(), "You ") { // refused because it was not theirs
+			who = "another person"
+		}
+		r.Asked = append(r.Asked, reportChoice{When: out.When, What: "They asked who had looked at your record, or to see or change your choices. It was refused. Receipt " + out.Receipt, By: who})
 		return
 	}
 	switch {

@@ -69,6 +69,8 @@ func told(f *fakeBroker) {
 	carer.Entry.Access.Permission.Kind = v1.PermissionKind_PERMISSION_KIND_DELEGATED
 	question := looked(4, "X9G01", "ig-officer", v1.AccessOutcome_ACCESS_OUTCOME_REFUSED) // without a reason
 	question.Entry.Access.Operation, question.Entry.Access.Purpose = "Ask", 0
+	question.Entry.Access.Requester = &v1.Requester{Kind: "person"}
+	question.Entry.Explanation = "Another person asked who had looked at your record."
 	f.answers = map[v1.Question][]*v1.AskResponse{
 		v1.Question_QUESTION_WHO_LOOKED: {
 			{Rows: []*v1.AnswerRow{looked(9, "X9G01", "general-practitioner", v1.AccessOutcome_ACCESS_OUTCOME_SHOWN, gave("gp", 3, v1.Section_SECTION_RESULTS)), glass, carer},
@@ -161,7 +163,7 @@ func TestPersonReport(t *testing.T) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Looked) != 2 || len(r.Refused) != 1 || len(r.Carers) != 1 || len(r.Choices) != 2 || len(r.Asked) != 2 || !strings.HasSuffix(r.Asked[0].What, "It was refused.") || r.Names != "" || r.Looked[0].Organisation != "Rivermead Surgery" || r.Looked[0].Role != "general practitioner" ||
+	if len(r.Looked) != 2 || len(r.Refused) != 1 || len(r.Carers) != 1 || len(r.Choices) != 2 || len(r.Asked) != 2 || !strings.Contains(r.Asked[0].What, "It was refused. Receipt 4.") || r.Asked[0].By != "another person" || r.Names != "" || r.Looked[0].Organisation != "Rivermead Surgery" || r.Looked[0].Role != "general practitioner" ||
 		r.Looked[1].Organisation != "A health service" || r.Looked[1].Review != "An officer looked into this emergency access and found that there was good reason for it." ||
 		r.Looked[1].Parts[0].Kinds != "other information, health history" || r.Looked[1].Parts[1].Of != "A health service" || r.Looked[0].Receipt != "9.abcd" || len(r.InShort) != 2 || r.InShort[0].Times != 1 || r.InShort[1].Organisation != "A health service" || r.Entries != 900 {
 		t.Errorf("another report: %s", text)
