@@ -481,6 +481,9 @@ func TestWrongPurposesAreFound(t *testing.T) {
 		{true, TypeReleased, record.UrgentCare, "", true}, {true, TypeRefused, record.UrgentCare, "", true}, {true, TypeReleased, record.Treatment, "ETREAT", true}, {false, TypeReleased, record.UrgentCare, "BTG", true},
 		{true, TypeAbandoned, record.BreakGlass, "ETREAT", true},
 	} {
+		if stays := (&payload{Purpose: "ETREAT", Opens: 4, Subject: "9990000018", Disclosure: &disclosureBody{}}).fits(x.t); stays != x.t.Closes() {
+			t.Errorf("%s with a purpose fits: %t", x.t, stays)
+		}
 		v := &verifier{report: &Report{}, purposes: x.since}
 		v.purpose(&Entry{Position: 9, Type: x.t}, &payload{Purpose: x.says}, &Access{Purpose: x.of})
 		if got := v.report.Sound() != nil; got != x.found {

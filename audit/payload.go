@@ -614,6 +614,9 @@ func opensOf(text []byte) (position uint64) {
 // fits reports whether p has the members that its type must have, by the table in ENTRY.md.
 func (p *payload) fits(t EntryType) bool {
 	closing := p.Access == nil && p.Opens != 0 && p.Subject != ""
+	if p.Purpose != "" && !t.Closes() {
+		return false
+	}
 	switch t {
 	case TypeBegin:
 		return p.Access != nil && p.Access.Subject != ""

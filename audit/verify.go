@@ -305,7 +305,7 @@ func (v *verifier) entry(e *Entry) {
 
 // purpose checks what the end of an access, or its refusal, says that it was for: what it is found by.
 func (v *verifier) purpose(e *Entry, p *payload, a *Access) {
-	if want := namedPurpose(a.Purpose); e.Type != TypeChunk && p.Purpose != want && (p.Purpose != "" || v.purposes) {
+	if want := namedPurpose(a.Purpose); e.Type.Closes() && p.Purpose != want && (p.Purpose != "" || v.purposes) {
 		v.report.problem(e.Position, "it says another purpose than its access, or none")
 	}
 }

@@ -147,6 +147,9 @@ func outcomeOf(t audit.EntryType) v1.AccessOutcome {
 
 func answerRow(row audit.Row) *v1.AnswerRow {
 	out := &v1.AnswerRow{Entry: ledgerEntry(row.Found), Outcome: outcomeOf(row.Outcome), Began: instant(row.Began), Alert: string(row.Alert), Asked: row.Asked}
+	if row.Access != nil && !row.Access.AsksRecord() {
+		out.Asked = row.Access.Operation
+	}
 	if row.Review != nil {
 		out.Review = ledgerEntry(*row.Review)
 	}

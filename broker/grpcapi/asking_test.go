@@ -11,6 +11,7 @@ import (
 
 	"github.com/mycarerecord/mycarerecord/audit"
 	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/policy"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
 	v1 "github.com/mycarerecord/mycarerecord/proto/mycarerecord/v1"
@@ -85,6 +86,27 @@ func TestAsk(t *testing.T) {
 		calls := w.broker.calls
 		if _, err := w.audit.Ask(as(t, "doctor"), bad); status.Code(err) != codes.InvalidArgument || w.broker.calls != calls {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Of a question that was refused the answer says which call it was; and whether the person may see names, which is for the policy to say and not for who asks.
+func TestWhatAnAnswerSaysBeside(t *testing.T) {
+	at := time.Date(2026, 6, 30, 23, 30, 0, 0, time.UTC)
+	for text, names := range map[string]bool{"role R8024 ig\nmay R8024 search-ledger\nrole person person\nmay person search-ledger\n": false, "role R8024 ig\nmay R8024 search-ledger\nrole person person\nmay person search-ledger,see-staff-names\n": true} {
+		table, err := policy.Parse(strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWorld(t, func(c *Config) { c.Policy = table })
+		for operation, asked := range map[string]string{"Ask": "Ask", "unread ShowView": "unread ShowView", "WithdrawObjection": "WithdrawObjection", "GetRecord": "", "unread GetRecord": "", "everything": "", "document": "", "": ""} {
+			row := accessRow(9, "u1", at)
+			row.Access.Operation = operation
+			w.broker.answers = broker.LedgerAnswer{Rows: []audit.Row{row}}
+			out, err := w.audit.Ask(as(t, "doctor"), &v1.AskRequest{Question: v1.Question_QUESTION_REFUSALS, Reason: "why"})
+			if err != nil || out.GetPersonSeesNames() != names || out.GetRows()[0].GetAsked() != asked {
+				t.Errorf("%q: names %t, asked %q: %v", operation, out.GetPersonSeesNames(), out.GetRows()[0].GetAsked(), err)
+			}
 		}
 	}
 }

@@ -76,9 +76,13 @@ type reportPart struct {
 
 // reportChoice is one change of the person's choices, or one look at them or at this log.
 type reportChoice struct {
-	When string `json:"when"`
-	What string `json:"what"`
-	By   string `json:"by"`
+	When    string `json:"when"`
+	What    string `json:"what"`
+	By      string `json:"by"`
+	Times   int    `json:"times,omitempty"`   // within the minute, where more than once
+	Receipt string `json:"receipt,omitempty"` // of what was refused
+
+	at time.Time
 }
 
 // reports writes the one report or the other: they have their flags apart.
@@ -380,12 +384,12 @@ func (w *reporter) access(r *toldPerson, row *v1.AnswerRow) {
 		out.Ended = "It ended early. The parts that are listed may have been shown before."
 	}
 	own := x.GetPermission().GetKind() == v1.PermissionKind_PERMISSION_KIND_PATIENT_SELF
-	if row.GetOutcome() == v1.AccessOutcome_ACCESS_OUTCOME_REFUSED && !asksRecord(x.GetOperation()) {
-		who := w.requester(by, x.GetRoleName())
-		if by.GetKind() == "person" && !strings.HasPrefix(e.GetExplanation(), "You ") { // refused because it was not theirs
-			who = "another person"
+	if row.GetAsked() != "" { // a question that was refused; whether a person asked about themselves is said in its explanation
+		who := "somebody with a sign-in of their own, not staff"
+		if by.GetKind() != "person" {
+			who = w.requester(by, x.GetRoleName())
 		}
-		r.Asked = append(r.Asked, reportChoice{When: out.When, What: "They asked who had looked at your record, or to see or change your choices. It was refused. Receipt " + out.Receipt, By: who})
+		r.Asked = append(r.Asked, reportChoice{When: out.When, What: e.GetExplanation() + " It was refused.", By: who, Receipt: out.Receipt, at: e.GetAt().AsTime()})
 		return
 	}
 	switch {
@@ -519,15 +523,19 @@ func (w *reporter) look(row *v1.AnswerRow) reportChoice {
 	case "list", "export", "changes":
 		what = "Your choices were among those of many people that were brought in, taken out or passed on."
 	}
-	return reportChoice{When: clock(e.GetAt().AsTime(), "2 January 2006, 15:04"), What: what, By: w.actor(e.GetActor())}
+	return reportChoice{When: clock(e.GetAt().AsTime(), "2 January 2006, 15:04"), What: what, By: w.actor(e.GetActor()), at: e.GetAt().AsTime()}
 }
 
-// gathered tells once what was asked several times within a minute: a report is several questions. Why they asked is not told: it may be about somebody else.
+// gathered puts what was asked in order, newest first, and tells once, with how often, what was asked several times within a minute: a report is several questions. Why they asked is not
+// told: it may be about somebody else.
 func gathered(list []reportChoice) (out []reportChoice) {
+	slices.SortStableFunc(list, func(a, b reportChoice) int { return b.at.Compare(a.at) })
 	for _, x := range list {
-		if n := len(out) - 1; n < 0 || out[n] != x {
-			out = append(out, x)
+		if n := len(out) - 1; n >= 0 && out[n].When == x.When && out[n].What == x.What && out[n].By == x.By && x.Receipt == "" {
+			out[n].Times = max(out[n].Times, 1) + 1
+			continue
 		}
+		out = append(out, x)
 	}
 	return out
 }

@@ -163,11 +163,6 @@ func (a *app) readQuestion(c *call, of ask) (*asking, error) {
 	return x, err
 }
 
-// asksRecord reports whether an operation is one of those that ask for a record or a document of it, and not for what the ledger holds or what people chose.
-func asksRecord(operation string) bool {
-	return operation == "" || slices.Contains([]string{"everything", "search", "read", "document", "unread", "GetRecord", "StreamRecord", "GetDocument"}, strings.TrimPrefix(operation, "unread "))
-}
-
 func (x *asking) define(fs *flag.FlagSet, of ask) {
 	if of.question != v1.Question_QUESTION_WHO_LOOKED {
 		fs.StringVar(&x.person, "person", "", "only about this `NHS number`; - for standard input")
@@ -274,10 +269,10 @@ func (p *page) rowDetails(r *v1.AnswerRow, by *v1.Requester, role string, of ask
 	if d := e.GetDelegation(); d != nil {
 		row("carer", strings.Join(strings.Fields(delegationText(d, 400)), " "))
 	}
-	if x := e.GetAccess(); x != nil && !asksRecord(x.GetOperation()) {
-		row("asked for", "not the record: the ledger, or the person's choices ("+words(x.GetOperation())+")")
-	}
-	if s := r.GetAsked(); s != "" {
+	switch s := r.GetAsked(); {
+	case s != "" && e.GetAccess() != nil:
+		row("asked for", "not the record: the ledger, or the person's choices ("+words(s)+")")
+	case s != "":
 		row("asked", words(strings.ReplaceAll(s, "-", "_")))
 	}
 	row("why", safe(e.GetActor().GetReason()))

@@ -50,7 +50,7 @@ code{font-size:.75rem;overflow-wrap:anywhere}
 {{if .Parts}}<dt>Shown</dt><dd><ul>{{range .Parts}}<li><strong>{{.Of}}</strong>: {{.Kinds}} ({{.Count}} {{if eq .Count 1}}entry{{else}}entries{{end}})</li>{{end}}</ul></dd>{{end}}
 <dt>Receipt</dt><dd><code>{{.Receipt}}</code></dd></dl></div>
 {{else}}<p>None.</p>{{end}}{{end}}
-{{define "choices"}}{{range .}}<div class="one"><h3>{{.When}}</h3><p>{{.What}}</p><p>By: {{.By}}</p></div>{{else}}<p>None.</p>{{end}}{{end}}
+{{define "choices"}}{{range .}}<div class="one"><h3>{{.When}}</h3><p>{{.What}}{{if .Times}} ({{.Times}} times){{end}}</p><p>By: {{.By}}</p>{{if .Receipt}}<p>Receipt <code>{{.Receipt}}</code></p>{{end}}</div>{{else}}<p>None.</p>{{end}}{{end}}
 <h2>Who opened your record</h2>
 {{template "accesses" .Looked}}
 <h2>Requests that were refused</h2>
@@ -214,8 +214,16 @@ func reportPDF(r *toldPerson) ([]byte, error) {
 		for _, x := range list {
 			keep(3 + lines(174, x.What))
 			text("B", 10.5, x.When)
-			text("", 10.5, x.What)
+			what := x.What
+			if x.Times > 0 {
+				what += fmt.Sprintf(" (%d times)", x.Times)
+			}
+			text("", 10.5, what)
 			text("", 10.5, "By: "+x.By)
+			if x.Receipt != "" {
+				p.SetFont("Courier", "", 7)
+				p.MultiCell(width, 3.6, "Receipt "+x.Receipt, "", "L", false)
+			}
 			p.Ln(2)
 		}
 	}

@@ -2441,7 +2441,7 @@ type AnswerRow struct {
 	Alert string `protobuf:"bytes,4,opt,name=alert,proto3" json:"alert,omitempty"`
 	// Of break-glass: the newest review, absent if there is none.
 	Review *LedgerEntry `protobuf:"bytes,5,opt,name=review,proto3" json:"review,omitempty"`
-	// Of a look at the ledger: what was asked, such as who-looked.
+	// Of a look at the ledger: what was asked, such as who-looked. Of a question to it, or about people's choices, that was refused: the call, such as Ask; it is no access to a record.
 	Asked         string `protobuf:"bytes,6,opt,name=asked,proto3" json:"asked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
