@@ -261,15 +261,9 @@ func (v Value) Get(key string) Value {
 	if v.doc == nil {
 		return Value{}
 	}
-	h := hint(key)
-	tape := v.doc.tape
-	if t := &tape[v.i]; t.kind != Object || t.mask&maskOf(h) == 0 {
-		return Value{}
-	}
-	for i, end := v.i+1, tape[v.i].next; i < end; i = tape[i].next {
-		if t := &tape[i]; int(t.keyLen) == len(key) && t.told&keyBits == keyTold(h) && string(t.key(v.doc.src)) == key {
-			return Value{v.doc, i}
-		}
+	s := stepOf(key)
+	if m := v.doc.member(v.i, &s); m >= 0 {
+		return Value{v.doc, m}
 	}
 	return Value{}
 }
@@ -364,39 +358,6 @@ func (v Value) Len() int {
 		}
 	}
 	return n
-}
-
-// Each yields every value reached by the dotted path, going into each element of every array on the way:
-// "participant.individual" of an Encounter yields every participant's individual.
-func (v Value) Each(path string) iter.Seq[Value] {
-	return func(yield func(Value) bool) { each(v, path, yield) }
-}
-
-// each has no closure, so that it costs no memory.
-func each(v Value, path string, yield func(Value) bool) bool {
-	if v.Kind() != Array {
-		return !v.Exists() || reach(v, path, yield)
-	}
-	tape := v.doc.tape
-	for i, end := v.i+1, v.tok().next; i < end; i = tape[i].next {
-		if !reach(Value{v.doc, i}, path, yield) {
-			return false
-		}
-	}
-	return true
-}
-
-// reach follows path from one element.
-func reach(e Value, path string, yield func(Value) bool) bool {
-	if path == "" {
-		return yield(e)
-	}
-	key, rest := path, ""
-	if i := strings.IndexByte(path, '.'); i >= 0 {
-		key, rest = path[:i], path[i+1:]
-	}
-	m := e.Get(key)
-	return m.doc == nil || each(m, rest, yield)
 }
 
 // Walk calls f for v and everything in it, in the order of the text, with the key of the member (that of the array for

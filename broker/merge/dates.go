@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"strings"
 	"time"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -12,6 +13,27 @@ import (
 type dating struct {
 	paths []string
 	until []string
+}
+
+// datingPaths is a dating that is ready to be followed.
+type datingPaths struct{ paths, until []timePath }
+
+// timePath is where a time stands.
+type timePath struct {
+	element string // the path as the table has it, without a star
+	all     bool   // all values together
+	path    fhirjson.Path
+}
+
+func (d dating) ready() datingPaths { return datingPaths{timePaths(d.paths), timePaths(d.until)} }
+
+func timePaths(paths []string) []timePath {
+	out := make([]timePath, len(paths))
+	for i, path := range paths {
+		element, all := strings.CutPrefix(path, "*")
+		out[i] = timePath{element, all, fhirjson.PathOf(element)}
+	}
+	return out
 }
 
 func dated(paths ...string) dating { return dating{paths: paths} }
@@ -84,15 +106,15 @@ var dates = map[string]dating{
 // clinicalTime returns when a resource happened, undated if its table has nothing that can be read.
 func clinicalTime(typ string, v fhirjson.Value) record.ClinicalTime { return kindOf(typ).dating.of(v) }
 
-func (table *dating) of(v fhirjson.Value) record.ClinicalTime {
-	for n, path := range table.paths {
-		t := timeAt(v, path)
+func (table *datingPaths) of(v fhirjson.Value) record.ClinicalTime {
+	for n := range table.paths {
+		t := table.paths[n].of(v)
 		if !t.Dated() {
 			continue
 		}
 		if n == 0 || t.Element == "onsetPeriod" {
-			for _, path := range table.until {
-				if end := timeAt(v, path); end.Dated() && !end.OpenHi && end.Hi.After(t.Lo) && (t.OpenHi || end.Hi.After(t.Hi)) {
+			for n := range table.until {
+				if end := table.until[n].of(v); end.Dated() && !end.OpenHi && end.Hi.After(t.Lo) && (t.OpenHi || end.Hi.After(t.Hi)) {
 					t.Hi, t.OpenHi, t.Precision = end.Hi, false, record.Span
 				}
 			}
@@ -130,20 +152,16 @@ func (p *preparing) madeByAsking(it *item) bool {
 // clocksDiffer is how far a custodian's clock may be from ours.
 const clocksDiffer = 2 * time.Minute
 
-// timeAt reads the first value of a path that says a time, or with a star all of them together.
-func timeAt(v fhirjson.Value, path string) record.ClinicalTime {
-	all := path[0] == '*'
-	if all {
-		path = path[1:]
-	}
+// of reads the first value of the path that says a time, or all of them together.
+func (p *timePath) of(v fhirjson.Value) record.ClinicalTime {
 	var sum record.ClinicalTime
-	for x := range v.Each(path) {
+	for x := range v.Along(p.path) {
 		t := timeOf(x)
 		if !t.Dated() {
 			continue
 		}
-		t.Element = path
-		if !all {
+		t.Element = p.element
+		if !p.all {
 			return t
 		}
 		sum = span(sum, t)

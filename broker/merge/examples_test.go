@@ -180,7 +180,8 @@ func adaEdits(v fhirjson.Value, outermost bool) []fhirjson.Edit {
 	ada := []byte(`{"reference":"Patient/p"}`)
 	var edits []fhirjson.Edit
 	for _, path := range row.about {
-		along(v, path, func(r fhirjson.Value) bool {
+		to := namePathOf(path)
+		along(v, &to, func(r fhirjson.Value) bool {
 			edits = append(edits, fhirjson.Edit{Start: r.Start(), End: r.End(), New: ada})
 			return true
 		})
@@ -189,7 +190,8 @@ func adaEdits(v fhirjson.Value, outermost bool) []fhirjson.Edit {
 		edits = append(edits, insertPath(v, row.about[0], ada))
 	}
 	for _, path := range slices.Concat(row.among, row.also) { // others who may be Patients
-		along(v, path, func(r fhirjson.Value) bool {
+		to := namePathOf(path)
+		along(v, &to, func(r fhirjson.Value) bool {
 			if address := r.Get("reference").Text(); typeOfAddress(address) == "Patient" || r.Get("type").Is("Patient") {
 				edits = append(edits, fhirjson.Edit{Start: r.Start(), End: r.End(), New: ada})
 			}

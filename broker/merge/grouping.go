@@ -25,12 +25,30 @@ import (
 // side by side, with the names of the elements in which they differ. Withheld entries take no part, because this looks at what is shown only.
 
 // identifying are the elements that tell one thing from all others, for every type.
-var identifying = []string{"identifier", "masterIdentifier"}
+var identifying = [...]fhirjson.Path{fhirjson.PathOf("identifier"), fhirjson.PathOf("masterIdentifier")}
+
+// hashes are the digests of a DocumentReference's documents, and codings those of a Medication.
+var hashes, codings = fhirjson.PathOf("content.attachment.hash"), fhirjson.PathOf("code.coding")
 
 // sameness says which codings and which time make two entries of a type probably the same.
 type sameness struct {
 	codes []string // paths of codings, or of one uri; any in common will do
 	time  grain
+}
+
+// codePath is where codings of a type stand that make things probably the same.
+type codePath struct {
+	path       fhirjson.Path
+	medication bool // a reference to a Medication, which has them
+}
+
+// ready makes the paths of a row ready to be followed.
+func (s sameness) ready() []codePath {
+	out := make([]codePath, len(s.codes))
+	for i, path := range s.codes {
+		out[i] = codePath{fhirjson.PathOf(path), path == "medicationReference"}
+	}
+	return out
 }
 
 // grain is how closely times must agree.
@@ -116,14 +134,14 @@ func (p *preparing) marks(list []mark, it *item) []mark {
 		list = append(list, mark{[2]uint64{maphash.Bytes(markKeys[0], p.scratch), maphash.Bytes(markKeys[1], p.scratch)}, certain})
 	}
 	for _, path := range identifying {
-		for id := range it.v.Get(path).Elems() {
+		for id := range it.v.Along(path) {
 			if s, v := id.Get("system"), id.Get("value"); s.Kind() == fhirjson.String && !s.Is("") && !s.Is(record.NHSNumberSystem) && !v.Is("") && v.Exists() {
 				put(true, byIdentifier, s.View(), v.View())
 			}
 		}
 	}
 	if it.typ == "DocumentReference" {
-		for h := range it.v.Each("content.attachment.hash") {
+		for h := range it.v.Along(hashes) {
 			if s := h.View(); s != "" {
 				put(true, "hash", s, "")
 			}
@@ -138,11 +156,12 @@ func (p *preparing) marks(list []mark, it *item) []mark {
 			put(false, byCodeAndTime, s, code)
 		}
 	}
-	for _, path := range rule.codes {
-		for c := range it.v.Each(path) {
+	for i := range it.kind.codes {
+		of := &it.kind.codes[i]
+		for c := range it.v.Along(of.path) {
 			switch {
-			case path == "medicationReference":
-				for c := range p.medication(c, it).Each("code.coding") {
+			case of.medication:
+				for c := range p.medication(c, it).Along(codings) {
 					coded(c)
 				}
 			case c.Kind() == fhirjson.Object:

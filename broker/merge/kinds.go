@@ -8,8 +8,9 @@ type kind struct {
 	name   string // the type
 	number int    // from 1; 0 for what is no type of R4
 	row    *naming
-	dating dating
-	alike  *sameness // nil: grouped by identifier alone
+	dating datingPaths
+	alike  *sameness  // nil: grouped by identifier alone
+	codes  []codePath // of alike
 }
 
 // kinds is what the tables say, by type.
@@ -24,9 +25,10 @@ var kinds = func() map[string]*kind {
 }()
 
 func newKind(typ string, row naming) *kind {
-	k := &kind{name: typ, row: &row, dating: dates[typ]}
+	row.makeReady()
+	k := &kind{name: typ, row: &row, dating: dates[typ].ready()}
 	if g, has := groupings[typ]; has {
-		k.alike = &g
+		k.alike, k.codes = &g, g.ready()
 	}
 	return k
 }

@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
@@ -340,6 +341,9 @@ func (p *sectionParser) where(x *sectionRule, types []string, paths, name string
 	}
 	l.used = true
 	x.list, x.paths = &l.sectionList, p.separate(paths)
+	for _, path := range x.paths {
+		x.ways = append(x.ways, fhirjson.PathOf(path))
+	}
 	if x.paths == nil {
 		return false
 	}

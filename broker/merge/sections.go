@@ -69,6 +69,7 @@ type sectionRule struct {
 	types   map[string]bool // nil: all
 	from    kindSet         // 0: all
 	paths   []string        // nil: whatever the resource says
+	ways    []fhirjson.Path // the same, ready to be followed
 	list    *sectionList
 	text    string // as it was written
 }
@@ -137,8 +138,8 @@ func (x *sectionRule) holds(v fhirjson.Value, kind kindSet) bool {
 	if !x.isFrom(kind) {
 		return false
 	}
-	for _, path := range x.paths {
-		for y := range v.Each(path) {
+	for _, path := range x.ways {
+		for y := range v.Along(path) {
 			if x.list.has(y) {
 				return true
 			}
@@ -164,6 +165,9 @@ func (p *preparing) sectionRules() *SectionRules {
 	}
 	return p.req.Sections
 }
+
+// sectionPaths are where a custodian may name our sections itself.
+var sectionPaths = [...]fhirjson.Path{fhirjson.PathOf("category.coding"), fhirjson.PathOf("meta.tag"), fhirjson.PathOf("meta.security")}
 
 // place gives a resource of a custodian its sections, those that Encounters hand down aside.
 func (p *preparing) place(k *kind, v fhirjson.Value) (record.Section, record.Sections) {
@@ -193,8 +197,8 @@ func (p *preparing) place(k *kind, v fhirjson.Value) (record.Section, record.Sec
 			add(r.section, r.leads)
 		}
 	}
-	for _, path := range [...]string{"category.coding", "meta.tag", "meta.security"} { // a custodian may name our sections itself
-		for c := range v.Each(path) {
+	for _, path := range &sectionPaths {
+		for c := range v.Along(path) {
 			if c.Get("system").Is(p.sectionSystem) {
 				if s, is := record.ParseSection(c.Get("code").View()); is {
 					add(s, true)

@@ -27,10 +27,38 @@ type naming struct {
 	about []string // who it is about: every reference here must be to this person, and there must be at least one
 	among []string // lists that people stand in beside others: at least one reference must be to this person, and none to another
 	also  []string // may name people: none of them may be another person
+
+	ready struct{ about, among, also []namePath } // the above, ready to be followed
 }
 
 // A path is dotted and goes into every element of every array. A star after its first name says that the member may repeat at any depth: a
 // section in a section.
+
+// namePath is where references to people may stand.
+type namePath struct {
+	path    string // as the table has it
+	repeats string // the name of a member that may repeat at any depth, "" for none
+	to      fhirjson.Path
+}
+
+func namePathOf(path string) namePath {
+	if name, rest, repeats := strings.Cut(path, "*."); repeats {
+		return namePath{path, name, fhirjson.PathOf(rest)}
+	}
+	return namePath{path, "", fhirjson.PathOf(path)}
+}
+
+// makeReady makes the paths of a row ready to be followed.
+func (n *naming) makeReady() {
+	of := func(paths []string) []namePath {
+		out := make([]namePath, len(paths))
+		for i, path := range paths {
+			out[i] = namePathOf(path)
+		}
+		return out
+	}
+	n.ready.about, n.ready.among, n.ready.also = of(n.about), of(n.among), of(n.also)
+}
 
 func about(path string, also ...string) naming {
 	return naming{class: person, about: []string{path}, also: also}
@@ -234,8 +262,8 @@ func (p *preparing) contained(it *item, id string) fhirjson.Value {
 // attribute decides whose a resource is. It returns ours, another, or unclear for one that names nobody.
 func (p *preparing) attribute(it *item, v fhirjson.Value, row *naming, contained bool) whom {
 	found, verdict := false, nobody
-	for _, path := range row.about {
-		along(v, path, func(r fhirjson.Value) bool {
+	for i := range row.ready.about {
+		along(v, &row.ready.about[i], func(r fhirjson.Value) bool {
 			switch whose := p.names(r, it); whose {
 			case ours:
 				found = true
@@ -250,12 +278,12 @@ func (p *preparing) attribute(it *item, v fhirjson.Value, row *naming, contained
 			return verdict
 		}
 	}
-	for n, paths := range [...][]string{row.among, row.also} {
-		for _, path := range paths {
-			if it.typ == "Patient" && path == "link.other" {
+	for n, paths := range [...][]namePath{row.ready.among, row.ready.also} {
+		for i := range paths {
+			if it.typ == "Patient" && paths[i].path == "link.other" {
 				continue // duplicates of a registration link to each other: the link is masked or dangles, the Patient stays
 			}
-			along(v, path, func(r fhirjson.Value) bool {
+			along(v, &paths[i], func(r fhirjson.Value) bool {
 				switch p.names(r, it) {
 				case ours:
 					found = found || n == 0
@@ -277,20 +305,18 @@ func (p *preparing) attribute(it *item, v fhirjson.Value, row *naming, contained
 }
 
 // along calls f with what a path of the table leads to, until f returns false.
-func along(v fhirjson.Value, path string, f func(r fhirjson.Value) bool) {
-	star := strings.IndexByte(path, '*')
-	if star < 0 {
-		v.Each(path)(f)
+func along(v fhirjson.Value, path *namePath, f func(r fhirjson.Value) bool) {
+	if path.repeats == "" {
+		v.Along(path.to)(f)
 		return
 	}
-	name, rest := path[:star], path[star+2:]
 	more := true
 	v.Visit(func(around []fhirjson.Value, x fhirjson.Value) bool {
 		if len(around) == 1 && x.KeyIs("contained") {
 			return false // each of them is looked at by its own row
 		}
-		if more && x.KeyIs(name) {
-			x.Each(rest)(func(r fhirjson.Value) bool {
+		if more && x.KeyIs(path.repeats) {
+			x.Along(path.to)(func(r fhirjson.Value) bool {
 				more = f(r)
 				return more
 			})

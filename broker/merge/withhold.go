@@ -24,7 +24,7 @@ func (p *preparing) withhold() {
 			continue
 		}
 		all, any := true, false
-		for r := range it.v.Each("target") {
+		for r := range it.v.Get("target").Elems() {
 			if t := p.resolve(r.Get("reference").View(), it); t >= 0 {
 				any = any || p.items[t].fate == withheld
 				all = all && (p.items[t].hidden() || p.items[t].kind.row.class == supporting)
@@ -45,6 +45,9 @@ func (p *preparing) mayWithhold() bool {
 	return r.Permitted != record.AllSections || len(r.Excluded) > 0 || r.PatientEntered || r.LabelsEntered
 }
 
+// labelPaths are where labels stand.
+var labelPaths = [...]fhirjson.Path{fhirjson.PathOf("meta.security"), fhirjson.PathOf("securityLabel.coding")}
+
 // labelled reports whether a resource is withheld for what it is labelled or coded, whatever its sections.
 func (p *preparing) labelled(it *item) bool {
 	if p.excluded(it.v) {
@@ -53,8 +56,8 @@ func (p *preparing) labelled(it *item) bool {
 	entered := p.rules.PatientEntered
 	any, hide := false, false
 	see := func(v fhirjson.Value) {
-		for _, path := range [...]string{"meta.security", "securityLabel.coding"} {
-			for c := range v.Each(path) {
+		for _, path := range &labelPaths {
+			for c := range v.Along(path) {
 				code := c.Get("code")
 				any = any || code.View() != ""
 				entered = entered || p.rules.LabelsEntered && code.Is("PATAST") // v3-ObservationValue: patient asserted
