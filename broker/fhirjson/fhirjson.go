@@ -194,6 +194,15 @@ func (v Value) Key() string {
 	return string(t.key(v.doc.src))
 }
 
+// KeyView is Key without a copy: see View.
+func (v Value) KeyView() string {
+	if v.doc == nil {
+		return ""
+	}
+	t := v.tok()
+	return view(t.key(v.doc.src))
+}
+
 // KeyIs reports whether v is a member with that key. It makes no string.
 func (v Value) KeyIs(key string) bool {
 	if v.doc == nil {
@@ -228,15 +237,14 @@ func (v Value) Text() string {
 // View is Text without a copy where none is needed: the string shares the text's memory and keeps all of it alive, so it is for looking at, not for
 // keeping.
 func (v Value) View() string {
-	if v.Kind() != String {
+	if v.doc == nil {
 		return ""
 	}
-	t := v.tok()
-	raw := v.doc.src[t.start+1 : t.end-1]
-	if !t.escaped() {
-		return view(raw)
+	t := &v.doc.tape[v.i]
+	if t.kind != String || t.escaped() {
+		return v.Text()
 	}
-	return unescape(raw)
+	return view(v.doc.src[t.start+1 : t.end-1])
 }
 
 // view is b as a string. It is sound because a Doc's text never changes (Parse).
@@ -489,8 +497,11 @@ func (v Value) RewriteSize(edits []Edit) int {
 
 // AppendRewrite appends to out what Rewrite returns.
 func (v Value) AppendRewrite(out []byte, edits []Edit) []byte {
-	if byStart := func(a, b Edit) int { return a.Start - b.Start }; !slices.IsSortedFunc(edits, byStart) {
-		slices.SortStableFunc(edits, byStart)
+	for i := 1; i < len(edits); i++ {
+		if edits[i].Start < edits[i-1].Start {
+			slices.SortStableFunc(edits, func(a, b Edit) int { return a.Start - b.Start })
+			break
+		}
 	}
 	at := v.Start()
 	for _, e := range edits {

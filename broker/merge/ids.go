@@ -28,8 +28,49 @@ func (p *preparing) newID(typ, id string) string {
 // plain reports whether {key}-{id} may be an id of ours.
 func (p *preparing) plain(id string) bool {
 	key := string(p.reply.Custodian.Key)
-	return len(key)+1+len(id) <= maxID && legalID(key) && (id == "" || legalID(id)) && !record.HoldsNHSNumber(id) && !p.spells(id)
+	if len(key)+1+len(id) > maxID || !legalID(key) {
+		return false
+	}
+	row, longest := 0, 0 // digits in a row, dots and dashes between them aside
+	for i := range len(id) {
+		switch idLetters[id[i]] {
+		case digit:
+			row++
+			longest = max(longest, row)
+		case letter:
+			row = 0
+		case between:
+		default:
+			return false
+		}
+	}
+	return longest < len(p.number) || !record.HoldsNHSNumber(id) && !p.spells(id)
 }
+
+// idLetters are the characters that an id may have (hl7.org/fhir/R4/datatypes.html#id).
+var idLetters = func() (of [256]idLetter) {
+	for c := range of {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
+			of[c] = letter
+		case c >= '0' && c <= '9':
+			of[c] = digit
+		case c == '-', c == '.':
+			of[c] = between
+		}
+	}
+	return of
+}()
+
+// idLetter is a sort of character.
+type idLetter uint8
+
+const (
+	illegal idLetter = iota
+	letter
+	digit
+	between
+)
 
 // spells reports whether an id spells the number asked for with dots or dashes between its digits.
 func (p *preparing) spells(id string) bool {
@@ -61,7 +102,7 @@ func legalID(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		if c := s[i]; !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.') {
+		if idLetters[s[i]] == illegal {
 			return false
 		}
 	}
@@ -164,7 +205,7 @@ func (p *preparing) assignIDs() error {
 			byIdentifier[identifier(it)]++
 		}
 	}
-	taken := make(map[typeID]bool, len(p.items))
+	sealed := false // else the ids are as different as the custodian's
 	key := string(p.reply.Custodian.Key)
 	for i := range p.items {
 		it := &p.items[i]
@@ -172,10 +213,10 @@ func (p *preparing) assignIDs() error {
 			continue
 		}
 		rest := it.id // what follows the key
-		switch {
+		switch plain := it.id != "" && it.keeper == int32(i) && p.plain(it.id); {
+		case plain:
 		case it.id != "" && it.keeper != int32(i):
 			rest = p.seal("copy", it.typ, it.v.Raw())
-		case it.id != "" && p.plain(it.id):
 		case it.id != "":
 			rest = p.seal("id", it.typ, []byte(it.id))
 		default:
@@ -187,6 +228,17 @@ func (p *preparing) assignIDs() error {
 		}
 		it.url = p.words.join(p.req.Base, "/", it.typ, "/", key, "-", rest)
 		it.newID = it.url[len(it.url)-len(key)-1-len(rest):]
+		sealed = sealed || rest != it.id
+	}
+	if !sealed {
+		return nil
+	}
+	taken := make(map[typeID]bool, len(p.items))
+	for i := range p.items {
+		it := &p.items[i]
+		if it.newID == "" {
+			continue
+		}
 		if taken[typeID{it.typ, it.newID}] {
 			return ErrMalformed // two resources of one address: only a custodian that aims at it gets here
 		}

@@ -24,13 +24,33 @@ func compare(a, b *Entry) int {
 	return cmp.Or(strings.Compare(string(a.Custodian), string(b.Custodian)), strings.Compare(a.Type, b.Type), strings.Compare(a.ID, b.ID))
 }
 
+// place is an entry while entries are sorted, with what nearly always decides.
+type place struct {
+	lo    int64 // the second of its start
+	at    int32 // its number
+	group int8
+}
+
 // sortEntries puts entries into the order of M-8. They are long, so their places are sorted first, and each is moved once.
 func sortEntries(entries []Entry) {
+	places := make([]place, len(entries))
+	for i := range places {
+		e := &entries[i]
+		places[i] = place{at: int32(i), group: int8(group(e))}
+		if places[i].group == datedMatches && !e.Time.OpenLo {
+			places[i].lo = e.Time.Lo.Unix()
+		}
+	}
+	slices.SortFunc(places, func(a, b place) int {
+		if a.group == b.group && a.lo != b.lo && !entries[a.at].Time.OpenLo && !entries[b.at].Time.OpenLo {
+			return cmp.Compare(b.lo, a.lo) // nearly always: the second of the start decides
+		}
+		return compare(&entries[a.at], &entries[b.at])
+	})
 	from := make([]int32, len(entries)) // from where the entry of each place comes
 	for i := range from {
-		from[i] = int32(i)
+		from[i] = places[i].at
 	}
-	slices.SortFunc(from, func(a, b int32) int { return compare(&entries[a], &entries[b]) })
 	for i := range from {
 		if int(from[i]) == i {
 			continue

@@ -104,21 +104,24 @@ func (p *preparing) isReference(around []fhirjson.Value, typ string) bool {
 		}
 		typ = p.typeWithin(around[2])
 	}
-	switch {
-	case typ == "Immunization" && memberIs(around, "education"):
-		return false
-	case memberIs(around, "valueExpression") || memberIs(around, "expression"):
+	switch memberName(around) {
+	case "education":
+		return typ != "Immunization"
+	case "valueExpression", "expression":
 		return false // Expression.reference, a uri
-	case memberIs(around, "condition") && len(around) > 2 && around[len(around)-2].KeyIs("valueTriggerDefinition"):
-		return false // an Expression too
+	case "condition":
+		return len(around) < 3 || !around[len(around)-2].KeyIs("valueTriggerDefinition") // an Expression too
 	}
 	return true
 }
 
-// memberIs reports whether the innermost container is the member with that name or an element of it.
-func memberIs(around []fhirjson.Value, name string) bool {
+// memberName is the name of the member that the innermost container is, or is an element of. It is a view.
+func memberName(around []fhirjson.Value) string {
 	o := around[len(around)-1]
-	return o.KeyIs(name) || len(around) > 1 && around[len(around)-2].Kind() == fhirjson.Array && around[len(around)-2].KeyIs(name)
+	if len(around) > 1 && around[len(around)-2].Kind() == fhirjson.Array {
+		o = around[len(around)-2]
+	}
+	return o.KeyView()
 }
 
 // attachments are the elements of type Attachment in R4, but for Media.content and those with a value[x] of their own.
@@ -129,11 +132,7 @@ func isAttachment(around []fhirjson.Value, typ string) bool {
 	if o.Kind() != fhirjson.Object {
 		return false
 	}
-	name := o
-	if len(around) > 1 && around[len(around)-2].Kind() == fhirjson.Array {
-		name = around[len(around)-2]
-	}
-	return attachments[name.Key()] || typ == "Media" && o.KeyIs("content")
+	return attachments[memberName(around)] || typ == "Media" && o.KeyIs("content")
 }
 
 // typeWithin is the type of a contained resource, asked once for each and not for each of its references.

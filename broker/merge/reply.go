@@ -81,6 +81,7 @@ type preparing struct {
 	origins    []origin                    // the sources that the reply came from; nearly always one
 	servers    map[string]server
 	here       *url.URL      // our base: see leadsHere
+	plainBase  bool          // nothing in our base needs an escape in JSON
 	parts      []record.Part // from OperationOutcomes and Lists
 	received   int
 	strangers  int // dropped because they name somebody else

@@ -53,7 +53,11 @@ func (p *preparing) rewrite(it *item) []byte {
 			if !r.document {
 				to = to[len(p.req.Base)+1:]
 			}
-			replace(r.text, p.quoted(to, rest))
+			if rest == "" && p.plainBase {
+				replace(r.text, p.ours(to))
+			} else {
+				replace(r.text, p.quoted(to, rest))
+			}
 		default:
 			root, rest := p.absolute(r.text.View(), it)
 			switch {
@@ -96,6 +100,14 @@ func (p *preparing) quoted(parts ...string) []byte {
 	return p.scratch[from:len(p.scratch):len(p.scratch)]
 }
 
+// ours is quoted for an id or address of ours, in which nothing needs an escape: what it is made of is a base of which that is known, the name of a
+// type, and letters of ids.
+func (p *preparing) ours(text string) []byte {
+	from := len(p.scratch)
+	p.scratch = append(append(append(p.scratch, '"'), text...), '"')
+	return p.scratch[from:len(p.scratch):len(p.scratch)]
+}
+
 // noted is a text of parts, in the same memory.
 func (p *preparing) noted(parts ...[]byte) []byte {
 	from := len(p.scratch)
@@ -112,10 +124,10 @@ func (p *preparing) relabel(it *item) {
 	}
 	after := it.v.Get("resourceType").End()
 	if id := it.v.Get("id"); id.Exists() {
-		put(id.Start(), id.End(), p.quoted(it.newID))
+		put(id.Start(), id.End(), p.ours(it.newID))
 		after = id.End()
 	} else {
-		put(after, after, p.noted(idMember, p.quoted(it.newID)))
+		put(after, after, p.noted(idMember, p.ours(it.newID)))
 	}
 	if p.source == nil {
 		p.source = fhirjson.AppendQuote(nil, p.req.CodeBase, CustodianPath, string(p.reply.Custodian.Key))
@@ -347,8 +359,11 @@ func cut(list []fhirjson.Value, at int, start func(fhirjson.Value) int) fhirjson
 
 // outermost leaves out edits that lie within others: what is masked or removed needs no rewriting. An insertion where a removal begins stays.
 func outermost(edits []fhirjson.Edit) []fhirjson.Edit {
-	if !slices.IsSortedFunc(edits, inPlace) {
-		slices.SortStableFunc(edits, inPlace)
+	for i := 1; i < len(edits); i++ {
+		if edits[i].Start <= edits[i-1].Start && inPlace(edits[i-1], edits[i]) > 0 {
+			slices.SortStableFunc(edits, inPlace)
+			break
+		}
 	}
 	out := edits[:0]
 	end := -1
