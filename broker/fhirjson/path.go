@@ -12,14 +12,15 @@ type Path struct{ steps []step }
 
 // step is a key, with what tells quickly that an object or a member does not have it.
 type step struct {
-	key  string
-	bit  uint32 // in the mask of an object
-	told uint8  // of a member's token
+	key   string
+	bit   uint32 // in the mask of an object
+	told  uint8  // of a member's token
+	place uint8  // in a Layout
 }
 
 func stepOf(key string) step {
 	h := hint(key)
-	return step{key, maskOf(h), keyTold(h)}
+	return step{key, maskOf(h), keyTold(h), placeOf(h)}
 }
 
 // PathOf makes a Path of dotted keys.
@@ -42,6 +43,17 @@ func (v Value) Along(p Path) iter.Seq[Value] {
 			v.doc.each(v.i, p.steps, yield)
 		}
 	}
+}
+
+// To returns the member that a path of one key leads to, as Get does.
+func (v Value) To(p Path) Value {
+	if v.doc == nil {
+		return Value{}
+	}
+	if m := v.doc.member(v.i, &p.steps[0]); m >= 0 {
+		return Value{v.doc, m}
+	}
+	return Value{}
 }
 
 // Each is Along for a path that is seldom followed.

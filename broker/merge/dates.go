@@ -104,17 +104,20 @@ var dates = map[string]dating{
 }
 
 // clinicalTime returns when a resource happened, undated if its table has nothing that can be read.
-func clinicalTime(typ string, v fhirjson.Value) record.ClinicalTime { return kindOf(typ).dating.of(v) }
+func clinicalTime(typ string, v fhirjson.Value) record.ClinicalTime {
+	l := v.Layout()
+	return kindOf(typ).dating.of(&l)
+}
 
-func (table *datingPaths) of(v fhirjson.Value) record.ClinicalTime {
+func (table *datingPaths) of(l *fhirjson.Layout) record.ClinicalTime {
 	for n := range table.paths {
-		t := table.paths[n].of(v)
+		t := table.paths[n].of(l)
 		if !t.Dated() {
 			continue
 		}
 		if n == 0 || t.Element == "onsetPeriod" {
 			for n := range table.until {
-				if end := table.until[n].of(v); end.Dated() && !end.OpenHi && end.Hi.After(t.Lo) && (t.OpenHi || end.Hi.After(t.Hi)) {
+				if end := table.until[n].of(l); end.Dated() && !end.OpenHi && end.Hi.After(t.Lo) && (t.OpenHi || end.Hi.After(t.Hi)) {
 					t.Hi, t.OpenHi, t.Precision = end.Hi, false, record.Span
 				}
 			}
@@ -126,7 +129,7 @@ func (table *datingPaths) of(v fhirjson.Value) record.ClinicalTime {
 
 // specimenTime gives an Observation without a time of its own that of its specimen.
 func (p *preparing) specimenTime(it *item) record.ClinicalTime {
-	address := it.v.At("specimen", "reference").View()
+	address := it.get(specimenMember).First().Get("reference").View()
 	if address == "" {
 		return record.ClinicalTime{}
 	}
@@ -134,7 +137,7 @@ func (p *preparing) specimenTime(it *item) record.ClinicalTime {
 	if i < 0 || p.items[i].typ != "Specimen" || p.items[i].fate == dropped {
 		return record.ClinicalTime{}
 	}
-	t := clinicalTime("Specimen", p.items[i].v)
+	t := p.items[i].kind.dating.of(&p.items[i].layout)
 	if t.Dated() {
 		t.Element = "specimen." + t.Element
 	}
@@ -153,9 +156,9 @@ func (p *preparing) madeByAsking(it *item) bool {
 const clocksDiffer = 2 * time.Minute
 
 // of reads the first value of the path that says a time, or all of them together.
-func (p *timePath) of(v fhirjson.Value) record.ClinicalTime {
+func (p *timePath) of(l *fhirjson.Layout) record.ClinicalTime {
 	var sum record.ClinicalTime
-	for x := range v.Along(p.path) {
+	for x := range l.Along(p.path) {
 		t := timeOf(x)
 		if !t.Dated() {
 			continue

@@ -178,10 +178,11 @@ func aboutAda(t *testing.T, v fhirjson.Value) fhirjson.Value {
 func adaEdits(v fhirjson.Value, outermost bool) []fhirjson.Edit {
 	row := subjects[v.Get("resourceType").Text()]
 	ada := []byte(`{"reference":"Patient/p"}`)
+	laid := v.Layout()
 	var edits []fhirjson.Edit
 	for _, path := range row.about {
 		to := namePathOf(path)
-		along(v, &to, func(r fhirjson.Value) bool {
+		along(&laid, &to, func(r fhirjson.Value) bool {
 			edits = append(edits, fhirjson.Edit{Start: r.Start(), End: r.End(), New: ada})
 			return true
 		})
@@ -191,7 +192,7 @@ func adaEdits(v fhirjson.Value, outermost bool) []fhirjson.Edit {
 	}
 	for _, path := range slices.Concat(row.among, row.also) { // others who may be Patients
 		to := namePathOf(path)
-		along(v, &to, func(r fhirjson.Value) bool {
+		along(&laid, &to, func(r fhirjson.Value) bool {
 			if address := r.Get("reference").Text(); typeOfAddress(address) == "Patient" || r.Get("type").Is("Patient") {
 				edits = append(edits, fhirjson.Edit{Start: r.Start(), End: r.End(), New: ada})
 			}

@@ -134,14 +134,14 @@ func (p *preparing) marks(list []mark, it *item) []mark {
 		list = append(list, mark{[2]uint64{maphash.Bytes(markKeys[0], p.scratch), maphash.Bytes(markKeys[1], p.scratch)}, certain})
 	}
 	for _, path := range identifying {
-		for id := range it.v.Along(path) {
-			if s, v := id.Get("system"), id.Get("value"); s.Kind() == fhirjson.String && !s.Is("") && !s.Is(record.NHSNumberSystem) && !v.Is("") && v.Exists() {
+		for id := range it.layout.Along(path) {
+			if s, v := id.To(systemMember), id.To(valueMember); s.Kind() == fhirjson.String && !s.Is("") && !s.Is(record.NHSNumberSystem) && !v.Is("") && v.Exists() {
 				put(true, byIdentifier, s.View(), v.View())
 			}
 		}
 	}
 	if it.typ == "DocumentReference" {
-		for h := range it.v.Along(hashes) {
+		for h := range it.layout.Along(hashes) {
 			if s := h.View(); s != "" {
 				put(true, "hash", s, "")
 			}
@@ -152,13 +152,13 @@ func (p *preparing) marks(list []mark, it *item) []mark {
 		return list
 	}
 	coded := func(c fhirjson.Value) {
-		if s, code := c.Get("system").View(), c.Get("code").View(); s != "" && code != "" {
+		if s, code := c.To(systemMember).View(), c.To(codeMember).View(); s != "" && code != "" {
 			put(false, byCodeAndTime, s, code)
 		}
 	}
 	for i := range it.kind.codes {
 		of := &it.kind.codes[i]
-		for c := range it.v.Along(of.path) {
+		for c := range it.layout.Along(of.path) {
 			switch {
 			case of.medication:
 				for c := range p.medication(c, it).Along(codings) {

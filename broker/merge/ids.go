@@ -168,7 +168,7 @@ func (p *preparing) joinTexts() {
 		if it.typ != "Composition" || it.fate != undecided {
 			continue
 		}
-		for x := range it.v.Get("extension").Elems() {
+		for x := range it.get(extensionMember).Elems() {
 			if !strings.HasSuffix(x.Get("url").View(), textOfPath) {
 				continue
 			}
@@ -193,7 +193,7 @@ func (p *preparing) joinTexts() {
 func (p *preparing) assignIDs() error {
 	byIdentifier := map[string]int{}
 	identifier := func(it *item) string {
-		for id := range it.v.Get("identifier").Elems() {
+		for id := range it.get(identifierMember).Elems() {
 			if s, v := id.Get("system").View(), id.Get("value").View(); s != "" && v != "" {
 				return it.typ + "\x00" + s + "\x00" + v
 			}

@@ -21,7 +21,7 @@ func (p *preparing) choose() {
 		case money:
 			it.fate = financial
 		case person, either:
-			if it.kind.row.class == either && !it.v.Get("patient").Exists() {
+			if it.kind.row.class == either && !it.get(patientMember).Exists() {
 				continue // supporting, below
 			}
 			all = append(all, int32(i))
@@ -38,7 +38,7 @@ func (p *preparing) choose() {
 		if it.fate != undecided || it.kind.row.class != provenance {
 			continue
 		}
-		target := it.v.Get("target")
+		target := it.get(targetMember)
 		for _, r := range p.refsOf(it) {
 			if target.Exists() && r.target >= 0 && r.whole.Start() >= target.Start() && r.whole.End() <= target.End() {
 				t := &p.items[r.target]
@@ -72,7 +72,7 @@ func (p *preparing) reach(from []int32, types map[string]bool) {
 				continue
 			}
 			t := &p.items[r.target]
-			if c := t.kind.row.class; t.fate == undecided && (c == supporting || c == either && !t.v.Get("patient").Exists()) {
+			if c := t.kind.row.class; t.fate == undecided && (c == supporting || c == either && !t.get(patientMember).Exists()) {
 				seen[r.target] = true
 				if types == nil || types[t.typ] {
 					t.fate = shown

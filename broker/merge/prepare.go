@@ -68,7 +68,7 @@ func (p *preparing) drop() {
 			case it.typ == "Patient" && !it.isSubject:
 				whose = another
 			default:
-				if whose = p.attribute(it, it.v, it.kind.row, false); whose == ours {
+				if whose = p.attribute(it, &it.layout, it.kind.row, false); whose == ours {
 					whose = p.contents(it)
 				}
 			}
@@ -96,8 +96,8 @@ func (p *preparing) describe() {
 		if !it.placed() {
 			continue
 		}
-		it.primary, it.sections = p.place(it.kind, it.v)
-		it.time = it.kind.dating.of(it.v)
+		it.primary, it.sections = p.place(it.kind, &it.layout)
+		it.time = it.kind.dating.of(&it.layout)
 		if it.typ == "List" && p.madeByAsking(it) {
 			it.time = record.ClinicalTime{}
 		}

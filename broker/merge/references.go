@@ -27,6 +27,7 @@ import (
 //   - One on our own base names a place in our answers that a custodian cannot know anything about. It is masked.
 type ref struct {
 	text       fhirjson.Value // the string with the address; absent where there is an identifier only
+	rest       string         // what of the address follows the id: see splitAddress
 	whole      fhirjson.Value // the Reference or Attachment
 	line       fhirjson.Value // the List.entry or Composition.section.entry that it is, if it is one
 	holder     fhirjson.Value // the List or Composition of that line
@@ -76,13 +77,15 @@ func (p *preparing) address(it *item, around []fhirjson.Value, x fhirjson.Value)
 	switch {
 	case x.KeyIs("reference") && p.isReference(around, it.typ):
 		if address := x.View(); !strings.HasPrefix(address, "#") && address != "" {
-			r := ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it)}
+			head, rest := splitAddress(address)
+			r := ref{text: x, rest: rest, whole: around[len(around)-1], target: p.resolveHead(head, it)}
 			r.line, r.holder = p.lineOf(around, it.typ)
 			p.refs = append(p.refs, r)
 		}
 	case x.KeyIs("url") && isAttachment(around, it.typ):
 		if address := x.View(); p.own(address, it) || p.leadsHere(address) || p.rules.DocumentAddress != nil && hasScheme(address) {
-			p.refs = append(p.refs, ref{text: x, whole: around[len(around)-1], target: p.resolve(address, it), document: true})
+			head, rest := splitAddress(address)
+			p.refs = append(p.refs, ref{text: x, rest: rest, whole: around[len(around)-1], target: p.resolveHead(head, it), document: true})
 		}
 	default:
 		return false

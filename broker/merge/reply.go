@@ -29,6 +29,7 @@ const (
 // item is one resource of a reply.
 type item struct {
 	v           fhirjson.Value
+	layout      fhirjson.Layout // of v
 	typ, id     string
 	origin      int32  // which source it came from: its place in preparing.origins
 	root        string // canonical root of the server that its relative references are about
@@ -106,7 +107,9 @@ type preparing struct {
 	out      memory
 	source   []byte // our meta.source, quoted
 	tagged   map[tagging][]byte
-	tagTexts []byte // the memory of those
+	tagTexts []byte  // the memory of those
+	lastKind tagging // of the resource before, and its tags
+	lastTags []byte
 }
 
 // index reads the reply's resources: types, ids, addresses, copies. Its errors are of kind ErrMalformed.
@@ -179,13 +182,14 @@ func (p *preparing) read(base string, entries []fhirjson.Entry, urls []string) (
 	}
 	roots := map[string]bool{}
 	for _, e := range entries {
-		it, err := read(e.Resource)
-		if err != nil {
+		p.items = append(p.items, item{origin: int32(len(p.origins))})
+		it := &p.items[len(p.items)-1]
+		if err := it.read(e.Resource); err != nil {
 			return nil, err
 		}
-		it.origin = int32(len(p.origins))
 		if it.kind.row.class == outcome {
 			p.warnings(it.v)
+			p.items = p.items[:len(p.items)-1]
 			continue
 		}
 		p.received++
@@ -198,16 +202,15 @@ func (p *preparing) read(base string, entries []fhirjson.Entry, urls []string) (
 			}
 			if root, is := rootOf(url, it.typ, it.id); is {
 				it.root = root
-				roots[root] = true
+				if root != o.sole { // nearly always it is that of the one before
+					o.sole, roots[root] = root, true
+				}
 			}
 		}
-		p.items = append(p.items, it)
 		urls = append(urls, url)
 	}
-	if len(roots) == 1 {
-		for r := range roots {
-			o.sole = r
-		}
+	if len(roots) != 1 {
+		o.sole = ""
 	}
 	p.origins = append(p.origins, o)
 	return urls, nil
@@ -218,34 +221,60 @@ func (p *preparing) from(it *item) *origin { return &p.origins[it.origin] }
 
 // updated is meta.lastUpdated. What cannot be read is none.
 func (it *item) updated() record.ClinicalTime {
-	t, _ := record.ParseClinicalTime(it.v.Get("meta").Get("lastUpdated").View())
+	t, _ := record.ParseClinicalTime(it.get(metaMember).Get("lastUpdated").View())
 	return t
 }
 
+// Members that are looked for in every resource.
+var (
+	typeMember       = fhirjson.PathOf("resourceType")
+	idMember         = fhirjson.PathOf("id")
+	metaMember       = fhirjson.PathOf("meta")
+	containedMember  = fhirjson.PathOf("contained")
+	extensionMember  = fhirjson.PathOf("extension")
+	identifierMember = fhirjson.PathOf("identifier")
+	encounterMember  = fhirjson.PathOf("encounter")
+	contextMember    = fhirjson.PathOf("context")
+	partOfMember     = fhirjson.PathOf("partOf")
+	patientMember    = fhirjson.PathOf("patient")
+	specimenMember   = fhirjson.PathOf("specimen")
+	targetMember     = fhirjson.PathOf("target")
+
+	systemMember    = fhirjson.PathOf("system") // of what stands in them
+	codeMember      = fhirjson.PathOf("code")
+	valueMember     = fhirjson.PathOf("value")
+	referenceMember = fhirjson.PathOf("reference")
+)
+
+// get returns a member of a resource.
+func (it *item) get(member fhirjson.Path) fhirjson.Value { return it.layout.Get(member) }
+
 // read takes a resource's own fields, strictly.
-func read(v fhirjson.Value) (item, error) {
+func (it *item) read(v fhirjson.Value) error {
 	bad := func(v fhirjson.Value, kind fhirjson.Kind) bool { return v.Exists() && v.Kind() != kind }
-	typ, id, meta := v.Get("resourceType").View(), v.Get("id"), v.Get("meta")
-	if v.Kind() != fhirjson.Object || typ == "" || bad(id, fhirjson.String) || bad(meta, fhirjson.Object) || bad(v.Get("contained"), fhirjson.Array) {
-		return item{}, ErrMalformed
+	it.v, it.layout = v, v.Layout()
+	typ, id, meta := it.get(typeMember).View(), it.get(idMember), it.get(metaMember)
+	if v.Kind() != fhirjson.Object || typ == "" || bad(id, fhirjson.String) || bad(meta, fhirjson.Object) || bad(it.get(containedMember), fhirjson.Array) {
+		return ErrMalformed
 	}
-	if variant(v, "resourceType", "id", "meta", "contained") || variant(meta, "source", "tag", "extension", "security", "lastUpdated", "versionId") {
-		return item{}, ErrMalformed // with what we add, two readers could read two things
+	if it.layout.Variant(typeMember) || it.layout.Variant(idMember) || it.layout.Variant(metaMember) || it.layout.Variant(containedMember) || variant(meta, "source", "tag", "extension", "security", "lastUpdated", "versionId") {
+		return ErrMalformed // with what we add, two readers could read two things
 	}
 	for k, m := range meta.Members() {
 		switch k {
 		case "tag", "security", "extension", "profile":
 			if m.Kind() != fhirjson.Array {
-				return item{}, ErrMalformed
+				return ErrMalformed
 			}
 		case "source", "lastUpdated", "versionId":
 			if m.Kind() != fhirjson.String {
-				return item{}, ErrMalformed
+				return ErrMalformed
 			}
 		}
 	}
-	k := kindOf(typ)
-	return item{v: v, kind: k, typ: k.name, id: id.View()}, nil
+	it.kind, it.id = kindOf(typ), id.View()
+	it.typ = it.kind.name
+	return nil
 }
 
 // variant reports whether an object has a member whose name is one of the names but for case.
@@ -332,6 +361,11 @@ func (p *preparing) register(address string, i int32) error {
 // resolve returns the item that an address in it leads to, -1 for none.
 func (p *preparing) resolve(address string, it *item) int32 {
 	head, _ := splitAddress(address)
+	return p.resolveHead(head, it)
+}
+
+// resolveHead is resolve for an address of which what follows the id is cut off.
+func (p *preparing) resolveHead(head string, it *item) int32 {
 	key := p.key[:0]
 	switch {
 	case isHTTP(head):

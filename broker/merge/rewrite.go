@@ -48,15 +48,14 @@ func (p *preparing) rewrite(it *item) []byte {
 		case r.identifier != "":
 		case r.target >= 0 && (p.items[r.target].fate == shown || p.items[r.target].fate == filtered):
 			t := &p.items[r.target]
-			_, rest := splitAddress(r.text.View())
 			to := t.url
 			if !r.document {
 				to = to[len(p.req.Base)+1:]
 			}
-			if rest == "" && p.plainBase {
+			if r.rest == "" && p.plainBase {
 				replace(r.text, p.ours(to))
 			} else {
-				replace(r.text, p.quoted(to, rest))
+				replace(r.text, p.quoted(to, r.rest))
 			}
 		default:
 			root, rest := p.absolute(r.text.View(), it)
@@ -122,20 +121,20 @@ func (p *preparing) relabel(it *item) {
 	put := func(start, end int, text []byte) {
 		p.edits = append(p.edits, fhirjson.Edit{Start: start, End: end, New: text})
 	}
-	after := it.v.Get("resourceType").End()
-	if id := it.v.Get("id"); id.Exists() {
+	after := it.get(typeMember).End()
+	if id := it.get(idMember); id.Exists() {
 		put(id.Start(), id.End(), p.ours(it.newID))
 		after = id.End()
 	} else {
-		put(after, after, p.noted(idMember, p.ours(it.newID)))
+		put(after, after, p.noted(idStart, p.ours(it.newID)))
 	}
 	if p.source == nil {
 		p.source = fhirjson.AppendQuote(nil, p.req.CodeBase, CustodianPath, string(p.reply.Custodian.Key))
 	}
 	tags := p.tags(it)
-	meta := it.v.Get("meta")
+	meta := it.get(metaMember)
 	if !meta.Exists() {
-		put(after, after, p.noted(metaMember, p.source, tagMember, tags, metaEnd))
+		put(after, after, p.noted(metaStart, p.source, tagStart, tags, metaEnd))
 		return
 	}
 	var first [2][]byte // members that go to the head of meta: tag; source, or the extension with the source that was there
@@ -165,9 +164,9 @@ func (p *preparing) relabel(it *item) {
 
 // The texts around what we add.
 var (
-	idMember        = []byte(`,"id":`)
-	metaMember      = []byte(`,"meta":{"source":`)
-	tagMember       = []byte(`,"tag":[`)
+	idStart         = []byte(`,"id":`)
+	metaStart       = []byte(`,"meta":{"source":`)
+	tagStart        = []byte(`,"tag":[`)
 	metaEnd         = []byte(`]}`)
 	tagsStart       = []byte(`"tag":[`)
 	extensionsStart = []byte(`"extension":[`)
@@ -204,7 +203,11 @@ func (p *preparing) tags(it *item) []byte {
 			kind.time = "dated"
 		}
 	}
+	if p.lastTags != nil && kind == p.lastKind {
+		return p.lastTags
+	}
 	if have, is := p.tagged[kind]; is {
+		p.lastKind, p.lastTags = kind, have
 		return have
 	}
 	if p.tagged == nil {
@@ -244,7 +247,7 @@ func (p *preparing) tags(it *item) []byte {
 
 // placed reports whether it stands in a section: the Patient and what is about them.
 func (it *item) placed() bool {
-	return it.kind.row.class == person || it.kind.row.class == either && it.v.Get("patient").Exists()
+	return it.kind.row.class == person || it.kind.row.class == either && it.get(patientMember).Exists()
 }
 
 // matches reports whether it is a match; the Patient, what supports, and Provenance are includes.

@@ -35,7 +35,8 @@ func placedUnder(t testing.TB, r *SectionRules, from record.CustodianKind, typ, 
 	}
 	p := preparing{req: Request{Sections: r}, sectionSystem: "https://mycarerecord.example" + record.SectionSystemPath}
 	p.reply.Custodian.Kind = from
-	return p.place(kindOf(typ), parsed(t, `{"resourceType":"`+typ+`"`+members+`}`))
+	l := parsed(t, `{"resourceType":"`+typ+`"`+members+`}`).Layout()
+	return p.place(kindOf(typ), &l)
 }
 
 // standing writes a resource's members so that a value stands at a path.

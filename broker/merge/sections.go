@@ -134,7 +134,7 @@ func (r *SectionRules) layOut() {
 func (x *sectionRule) isFrom(kind kindSet) bool { return x.from == 0 || x.from&kind != 0 }
 
 // holds reports whether the rule holds of a resource from a kind of custodian. That it is for the type is known.
-func (x *sectionRule) holds(v fhirjson.Value, kind kindSet) bool {
+func (x *sectionRule) holds(v *fhirjson.Layout, kind kindSet) bool {
 	if !x.isFrom(kind) {
 		return false
 	}
@@ -151,7 +151,7 @@ func (x *sectionRule) holds(v fhirjson.Value, kind kindSet) bool {
 // has reports whether a coding, or a text, is in the list.
 func (l *sectionList) has(v fhirjson.Value) bool {
 	if l.terms == nil && l.wholes == nil {
-		code := v.Get("code").View()
+		code := v.To(codeMember).View()
 		return l.codes[code] || l.coded != nil && l.coded[Code{v.Get("system").View(), code}]
 	}
 	text := strings.ToLower(v.View())
@@ -170,7 +170,7 @@ func (p *preparing) sectionRules() *SectionRules {
 var sectionPaths = [...]fhirjson.Path{fhirjson.PathOf("category.coding"), fhirjson.PathOf("meta.tag"), fhirjson.PathOf("meta.security")}
 
 // place gives a resource of a custodian its sections, those that Encounters hand down aside.
-func (p *preparing) place(k *kind, v fhirjson.Value) (record.Section, record.Sections) {
+func (p *preparing) place(k *kind, v *fhirjson.Layout) (record.Section, record.Sections) {
 	rules := p.sectionRules()
 	of, from := &rules.placements[k.number], rules.homes[p.reply.Custodian.Kind]
 	primary := of.heading
@@ -199,16 +199,17 @@ func (p *preparing) place(k *kind, v fhirjson.Value) (record.Section, record.Sec
 	}
 	for _, path := range &sectionPaths {
 		for c := range v.Along(path) {
-			if c.Get("system").Is(p.sectionSystem) {
+			if c.To(systemMember).Is(p.sectionSystem) {
 				if s, is := record.ParseSection(c.Get("code").View()); is {
 					add(s, true)
 				}
 			}
 		}
 	}
-	for c := range v.Get("contained").Elems() {
+	for c := range v.Get(containedMember).Elems() {
 		if k := kindOf(c.Get("resourceType").View()); k.row.class == person {
-			_, inner := p.place(k, c)
+			l := c.Layout()
+			_, inner := p.place(k, &l)
 			all |= inner
 		}
 	}
@@ -230,7 +231,7 @@ func (p *preparing) follow() {
 		it := &p.items[i]
 		s := it.sections & rules.handed
 		if depth < maxEncounterDepth {
-			if up := p.encounterAt(it.v.Get("partOf"), it); up >= 0 && up != i {
+			if up := p.encounterAt(it.get(partOfMember), it); up >= 0 && up != i {
 				s |= hand(up, depth+1)
 			}
 		}
@@ -248,7 +249,7 @@ func (p *preparing) follow() {
 			it.sections |= hand(int32(i), 0)
 			continue
 		}
-		refs := [...]fhirjson.Value{it.v.Get("encounter"), it.v.Get("context"), it.v.At("context", "encounter")}
+		refs := [...]fhirjson.Value{it.get(encounterMember), it.get(contextMember), it.get(contextMember).First().Get("encounter")}
 		for _, r := range refs {
 			for e := range r.Elems() {
 				if up := p.encounterAt(e, it); up >= 0 {
@@ -261,7 +262,7 @@ func (p *preparing) follow() {
 
 // encounterAt returns the Encounter that a Reference leads to, -1 for none.
 func (p *preparing) encounterAt(r fhirjson.Value, it *item) int32 {
-	address := r.Get("reference").View()
+	address := r.To(referenceMember).View()
 	if address == "" {
 		return -1
 	}

@@ -195,13 +195,13 @@ func (p *preparing) names(r fhirjson.Value, it *item) whom {
 		return unclear
 	}
 	numbered := false
-	if id := r.Get("identifier"); id.Get("system").Is(record.NHSNumberSystem) {
+	if id := r.To(identifierMember); id.Get("system").Is(record.NHSNumberSystem) {
 		if !id.Get("value").Is(p.number) {
 			return another
 		}
 		numbered = true
 	}
-	address := r.Get("reference").View()
+	address := r.To(referenceMember).View()
 	if address == "" {
 		switch {
 		case numbered:
@@ -252,7 +252,7 @@ func (p *preparing) names(r fhirjson.Value, it *item) whom {
 func (p *preparing) contained(it *item, id string) fhirjson.Value {
 	if p.insideOf != it {
 		p.insideOf, p.inside = it, map[string]fhirjson.Value{}
-		for c := range it.v.Get("contained").Elems() {
+		for c := range it.get(containedMember).Elems() {
 			p.inside[c.Get("id").View()] = c
 		}
 	}
@@ -260,7 +260,7 @@ func (p *preparing) contained(it *item, id string) fhirjson.Value {
 }
 
 // attribute decides whose a resource is. It returns ours, another, or unclear for one that names nobody.
-func (p *preparing) attribute(it *item, v fhirjson.Value, row *naming, contained bool) whom {
+func (p *preparing) attribute(it *item, v *fhirjson.Layout, row *naming, contained bool) whom {
 	found, verdict := false, nobody
 	for i := range row.ready.about {
 		along(v, &row.ready.about[i], func(r fhirjson.Value) bool {
@@ -298,20 +298,20 @@ func (p *preparing) attribute(it *item, v fhirjson.Value, row *naming, contained
 		}
 	}
 	if found || contained || row.class == supporting || row.class == provenance || it.typ == "Patient" ||
-		row.class == either && !v.Get(row.about[0]).Exists() {
+		row.class == either && !v.Get(row.ready.about[0].to).Exists() {
 		return ours
 	}
 	return unclear
 }
 
 // along calls f with what a path of the table leads to, until f returns false.
-func along(v fhirjson.Value, path *namePath, f func(r fhirjson.Value) bool) {
+func along(v *fhirjson.Layout, path *namePath, f func(r fhirjson.Value) bool) {
 	if path.repeats == "" {
 		v.Along(path.to)(f)
 		return
 	}
 	more := true
-	v.Visit(func(around []fhirjson.Value, x fhirjson.Value) bool {
+	v.Value().Visit(func(around []fhirjson.Value, x fhirjson.Value) bool {
 		if len(around) == 1 && x.KeyIs("contained") {
 			return false // each of them is looked at by its own row
 		}
@@ -328,7 +328,7 @@ func along(v fhirjson.Value, path *namePath, f func(r fhirjson.Value) bool) {
 // contents decides whether what is contained in a resource may be in this person's record: a contained Patient must carry their
 // number, other contained resources must name nobody else, and there may be no Bundles, messages or unknown types among them.
 func (p *preparing) contents(it *item) whom {
-	for c := range it.v.Get("contained").Elems() {
+	for c := range it.get(containedMember).Elems() {
 		typ := c.Get("resourceType").View()
 		row := kindOf(typ).row
 		switch {
@@ -339,7 +339,8 @@ func (p *preparing) contents(it *item) whom {
 		case row.class == unknownClass || typ == "Bundle" || typ == "Parameters":
 			return unclear
 		}
-		if w := p.attribute(it, c, row, true); w != ours {
+		l := c.Layout()
+		if w := p.attribute(it, &l, row, true); w != ours {
 			return w
 		}
 	}

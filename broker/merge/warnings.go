@@ -50,7 +50,7 @@ func (p *preparing) surface() {
 		if it.typ != "List" || it.fate != shown && it.fate != filtered {
 			continue
 		}
-		for x := range it.v.Get("extension").Elems() {
+		for x := range it.get(extensionMember).Elems() {
 			if !extensionNamed(x, "ListWarningCode") {
 				continue
 			}

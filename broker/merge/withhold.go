@@ -24,7 +24,7 @@ func (p *preparing) withhold() {
 			continue
 		}
 		all, any := true, false
-		for r := range it.v.Get("target").Elems() {
+		for r := range it.get(targetMember).Elems() {
 			if t := p.resolve(r.Get("reference").View(), it); t >= 0 {
 				any = any || p.items[t].fate == withheld
 				all = all && (p.items[t].hidden() || p.items[t].kind.row.class == supporting)
@@ -55,7 +55,7 @@ func (p *preparing) labelled(it *item) bool {
 	}
 	entered := p.rules.PatientEntered
 	any, hide := false, false
-	see := func(v fhirjson.Value) {
+	see := func(v *fhirjson.Layout) {
 		for _, path := range &labelPaths {
 			for c := range v.Along(path) {
 				code := c.Get("code")
@@ -65,9 +65,10 @@ func (p *preparing) labelled(it *item) bool {
 			}
 		}
 	}
-	see(it.v)
-	for c := range it.v.Get("contained").Elems() { // no labels may stand there (dom-5), but some do
-		see(c)
+	see(&it.layout)
+	for c := range it.get(containedMember).Elems() { // no labels may stand there (dom-5), but some do
+		l := c.Layout()
+		see(&l)
 	}
 	if entered && (!p.req.PatientView || p.req.Carer) {
 		return true
@@ -132,7 +133,7 @@ func (p *preparing) spread() {
 		p.cited = map[string][]int32{}
 		for i := range p.items {
 			it := &p.items[i]
-			for id := range it.v.Get("identifier").Elems() {
+			for id := range it.get(identifierMember).Elems() {
 				if key := businessKey(id); key != "" && it.fate != folded {
 					p.cited[key] = append(p.cited[key], int32(i))
 				}
