@@ -160,6 +160,7 @@ func (p *preparing) finish() (Prepared, error) {
 			out.also = append(out.also, it.newID)
 		}
 		e.JSON = p.rewrite(it)
+		e.Digest = sha256.Sum256(e.JSON) // while it is near
 		out.Entries = append(out.Entries, e)
 	}
 	sortEntries(out.Entries)
@@ -170,9 +171,7 @@ func (p *preparing) finish() (Prepared, error) {
 	}
 	sum := sha256.New()
 	for i := range out.Entries {
-		e := &out.Entries[i]
-		e.Digest = sha256.Sum256(e.JSON)
-		sum.Write(e.Digest[:])
+		sum.Write(out.Entries[i].Digest[:])
 	}
 	sum.Sum(out.Digest[:0])
 	out.Dangling = p.dangling
