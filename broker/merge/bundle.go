@@ -112,23 +112,30 @@ func (a Answer) write(e *envelope, m BundleMeta) {
 		e.line(1, `]`)
 	}
 	e.line(0, `}`)
+	e.flush()
 }
 
 // envelope writes the Bundle's own text. Write errors are kept by the writer below.
 type envelope struct {
 	w       io.Writer
 	pretty  bool
-	scratch []byte
+	written []byte // text that w does not have yet: it comes in small bits
 }
 
-func (e *envelope) bytes(b []byte) { _, _ = e.w.Write(b) }
-
-func (e *envelope) text(s string) { _, _ = io.WriteString(e.w, s) }
-
-func (e *envelope) quote(s string) {
-	e.scratch = fhirjson.AppendQuote(e.scratch[:0], s)
-	e.bytes(e.scratch)
+// bytes writes a resource.
+func (e *envelope) bytes(b []byte) {
+	e.flush()
+	_, _ = e.w.Write(b)
 }
+
+func (e *envelope) flush() {
+	_, _ = e.w.Write(e.written)
+	e.written = e.written[:0]
+}
+
+func (e *envelope) text(s string) { e.written = append(e.written, s...) }
+
+func (e *envelope) quote(s string) { e.written = fhirjson.AppendQuote(e.written, s) }
 
 // line begins a new line where the text is to be read by people.
 func (e *envelope) line(depth int, s string) {
@@ -145,12 +152,6 @@ type counter struct {
 
 func (c *counter) Write(b []byte) (int, error) {
 	n, err := c.to.Write(b)
-	c.n += int64(n)
-	return n, err
-}
-
-func (c *counter) WriteString(s string) (int, error) {
-	n, err := io.WriteString(c.to, s)
 	c.n += int64(n)
 	return n, err
 }
