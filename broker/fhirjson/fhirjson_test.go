@@ -100,6 +100,17 @@ func TestRefusals(t *testing.T) {
 		{"long key", `{"123456":1}`, small, "string too long", 2},
 		{"long number", `12345`, small, "number too long", 0},
 		{"many values", `[1,2,3,4,5,6]`, small, "too many values", -1},
+		{"many members", `{"a":1,"b":2,"c":3,"d":4,"e":"5", "f": "6"}`, small, "too many values", 39},
+		{"many members, the last without a value", `{"a":1,"b":2,"c":3,"d":4,"e":"5", "f": `, small, "text ends early", 39},
+		{"many members, the last without a colon", `{"a":1,"b":2,"c":3,"d":4,"e":"5", "f" "6"}`, small, "no colon after a key", 38},
+		{"many elements, the last not there", `[1,2,3,4,5, `, small, "text ends early", 12},
+		{"a comma in front of the first member", `{,"a":1}`, Limits{}, "not a key", 1},
+		{"the wrong bracket after a key", `{"a":}`, Limits{}, "not a value", 5},
+		{"the wrong bracket closes an object", `{"a":1]`, Limits{}, "no comma between members", 6},
+		{"the wrong bracket closes an array", `[1}`, Limits{}, "no comma between elements", 2},
+		{"the wrong bracket closes an empty array", `[}`, Limits{}, "not a value", 1},
+		{"the wrong bracket closes an empty object", `{]`, Limits{}, "not a key", 1},
+		{"deep objects and arrays", strings.Repeat(`{"a":[`, 32) + "[", Limits{}, "nested too deep", 32 * 6},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, err := Parse([]byte(c.text), c.lim)
@@ -124,6 +135,9 @@ func TestAcceptedAtTheCaps(t *testing.T) {
 		if _, err := Parse([]byte(text), small); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
+	}
+	if _, err := Parse([]byte(strings.Repeat(`{"a":[`, 32)+strings.Repeat(`]}`, 32)), Limits{}); err != nil {
+		t.Errorf("as deep as may be: %v", err)
 	}
 	if _, err := Parse([]byte(many("\"\u0131\":1,\"i\":2")), Limits{}); err != nil {
 		t.Errorf("a dotless i is not an i: %v", err)

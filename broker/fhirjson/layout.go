@@ -35,7 +35,7 @@ func (v Value) Layout() (l Layout) {
 		if n++; n > layoutMost {
 			return l
 		}
-		at := placeOf(hint(tape[m].key(src)))
+		at := placeOf(hint(view(tape[m].key(src))))
 		for l.places[at%layoutPlaces] != 0 {
 			at++
 		}
