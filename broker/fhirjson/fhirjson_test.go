@@ -113,7 +113,7 @@ func TestRefusals(t *testing.T) {
 		{"deep objects and arrays", strings.Repeat(`{"a":[`, 32) + "[", Limits{}, "nested too deep", 32 * 6},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d, err := Parse([]byte(c.text), c.lim)
+			d, err := bothWays(t, []byte(c.text), c.lim)
 			var e *Error
 			if d != nil || !errors.As(err, &e) {
 				t.Fatalf("accepted")
@@ -132,7 +132,7 @@ func TestAcceptedAtTheCaps(t *testing.T) {
 	small := Limits{Depth: 3, StringBytes: 5, NumberBytes: 4, Values: 6}
 	for _, text := range []string{`{"a":{"a":{}}}`, `[[[]]]`, `"12345"`, `{"12345":1}`, `1234`, `[1,2,3,4,5]`, `-1.5`, `0`, `-0`, `1e-9`,
 		`{"a":1,"b":2}`, "\"\u00e9\"", "{\"\u0131\":1,\"i\":2}"} {
-		if _, err := Parse([]byte(text), small); err != nil {
+		if _, err := bothWays(t, []byte(text), small); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

@@ -85,7 +85,7 @@ func seeds(f *testing.F) {
 func FuzzParse(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		d, err := Parse(text, Limits{})
+		d, err := bothWays(t, text, Limits{})
 		want := oracle(text)
 		if err != nil {
 			var e *Error

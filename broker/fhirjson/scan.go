@@ -21,6 +21,7 @@ type scanner struct {
 	codes     []int32 // see Value.Codes
 	// keys of the object being closed, reused between objects
 	seen map[string]struct{}
+	stops
 }
 
 // refused says why a text is refused, and where.
@@ -109,6 +110,7 @@ func (s *scanner) scan() *Error {
 	var room [1 + 16]container // deeper nesting is rare
 	s.open = room[:min(len(room), 1+s.lim.Depth)]
 	s.tape = s.tape[:cap(s.tape)]
+	s.begin()
 	i, n, next := uint(0), uint(0), value
 	for {
 		var why outcome
@@ -487,39 +489,30 @@ const (
 	wide                // it is not plain ASCII
 )
 
-// near returns the place of the first byte from i on that a string cannot go over without a look, if it is among the next eight and no cap comes
-// before; else the end of the text.
-func (s *scanner) near(i uint) uint {
-	if i+8 <= uint(len(s.src)) && s.lim.StringBytes >= 7 {
-		if m := special(binary.LittleEndian.Uint64(s.src[i:])); m != 0 {
-			return i + uint(bits.TrailingZeros64(m))>>3
-		}
-	}
-	return uint(len(s.src))
-}
-
 // str reads the string whose quotation mark is at open, and returns where it ends, behind its other quotation mark.
 func (s *scanner) str(open uint) (end uint, flags uint8, err *Error) {
 	src, size, begin, i := s.src, uint(len(s.src)), open+1, open+1
 	for {
-		for i+8 <= size {
-			if m := special(binary.LittleEndian.Uint64(src[i:])); m != 0 {
-				i += uint(bits.TrailingZeros64(m)) >> 3
-				break
+		at := i - s.from
+		if at > part-64 {
+			if i >= size {
+				return 0, 0, refused(size, "text ends early")
 			}
-			i += 8
+			s.look(i)
+			at = 0
 		}
-		if i >= size {
-			return 0, 0, refused(i, "text ends early")
+		m := s.ahead(at % part) // as it is: but so it is seen to be in the part, without a check
+		if m == 0 {
+			i += 64 - at%8
+			continue
 		}
+		i += uint(bits.TrailingZeros64(m))
 		switch c := src[i]; {
 		case c == '"':
 			if i-begin > uint(s.lim.StringBytes) {
 				return 0, 0, refused(begin, "string too long")
 			}
 			return i + 1, flags, nil
-		case c < ' ':
-			return 0, 0, refused(i, "control character in a string")
 		case c == '\\':
 			flags |= escaped
 			if i+1 < size && simple[src[i+1]] {
@@ -531,8 +524,8 @@ func (s *scanner) str(open uint) (end uint, flags uint8, err *Error) {
 				return 0, 0, refused(i, reason)
 			}
 			i += n
-		case c < utf8.RuneSelf:
-			i++ // in the last seven bytes of the text
+		case c < ' ':
+			return 0, 0, refused(i, "control character in a string")
 		default:
 			flags |= wide
 			r, n := utf8.DecodeRune(src[i:])
