@@ -520,6 +520,15 @@ func word(s string) uint64 {
 	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
+// special returns a word whose lowest set bit is in the first of eight bytes, lowest first, that a string cannot go over without a look: a
+// quotation mark, a backslash, a control character, a byte beyond ASCII. It is zero if there is none. With one bit of each byte turned over, the
+// quotation mark stands right behind the control characters, so that one subtraction finds both. A byte that borrows from the next one is such
+// a byte itself, so the first is never wrong.
+func special(w uint64) uint64 {
+	const turned = '"' ^ ' '
+	return (((w ^ turned*ones) - (' '+1)*ones) | ((w ^ '\\'*ones) - ones) | w) & tops
+}
+
 // Quote returns s as a JSON string with quotation marks. Invalid UTF-8 in s becomes U+FFFD.
 func Quote(s string) []byte { return AppendQuote(make([]byte, 0, len(s)+2), s) }
 

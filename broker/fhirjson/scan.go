@@ -474,15 +474,6 @@ const (
 	tops = 0x8080808080808080 // the top bit of each
 )
 
-// special returns a word whose lowest set bit is in the first of eight bytes, lowest first, that a string cannot go over without a look: a
-// quotation mark, a backslash, a control character, a byte beyond ASCII. It is zero if there is none. With one bit of each byte turned over, the
-// quotation mark stands right behind the control characters, so that one subtraction finds both. A byte that borrows from the next one is such
-// a byte itself, so the first is never wrong.
-func special(w uint64) uint64 {
-	const turned = '"' ^ ' '
-	return (((w ^ turned*ones) - (' '+1)*ones) | ((w ^ '\\'*ones) - ones) | w) & tops
-}
-
 // What str says of a string.
 const (
 	escaped = 1 << iota // it holds a backslash
