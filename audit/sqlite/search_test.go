@@ -32,7 +32,11 @@ func TestSearchesWalkAnIndex(t *testing.T) {
 	} {
 		q.Before, q.Limit = 1000, 100
 		text, args := searchText(q, 0, 1000)
-		rows, err := s.conn.QueryContext(ctx, "EXPLAIN QUERY PLAN "+text, args...)
+		values := make([]any, len(args))
+		for i := range args {
+			values[i] = args[i]
+		}
+		rows, err := s.conn.QueryContext(ctx, "EXPLAIN QUERY PLAN "+text, values...)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -43,9 +43,9 @@ type Store struct {
 	writer  *sql.DB
 	conn    *sql.Conn // the one connection of writer
 	readers *sql.DB
-	idle    chan statements // of connections that only read and are not in use; one that is not made yet has no connection
+	idle    chan *statements // of connections that only read and are not in use; nil: one that is not made yet
 	lock    *os.File
-	write   statements
+	write   *statements
 	unsound atomic.Bool
 	once    sync.Once
 	ended   chan struct{} // closed when the store is: nobody waits for a connection any more
@@ -145,9 +145,9 @@ func (s *Store) open(ctx context.Context, path string, c Config) error {
 	}
 	s.readers.SetMaxOpenConns(n)
 	s.readers.SetMaxIdleConns(n)
-	s.idle = make(chan statements, n)
+	s.idle = make(chan *statements, n)
 	for range n {
-		s.idle <- statements{}
+		s.idle <- nil
 	}
 	first, err := s.borrow(ctx)
 	s.giveBack(first)
@@ -155,8 +155,8 @@ func (s *Store) open(ctx context.Context, path string, c Config) error {
 }
 
 // borrow takes a connection that only reads, and waits for one where all are in use. It MUST be given back, whatever the error.
-func (s *Store) borrow(ctx context.Context) (statements, error) {
-	var to statements
+func (s *Store) borrow(ctx context.Context) (*statements, error) {
+	var to *statements
 	select {
 	case to = <-s.idle:
 	case <-ctx.Done():
@@ -164,21 +164,21 @@ func (s *Store) borrow(ctx context.Context) (statements, error) {
 	case <-s.ended:
 		return to, errClosed
 	}
-	if to.conn != nil {
+	if to != nil {
 		return to, nil
 	}
 	conn, err := s.readers.Conn(ctx)
 	if err != nil {
-		s.idle <- to
-		return to, reduce("opening the ledger file for reading", err)
+		s.idle <- nil
+		return nil, reduce("opening the ledger file for reading", err)
 	}
 	if err = readBack(ctx, conn, 1); err == nil {
 		to, err = prepareAll(ctx, conn, slices.Concat(asked, []string{begin, rollBack})...)
 	}
 	if err != nil {
 		_ = conn.Close() // it did nothing yet
-		s.idle <- statements{}
-		return statements{}, err
+		s.idle <- nil
+		return nil, err
 	}
 	return to, nil
 }
@@ -186,8 +186,8 @@ func (s *Store) borrow(ctx context.Context) (statements, error) {
 var errClosed = errors.New("reading: the ledger file is closed")
 
 // giveBack returns what borrow gave. Where the store was closed meanwhile the connection ends.
-func (s *Store) giveBack(to statements) {
-	if to.conn == nil {
+func (s *Store) giveBack(to *statements) {
+	if to == nil {
 		return
 	}
 	to.over()
@@ -204,7 +204,7 @@ func (s *Store) endIdle() {
 	for {
 		select {
 		case from := <-s.idle:
-			if from.conn != nil {
+			if from != nil {
 				from.close()
 				_ = from.conn.Close() // it only read
 			}
@@ -275,14 +275,14 @@ func (s *Store) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx)
 		return audit.ErrUnsound
 	}
 	ctx = context.WithoutCancel(ctx) // an interrupted statement would end the transaction in a state that is not known
-	if _, err := s.write.ExecContext(ctx, beginNow); err != nil {
+	if _, err := s.write.exec(ctx, beginNow, nil); err != nil {
 		return s.judge("beginning a transaction", err)
 	}
 	done := false
 	defer s.write.over()
 	defer func() {
 		if !done { // f failed or panicked: nothing is kept
-			if _, failed := s.write.ExecContext(ctx, rollBack); failed != nil && !s.outside(ctx) {
+			if _, failed := s.write.exec(ctx, rollBack, nil); failed != nil && !s.outside(ctx) {
 				s.unsound.Store(true)
 			}
 		}
@@ -297,7 +297,7 @@ func (s *Store) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx)
 	if err := t.flush(); err != nil {
 		return err
 	}
-	if _, err := s.write.ExecContext(ctx, commit); err != nil {
+	if _, err := s.write.exec(ctx, commit, nil); err != nil {
 		return fmt.Errorf("%w: %w", audit.ErrUnknownOutcome, s.judge("committing", err))
 	}
 	done = true
@@ -345,10 +345,10 @@ func (s *Store) move(ctx context.Context) {
 
 // outside reports whether the writing connection is in no transaction. SQLite ends one by itself after some errors.
 func (s *Store) outside(ctx context.Context) bool {
-	if _, err := s.write.ExecContext(ctx, begin); err != nil {
+	if _, err := s.write.exec(ctx, begin, nil); err != nil {
 		return false
 	}
-	_, err := s.write.ExecContext(ctx, rollBack)
+	_, err := s.write.exec(ctx, rollBack, nil)
 	return err == nil
 }
 
@@ -371,12 +371,12 @@ func (s *Store) View(ctx context.Context, f func(audit.Reader) error) error {
 		return s.judged(err)
 	}
 	defer func() { s.giveBack(from) }()
-	if _, err := from.ExecContext(ctx, begin); err != nil {
+	if _, err := from.exec(ctx, begin, nil); err != nil {
 		from = s.giveUp(from)
 		return s.judge("beginning to read", err)
 	}
 	defer func() {
-		if _, err := from.ExecContext(context.WithoutCancel(ctx), rollBack); err != nil { // there is nothing to undo; what is not over would hold up the log
+		if _, err := from.exec(context.Background(), rollBack, nil); err != nil { // there is nothing to undo; what is not over would hold up the log
 			from = s.giveUp(from)
 		}
 	}()
@@ -384,12 +384,12 @@ func (s *Store) View(ctx context.Context, f func(audit.Reader) error) error {
 }
 
 // giveUp closes a connection whose state is not known; another is made in its place when it is needed.
-func (s *Store) giveUp(from statements) statements {
+func (s *Store) giveUp(from *statements) *statements {
 	from.close()
 	_ = from.conn.Raw(func(any) error { return driver.ErrBadConn }) // so that it is not used again
 	_ = from.conn.Close()
-	s.idle <- statements{}
-	return statements{}
+	s.idle <- nil
+	return nil
 }
 
 // Purge implements audit.Store. secure_delete has overwritten what was erased where it stood, but rows that SQLite moved before may have left copies
@@ -430,7 +430,9 @@ func (s *Store) Close() error {
 		errs = append(errs, s.mover.Close())
 	}
 	if s.conn != nil {
-		s.write.close()
+		if s.write != nil {
+			s.write.close()
+		}
 		errs = append(errs, s.conn.Close())
 	}
 	if s.writer != nil {

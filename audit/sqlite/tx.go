@@ -3,9 +3,9 @@ package sqlite
 import (
 	"cmp"
 	"context"
-	"database/sql"
-	"errors"
+	"database/sql/driver"
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 	"strings"
@@ -53,15 +53,20 @@ func several(before, row, after string) (out [7]string) {
 	return out
 }
 
-// inPieces cuts a list into pieces for which there are statements, and calls do with each piece, the statement for it, and what args makes of it.
-func inPieces[T any](statements [7]string, list []T, args func([]any, T) []any, do func(statement string, args []any) error) error {
+// inPieces cuts a list into pieces for which there are statements, and calls do with each piece, the statement for it, and what put makes of it. What put
+// makes is forgotten when do returns.
+func inPieces[T any](q *statements, texts [7]string, list []T, put func([]driver.Value, T) []driver.Value, do func(statement string, args []driver.Value) error) error {
 	for len(list) > 0 {
-		i := min(bits.Len(uint(len(list))), len(statements)) - 1
-		var all []any
+		i := min(bits.Len(uint(len(list))), len(texts)) - 1
+		all := q.piece[:0]
 		for _, row := range list[:1<<i] {
-			all = args(all, row)
+			all = put(all, row)
 		}
-		if err := do(statements[i], all); err != nil {
+		q.piece = nil // whoever comes in between has another
+		err := do(texts[i], all)
+		clear(all)
+		q.piece = all
+		if err != nil {
 			return err
 		}
 		list = list[1<<i:]
@@ -99,88 +104,11 @@ const (
 	preparing = "preparing a statement"
 )
 
-// statements are prepared on one connection, to be used by one goroutine at a time. A query that is not among them is asked as it is the first time, and
-// prepared for the rest of the transaction the second: whoever looks at thousands of people in one state would spend most of the time on
-// reading the same few statements.
-type statements struct {
-	conn     *sql.Conn
-	prepared map[string]*sql.Stmt
-	often    map[string]*sql.Stmt // nil: asked once
-}
-
-func prepareAll(ctx context.Context, c *sql.Conn, queries ...string) (statements, error) {
-	s := statements{c, map[string]*sql.Stmt{}, map[string]*sql.Stmt{}}
-	for _, q := range queries {
-		p, err := c.PrepareContext(ctx, q)
-		if err != nil {
-			s.close()
-			return s, reduce(preparing, err)
-		}
-		s.prepared[q] = p
-	}
-	return s, nil
-}
-
-// over ends what was prepared for one transaction.
-func (s statements) over() {
-	for q, p := range s.often {
-		if p != nil {
-			_ = p.Close() // nothing is lost with it
-		}
-		delete(s.often, q)
-	}
-}
-
-func (s statements) close() {
-	s.over()
-	for _, p := range s.prepared {
-		_ = p.Close() // the connection goes too
-	}
-}
-
-func (s statements) statement(ctx context.Context, q string) *sql.Stmt {
-	if p := s.prepared[q]; p != nil {
-		return p
-	}
-	p, before := s.often[q]
-	if p != nil {
-		return p
-	}
-	if before {
-		if made, err := s.conn.PrepareContext(ctx, q); err == nil { // else it is asked as it is, and says itself what is wrong
-			p = made
-		}
-	}
-	s.often[q] = p
-	return p
-}
-
-func (s statements) QueryContext(ctx context.Context, q string, args ...any) (*sql.Rows, error) {
-	if p := s.statement(ctx, q); p != nil {
-		return p.QueryContext(ctx, args...)
-	}
-	return s.conn.QueryContext(ctx, q, args...)
-}
-
-func (s statements) QueryRowContext(ctx context.Context, q string, args ...any) *sql.Row {
-	if p := s.statement(ctx, q); p != nil {
-		return p.QueryRowContext(ctx, args...)
-	}
-	return s.conn.QueryRowContext(ctx, q, args...)
-}
-
-func (s statements) ExecContext(ctx context.Context, q string, args ...any) (sql.Result, error) {
-	if p := s.statement(ctx, q); p != nil {
-		return p.ExecContext(ctx, args...)
-	}
-	return s.conn.ExecContext(ctx, q, args...)
-}
-
 // reader implements audit.Reader.
 type reader struct {
 	ctx   context.Context // of the one call of View or Update that made it
 	s     *Store
-	q     statements
+	q     *statements
 	first func() error // done before the file is asked; nil: nothing
 }
 
@@ -193,39 +121,52 @@ func (r *reader) ask() error {
 }
 
 // each runs a query and calls scan for every row.
-func (r *reader) each(doing, query string, args []any, scan func(*sql.Rows) error) error {
+func (r *reader) each(doing, query string, args []driver.Value, scan func(*row) error) error {
 	if err := r.ask(); err != nil {
 		return err
 	}
-	rows, err := r.q.QueryContext(r.ctx, query, args...)
+	rows, err := r.q.query(r.ctx, query, args)
 	if err != nil {
 		return r.s.judge(doing, err)
 	}
-	defer func() { _ = rows.Close() }() // its errors are those of Err
-	for rows.Next() {
-		if err := scan(rows); err != nil {
+	defer rows.close()
+	for {
+		at, err := rows.next(r.ctx)
+		if err != nil {
+			return r.s.judge(doing, err)
+		}
+		if at == nil {
+			return nil
+		}
+		if err := scan(at); err != nil {
 			return err
 		}
+		if at.bad {
+			return r.s.judge(doing, errValue)
+		}
 	}
-	if err := rows.Err(); err != nil {
-		return r.s.judge(doing, err)
-	}
-	return nil
 }
 
-// one runs a query for at most one row, and reports whether there was one.
-func (r *reader) one(doing, query string, args []any, into ...any) (bool, error) {
+// one runs a query of which the first row is wanted, and reports whether there was one.
+func (r *reader) one(doing, query string, args []driver.Value, scan func(*row)) (bool, error) {
 	if err := r.ask(); err != nil {
 		return false, err
 	}
-	err := r.q.QueryRowContext(r.ctx, query, args...).Scan(into...)
-	switch {
-	case err == nil:
-		return true, nil
-	case errors.Is(err, sql.ErrNoRows):
-		return false, nil
+	rows, err := r.q.query(r.ctx, query, args)
+	if err != nil {
+		return false, r.s.judge(doing, err)
 	}
-	return false, r.s.judge(doing, err)
+	defer rows.close()
+	at, err := rows.next(r.ctx)
+	if err == nil && at != nil {
+		if scan(at); at.bad {
+			err = errValue
+		}
+	}
+	if err != nil {
+		return false, r.s.judge(doing, err)
+	}
+	return at != nil, nil
 }
 
 // Head implements audit.Reader.
@@ -233,7 +174,7 @@ func (r *reader) Head() (audit.Head, error) {
 	var size uint64
 	var newest int64
 	var frontier []byte
-	ok, err := r.one("reading the head", readHead, nil, &size, &newest, &frontier)
+	ok, err := r.one("reading the head", readHead, nil, func(at *row) { size, newest, frontier = at.position(0), at.number(1), at.bytes(2) })
 	if err != nil {
 		return audit.Head{}, err
 	}
@@ -247,23 +188,28 @@ func (r *reader) Head() (audit.Head, error) {
 	if len(frontier)%32 != 0 {
 		return audit.Head{}, fmt.Errorf("%w: the head row holds a hash of the wrong length", audit.ErrDamaged)
 	}
+	h.Frontier = make([][32]byte, 0, len(frontier)/32+1)
 	for ; len(frontier) > 0; frontier = frontier[32:] {
 		h.Frontier = append(h.Frontier, [32]byte(frontier))
 	}
 	return h, nil
 }
 
-type scanner interface{ Scan(into ...any) error }
+// entryOf makes an entry of the columns of readEntry.
+func entryOf(at *row) (audit.Entry, error) {
+	e, err := leafOf(at)
+	e.Sealed = at.bytes(7)
+	return e, err
+}
 
-func scanEntry(row scanner) (audit.Entry, error) {
-	var e audit.Entry
-	var micros int64
-	var commitment, leaf []byte
-	if err := row.Scan(&e.Position, &e.Version, &e.Type, &micros, &e.Epoch, &commitment, &leaf, &e.Sealed); err != nil {
-		return e, err
-	}
-	e.Time = time.UnixMicro(micros).UTC()
-	if copy(e.Commitment[:], commitment) != 32 || copy(e.Leaf[:], leaf) != 32 {
+// leafOf is entryOf without what is sealed.
+func leafOf(at *row) (audit.Entry, error) {
+	e := audit.Entry{Position: at.position(0), Version: uint8(at.within(1, math.MaxUint8)), Type: audit.EntryType(at.within(2, math.MaxUint8)), //nolint:gosec // they are within
+		Time: time.UnixMicro(at.number(3)).UTC(), Epoch: uint32(at.within(4, math.MaxUint32))}
+	if commitment, leaf := at.bytes(5), at.bytes(6); copy(e.Commitment[:], commitment) != 32 || copy(e.Leaf[:], leaf) != 32 {
+		if at.bad {
+			return e, nil // whoever reads it hears of that
+		}
 		return e, fmt.Errorf("%w: entry %d has a hash of the wrong length", audit.ErrDamaged, e.Position)
 	}
 	return e, nil
@@ -271,27 +217,23 @@ func scanEntry(row scanner) (audit.Entry, error) {
 
 // Entry implements audit.Reader.
 func (r *reader) Entry(position uint64) (audit.Entry, error) {
-	if err := r.ask(); err != nil {
-		return audit.Entry{}, err
+	e, found := audit.Entry{}, false
+	err := r.each("reading an entry", readEntry, []driver.Value{number(position)}, func(at *row) (err error) {
+		found = true
+		e, err = entryOf(at)
+		return err
+	})
+	if err == nil && !found {
+		err = audit.ErrNoEntry
 	}
-	e, err := scanEntry(r.q.QueryRowContext(r.ctx, readEntry, position))
-	switch {
-	case err == nil, errors.Is(err, audit.ErrDamaged):
-		return e, err
-	case errors.Is(err, sql.ErrNoRows):
-		return e, audit.ErrNoEntry
-	}
-	return e, r.s.judge("reading an entry", err)
+	return e, err
 }
 
 // Entries implements audit.Reader.
 func (r *reader) Entries(from uint64, limit int) (out []audit.Entry, err error) {
 	const query = `SELECT position, version, type, time, epoch, commitment, leaf, sealed FROM entries WHERE position >= ? ORDER BY position LIMIT ?`
-	err = r.each("reading entries", query, []any{from, limit}, func(rows *sql.Rows) error {
-		e, err := scanEntry(rows)
-		if err != nil && !errors.Is(err, audit.ErrDamaged) {
-			err = r.s.judge("reading entries", err)
-		}
+	err = r.each("reading entries", query, []driver.Value{number(from), int64(limit)}, func(at *row) error {
+		e, err := entryOf(at)
 		out = append(out, e)
 		return err
 	})
@@ -318,16 +260,13 @@ func (r *reader) EntriesAt(positions []uint64) ([]audit.Entry, error) {
 // some reads the entries at a few positions, each to its place.
 func (r *reader) some(positions []uint64, found []*audit.Entry) error {
 	query := entriesAt[slices.IndexFunc(entriesAt[:], func(q entriesQuery) bool { return q.most >= len(positions) })]
-	args, place := make([]any, query.most), make(map[uint64]int, len(positions))
+	args, place := make([]driver.Value, query.most), make(map[uint64]int, len(positions))
 	for i := range args {
 		n := min(i, len(positions)-1) // the last one again, where there are fewer than there is room for
-		args[i], place[positions[n]] = positions[n], n
+		args[i], place[positions[n]] = number(positions[n]), n
 	}
-	return r.each("reading entries", query.text, args, func(rows *sql.Rows) error {
-		e, err := scanEntry(rows)
-		if err != nil && !errors.Is(err, audit.ErrDamaged) {
-			err = r.s.judge("reading entries", err)
-		}
+	return r.each("reading entries", query.text, args, func(at *row) error {
+		e, err := entryOf(at)
 		found[place[e.Position]] = &e
 		return err
 	})
@@ -335,32 +274,19 @@ func (r *reader) some(positions []uint64, found []*audit.Entry) error {
 
 // Leaves implements audit.Reader.
 func (r *reader) Leaves(from uint64, limit int) (out []audit.Entry, err error) {
-	err = r.each("reading leaves", readLeaves, []any{from, limit}, func(rows *sql.Rows) error {
-		var e audit.Entry
-		var micros int64
-		var commitment, leaf sql.RawBytes
-		if err := rows.Scan(&e.Position, &e.Version, &e.Type, &micros, &e.Epoch, &commitment, &leaf); err != nil {
-			return r.s.judge("reading leaves", err)
-		}
-		e.Time = time.UnixMicro(micros).UTC()
-		if copy(e.Commitment[:], commitment) != 32 || copy(e.Leaf[:], leaf) != 32 {
-			return fmt.Errorf("%w: entry %d has a hash of the wrong length", audit.ErrDamaged, e.Position)
-		}
+	err = r.each("reading leaves", readLeaves, []driver.Value{number(from), int64(limit)}, func(at *row) error {
+		e, err := leafOf(at)
 		out = append(out, e)
-		return nil
+		return err
 	})
 	return out, err
 }
 
 // Nodes implements audit.Reader.
 func (r *reader) Nodes(level uint8, from uint64, limit int) (out []audit.Node, err error) {
-	err = r.each("reading the tree", readNodes, []any{level, from, limit}, func(rows *sql.Rows) error {
-		n := audit.Node{Level: level}
-		var hash sql.RawBytes
-		if err := rows.Scan(&n.Index, &hash); err != nil {
-			return r.s.judge("reading the tree", err)
-		}
-		if copy(n.Hash[:], hash) != 32 {
+	err = r.each("reading the tree", readNodes, []driver.Value{int64(level), number(from), int64(limit)}, func(at *row) error {
+		n := audit.Node{Level: level, Index: at.position(0)}
+		if copy(n.Hash[:], at.bytes(1)) != 32 && !at.bad {
 			return fmt.Errorf("%w: the tree holds a hash of the wrong length", audit.ErrDamaged)
 		}
 		out = append(out, n)
@@ -369,47 +295,29 @@ func (r *reader) Nodes(level uint8, from uint64, limit int) (out []audit.Node, e
 	return out, err
 }
 
-func scanCheckpoint(row scanner) (audit.Checkpoint, error) {
-	var c audit.Checkpoint
-	var micros int64
-	err := row.Scan(&c.Size, &micros, &c.Note)
-	c.At = time.UnixMicro(micros).UTC()
-	return c, err
+func checkpointOf(at *row) audit.Checkpoint {
+	return audit.Checkpoint{Size: at.position(0), At: time.UnixMicro(at.number(1)).UTC(), Note: at.bytes(2)}
 }
 
 // Checkpoints implements audit.Reader.
 func (r *reader) Checkpoints(from uint64, limit int) (out []audit.Checkpoint, err error) {
 	const query = `SELECT size, at, note FROM checkpoints WHERE size >= ? ORDER BY size LIMIT ?`
-	err = r.each("reading checkpoints", query, []any{from, limit}, func(rows *sql.Rows) error {
-		c, err := scanCheckpoint(rows)
-		if err != nil {
-			return r.s.judge("reading checkpoints", err)
-		}
-		out = append(out, c)
+	err = r.each("reading checkpoints", query, []driver.Value{number(from), int64(limit)}, func(at *row) error {
+		out = append(out, checkpointOf(at))
 		return nil
 	})
 	return out, err
 }
 
 // LastCheckpoint implements audit.Reader.
-func (r *reader) LastCheckpoint() (audit.Checkpoint, bool, error) {
-	c, err := scanCheckpoint(r.q.QueryRowContext(r.ctx, lastSigned))
-	switch {
-	case err == nil:
-		return c, true, nil
-	case errors.Is(err, sql.ErrNoRows):
-		return audit.Checkpoint{}, false, nil
-	}
-	return audit.Checkpoint{}, false, r.s.judge("reading the newest checkpoint", err)
+func (r *reader) LastCheckpoint() (c audit.Checkpoint, found bool, err error) {
+	found, err = r.one("reading the newest checkpoint", lastSigned, nil, func(at *row) { c = checkpointOf(at) })
+	return c, found, err
 }
 
-func (r *reader) positions(doing, query string, args []any) (out []uint64, err error) {
-	err = r.each(doing, query, args, func(rows *sql.Rows) error {
-		var p uint64
-		if err := rows.Scan(&p); err != nil {
-			return r.s.judge(doing, err)
-		}
-		out = append(out, p)
+func (r *reader) positions(doing, query string, args []driver.Value) (out []uint64, err error) {
+	err = r.each(doing, query, args, func(at *row) error {
+		out = append(out, at.position(0))
 		return nil
 	})
 	return out, err
@@ -417,14 +325,14 @@ func (r *reader) positions(doing, query string, args []any) (out []uint64, err e
 
 // OfType implements audit.Reader.
 func (r *reader) OfType(t audit.EntryType, from uint64, limit int) ([]uint64, error) {
-	return r.positions("reading entries of a type", `SELECT position FROM entries WHERE type = ? AND position >= ? ORDER BY position LIMIT ?`, []any{t, from, limit})
+	return r.positions("reading entries of a type", `SELECT position FROM entries WHERE type = ? AND position >= ? ORDER BY position LIMIT ?`, []driver.Value{int64(t), number(from), int64(limit)})
 }
 
 // Newest implements audit.Reader.
 func (r *reader) Newest(marks []audit.Mark) (newest uint64, found bool, err error) {
 	for _, m := range marks {
 		var p uint64
-		ok, err := r.one("looking for a mark", newestMark, []any{m.Kind, []byte(m.Value)}, &p)
+		ok, err := r.one("looking for a mark", newestMark, []driver.Value{int64(m.Kind), []byte(m.Value)}, func(at *row) { p = at.position(0) })
 		if err != nil {
 			return 0, false, err
 		}
@@ -441,14 +349,14 @@ func (r *reader) Search(q audit.Query) ([]uint64, error) {
 	lo, hi := q.Least, q.Before
 	if !q.From.IsZero() {
 		var first uint64
-		if ok, err := r.one("searching by time", `SELECT position FROM entries WHERE time >= ? ORDER BY time, position LIMIT 1`, []any{ceilMicro(q.From)}, &first); err != nil || !ok {
+		if ok, err := r.one("searching by time", `SELECT position FROM entries WHERE time >= ? ORDER BY time, position LIMIT 1`, []driver.Value{ceilMicro(q.From)}, func(at *row) { first = at.position(0) }); err != nil || !ok {
 			return nil, err
 		}
 		lo = max(lo, first)
 	}
 	if !q.Until.IsZero() {
 		var last uint64
-		ok, err := r.one("searching by time", `SELECT position FROM entries WHERE time < ? ORDER BY time DESC, position DESC LIMIT 1`, []any{ceilMicro(q.Until)}, &last)
+		ok, err := r.one("searching by time", `SELECT position FROM entries WHERE time < ? ORDER BY time DESC, position DESC LIMIT 1`, []driver.Value{ceilMicro(q.Until)}, func(at *row) { last = at.position(0) })
 		if err != nil || !ok {
 			return nil, err
 		}
@@ -528,16 +436,16 @@ const maxOr = 100
 
 // searchText writes the query for a search between two positions. There is one arm for each mark of the first group, with all other conditions in it:
 // so each arm walks one index backwards, and SQLite merges them without sorting. Where types are rare, or nothing else is asked, there is one arm for each type.
-func searchText(q audit.Query, lo, hi uint64) (string, []any) {
+func searchText(q audit.Query, lo, hi uint64) (string, []driver.Value) {
 	var text strings.Builder
-	var args []any
+	var args []driver.Value
 	byType, tried := byType(q), q.All
 	if !byType {
 		tried = q.All[min(1, len(q.All)):]
 	}
-	arm := func(from string, first ...any) {
+	arm := func(from string, first ...driver.Value) {
 		text.WriteString(`SELECT e.position FROM ` + from + ` e.position >= ? AND e.position < ?`)
-		args = append(append(args, first...), lo, hi)
+		args = append(append(args, first...), number(lo), number(hi))
 		for _, group := range tried {
 			text.WriteString(` AND ((0`)
 			for i, m := range group {
@@ -545,7 +453,7 @@ func searchText(q audit.Query, lo, hi uint64) (string, []any) {
 					text.WriteString(`) OR (0`)
 				}
 				text.WriteString(` OR EXISTS (SELECT 1 FROM marks x WHERE x.kind = ? AND x.value = ? AND x.position = e.position)`)
-				args = append(args, m.Kind, []byte(m.Value))
+				args = append(args, int64(m.Kind), []byte(m.Value))
 			}
 			text.WriteString(`))`)
 		}
@@ -557,7 +465,7 @@ func searchText(q audit.Query, lo, hi uint64) (string, []any) {
 					text.WriteString(`, `)
 				}
 				text.WriteString(`?`)
-				args = append(args, t)
+				args = append(args, int64(t))
 			}
 			text.WriteString(`))`)
 		}
@@ -568,7 +476,7 @@ func searchText(q audit.Query, lo, hi uint64) (string, []any) {
 			if i > 0 {
 				text.WriteString(` UNION `)
 			}
-			arm(`entries e INDEXED BY entries_by_type WHERE e.type = ? AND`, t)
+			arm(`entries e INDEXED BY entries_by_type WHERE e.type = ? AND`, int64(t))
 		}
 	case len(q.All) == 0:
 		arm(`entries e WHERE`)
@@ -577,11 +485,11 @@ func searchText(q audit.Query, lo, hi uint64) (string, []any) {
 			if i > 0 {
 				text.WriteString(` UNION `)
 			}
-			arm(`marks e WHERE e.kind = ? AND e.value = ? AND`, m.Kind, []byte(m.Value))
+			arm(`marks e WHERE e.kind = ? AND e.value = ? AND`, int64(m.Kind), []byte(m.Value))
 		}
 	}
 	text.WriteString(` ORDER BY 1 DESC LIMIT ?`)
-	return text.String(), append(args, q.Limit)
+	return text.String(), append(args, int64(q.Limit))
 }
 
 // ceilMicro is the first whole microsecond that is not before t: entries hold whole ones.
@@ -595,42 +503,30 @@ func ceilMicro(t time.Time) int64 {
 
 // EachMark implements audit.Reader.
 func (r *reader) EachMark(f func(uint64, audit.Mark) error) error {
-	return r.each("reading marks", `SELECT kind, value, position FROM marks`, nil, func(rows *sql.Rows) error {
-		var kind audit.MarkKind
-		var value []byte
-		var position uint64
-		if err := rows.Scan(&kind, &value, &position); err != nil {
-			return r.s.judge("reading marks", err)
+	return r.each("reading marks", `SELECT kind, value, position FROM marks`, nil, func(at *row) error {
+		m, position := audit.Mark{Kind: audit.MarkKind(at.within(0, math.MaxUint8)), Value: string(at.bytes(1))}, at.position(2) //nolint:gosec // it is within
+		if at.bad {
+			return nil
 		}
-		return f(position, audit.Mark{Kind: kind, Value: string(value)})
+		return f(position, m)
 	})
 }
 
-func (r *reader) objection(row scanner) (audit.ObjectionRow, error) {
-	var o audit.ObjectionRow
-	var person []byte
-	err := row.Scan(&o.ID, &person, &o.Position)
-	o.Person = string(person)
-	return o, err
+func objectionOf(at *row) audit.ObjectionRow {
+	return audit.ObjectionRow{ID: at.text(0), Person: string(at.bytes(1)), Position: at.position(2)}
 }
 
 // Objection implements audit.Reader.
-func (r *reader) Objection(id string) (audit.ObjectionRow, bool, error) {
-	o, err := r.objection(r.q.QueryRowContext(r.ctx, readObjection, id))
-	switch {
-	case err == nil:
-		return o, true, nil
-	case errors.Is(err, sql.ErrNoRows):
-		return o, false, nil
-	}
-	return o, false, r.s.judge("reading an objection", err)
+func (r *reader) Objection(id string) (o audit.ObjectionRow, found bool, err error) {
+	found, err = r.one("reading an objection", readObjection, []driver.Value{id}, func(at *row) { o = objectionOf(at) })
+	return o, found, err
 }
 
-func (r *reader) objections(query string, args []any, f func(audit.ObjectionRow) error) error {
-	return r.each("reading objections", query, args, func(rows *sql.Rows) error {
-		o, err := r.objection(rows)
-		if err != nil {
-			return r.s.judge("reading objections", err)
+func (r *reader) objections(query string, args []driver.Value, f func(audit.ObjectionRow) error) error {
+	return r.each("reading objections", query, args, func(at *row) error {
+		o := objectionOf(at)
+		if at.bad {
+			return nil
 		}
 		return f(o)
 	})
@@ -639,7 +535,7 @@ func (r *reader) objections(query string, args []any, f func(audit.ObjectionRow)
 // ObjectionsOf implements audit.Reader.
 func (r *reader) ObjectionsOf(persons []string) (out []audit.ObjectionRow, err error) {
 	for _, person := range persons {
-		err := r.objections(objectionsOf, []any{[]byte(person)}, func(o audit.ObjectionRow) error { out = append(out, o); return nil })
+		err := r.objections(objectionsOf, []driver.Value{[]byte(person)}, func(o audit.ObjectionRow) error { out = append(out, o); return nil })
 		if err != nil {
 			return nil, err
 		}
@@ -654,19 +550,19 @@ func (r *reader) EachObjection(f func(audit.ObjectionRow) error) error {
 
 // IsOpen implements audit.Reader.
 func (r *reader) IsOpen(position uint64) (bool, error) {
-	var n int
-	_, err := r.one("looking at an access", isOpen, []any{position}, &n)
+	var n int64
+	_, err := r.one("looking at an access", isOpen, []driver.Value{number(position)}, func(at *row) { n = at.number(0) })
 	return n > 0, err
 }
 
 // Open implements audit.Reader.
 func (r *reader) Open(due time.Time, limit int) ([]uint64, error) {
-	return r.positions("reading open accesses", openDue, []any{dueMicro(due), limit})
+	return r.positions("reading open accesses", openDue, []driver.Value{dueMicro(due), int64(limit)})
 }
 
 // OpenOf implements audit.Reader.
 func (r *reader) OpenOf(holder string, due time.Time, limit int) ([]uint64, error) {
-	return r.positions("reading open accesses", openDueOf, []any{holder, dueMicro(due), limit})
+	return r.positions("reading open accesses", openDueOf, []driver.Value{holder, dueMicro(due), int64(limit)})
 }
 
 // dueMicro is the time by which an access was due; the zero time is the end of all.
@@ -679,7 +575,7 @@ func dueMicro(due time.Time) int64 {
 
 // OpenCount implements audit.Reader.
 func (r *reader) OpenCount() (n int, err error) {
-	_, err = r.one("counting open accesses", openCount, nil, &n)
+	_, err = r.one("counting open accesses", openCount, nil, func(at *row) { n = int(at.number(0)) })
 	return n, err
 }
 
@@ -692,24 +588,25 @@ func (r *reader) EachAlert(f func(audit.AlertRow) error) error {
 func (r *reader) Alerts(which audit.AlertState, from uint64, limit int) (out []audit.AlertRow, err error) {
 	condition := map[audit.AlertState]string{audit.AnyAlert: "", audit.Undelivered: "AND delivered IS NULL", audit.Unreviewed: "AND review IS NULL"}[which]
 	query := `SELECT position, kind, delivered, review FROM alerts WHERE position >= ? ` + condition + ` ORDER BY position LIMIT ?`
-	err = r.alerts(query, []any{from, limit}, func(a audit.AlertRow) error {
+	err = r.alerts(query, []driver.Value{number(from), int64(limit)}, func(a audit.AlertRow) error {
 		out = append(out, a)
 		return nil
 	})
 	return out, err
 }
 
-func (r *reader) alerts(query string, args []any, f func(audit.AlertRow) error) error {
-	return r.each("reading alerts", query, args, func(rows *sql.Rows) error {
-		var a audit.AlertRow
-		var delivered, review sql.NullInt64
-		if err := rows.Scan(&a.Position, &a.Kind, &delivered, &review); err != nil {
-			return r.s.judge("reading alerts", err)
+func (r *reader) alerts(query string, args []driver.Value, f func(audit.AlertRow) error) error {
+	return r.each("reading alerts", query, args, func(at *row) error {
+		a := audit.AlertRow{Position: at.position(0), Kind: audit.AlertKind(at.text(1))}
+		if !at.null(2) {
+			a.Delivered = time.UnixMicro(at.number(2)).UTC()
 		}
-		if delivered.Valid {
-			a.Delivered = time.UnixMicro(delivered.Int64).UTC()
+		if !at.null(3) {
+			a.Review = at.position(3)
 		}
-		a.Review = uint64(review.Int64)
+		if at.bad {
+			return nil
+		}
 		return f(a)
 	})
 }
@@ -731,7 +628,7 @@ type tx struct {
 
 // waiting is what was not written yet.
 type waiting struct {
-	entries []audit.Entry
+	entries []*audit.Entry // in order of position
 	marks   []marked
 	opened  []held
 	closed  []uint64
@@ -792,7 +689,7 @@ func (t *tx) flush() error {
 	for _, h := range t.head.Frontier {
 		frontier = append(frontier, h[:]...)
 	}
-	result, err := t.q.ExecContext(t.ctx, writeHead, t.head.Size, t.head.Newest.UnixMicro(), frontier, t.was)
+	result, err := t.q.exec(t.ctx, writeHead, []driver.Value{number(t.head.Size), t.head.Newest.UnixMicro(), frontier, number(t.was)})
 	if err != nil {
 		return t.s.judge("moving the head", err)
 	}
@@ -802,11 +699,11 @@ func (t *tx) flush() error {
 	return nil
 }
 
-func (t *tx) exec(doing, query string, args ...any) error {
+func (t *tx) exec(doing, query string, args ...driver.Value) error {
 	if t.failed != nil {
 		return t.failed
 	}
-	if _, err := t.q.ExecContext(t.ctx, query, args...); err != nil {
+	if _, err := t.q.exec(t.ctx, query, args); err != nil {
 		t.failed = t.s.judge(doing, err)
 	}
 	return t.failed
@@ -821,7 +718,7 @@ func (t *tx) Append(e audit.Entry, marks []audit.Mark) error {
 	if e.Position != head.Size {
 		return fmt.Errorf("%w: an entry for position %d was given at %d", audit.ErrDamaged, e.Position, head.Size)
 	}
-	t.entries = append(t.entries, e)
+	t.entries = append(t.entries, &e)
 	for _, m := range marks {
 		t.marks = append(t.marks, marked{m, e.Position})
 		t.newest[m] = newest{e.Position, true}
@@ -840,24 +737,30 @@ func (t *tx) write() error {
 	slices.SortFunc(w.marks, func(a, b marked) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), strings.Compare(a.Value, b.Value), cmp.Compare(a.position, b.position))
 	})
-	exec := func(doing string) func(string, []any) error {
-		return func(statement string, args []any) error { return t.exec(doing, statement, args...) }
-	}
-	err := inPieces(writeEntries, w.entries, func(to []any, e audit.Entry) []any {
-		return append(to, e.Position, e.Version, e.Type, e.Time.UnixMicro(), e.Epoch, e.Commitment[:], e.Leaf[:], e.Sealed)
-	}, exec("adding entries"))
+	err := inPieces(t.q, writeEntries, w.entries, func(to []driver.Value, e *audit.Entry) []driver.Value {
+		return append(to, number(e.Position), int64(e.Version), int64(e.Type), e.Time.UnixMicro(), int64(e.Epoch), e.Commitment[:], e.Leaf[:], e.Sealed)
+	}, func(statement string, args []driver.Value) error { return t.exec("adding entries", statement, args...) })
 	if err != nil {
 		return err
 	}
-	err = inPieces(writeMarks, w.marks, func(to []any, m marked) []any { return append(to, m.Kind, []byte(m.Value), m.position) }, exec("adding marks"))
+	err = inPieces(t.q, writeMarks, w.marks, func(to []driver.Value, m marked) []driver.Value {
+		return append(to, int64(m.Kind), []byte(m.Value), number(m.position))
+	}, func(statement string, args []driver.Value) error { return t.exec("adding marks", statement, args...) })
 	if err != nil {
 		return err
 	}
-	err = inPieces(openAccesses, w.opened, func(to []any, h held) []any { return append(to, h.position, h.due.UnixMicro(), h.holder) }, exec("noting open accesses"))
+	err = inPieces(t.q, openAccesses, w.opened, func(to []driver.Value, h held) []driver.Value {
+		return append(to, number(h.position), h.due.UnixMicro(), h.holder)
+	}, func(statement string, args []driver.Value) error {
+		return t.exec("noting open accesses", statement, args...)
+	})
 	if err != nil {
 		return err
 	}
-	return inPieces(closeAccesses, w.closed, func(to []any, position uint64) []any { return append(to, position) }, exec("noting closed accesses"))
+	return inPieces(t.q, closeAccesses, w.closed, func(to []driver.Value, position uint64) []driver.Value { return append(to, number(position)) },
+		func(statement string, args []driver.Value) error {
+			return t.exec("noting closed accesses", statement, args...)
+		})
 }
 
 // Expect implements audit.Tx.
@@ -865,32 +768,43 @@ func (t *tx) Expect(w audit.Wanted) error {
 	if err := t.write(); err != nil {
 		return err
 	}
-	at := 0
-	err := inPieces(newestMarks, w.Marks, func(to []any, m audit.Mark) []any { at++; return append(to, at-1, m.Kind, []byte(m.Value)) }, func(statement string, args []any) error {
-		return t.file.each("looking for marks", statement, args, func(rows *sql.Rows) error {
-			var n int
-			var position sql.NullInt64
-			if err := rows.Scan(&n, &position); err != nil {
-				return t.s.judge("looking for marks", err)
+	n := int64(0)
+	err := inPieces(t.q, newestMarks, w.Marks, func(to []driver.Value, m audit.Mark) []driver.Value {
+		n++
+		return append(to, n-1, int64(m.Kind), []byte(m.Value))
+	}, func(statement string, args []driver.Value) error {
+		return t.file.each("looking for marks", statement, args, func(at *row) error {
+			var found newest
+			if !at.null(1) {
+				found = newest{at.position(1), true}
 			}
-			t.newest[w.Marks[n]] = newest{uint64(position.Int64), position.Valid}
+			if n := at.number(0); !at.bad {
+				t.newest[w.Marks[n]] = found
+			}
 			return nil
 		})
 	})
 	if err != nil {
 		return err
 	}
-	err = inPieces(areOpen, w.Open, func(to []any, position uint64) []any { t.open[position] = false; return append(to, position) }, func(statement string, args []any) error {
-		open, err := t.file.positions("looking at accesses", statement, args)
-		for _, position := range open {
-			t.open[position] = true
-		}
-		return err
+	err = inPieces(t.q, areOpen, w.Open, func(to []driver.Value, position uint64) []driver.Value {
+		t.open[position] = false
+		return append(to, number(position))
+	}, func(statement string, args []driver.Value) error {
+		return t.file.each("looking at accesses", statement, args, func(at *row) error {
+			if position := at.position(0); !at.bad {
+				t.open[position] = true
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		return err
 	}
-	return inPieces(ofPersons, w.Persons, func(to []any, person string) []any { t.rows[person] = nil; return append(to, []byte(person)) }, func(statement string, args []any) error {
+	return inPieces(t.q, ofPersons, w.Persons, func(to []driver.Value, person string) []driver.Value {
+		t.rows[person] = nil
+		return append(to, []byte(person))
+	}, func(statement string, args []driver.Value) error {
 		return t.file.objections(statement, args, func(o audit.ObjectionRow) error {
 			t.rows[o.Person] = append(t.rows[o.Person], o)
 			return nil
@@ -919,7 +833,7 @@ func (t *tx) Newest(marks []audit.Mark) (uint64, bool, error) {
 // Entry implements audit.Reader.
 func (t *tx) Entry(position uint64) (audit.Entry, error) {
 	if list := t.entries; len(list) > 0 && position >= list[0].Position && position-list[0].Position < uint64(len(list)) {
-		return list[position-list[0].Position], nil
+		return *list[position-list[0].Position], nil
 	}
 	return t.file.Entry(position)
 }
@@ -952,7 +866,7 @@ func (t *tx) PutTree(frontier [][32]byte, nodes []audit.Node) error {
 		return err
 	}
 	for _, n := range nodes {
-		if err := t.exec("adding to the tree", putNode, n.Level, n.Index, n.Hash[:]); err != nil {
+		if err := t.exec("adding to the tree", putNode, int64(n.Level), number(n.Index), n.Hash[:]); err != nil {
 			return err
 		}
 	}
@@ -962,7 +876,7 @@ func (t *tx) PutTree(frontier [][32]byte, nodes []audit.Node) error {
 
 // PutCheckpoint implements audit.Tx.
 func (t *tx) PutCheckpoint(c audit.Checkpoint) error {
-	return t.exec("adding a checkpoint", putCheckpoint, c.Size, c.At.UnixMicro(), c.Note)
+	return t.exec("adding a checkpoint", putCheckpoint, number(c.Size), c.At.UnixMicro(), c.Note)
 }
 
 // Erase implements audit.Tx. secure_delete overwrites what the row gives up; Purge does away with the copies that SQLite made while it moved rows.
@@ -971,9 +885,9 @@ func (t *tx) Erase(position uint64, marks []audit.Mark) error {
 		return err
 	}
 	clear(t.newest)
-	err := t.exec("erasing an entry", `UPDATE entries SET sealed = NULL WHERE position = ?`, position)
+	err := t.exec("erasing an entry", `UPDATE entries SET sealed = NULL WHERE position = ?`, number(position))
 	for i := 0; err == nil && i < len(marks); i++ {
-		err = t.exec("erasing a mark", `DELETE FROM marks WHERE kind = ? AND value = ? AND position = ?`, marks[i].Kind, []byte(marks[i].Value), position)
+		err = t.exec("erasing a mark", `DELETE FROM marks WHERE kind = ? AND value = ? AND position = ?`, int64(marks[i].Kind), []byte(marks[i].Value), number(position))
 	}
 	return err
 }
@@ -987,7 +901,7 @@ func (t *tx) DropObjection(id string) error {
 // PutObjection implements audit.Tx.
 func (t *tx) PutObjection(o audit.ObjectionRow) error {
 	clear(t.rows)
-	return t.exec("noting an objection", putObjection, o.ID, []byte(o.Person), o.Position)
+	return t.exec("noting an objection", putObjection, o.ID, []byte(o.Person), number(o.Position))
 }
 
 // OpenAccess implements audit.Tx.
@@ -1009,15 +923,15 @@ func (t *tx) CloseAccess(position uint64) error {
 
 // PutAlert implements audit.Tx.
 func (t *tx) PutAlert(position uint64, kind audit.AlertKind) error {
-	return t.exec("noting an alert", putAlert, position, string(kind))
+	return t.exec("noting an alert", putAlert, number(position), string(kind))
 }
 
 // AlertDelivered implements audit.Tx.
 func (t *tx) AlertDelivered(position uint64, at time.Time) error {
-	return t.exec("noting a delivered alert", `UPDATE alerts SET delivered = ? WHERE position = ? AND delivered IS NULL`, at.UnixMicro(), position)
+	return t.exec("noting a delivered alert", `UPDATE alerts SET delivered = ? WHERE position = ? AND delivered IS NULL`, at.UnixMicro(), number(position))
 }
 
 // AlertReviewed implements audit.Tx.
 func (t *tx) AlertReviewed(position, review uint64) error {
-	return t.exec("noting a review", `UPDATE alerts SET review = NULLIF(?, 0) WHERE position = ?`, review, position)
+	return t.exec("noting a review", `UPDATE alerts SET review = NULLIF(?, 0) WHERE position = ?`, number(review), number(position))
 }
