@@ -62,7 +62,7 @@ func TestAllocations(t *testing.T) {
 		}
 	})
 	t.Logf("a transaction that writes an entry: %.0f; one that reads one: %.0f", write, read)
-	if write > 200 || read > 100 {
-		t.Errorf("allocations: a transaction that writes an entry %.0f, want at most 200; one that reads one %.0f, want at most 100", write, read)
+	if write > 125 || read > 125 {
+		t.Errorf("allocations: a transaction that writes an entry %.0f, want at most 125; one that reads one %.0f, want at most 125", write, read)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
@@ -46,6 +47,7 @@ type Store struct {
 	idle    chan *statements // of connections that only read and are not in use; nil: one that is not made yet
 	lock    *os.File
 	write   *statements
+	head    *audit.Head // as the last transaction left it: nobody else moves it, and it is moved only from where it was; nil: it is read
 	unsound atomic.Bool
 	once    sync.Once
 	ended   chan struct{} // closed when the store is: nobody waits for a connection any more
@@ -288,6 +290,19 @@ func (s *Store) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx)
 		}
 	}()
 	t := s.newTx(ctx)
+	defer func() {
+		switch {
+		case !done:
+			s.head = nil
+		case t.known:
+			h := t.head
+			h.Newest = time.UnixMicro(h.Newest.UnixMicro()).UTC() // as it would be read
+			if h.Size == 0 {
+				h.Newest = time.Time{}
+			}
+			s.head = &h
+		}
+	}()
 	if err := t.Expect(ahead); err != nil {
 		return err
 	}

@@ -669,11 +669,15 @@ var _ audit.Tx = (*tx)(nil)
 // Head implements audit.Reader.
 func (t *tx) Head() (audit.Head, error) {
 	if !t.known {
-		h, err := t.file.Head()
-		if err != nil {
-			return h, err
+		h := t.s.head
+		if h == nil {
+			read, err := t.file.Head()
+			if err != nil {
+				return read, err
+			}
+			h = &read
 		}
-		t.known, t.was, t.head = true, h.Size, h
+		t.known, t.was, t.head = true, h.Size, *h
 	}
 	return t.head, nil
 }
@@ -743,8 +747,19 @@ func (t *tx) write() error {
 	if err != nil {
 		return err
 	}
+	size := 0
+	for i := range w.marks {
+		size += len(w.marks[i].Value)
+	}
+	values := make([]byte, 0, size) // of all marks, side by side
+	at, position := uint64(math.MaxUint64), driver.Value(nil)
 	err = inPieces(t.q, writeMarks, w.marks, func(to []driver.Value, m marked) []driver.Value {
-		return append(to, int64(m.Kind), []byte(m.Value), number(m.position))
+		begins := len(values)
+		values = append(values, m.Value...)
+		if m.position != at {
+			at, position = m.position, number(m.position) // most are of one entry
+		}
+		return append(to, int64(m.Kind), values[begins:len(values):len(values)], position)
 	}, func(statement string, args []driver.Value) error { return t.exec("adding marks", statement, args...) })
 	if err != nil {
 		return err
