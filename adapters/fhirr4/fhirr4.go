@@ -32,6 +32,9 @@ type Source struct {
 	client    *wire.Client
 	tokens    *tokens // nil where none are asked for
 	statement *statementCache
+
+	count string // the setting, as a query
+	below string // with which references to its own resources begin, where they are absolute
 }
 
 var _ broker.Source = (*Source)(nil)
@@ -50,7 +53,7 @@ func New(s Settings) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{settings: s, client: client, tokens: tokens, statement: newStatementCache()}, nil
+	return &Source{settings: s, client: client, tokens: tokens, statement: newStatementCache(), count: url.Values{"_count": {strconv.Itoa(s.Count)}}.Encode(), below: client.Base() + "/"}, nil
 }
 
 // Close closes idle connections. Fetches that are under way end with their own contexts.
@@ -75,15 +78,16 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 	if err != nil {
 		return broker.Reply{}, err
 	}
-	entries, parts := append([]fhirjson.Entry{found.entry}, found.outcomes...), []record.Part(nil)
+	var rest []fhirjson.Entry
+	var parts []record.Part
 	if !onlyPatient(f.query.Types) {
-		var rest []fhirjson.Entry
 		if rest, parts, err = f.record(ctx, found); err != nil {
 			return broker.Reply{}, err
 		}
-		if entries, err = f.together(entries, found, rest); err != nil {
-			return broker.Reply{}, err
-		}
+	}
+	entries, err := f.together(found, rest)
+	if err != nil {
+		return broker.Reply{}, err
 	}
 	return broker.Reply{Base: f.source.client.Base(), Entries: entries, Parts: parts, Bytes: f.budget.Used(), Adapter: Adapter}, nil
 }
@@ -106,7 +110,7 @@ func (f *fetch) record(ctx context.Context, found patient) ([]fhirjson.Entry, []
 // everything reads Patient/{id}/$everything. Types are not pushed down: a server need not return supporting resources of types that were not
 // named, so its answer is not provably all that the broker's own filter would keep (M-12).
 func (f *fetch) everything(ctx context.Context, found patient) ([]fhirjson.Entry, error) {
-	target := f.source.client.At("Patient", found.id, "$everything").With(url.Values{"_count": {strconv.Itoa(f.source.settings.Count)}})
+	target := f.source.client.At("Patient", found.id, "$everything").WithEncoded(f.source.count)
 	entries, err := f.pages(ctx, wire.Request{Target: target, Header: f.header})
 	if err != nil {
 		return nil, err
@@ -114,11 +118,12 @@ func (f *fetch) everything(ctx context.Context, found patient) ([]fhirjson.Entry
 	return entries, f.aboutThem(entries, found)
 }
 
-// together appends the rest of the record to what finding the person returned, with exactly one Patient of that id in it: the one read last,
+// together brings what finding the person returned and the rest of the record into one list, with exactly one Patient of that id in it: the one read last,
 // which is the newest. Another Patient among the rest is left for the merge to drop and count, unless the one found is not among them.
-func (f *fetch) together(out []fhirjson.Entry, found patient, rest []fhirjson.Entry) ([]fhirjson.Entry, error) {
+func (f *fetch) together(found patient, rest []fhirjson.Entry) ([]fhirjson.Entry, error) {
 	again, others := false, false
-	out = slices.Grow(out, len(rest))
+	out := make([]fhirjson.Entry, 0, 1+len(found.outcomes)+len(rest))
+	out = append(append(out, found.entry), found.outcomes...)
 	for _, e := range rest {
 		if !e.Resource.Get("resourceType").Is("Patient") {
 			out = append(out, e)

@@ -26,9 +26,12 @@ type fetch struct {
 	hidden []string // texts that must not be in an address; fixed once the person is found
 
 	mu        sync.Mutex
-	seen      map[visit]bool
+	seen      []visit
 	resources int
 	givenUp   string // the token that the custodian did not take; "" for none
+
+	private [2]string // room for what is hidden, and for the pages that most records have
+	first   [3]visit
 }
 
 // visit is one page that was asked for.
@@ -48,7 +51,9 @@ func (s *Source) newFetch(q broker.Query) *fetch {
 			header[name] = v
 		}
 	}
-	return &fetch{source: s, query: q, limits: l, header: header, budget: wire.NewBudget(l.Bytes, l.Ratio, l.Take), hidden: []string{q.Subject.Number.Reveal()}, seen: map[visit]bool{}}
+	f := &fetch{source: s, query: q, limits: l, header: header, budget: wire.NewBudget(l.Bytes, l.Ratio, l.Take)}
+	f.hidden, f.seen = append(f.private[:0], q.Subject.Number.Reveal()), f.first[:0]
+	return f
 }
 
 func or[T int | int64](v, d T) T {
@@ -66,7 +71,11 @@ func (f *fetch) pages(ctx context.Context, req wire.Request) ([]fhirjson.Entry, 
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, b.Entries...)
+		if out == nil {
+			out = b.Entries
+		} else {
+			out = append(out, b.Entries...)
+		}
 		if b.Next == "" {
 			return out, nil
 		}
@@ -78,6 +87,9 @@ func (f *fetch) pages(ctx context.Context, req wire.Request) ([]fhirjson.Entry, 
 
 // page reads one page.
 func (f *fetch) page(ctx context.Context, req wire.Request) (fhirjson.Bundle, error) {
+	if req.Encoded == "" {
+		req.Encoded = req.Form.Encode()
+	}
 	if err := f.visit(req); err != nil {
 		return fhirjson.Bundle{}, err
 	}
@@ -174,16 +186,16 @@ func (s *Source) ask(ctx context.Context, req wire.Request, budget *wire.Budget)
 
 // visit counts a page. One that was asked for before means that the custodian's links run in a circle.
 func (f *fetch) visit(req wire.Request) error {
-	v := visit{req.Target, req.Form.Encode()}
+	v := visit{req.Target, req.Encoded}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.seen[v] {
+	if slices.Contains(f.seen, v) {
 		return broker.ErrMalformed
 	}
 	if len(f.seen) >= f.limits.Pages {
 		return broker.ErrTooMuch
 	}
-	f.seen[v] = true
+	f.seen = append(f.seen, v)
 	return nil
 }
 

@@ -23,8 +23,7 @@ type patient struct {
 // findPatient asks for the person by NHS number, in a body. Exactly one Patient may come back, and it must carry that number: a server that
 // ignores the parameter and returns somebody, or everybody, is found out here.
 func (f *fetch) findPatient(ctx context.Context) (patient, error) {
-	form := url.Values{"identifier": {record.NHSNumberSystem + "|" + f.query.Subject.Number.Reveal()}}
-	entries, err := f.pages(ctx, wire.Request{Target: f.source.client.At("Patient", "_search"), Form: form, Header: f.header})
+	entries, err := f.pages(ctx, wire.Request{Target: f.source.client.At("Patient", "_search"), Encoded: byNumber + f.query.Subject.Number.Reveal(), Header: f.header})
 	if err != nil {
 		return patient{}, err
 	}
@@ -64,6 +63,9 @@ func (f *fetch) findPatient(ctx context.Context) (patient, error) {
 	}
 	return patient{}, broker.ErrNoRecord
 }
+
+// byNumber is a search by an NHS number, whose digits stand for themselves behind it.
+var byNumber = url.Values{"identifier": {record.NHSNumberSystem + "|"}}.Encode()
 
 // names reports whether a Patient carries the number that was asked and no other. Numbers marked old, and those that the number replaced, do not
 // count either way.
@@ -107,7 +109,7 @@ func (f *fetch) aboutThem(entries []fhirjson.Entry, found patient) error {
 
 // patientID returns the id in a reference to a Patient of this server.
 func (f *fetch) patientID(ref string) (string, bool) {
-	id, ok := strings.CutPrefix(strings.TrimPrefix(ref, f.source.client.Base()+"/"), "Patient/")
+	id, ok := strings.CutPrefix(strings.TrimPrefix(ref, f.source.below), "Patient/")
 	id, _, _ = strings.Cut(id, "/_history/")
 	return id, ok
 }

@@ -50,10 +50,11 @@ const MaxRetryAfter = 5 * time.Minute
 
 // Trouble returns what the status alone says, nil for 200. Adapters look at an OperationOutcome in the body first, where it may say better.
 func (a Answer) Trouble() *Error {
+	if a.Status == http.StatusOK {
+		return nil
+	}
 	e := &Error{Status: a.Status}
 	switch s := a.Status; {
-	case s == http.StatusOK:
-		return nil
 	case s >= 300 && s < 400:
 		e.Kind = Elsewhere
 	case s == http.StatusUnauthorized || s == http.StatusForbidden:

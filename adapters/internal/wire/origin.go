@@ -13,6 +13,7 @@ type origin struct {
 	port   string // always given
 	path   string // escaped, no trailing slash; "" for the root
 	shown  string // host and port as configured, for the Host header and for Base
+	base   string // all of it, as Base gives it
 }
 
 // Target is an address below the configured base. The zero Target is refused. It is comparable: two equal targets are the same page.
@@ -99,8 +100,11 @@ func (c *Client) Unwrapped(link, scheme string) (string, bool) {
 func (c *Client) Scheme() string { return c.origin.scheme }
 
 // With returns t with a query. Identifiers MUST NOT be in it.
-func (t Target) With(query url.Values) Target {
-	t.query = query.Encode()
+func (t Target) With(query url.Values) Target { return t.WithEncoded(query.Encode()) }
+
+// WithEncoded is With for a query that is encoded already.
+func (t Target) WithEncoded(query string) Target {
+	t.query = query
 	return t
 }
 
@@ -183,18 +187,21 @@ func plainPath(p string) bool {
 }
 
 // url returns the address of t, false for the zero Target.
-func (o origin) url(t Target) (*url.URL, bool) {
+func (o *origin) url(t Target) (*url.URL, bool) {
+	u, ok := o.address(t)
+	return &u, ok
+}
+
+func (o *origin) address(t Target) (url.URL, bool) {
 	if !strings.HasPrefix(t.path, o.path) || t.path == "" {
-		return nil, false
+		return url.URL{}, false
 	}
 	plain, err := url.PathUnescape(t.path)
 	if err != nil {
-		return nil, false
+		return url.URL{}, false
 	}
-	return &url.URL{Scheme: o.scheme, Host: o.shown, Path: plain, RawPath: t.path, RawQuery: t.query}, true
+	return url.URL{Scheme: o.scheme, Host: o.shown, Path: plain, RawPath: t.path, RawQuery: t.query}, true
 }
-
-func (o origin) base() string { return o.scheme + "://" + o.shown + o.path }
 
 // parseBase reads the setting baseURL. The error is a *SettingError and does not repeat the address: it may hold a password.
 func parseBase(s string, plainHTTP bool) (origin, error) {
@@ -230,5 +237,5 @@ func parseBase(s string, plainHTTP bool) (origin, error) {
 	if u.Port() != "" {
 		shown = net.JoinHostPort(host, u.Port())
 	}
-	return origin{scheme: u.Scheme, host: host, port: portOf(u), path: path, shown: shown}, nil
+	return origin{scheme: u.Scheme, host: host, port: portOf(u), path: path, shown: shown, base: u.Scheme + "://" + shown + path}, nil
 }

@@ -20,7 +20,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"sync/atomic"
 	"time"
 )
 
@@ -36,14 +35,15 @@ type Client struct {
 
 // Request is one question.
 type Request struct {
-	Target Target
-	Form   url.Values        // the body of a POST search; nil makes it a GET, unless there is a Body
-	Body   []byte            // the body of a POST, FHIR JSON; nil for none
-	JSON   bool              // Body is called application/json and not FHIR
-	Any    bool              // a 200 may be of any media type: what it says it is stands in Answer.Type
-	FHIR   string            // the version that is spoken: R4 if it is "", or STU3
-	Accept string            // what the answer may be; "" is application/fhir+json
-	Header map[string]string // beside Accept, Accept-Encoding, User-Agent and the content type; Authorization only where there is no bearer token
+	Target  Target
+	Form    url.Values        // the body of a POST search; nil makes it a GET, unless there is a Body or it is Encoded
+	Encoded string            // Form, where it is encoded already; "" for not
+	Body    []byte            // the body of a POST, FHIR JSON; nil for none
+	JSON    bool              // Body is called application/json and not FHIR
+	Any     bool              // a 200 may be of any media type: what it says it is stands in Answer.Type
+	FHIR    string            // the version that is spoken: R4 if it is "", or STU3
+	Accept  string            // what the answer may be; "" is application/fhir+json
+	Header  map[string]string // beside Accept, Accept-Encoding, User-Agent and the content type; Authorization only where there is no bearer token
 }
 
 // The versions of FHIR, as a content type gives them.
@@ -78,7 +78,7 @@ func New(c Connection) (*Client, error) {
 }
 
 // Base returns the configured address without a trailing slash.
-func (c *Client) Base() string { return c.origin.base() }
+func (c *Client) Base() string { return c.origin.base }
 
 // Close closes idle connections. Requests that are under way are not cut: their contexts are the callers'.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
@@ -98,16 +98,15 @@ func (c *Client) Do(ctx context.Context, r Request, budget *Budget) (Answer, err
 
 // once asks one time. sent reports whether any byte of the request may have left.
 func (c *Client) once(ctx context.Context, r Request, budget *Budget) (answer Answer, sent bool, trouble *Error) {
-	var seen attempt
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: seen.gotConn, GotFirstResponseByte: seen.gotFirstByte})
-	req, err := c.request(ctx, r)
+	var x call
+	req, err := c.request(ctx, &r, &x)
 	if err != nil {
 		return Answer{}, false, err
 	}
 	// RoundTrip and not http.Client: no redirects, no cookies, no Referer, no error texts with an address in them.
 	res, fault := c.transport.RoundTrip(req)
 	if fault != nil {
-		return Answer{}, seen.sent(), roundTripError(ctx, fault, seen.first.Load())
+		return Answer{}, x.sent(), roundTripError(ctx, fault, x.answered())
 	}
 	defer func() { _ = res.Body.Close() }() // its only news would be that the rest was not wanted
 	answer = Answer{Status: res.StatusCode, RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now())}
@@ -129,31 +128,39 @@ func (c *Client) once(ctx context.Context, r Request, budget *Budget) (answer An
 	return answer, true, err
 }
 
-// attempt is what is seen of one request on its way.
-type attempt struct {
-	conn    *conn
-	written int64       // of the connection, before the request
-	first   atomic.Bool // the answer has begun; set by a goroutine of the transport's
+// call is one request on its way: what net/http is given of it, in one piece, and what is seen of it.
+type call struct {
+	trace  httptrace.ClientTrace
+	url    url.URL
+	body   bytes.Reader
+	values [usualHeaders]string // of the header; each has one
+
+	conn          *conn
+	written, read int64 // of the connection, before the request
 }
 
-func (a *attempt) gotConn(i httptrace.GotConnInfo) {
-	a.conn, _ = i.Conn.(*conn)
-	a.written = a.conn.written.Load()
-}
+// usualHeaders is more than nearly any request has.
+const usualHeaders = 12
 
-func (a *attempt) gotFirstByte() { a.first.Store(true) }
+func (x *call) gotConn(i httptrace.GotConnInfo) {
+	x.conn, _ = i.Conn.(*conn)
+	x.written, x.read = x.conn.written.Load(), x.conn.read.Load()
+}
 
 // sent reports whether any byte of the request may have left.
-func (a *attempt) sent() bool { return a.conn != nil && a.conn.written.Load() > a.written }
+func (x *call) sent() bool { return x.conn != nil && x.conn.written.Load() > x.written }
+
+// answered reports whether any byte of an answer has come.
+func (x *call) answered() bool { return x.conn != nil && x.conn.read.Load() > x.read }
 
 // request builds the request. Its body hides from net/http that it could be sent twice: net/http would repeat a GET, and anything without a
 // body, on its own when a pooled connection turns out to be closed, even after the request left (R-5: only if no byte did).
-func (c *Client) request(ctx context.Context, r Request) (*http.Request, *Error) {
-	u, ok := c.origin.url(r.Target)
-	if !ok {
+func (c *Client) request(ctx context.Context, r *Request, x *call) (*http.Request, *Error) {
+	var ok bool
+	if x.url, ok = c.origin.address(r.Target); !ok {
 		return nil, &Error{Kind: Elsewhere}
 	}
-	h := newHeader(len(r.Header) + 6)
+	h := header{make(http.Header, len(r.Header)+5), x.values[:0]}
 	for k, v := range r.Header {
 		h.set(k, v)
 	}
@@ -171,11 +178,17 @@ func (c *Client) request(ctx context.Context, r Request) (*http.Request, *Error)
 		}
 		h.set("Authorization", "Bearer "+token)
 	}
-	req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: h.header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	req := http.Request{Method: http.MethodGet, URL: &x.url, Host: x.url.Host, Header: h.header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	body := r.Body
+	isForm := r.Form != nil || r.Encoded != ""
 	switch {
-	case r.Form != nil:
+	case r.Encoded != "":
+		body = []byte(r.Encoded)
+	case isForm:
 		body = []byte(r.Form.Encode())
+	}
+	switch {
+	case isForm:
 		h.set("Content-Type", "application/x-www-form-urlencoded")
 	case body != nil:
 		if r.JSON {
@@ -184,24 +197,27 @@ func (c *Client) request(ctx context.Context, r Request) (*http.Request, *Error)
 			h.set("Content-Type", "application/fhir+json; charset=utf-8")
 		}
 	}
-	if r.Form != nil || body != nil {
+	if isForm || body != nil {
 		req.Method = http.MethodPost
 		req.ContentLength = int64(len(body))
-		req.Body = io.NopCloser(bytes.NewReader(body))
+		x.body.Reset(body)
+		req.Body = io.NopCloser(&x.body)
 	} else {
-		req.Body = io.NopCloser(eof{})
-		req.TransferEncoding = []string{"identity"} // else net/http looks whether there is a body, in a goroutine and with a timer for each request; nothing of it shows on the wire
+		req.Body = eof{}
+		req.TransferEncoding = identity
 	}
-	return req.WithContext(ctx), nil
+	x.trace.GotConn = x.gotConn
+	return req.WithContext(httptrace.WithClientTrace(ctx, &x.trace)), nil
 }
+
+// identity is how a request without a body is sent: else net/http looks whether there is one, in a goroutine and with a timer for each request. Nothing of it shows on the wire.
+var identity = []string{"identity"}
 
 // header is an http.Header whose values lie side by side.
 type header struct {
 	header http.Header
 	values []string
 }
-
-func newHeader(n int) header { return header{make(http.Header, n), make([]string, 0, n)} }
 
 // set gives a name its one value.
 func (h *header) set(name, value string) {
@@ -214,6 +230,7 @@ func (h *header) set(name, value string) {
 type eof struct{}
 
 func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+func (eof) Close() error             { return nil }
 
 // roundTripError reduces an error of the transport. Its text, which may hold an address, is dropped.
 func roundTripError(ctx context.Context, err error, first bool) *Error {

@@ -1,0 +1,29 @@
+package wire
+
+import "testing"
+
+// A record is ten requests or more. What is made for each, beside what net/http makes, is a few pieces and does not creep back.
+func TestAllocations(t *testing.T) {
+	c, err := New(Connection{BaseURL: "https://fhir.trust.example/r4"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := c.At("Patient", "_search")
+	for name, r := range map[string]Request{
+		"a search":       {Target: target, Encoded: "identifier=a", Header: map[string]string{"X-Request-Id": "a"}},
+		"a page of many": {Target: target.WithEncoded("_count=5"), Header: map[string]string{"X-Request-Id": "a"}},
+	} {
+		got := testing.AllocsPerRun(100, func() {
+			var x call
+			if _, err := c.request(t.Context(), &r, &x); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if t.Logf("%s: %.0f", name, got); got > 9 {
+			t.Errorf("%s: %.0f allocations, want at most 9", name, got)
+		}
+	}
+	if got := testing.AllocsPerRun(100, func() { _ = Answer{Status: 200}.Trouble() }); got > 0 {
+		t.Errorf("no trouble: %.0f allocations", got)
+	}
+}
