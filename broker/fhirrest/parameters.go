@@ -1,7 +1,6 @@
 package fhirrest
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -9,9 +8,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/samply/golang-fhir-models/fhir-models/fhir"
+
+	"github.com/mycarerecord/mycarerecord/broker/authn"
 )
 
 // maxDepth bounds nesting in a Parameters body. What is read needs four.
@@ -58,8 +58,8 @@ func readParameters(raw []byte) (url.Values, *problem) {
 	broken := func(text string) (url.Values, *problem) {
 		return nil, refusal(http.StatusBadRequest, fhir.IssueSeverityFatal, fhir.IssueTypeStructure, text)
 	}
-	root, ok := readJSON(raw)
-	if !ok {
+	root, err := authn.ReadJSON(raw, maxDepth)
+	if err != nil {
 		return broken("The body is not JSON in UTF-8 with every name once.")
 	}
 	object, ok := root.(map[string]any)
@@ -116,53 +116,4 @@ func parameterText(parameter map[string]any) (string, bool) {
 		}
 	}
 	return text, values == 1 && text != ""
-}
-
-// readJSON reads JSON into maps, lists, strings, [json.Number], bools and nil, in the one way that every reader must: a name that stands twice
-// or differs only in letter case, invalid UTF-8, trailing data and deep nesting are refused.
-func readJSON(raw []byte) (any, bool) {
-	if !utf8.Valid(raw) || !json.Valid(raw) {
-		return nil, false
-	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	return readValue(d, 0)
-}
-
-func readValue(d *json.Decoder, depth int) (any, bool) {
-	t, err := d.Token()
-	if err != nil || depth > maxDepth {
-		return nil, false
-	}
-	switch t {
-	case json.Delim('{'):
-		object, folded := map[string]any{}, map[string]bool{}
-		for d.More() {
-			name, err := d.Token()
-			key, isText := name.(string)
-			if err != nil || !isText || folded[strings.ToLower(key)] {
-				return nil, false
-			}
-			folded[strings.ToLower(key)] = true
-			v, ok := readValue(d, depth+1)
-			if !ok {
-				return nil, false
-			}
-			object[key] = v
-		}
-		_, err := d.Token()
-		return object, err == nil
-	case json.Delim('['):
-		list := []any{}
-		for d.More() {
-			v, ok := readValue(d, depth+1)
-			if !ok {
-				return nil, false
-			}
-			list = append(list, v)
-		}
-		_, err := d.Token()
-		return list, err == nil
-	}
-	return t, true
 }
