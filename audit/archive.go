@@ -329,7 +329,7 @@ func (a *archiving) entry(r Reader, e *Entry) (body []byte, marks []Mark, err er
 		}
 		if e.Type == TypeKey { // it holds nothing of a person, and names the keys that sign
 			if epoch, ok := a.keys.epoch(e.Epoch); ok {
-				opened, _ = unseal(epoch.payload, e.Sealed, e.associated())
+				opened, _ = epoch.unseal(e.Sealed, e.associated())
 			}
 		}
 	}

@@ -156,6 +156,8 @@ func parseCanonical(text []byte, into any) error {
 type canonicalReader struct {
 	text []byte
 	at   int
+	had  [16]string // texts of this payload: the same custodians stand in it several times
+	n    int
 }
 
 func (r *canonicalReader) is(b byte) bool {
@@ -211,14 +213,14 @@ func (r *canonicalReader) value(v reflect.Value) bool {
 		v.SetString(s)
 		return ok
 	case reflect.Int, reflect.Int64:
-		n, err := strconv.ParseInt(r.number(), 10, 64)
+		n, err := strconv.ParseInt(string(r.number()), 10, 64)
 		if err != nil || v.OverflowInt(n) {
 			return false
 		}
 		v.SetInt(n)
 		return true
 	case reflect.Uint8, reflect.Uint32, reflect.Uint64:
-		n, err := strconv.ParseUint(r.number(), 10, 64)
+		n, err := strconv.ParseUint(string(r.number()), 10, 64)
 		if err != nil || v.OverflowUint(n) {
 			return false
 		}
@@ -239,12 +241,13 @@ func (r *canonicalReader) value(v reflect.Value) bool {
 
 func (r *canonicalReader) list(v reflect.Value) bool {
 	if v.Type() == bytesType {
-		s, ok := r.string()
-		b, err := base64.StdEncoding.Strict().DecodeString(s)
-		if !ok || err != nil || len(s) != base64.StdEncoding.EncodedLen(len(b)) { // as long as it must be: nothing in it was passed over
+		s, _, ok := r.plain()
+		b := make([]byte, base64.StdEncoding.DecodedLen(len(s)))
+		n, err := strictBase64.Decode(b, s)
+		if !ok || err != nil || len(s) != base64.StdEncoding.EncodedLen(n) { // as long as it must be: nothing in it was passed over
 			return false
 		}
-		v.SetBytes(b)
+		v.SetBytes(b[:n])
 		return true
 	}
 	texts, isTexts := v.Addr().Interface().(*[]string) // most lists are, and are read without reflection
@@ -261,6 +264,8 @@ func (r *canonicalReader) list(v reflect.Value) bool {
 	}
 	if isTexts {
 		*texts = make([]string, 0, r.texts())
+	} else {
+		v.Grow(min(r.elements(), 64))
 	}
 	for {
 		if isTexts {
@@ -296,8 +301,39 @@ func (r *canonicalReader) texts() int {
 	return bytes.Count(r.text[r.at:r.at+max(end, 0)], []byte{','}) + 1
 }
 
-// number returns the text of a number that is written as numbers are: no sign but of what is below zero, no zero in front. "" is none.
-func (r *canonicalReader) number() string {
+// strictBase64 takes what canonical writes and nothing else that means the same.
+var strictBase64 = base64.StdEncoding.Strict()
+
+// elements says how many elements a list has that begins here: for its size only, since nothing is checked yet.
+func (r *canonicalReader) elements() (n int) {
+	for at, depth := r.at, 0; at < len(r.text); at++ {
+		switch r.text[at] {
+		case '"':
+			end := bytes.IndexByte(r.text[at+1:], '"')
+			if end < 0 {
+				return n
+			}
+			for at += 1 + end; r.text[at-1] == '\\'; at += 1 + end { // it may be escaped, and what follows is then taken for more elements, or for fewer
+				if end = bytes.IndexByte(r.text[at+1:], '"'); end < 0 {
+					return n
+				}
+			}
+		case '{', '[':
+			if depth == 0 {
+				n++
+			}
+			depth++
+		case '}', ']':
+			if depth--; depth < 0 {
+				return n
+			}
+		}
+	}
+	return n
+}
+
+// number returns the text of a number that is written as numbers are: no sign but of what is below zero, no zero in front. nil is none.
+func (r *canonicalReader) number() []byte {
 	from := r.at
 	r.is('-')
 	digits := r.at
@@ -306,33 +342,53 @@ func (r *canonicalReader) number() string {
 	}
 	n := r.text[digits:r.at]
 	if len(n) == 0 || n[0] == '0' && (len(n) > 1 || digits > from) {
-		return ""
+		return nil
 	}
-	return string(r.text[from:r.at])
+	return r.text[from:r.at]
 }
 
 func (r *canonicalReader) string() (string, bool) {
-	if !r.is('"') {
+	plain, escape, ok := r.plain()
+	switch {
+	case escape >= 0:
+		return r.escaped(escape)
+	case !ok:
 		return "", false
 	}
-	end := bytes.IndexByte(r.text[r.at:], '"')
-	if end < 0 {
-		return "", false
-	}
-	plain := r.text[r.at : r.at+end]
-	for i, c := range plain {
-		if c == '\\' {
-			return r.escaped(i)
-		}
-		if c < ' ' {
-			return "", false
-		}
-	}
-	r.at += end + 1
 	if known, ok := sectionCodes[string(plain)]; ok { // the words that there are most of: they are not made anew
 		return known, true
 	}
-	return string(plain), utf8.Valid(plain)
+	for _, had := range r.had[:min(r.n, len(r.had))] {
+		if had == string(plain) {
+			return had, true
+		}
+	}
+	s := string(plain)
+	r.had[r.n%len(r.had)] = s
+	r.n++
+	return s, utf8.ValidString(s)
+}
+
+// plain reads a string in which everything stands for itself. Where something does not, escape is how many bytes in front of it do, and they come next; else it is -1.
+func (r *canonicalReader) plain() (text []byte, escape int, ok bool) {
+	if !r.is('"') {
+		return nil, -1, false
+	}
+	end := bytes.IndexByte(r.text[r.at:], '"')
+	if end < 0 {
+		return nil, -1, false
+	}
+	text = r.text[r.at : r.at+end]
+	for i, c := range text {
+		if c == '\\' {
+			return nil, i, false
+		}
+		if c < ' ' {
+			return nil, -1, false
+		}
+	}
+	r.at += end + 1
+	return text, -1, true
 }
 
 // escaped reads the rest of a string of which so many bytes stand for themselves.

@@ -53,7 +53,7 @@ func (e *Entry) leaf() [32]byte {
 // associated returns what the encryption binds the payload to: the leaf data less the commitment, and the epoch.
 func (e *Entry) associated() []byte {
 	d := e.leafData()
-	return binary.BigEndian.AppendUint32(d[:18:18], e.Epoch)
+	return binary.BigEndian.AppendUint32(append(make([]byte, 0, 18+4), d[:18]...), e.Epoch)
 }
 
 // draft is a payload before it has its place in the order. What does not depend on the place is done already: the salt, the commitment, the key for its nonce. The salt
@@ -78,7 +78,7 @@ func draftOf(k *Keys, payload []byte, salt [saltSize]byte, nonce [nonceSize]byte
 	d := &draft{epoch: k.current(), plain: make([]byte, 0, saltSize+len(payload)), nonce: nonce}
 	d.plain = append(append(d.plain, salt[:]...), payload...)
 	d.commitment = sha256.Sum256(d.plain)
-	d.cipher = gcmFor(d.epoch.payload, nonce[:])
+	d.cipher = d.epoch.gcm(d.nonce[:])
 	return d
 }
 
@@ -119,7 +119,7 @@ func (e *Entry) open(k *Keys) ([]byte, error) {
 	if e.Sealed == nil {
 		return damaged("its payload was erased")
 	}
-	plain, ok := unseal(epoch.payload, e.Sealed, e.associated())
+	plain, ok := epoch.unseal(e.Sealed, e.associated())
 	if !ok || len(plain) < saltSize {
 		return damaged("its payload does not open with the keys of its epoch")
 	}

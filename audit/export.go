@@ -121,7 +121,7 @@ func exported(b []byte, keys *Keys, e *Entry, unsealed bool) []byte {
 	}
 	if unsealed || e.Type == TypeKey {
 		if epoch, ok := keys.epoch(e.Epoch); ok {
-			if plain, ok := unseal(epoch.payload, e.Sealed, e.associated()); ok {
+			if plain, ok := epoch.unseal(e.Sealed, e.associated()); ok {
 				b = append(b, `","opened":"`...)
 				b = base64.StdEncoding.AppendEncode(b, plain)
 				return append(b, "\"}\n"...)

@@ -125,7 +125,7 @@ func (b *bequest) take(e *Entry, origin string) error {
 	if !ok {
 		return unreadable
 	}
-	plain, ok := unseal(epoch.payload, e.Sealed, e.associated())
+	plain, ok := epoch.unseal(e.Sealed, e.associated())
 	p := &payload{}
 	if !ok || len(plain) < saltSize || parseCanonical(plain[saltSize:], p) != nil || !p.fits(e.Type) {
 		return unreadable
