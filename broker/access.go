@@ -241,6 +241,7 @@ func traceSafely(ctx context.Context, t Tracer, n record.NHSNumber, id string) (
 func (a *access) decide() *Refusal {
 	q := consent.Question{Subject: a.subject, Requester: a.req.Requester, Role: a.req.Role, Purpose: a.req.Purpose, Permission: a.req.Permission,
 		Relationship: a.req.Relationship, BreakGlassReason: a.req.BreakGlassReason, DeceasedWindow: a.b.cfg.DeceasedWindow, Now: time.Now().UTC()}
+	q.Custodians = make([]consent.CustodianRules, 0, len(a.b.custodians))
 	for _, c := range a.b.custodians {
 		q.Custodians = append(q.Custodians, c.Rules)
 	}
@@ -256,6 +257,7 @@ func (a *access) decide() *Refusal {
 		if a.carer() && a.leavesNobody(p) {
 			return a.refuse(Forbidden, d.Reason, d.Rule) // as an objection to all sharing does, which is not to be told apart: see public
 		}
+		a.entry.Asked = make([]record.CustodianKey, 0, len(a.b.custodians))
 		for _, c := range a.b.custodians {
 			if c.may(p) != 0 && (a.only == nil || a.only == c) {
 				a.entry.Asked = append(a.entry.Asked, c.Rules.Custodian.Key)

@@ -191,8 +191,7 @@ func (e *endpoint) throttle(until time.Time) {
 
 // throttleFor keeps us away for as long as a custodian asked for, if it did, from now on.
 func (e *endpoint) throttleFor(now time.Time, err error) {
-	var t *ThrottledError
-	if errors.As(err, &t) {
+	if t, is := errors.AsType[*ThrottledError](err); is {
 		e.throttle(now.Add(t.After))
 	}
 }

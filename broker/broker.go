@@ -179,7 +179,7 @@ func (b *Broker) Retrieve(ctx context.Context, req Request) (*Result, error) {
 		return nil, refusal
 	}
 	defer a.end()
-	var held []held
+	held := make([]held, 0, len(b.custodians))
 	for h := range a.gather(a.permit, a.opened) {
 		held = append(held, h)
 	}

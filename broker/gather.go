@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -258,29 +259,33 @@ func (a *access) query(ctx context.Context, c *custodian, p consent.Permit, limi
 
 // fetch calls the source in a goroutine of its own, so that one which ignores its context costs that goroutine and nothing else.
 func fetch(ctx context.Context, s Source, q Query) (Reply, error) {
-	type answer struct {
-		reply Reply
-		err   error
-	}
-	ch := make(chan answer, 1) // room for an answer that nobody waits for any more
-	go func() {
-		var x answer
-		defer func() {
-			if v := recover(); v != nil {
-				x = answer{err: fmt.Errorf("%w: %T", ErrPanicked, v)} // the type only: the value may hold patient data
-			}
-			ch <- x
-		}()
-		x.reply, x.err = s.Fetch(ctx, q)
-		if x.err == nil && len(x.reply.Entries) == 0 {
-			x.err = ErrMalformed // a custodian without a record says ErrNoRecord; an empty reply is none
-		}
-	}()
+	x := &fetching{over: make(chan struct{})}
+	go x.run(ctx, s, q)
 	select {
-	case x := <-ch:
+	case <-x.over:
 		return x.reply, x.err
 	case <-ctx.Done():
 		return Reply{}, ErrTimedOut
+	}
+}
+
+// fetching is one call of a source. What it came to is read when it is over, or never.
+type fetching struct {
+	reply Reply
+	err   error
+	over  chan struct{}
+}
+
+func (x *fetching) run(ctx context.Context, s Source, q Query) {
+	defer close(x.over)
+	defer func() {
+		if v := recover(); v != nil {
+			x.reply, x.err = Reply{}, fmt.Errorf("%w: %T", ErrPanicked, v) // the type only: the value may hold patient data
+		}
+	}()
+	x.reply, x.err = s.Fetch(ctx, q)
+	if x.err == nil && len(x.reply.Entries) == 0 {
+		x.err = ErrMalformed // a custodian without a record says ErrNoRecord; an empty reply is none
 	}
 }
 
@@ -327,20 +332,20 @@ func (a *access) prepare(h held) held {
 
 // prepared returns the parts under the permit now in force, and the status of every configured custodian in order.
 func (a *access) prepared(list []held) ([]merge.Prepared, []record.Status) {
-	var parts []merge.Prepared
-	byKey := map[record.CustodianKey]record.Status{}
+	parts := make([]merge.Prepared, 0, len(list))
 	for i := range list {
 		list[i] = a.prepare(list[i])
-		p := list[i].prepared
-		byKey[p.Status.Custodian.Key] = p.Status
-		if p.Status.State.Showing() {
-			parts = append(parts, p)
+		if p := &list[i].prepared; p.Status.State.Showing() {
+			parts = append(parts, *p)
 		}
 	}
 	statuses := make([]record.Status, 0, len(a.b.custodians))
 	for _, c := range a.b.custodians {
-		s, ok := byKey[c.Rules.Custodian.Key]
-		if !ok {
+		i := slices.IndexFunc(list, func(h held) bool { return h.prepared.Status.Custodian.Key == c.Rules.Custodian.Key })
+		var s record.Status
+		if i >= 0 {
+			s = list[i].prepared.Status
+		} else {
 			s = a.decided(c)
 		}
 		statuses = append(statuses, s)

@@ -36,7 +36,10 @@ func Decide(ctx context.Context, r Registry, q Question) Decision {
 //
 // The rules are taken in the order of C-2 and the first that hits decides. Those that concern the request as a whole come
 // first and give every custodian the same answer; the rest is decided for each custodian and section by itself.
-func Evaluate(q Question, p Preferences) Decision {
+func Evaluate(q Question, p Preferences) Decision { return evaluate(q, p).sealed(q) }
+
+// evaluate is Evaluate without the permit. It changes nothing of the question and keeps nothing of it.
+func evaluate(q Question, p Preferences) Decision {
 	if v, hit := q.whole(p); hit {
 		return everywhere(q, p, v)
 	}
@@ -46,7 +49,7 @@ func Evaluate(q Question, p Preferences) Decision {
 	var t tally
 	for _, c := range q.Custodians {
 		cd := CustodianDecision{Key: c.Custodian.Key}
-		for _, s := range record.AllSections.List() {
+		for s := range record.AllSections.All() {
 			v := q.section(c, s, objections, delegations, claim)
 			cd.add(s, v)
 			t.count(v)
@@ -55,7 +58,7 @@ func Evaluate(q Question, p Preferences) Decision {
 	}
 	v := t.sum(claim)
 	d.Outcome, d.Reason, d.Rule, d.Preference, d.Recorded = v.outcome, v.reason, v.rule, v.position, v.recorded
-	return d.sealed(q)
+	return d
 }
 
 // verdict is what the first rule that hit says, of one custodian's section or of the whole request.
@@ -357,8 +360,11 @@ func diedWithin(death string, window time.Duration, now time.Time) bool {
 
 // numbers returns the subject's number and those that it supersedes, each once.
 func (q *Question) numbers() []record.NHSNumber {
-	var list []record.NHSNumber
-	for _, n := range append([]record.NHSNumber{q.Subject.Number}, q.Subject.Supersedes...) {
+	list := make([]record.NHSNumber, 0, 1+len(q.Subject.Supersedes))
+	if n := q.Subject.Number; !n.IsZero() {
+		list = append(list, n)
+	}
+	for _, n := range q.Subject.Supersedes {
 		if !n.IsZero() && !slices.Contains(list, n) {
 			list = append(list, n)
 		}

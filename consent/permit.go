@@ -36,9 +36,14 @@ func (p Permit) Sections(k record.CustodianKey) record.Sections {
 	if !p.Valid() {
 		return 0
 	}
-	for _, c := range p.decision.Custodians {
-		if c.Key == k {
-			return c.Permitted
+	return p.decision.permitted(k)
+}
+
+// permitted returns what a decision permits of a custodian's record, none for an unknown custodian.
+func (d *Decision) permitted(k record.CustodianKey) record.Sections {
+	for i := range d.Custodians {
+		if d.Custodians[i].Key == k {
+			return d.Custodians[i].Permitted
 		}
 	}
 	return 0
@@ -80,22 +85,30 @@ func (p Permit) Again(prefs Preferences, now time.Time) Decision {
 	if !p.Valid() {
 		return everywhere(Question{}, prefs, refuse(ReasonCannotKnow, RuleCannotKnow))
 	}
-	q := p.question.clone()
+	return Evaluate(p.asked(now), prefs)
+}
+
+// asked is the question that p answered, at a later time. What it refers to is p's own and MUST NOT be changed.
+func (p Permit) asked(now time.Time) Question {
+	q := *p.question
 	if now.After(q.Now) {
 		q.Now = now
 	}
-	return Evaluate(q, prefs)
+	return q
 }
 
 // Holds reports whether everything that p permits is still permitted: the check that a release makes inside its transaction.
 // A permit that leaves nobody to ask holds as long as the request as a whole is permitted.
 func (p Permit) Holds(prefs Preferences, now time.Time) bool {
-	again, ok := p.Again(prefs, now).Permit()
-	if !ok {
+	if !p.Valid() {
+		return false
+	}
+	again := evaluate(p.asked(now), prefs)
+	if again.Outcome != Permitted {
 		return false
 	}
 	for _, c := range p.decision.Custodians {
-		if c.Permitted.Without(again.Sections(c.Key)) != 0 {
+		if c.Permitted.Without(again.permitted(c.Key)) != 0 {
 			return false
 		}
 	}

@@ -3,6 +3,7 @@ package fhirrest
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -109,12 +110,12 @@ func (x *exchange) sendBundle(a merge.Answer, m merge.BundleMeta, receipt audit.
 
 func (x *exchange) sendBytes(status int, receipt audit.Receipt, size int64, write func(io.Writer) error) {
 	header := x.w.Header()
-	header.Set("Content-Type", mediaType)
-	header.Set("X-Request-Id", x.id)
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Referrer-Policy", "no-referrer") // a search by GET has the NHS number in its address
-	header.Set("Vary", "Accept-Encoding")
+	values := [...]string{mediaType, x.id, "no-store", "nosniff", "no-referrer", "Accept-Encoding"}
+	for i, name := range [...]string{"Content-Type", "X-Request-Id", "Cache-Control", "X-Content-Type-Options",
+		"Referrer-Policy", // a search by GET has the NHS number in its address
+		"Vary"} {
+		header[name] = values[i : i+1 : i+1]
+	}
 	if receipt.Position != 0 {
 		header.Set("X-Access-Receipt", receiptTag(receipt)+`; origin="`+receipt.Origin+`"`)
 	}
@@ -153,5 +154,6 @@ func receiptTag(r audit.Receipt) string {
 	if r.Position == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d.%x", r.Position, r.Leaf)
+	tag := append(strconv.AppendUint(make([]byte, 0, 96), r.Position, 10), '.')
+	return string(hex.AppendEncode(tag, r.Leaf[:]))
 }

@@ -23,10 +23,16 @@ func ParsePermission(s string) (Permission, error) {
 		return Permission{}, err
 	}
 	p := Permission{Kind: PermissionKind(kind), On: params["on"], Ref: params["ref"], Reason: params["reason"]}
-	need := map[PermissionKind]string{AskedYes: "", AskedEarlier: "on", ImpliedByReferral: "ref", CannotAsk: "reason",
-		BestInterests: "reason", PermissionNotNeeded: "", AskedNo: "", PatientSelf: "", Delegated: ""}
-	want, known := need[p.Kind]
-	if !known {
+	want := ""
+	switch p.Kind {
+	case AskedYes, PermissionNotNeeded, AskedNo, PatientSelf, Delegated:
+	case AskedEarlier:
+		want = "on"
+	case ImpliedByReferral:
+		want = "ref"
+	case CannotAsk, BestInterests:
+		want = "reason"
+	default:
 		return Permission{}, &FieldError{field, "one of asked-yes, asked-earlier, implied-by-referral, cannot-ask, best-interests, not-required, asked-no, patient-self, delegated"}
 	}
 	for name, value := range params {
