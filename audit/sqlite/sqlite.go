@@ -45,6 +45,7 @@ type Store struct {
 	conn    *sql.Conn // the one connection of writer
 	readers *sql.DB
 	idle    chan *statements // of connections that only read and are not in use; nil: one that is not made yet
+	lacks   audit.Mark       // of an epoch, that no entry carries: likewise
 	lock    *os.File
 	write   *statements
 	head    *audit.Head // as the last transaction left it: nobody else moves it, and it is moved only from where it was; nil: it is read
@@ -295,6 +296,9 @@ func (s *Store) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx)
 		case !done:
 			s.head = nil
 		case t.known:
+			if t.lacks != (audit.Mark{}) {
+				s.lacks = t.lacks
+			}
 			h := t.head
 			h.Newest = time.UnixMicro(h.Newest.UnixMicro()).UTC() // as it would be read
 			if h.Size == 0 {

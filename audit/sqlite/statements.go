@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 )
 
 // statements are prepared on one connection, to be used by one goroutine at a time. A query that is not among them is asked as it is the first time, and
@@ -22,9 +23,9 @@ type statements struct {
 	often    map[string]prepared // nil: asked once
 
 	// What is made for one statement and used again for the next, emptied in between.
-	piece  []driver.Value
-	args   []driver.NamedValue
-	values []driver.Value
+	piece []driver.Value
+	args  []driver.NamedValue
+	found *rows
 }
 
 // prepared is a statement of the driver.
@@ -137,14 +138,16 @@ func (s *statements) exec(ctx context.Context, q string, values []driver.Value) 
 }
 
 // query asks. The rows MUST be closed.
-func (s *statements) query(ctx context.Context, q string, values []driver.Value) (r rows, err error) {
+func (s *statements) query(ctx context.Context, q string, values []driver.Value) (r *rows, err error) {
 	if err := ctx.Err(); err != nil {
-		return rows{}, err
+		return nil, err
 	}
 	p, ctx := s.statement(ctx, q)
 	args := s.named(values)
 	defer clear(args)
-	r.s = s
+	if r, s.found = s.found, nil; r == nil { // whoever asks in between has others
+		r = &rows{s: s}
+	}
 	err = s.conn.Raw(func(c any) error {
 		if p != nil {
 			r.from, err = p.QueryContext(ctx, args)
@@ -153,10 +156,7 @@ func (s *statements) query(ctx context.Context, q string, values []driver.Value)
 		}
 		if err == nil {
 			n := len(r.from.Columns())
-			if cap(s.values) < n {
-				s.values = make([]driver.Value, n)
-			}
-			r.at.values, s.values = s.values[:n], nil // whoever asks in between has others
+			r.at.values = slices.Grow(r.at.values[:0], n)[:n]
 		}
 		return err
 	})
@@ -189,7 +189,8 @@ func (r *rows) next(ctx context.Context) (*row, error) {
 func (r *rows) close() {
 	_ = r.s.conn.Raw(func(any) error { return r.from.Close() })
 	clear(r.at.values)
-	r.s.values = r.at.values
+	r.from, r.at.bad = nil, false
+	r.s.found = r
 }
 
 // row is one row of what a query found. What it holds of another kind than it is asked for makes it bad, and is zero.

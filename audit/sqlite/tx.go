@@ -188,7 +188,9 @@ func (r *reader) Head() (audit.Head, error) {
 	if len(frontier)%32 != 0 {
 		return audit.Head{}, fmt.Errorf("%w: the head row holds a hash of the wrong length", audit.ErrDamaged)
 	}
-	h.Frontier = make([][32]byte, 0, len(frontier)/32+1)
+	if len(frontier) > 0 {
+		h.Frontier = make([][32]byte, 0, len(frontier)/32+1)
+	}
 	for ; len(frontier) > 0; frontier = frontier[32:] {
 		h.Frontier = append(h.Frontier, [32]byte(frontier))
 	}
@@ -647,9 +649,10 @@ type held struct {
 
 // learnt is what is known without asking the file: it was asked ahead, or done here. Nothing of it can go stale, because nobody else writes.
 type learnt struct {
-	newest map[audit.Mark]newest
+	newest map[audit.Mark]newest // of those that were asked for; what was added since counts in it, see also Newest
 	open   map[uint64]bool
 	rows   map[string][]audit.ObjectionRow // by person
+	lacks  audit.Mark                      // of an epoch that has none; zero: not asked for
 }
 
 type newest struct {
@@ -659,7 +662,7 @@ type newest struct {
 
 func (s *Store) newTx(ctx context.Context) *tx {
 	file := reader{ctx: ctx, s: s, q: s.write}
-	t := &tx{reader: file, file: file, learnt: learnt{map[audit.Mark]newest{}, map[uint64]bool{}, map[string][]audit.ObjectionRow{}}}
+	t := &tx{reader: file, file: file, learnt: learnt{newest: map[audit.Mark]newest{}, open: map[uint64]bool{}, rows: map[string][]audit.ObjectionRow{}}}
 	t.first = t.write
 	return t
 }
@@ -725,7 +728,15 @@ func (t *tx) Append(e audit.Entry, marks []audit.Mark) error {
 	t.entries = append(t.entries, &e)
 	for _, m := range marks {
 		t.marks = append(t.marks, marked{m, e.Position})
-		t.newest[m] = newest{e.Position, true}
+		if _, asked := t.newest[m]; asked {
+			t.newest[m] = newest{e.Position, true}
+		}
+		if m == t.lacks {
+			t.lacks = audit.Mark{}
+		}
+		if m == t.s.lacks {
+			t.s.lacks = audit.Mark{} // also where this is undone: then it is asked for again
+		}
 	}
 	t.head.Size, t.head.Newest, t.changed = head.Size+1, e.Time, true
 	return nil
@@ -783,6 +794,12 @@ func (t *tx) Expect(w audit.Wanted) error {
 	if err := t.write(); err != nil {
 		return err
 	}
+	if t.s.lacks != (audit.Mark{}) && slices.Contains(w.Marks, t.s.lacks) {
+		if _, known := t.newest[t.s.lacks]; !known {
+			t.newest[t.s.lacks] = newest{}
+		}
+		w.Marks = slices.DeleteFunc(slices.Clone(w.Marks), func(m audit.Mark) bool { return m == t.s.lacks })
+	}
 	n := int64(0)
 	err := inPieces(t.q, newestMarks, w.Marks, func(to []driver.Value, m audit.Mark) []driver.Value {
 		n++
@@ -794,7 +811,10 @@ func (t *tx) Expect(w audit.Wanted) error {
 				found = newest{at.position(1), true}
 			}
 			if n := at.number(0); !at.bad {
-				t.newest[w.Marks[n]] = found
+				m := w.Marks[n]
+				if t.newest[m] = found; m.Kind == audit.MarkEpoch && !found.is {
+					t.lacks = m
+				}
 			}
 			return nil
 		})
@@ -827,15 +847,28 @@ func (t *tx) Expect(w audit.Wanted) error {
 	})
 }
 
+// manyMarks are too many to look through for one that was not asked for beforehand.
+const manyMarks = 500
+
 // Newest implements audit.Reader.
 func (t *tx) Newest(marks []audit.Mark) (uint64, bool, error) {
 	var out newest
 	for _, m := range marks {
 		n, known := t.newest[m]
-		if !known { // then it does not wait either
+		if !known {
+			if len(t.marks) > manyMarks {
+				if err := t.write(); err != nil {
+					return 0, false, err
+				}
+			}
 			var err error
 			if n.position, n.is, err = t.file.Newest([]audit.Mark{m}); err != nil {
 				return 0, false, err
+			}
+			for i := range t.marks { // it may be among those that wait, the newest last
+				if t.marks[i].Mark == m {
+					n = newest{t.marks[i].position, true}
+				}
 			}
 		}
 		if n.is && (!out.is || n.position > out.position) {

@@ -1,0 +1,80 @@
+package sqlite
+
+import (
+	"errors"
+	"math/bits"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/mycarerecord/mycarerecord/audit"
+)
+
+// What is remembered from one transaction to the next is what the file says: the head, and that no entry names a newer epoch of keys, until one does.
+func TestRemembered(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	s, err := Open(ctx, Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	epoch := audit.Mark{Kind: audit.MarkEpoch, Value: "two"}
+	ahead := audit.Wanted{Marks: []audit.Mark{epoch}}
+	named := func(want bool) func(audit.Tx) error {
+		return func(tx audit.Tx) error {
+			if _, is, err := tx.Newest([]audit.Mark{epoch}); err != nil || is != want {
+				t.Errorf("the epoch is named: %v, want %v: %v", is, want, err)
+			}
+			_, err := tx.Head()
+			return err
+		}
+	}
+	name := func(tx audit.Tx) error {
+		head, err := tx.Head()
+		if err != nil {
+			return err
+		}
+		if err := tx.Append(audit.Entry{Position: head.Size, Version: 1, Type: 1, Time: time.Now().UTC(), Epoch: 1, Sealed: []byte("sealed")}, []audit.Mark{epoch}); err != nil {
+			return err
+		}
+		return tx.PutTree(make([][32]byte, bits.OnesCount64(head.Size+1)), nil)
+	}
+	over := errors.New("given up")
+	for i, step := range []struct {
+		do   []func(audit.Tx) error
+		fail error
+	}{
+		{do: []func(audit.Tx) error{named(false)}},
+		{do: []func(audit.Tx) error{named(false), name, named(true)}, fail: over},
+		{do: []func(audit.Tx) error{named(false)}},
+		{do: []func(audit.Tx) error{named(false), name, func(tx audit.Tx) error { return tx.Erase(0, nil) }, named(true)}},
+		{do: []func(audit.Tx) error{named(true)}},
+		{do: []func(audit.Tx) error{name, named(true)}},
+	} {
+		var before audit.Head
+		err := s.Update(ctx, ahead, func(tx audit.Tx) (err error) {
+			if before, err = tx.Head(); err != nil {
+				return err
+			}
+			for _, do := range step.do {
+				if err := do(tx); err != nil {
+					return err
+				}
+			}
+			return step.fail
+		})
+		if !errors.Is(err, step.fail) {
+			t.Fatalf("step %d: %v", i, err)
+		}
+		var head audit.Head
+		if err := s.View(ctx, func(r audit.Reader) (err error) { head, err = r.Head(); return err }); err != nil {
+			t.Fatal(err)
+		}
+		if step.fail != nil && head.Size != before.Size {
+			t.Errorf("step %d: the head is at %d after a transaction that was given up, and was at %d", i, head.Size, before.Size)
+		}
+		if s.head != nil && (s.head.Size != head.Size || !s.head.Newest.Equal(head.Newest) || len(s.head.Frontier) != len(head.Frontier)) {
+			t.Errorf("step %d: the head is %v, and remembered as %v", i, head, *s.head)
+		}
+	}
+}
