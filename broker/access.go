@@ -131,6 +131,17 @@ func (b *Broker) start(ctx context.Context, req Request) *access {
 	return a
 }
 
+// within begins a span in the request's. Where nobody takes the request's, nobody would take this: then it is none, and a custodian that is sent a traceparent
+// is told of the request's.
+func (a *access) within(name string, options ...trace.SpanStartOption) (context.Context, trace.Span) {
+	if !a.span.IsRecording() {
+		return a.ctx, noSpan
+	}
+	return a.b.spans.Start(a.ctx, name, options...)
+}
+
+var noSpan = trace.SpanFromContext(context.Background())
+
 // faceStream is the face of a request that is answered in pieces, and longestStream how long a slow reader may take over them: the ledger counts
 // an access as forgotten after twice that.
 const (
@@ -282,7 +293,7 @@ func kindOf(d consent.Decision) Kind {
 }
 
 func (a *access) begin() *Refusal {
-	ctx, span := a.b.spans.Start(a.ctx, "ledger begin")
+	ctx, span := a.within("ledger begin")
 	defer span.End()
 	opened, err := a.b.cfg.Ledger.Begin(ctx, a.permit, a.entry)
 	if err != nil {
@@ -381,13 +392,13 @@ func (a *access) close(t audit.EntryType, reason consent.Reason, statuses []reco
 
 // release writes the closing entry that lets the answer leave; preferences are re-read in the same transaction.
 func (a *access) release(d audit.Disclosure) (audit.Receipt, error) {
-	ctx, span := a.b.spans.Start(a.ctx, "ledger release")
+	ctx, span := a.within("ledger release")
 	defer span.End()
 	return a.b.cfg.Ledger.Release(context.WithoutCancel(ctx), a.opened, a.permit, d)
 }
 
 func (a *access) releaseChunk(d audit.Disclosure) (audit.Receipt, error) {
-	ctx, span := a.b.spans.Start(a.ctx, "ledger release")
+	ctx, span := a.within("ledger release")
 	defer span.End()
 	return a.b.cfg.Ledger.ReleaseChunk(context.WithoutCancel(ctx), a.opened, a.permit, d)
 }

@@ -162,7 +162,7 @@ func (a *access) askOne(c *custodian, e *endpoint, p consent.Permit, whole time.
 		h.end = notLet
 		return h
 	}
-	ctx, span := a.b.spans.Start(a.ctx, "custodian", c.told.span...)
+	ctx, span := a.within("custodian", c.told.span...)
 	defer span.End()
 	ctx, cancel := context.WithTimeout(ctx, min(left, whole))
 	defer cancel()

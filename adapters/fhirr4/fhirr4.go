@@ -33,8 +33,9 @@ type Source struct {
 	tokens    *tokens // nil where none are asked for
 	statement *statementCache
 
-	count string // the setting, as a query
-	below string // with which references to its own resources begin, where they are absolute
+	search wire.Target // of Patients
+	count  string      // the setting, as a query
+	below  string      // with which references to its own resources begin, where they are absolute
 }
 
 var _ broker.Source = (*Source)(nil)
@@ -53,7 +54,7 @@ func New(s Settings) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{settings: s, client: client, tokens: tokens, statement: newStatementCache(), count: url.Values{"_count": {strconv.Itoa(s.Count)}}.Encode(), below: client.Base() + "/"}, nil
+	return &Source{settings: s, client: client, tokens: tokens, statement: newStatementCache(), search: client.At("Patient", "_search"), count: url.Values{"_count": {strconv.Itoa(s.Count)}}.Encode(), below: client.Base() + "/"}, nil
 }
 
 // Close closes idle connections. Fetches that are under way end with their own contexts.

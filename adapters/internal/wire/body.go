@@ -73,11 +73,12 @@ func errorBody(ctx context.Context, res *http.Response, version string) ([]byte,
 
 // readBody reads to the end, or not at all: a part of a body is never returned.
 func readBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, *Error) {
-	encoded := &counter{r: res.Body}
-	var r io.Reader = encoded
+	r := io.Reader(res.Body)
+	var encoded *counter // of what is encoded; what is not is as long as it is
 	switch strings.ToLower(strings.TrimSpace(strings.Join(res.Header.Values("Content-Encoding"), ","))) {
 	case "", "identity":
 	case "gzip", "x-gzip":
+		encoded = &counter{r: res.Body}
 		z, err := gzip.NewReader(encoded)
 		if err != nil {
 			return nil, bodyError(ctx)
@@ -93,14 +94,14 @@ func readBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, 
 	for {
 		if len(out) == cap(out) {
 			more := int64(1)
-			if r == encoded { // what is encoded becomes longer than its header says
+			if encoded == nil { // what is encoded becomes longer than its header says
 				more = max(1, min(res.ContentLength+1-int64(len(out)), 3*int64(len(out))))
 			}
 			out = slices.Grow(out, int(more))
 		}
 		n, err := r.Read(out[len(out):min(cap(out), len(out)+maxPiece)])
 		out = out[:len(out)+n]
-		if !budget.take(n) || int64(len(out)) > ratioFloor && int64(len(out)) > budget.ratio*encoded.n {
+		if !budget.take(n) || int64(len(out)) > ratioFloor && encoded != nil && int64(len(out)) > budget.ratio*encoded.n {
 			return nil, &Error{Kind: TooMuch}
 		}
 		if errors.Is(err, io.EOF) {
