@@ -65,8 +65,9 @@ func (k *Keys) askedNo(numbers []record.NHSNumber, user string) []Mark {
 	return out
 }
 
-func (e *epoch) who(r record.Requester) []Mark {
-	var out []Mark
+func (e *epoch) who(r record.Requester) []Mark { return e.addWho(nil, r) }
+
+func (e *epoch) addWho(out []Mark, r record.Requester) []Mark {
 	if r.User != "" {
 		out = append(out, e.hash(MarkUser, r.User))
 	}
@@ -77,7 +78,7 @@ func (e *epoch) who(r record.Requester) []Mark {
 }
 
 func (e *epoch) about(numbers ...record.NHSNumber) []Mark {
-	var out []Mark
+	out := make([]Mark, 0, len(numbers)+usualMarks)
 	for _, n := range numbers {
 		if !n.IsZero() {
 			out = append(out, e.hash(MarkPerson, n.Reveal()))
@@ -85,6 +86,9 @@ func (e *epoch) about(numbers ...record.NHSNumber) []Mark {
 	}
 	return out
 }
+
+// usualMarks is how many marks most entries have beside those of the person.
+const usualMarks = 12
 
 // subjects returns the numbers of the person that an access is about, the number asked for first.
 func (a *Access) subjects() []record.NHSNumber {
@@ -97,7 +101,7 @@ func (a *Access) subjects() []record.NHSNumber {
 // access are the marks that every entry of one access carries: whose record, who asks, and which custodians were asked. A request that was refused
 // before anybody was asked is an access to no custodian's record: those who may see the accesses to a record have no business with it.
 func (e *epoch) access(a *Access) []Mark {
-	return append(e.request(a), custodians(a.Asked)...)
+	return addCustodians(e.request(a), a.Asked)
 }
 
 // closing are the marks of the entry that closes an access.
@@ -140,16 +144,17 @@ func (e *epoch) chunk(a *Access, d Disclosure) []Mark {
 	for _, s := range d.Custodians {
 		shown = append(shown, s.Key)
 	}
-	return append(append(e.request(a), custodians(shown)...), e.saidNo(a, "")...)
+	return append(addCustodians(e.request(a), shown), e.saidNo(a, "")...)
 }
 
 // request are the marks of an access but for its custodians.
 func (e *epoch) request(a *Access) []Mark {
-	return append(e.about(a.subjects()...), e.who(a.Requester)...)
+	return e.addWho(e.about(a.subjects()...), a.Requester)
 }
 
-func custodians(keys []record.CustodianKey) []Mark {
-	var out []Mark
+func custodians(keys []record.CustodianKey) []Mark { return addCustodians(nil, keys) }
+
+func addCustodians(out []Mark, keys []record.CustodianKey) []Mark {
 	for _, k := range keys {
 		out = append(out, Mark{MarkCustodian, plain(string(k))})
 	}

@@ -259,8 +259,8 @@ func (a *access) query(ctx context.Context, c *custodian, p consent.Permit, limi
 
 // fetch calls the source in a goroutine of its own, so that one which ignores its context costs that goroutine and nothing else.
 func fetch(ctx context.Context, s Source, q Query) (Reply, error) {
-	x := &fetching{over: make(chan struct{})}
-	go x.run(ctx, s, q)
+	x := &fetching{query: q, over: make(chan struct{})}
+	go x.run(ctx, s)
 	select {
 	case <-x.over:
 		return x.reply, x.err
@@ -271,19 +271,20 @@ func fetch(ctx context.Context, s Source, q Query) (Reply, error) {
 
 // fetching is one call of a source. What it came to is read when it is over, or never.
 type fetching struct {
+	query Query
 	reply Reply
 	err   error
 	over  chan struct{}
 }
 
-func (x *fetching) run(ctx context.Context, s Source, q Query) {
+func (x *fetching) run(ctx context.Context, s Source) {
 	defer close(x.over)
 	defer func() {
 		if v := recover(); v != nil {
 			x.reply, x.err = Reply{}, fmt.Errorf("%w: %T", ErrPanicked, v) // the type only: the value may hold patient data
 		}
 	}()
-	x.reply, x.err = s.Fetch(ctx, q)
+	x.reply, x.err = s.Fetch(ctx, x.query)
 	if x.err == nil && len(x.reply.Entries) == 0 {
 		x.err = ErrMalformed // a custodian without a record says ErrNoRecord; an empty reply is none
 	}

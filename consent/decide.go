@@ -46,9 +46,10 @@ func evaluate(q Question, p Preferences) Decision {
 	objections, delegations := q.binding(p), q.delegations(p)
 	claim := q.claim()
 	d := Decision{Position: p.Position, Custodians: make([]CustodianDecision, 0, len(q.Custodians))}
+	parts := make([]Part, len(q.Custodians)) // room for the one that most have
 	var t tally
-	for _, c := range q.Custodians {
-		cd := CustodianDecision{Key: c.Custodian.Key}
+	for i, c := range q.Custodians {
+		cd := CustodianDecision{Key: c.Custodian.Key, Parts: parts[i : i : i+1]}
 		for s := range record.AllSections.All() {
 			v := q.section(c, s, objections, delegations, claim)
 			cd.add(s, v)

@@ -48,7 +48,7 @@ func (f *fetch) document(ctx context.Context, address string) (broker.Document, 
 	if !ok || target.Holds(f.query.Subject.Number.Reveal()) {
 		return broker.Document{}, broker.ErrElsewhere
 	}
-	a, err := f.authorised(ctx, wire.Request{Target: target, Header: f.header})
+	a, err := f.authorised(ctx, wire.Request{Target: target, ID: f.id, Header: f.header})
 	if err != nil {
 		return broker.Document{}, err
 	}

@@ -112,7 +112,7 @@ func (f *fetch) record(ctx context.Context, found patient) ([]fhirjson.Entry, []
 // named, so its answer is not provably all that the broker's own filter would keep (M-12).
 func (f *fetch) everything(ctx context.Context, found patient) ([]fhirjson.Entry, error) {
 	target := f.source.client.At("Patient", found.id, "$everything").WithEncoded(f.source.count)
-	entries, err := f.pages(ctx, wire.Request{Target: target, Header: f.header})
+	entries, err := f.pages(ctx, wire.Request{Target: target, ID: f.id, Header: f.header})
 	if err != nil {
 		return nil, err
 	}

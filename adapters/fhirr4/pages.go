@@ -21,7 +21,8 @@ type fetch struct {
 	source *Source
 	query  broker.Query
 	limits broker.Limits
-	header map[string]string
+	id     string            // of the request
+	header map[string]string // beside it; nil for none
 	budget *wire.Budget
 	hidden []string // texts that must not be in an address; fixed once the person is found
 
@@ -45,13 +46,16 @@ func (s *Source) newFetch(q broker.Query) *fetch {
 	d := broker.DefaultLimits
 	l.Bytes, l.Resources, l.Pages, l.ResourceBytes = or(l.Bytes, d.Bytes), or(l.Resources, d.Resources), or(l.Pages, d.Pages), or(l.ResourceBytes, d.ResourceBytes)
 	l.StringBytes, l.Depth, l.Ratio = or(l.StringBytes, d.StringBytes), or(l.Depth, d.Depth), or(l.Ratio, d.Ratio)
-	header := map[string]string{"X-Request-Id": wire.RequestID(q.RequestID)}
+	var header map[string]string
 	for _, name := range [...]string{"traceparent", "tracestate"} { // never baggage, whatever the query holds
 		if v := q.Trace[name]; v != "" {
+			if header == nil {
+				header = map[string]string{}
+			}
 			header[name] = v
 		}
 	}
-	f := &fetch{source: s, query: q, limits: l, header: header, budget: wire.NewBudget(l.Bytes, l.Ratio, l.Take)}
+	f := &fetch{source: s, query: q, limits: l, id: wire.RequestID(q.RequestID), header: header, budget: wire.NewBudget(l.Bytes, l.Ratio, l.Take)}
 	f.hidden, f.seen = append(f.private[:0], q.Subject.Number.Reveal()), f.first[:0]
 	return f
 }
@@ -216,12 +220,12 @@ func (f *fetch) next(link string) (wire.Request, error) {
 		return wire.Request{}, broker.ErrElsewhere
 	}
 	if !slices.ContainsFunc(f.hidden, t.Holds) {
-		return wire.Request{Target: t, Header: f.header}, nil
+		return wire.Request{Target: t, ID: f.id, Header: f.header}, nil
 	}
 	path, query, ok := f.source.client.Below(t)
 	typ := strings.TrimSuffix(path, "/_search")
 	if _, known := searchable[typ]; !ok || !known && typ != "Patient" {
 		return wire.Request{}, broker.ErrMalformed
 	}
-	return wire.Request{Target: f.source.client.At(typ, "_search"), Form: url.Values(query), Header: f.header}, nil
+	return wire.Request{Target: f.source.client.At(typ, "_search"), Form: url.Values(query), ID: f.id, Header: f.header}, nil
 }

@@ -86,12 +86,8 @@ func (t *Tracer) Trace(ctx context.Context, number record.NHSNumber, requestID s
 	if number.IsZero() {
 		return record.Subject{}, broker.ErrMalformed
 	}
-	header := map[string]string{"X-Request-Id": wire.RequestID(requestID)} // PDS takes nothing but a UUID
-	for k, v := range t.header {
-		header[k] = v
-	}
 	target := t.client.At("Patient", number.Reveal())
-	a, err := t.client.Do(ctx, wire.Request{Target: target, Header: header}, wire.NewBudget(maxBytes, 100, nil))
+	a, err := t.client.Do(ctx, wire.Request{Target: target, ID: wire.RequestID(requestID), Header: t.header}, wire.NewBudget(maxBytes, 100, nil))
 	if err != nil {
 		return record.Subject{}, sentinel.OfWire(err)
 	}

@@ -80,7 +80,7 @@ func (r *strictReader) value(depth int) (any, error) {
 	for r.at < len(r.text) && strings.IndexByte("+-.0123456789Ee", r.text[r.at]) >= 0 {
 		r.at++
 	}
-	return json.Number(strings.Clone(r.text[from:r.at])), nil
+	return json.Number(r.text[from:r.at]), nil // numbers are counted with, and not kept
 }
 
 func (r *strictReader) object(depth int) (any, error) {

@@ -43,6 +43,7 @@ type Request struct {
 	Any     bool              // a 200 may be of any media type: what it says it is stands in Answer.Type
 	FHIR    string            // the version that is spoken: R4 if it is "", or STU3
 	Accept  string            // what the answer may be; "" is application/fhir+json
+	ID      string            // X-Request-Id, see [RequestID]; "" for none
 	Header  map[string]string // beside Accept, Accept-Encoding, User-Agent and the content type; Authorization only where there is no bearer token
 }
 
@@ -160,9 +161,12 @@ func (c *Client) request(ctx context.Context, r *Request, x *call) (*http.Reques
 	if x.url, ok = c.origin.address(r.Target); !ok {
 		return nil, &Error{Kind: Elsewhere}
 	}
-	h := header{make(http.Header, len(r.Header)+5), x.values[:0]}
+	h := header{make(http.Header, len(r.Header)+6), x.values[:0]}
 	for k, v := range r.Header {
 		h.set(k, v)
+	}
+	if r.ID != "" {
+		h.set("X-Request-Id", r.ID)
 	}
 	if r.Accept != "" {
 		h.set("Accept", r.Accept)
