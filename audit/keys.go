@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -265,32 +266,17 @@ func (e *epoch) fingerprint() string {
 }
 
 // hash is the keyed hash of some values of one kind: HMAC-SHA256 over the kind and, for each value, its length and its bytes.
-//
-// An access is found by a dozen of them. HMAC is a hash over the key and the text, and one over the key and that (RFC 2104): where both stand in one piece crypto/sha256 keeps nothing in
-// memory for it, and crypto/hmac makes six things.
 func (e *epoch) hash(kind MarkKind, values ...string) Mark {
-	var room [sha256.BlockSize + 192]byte
-	inner := append(e.pad(room[:0], 0x36), EntryVersion, byte(kind))
+	var room [192]byte
+	text := append(room[:0], EntryVersion, byte(kind))
 	for _, v := range values {
 		v = plain(v)
-		inner = append(binary.BigEndian.AppendUint32(inner, uint32(len(v))), v...) //nolint:gosec // texts are short
+		text = append(binary.BigEndian.AppendUint32(text, uint32(len(v))), v...) //nolint:gosec // texts are short
 	}
-	sum := sha256.Sum256(inner)
-	var outer [sha256.BlockSize + sha256.Size]byte
-	sum = sha256.Sum256(append(e.pad(outer[:0], 0x5c), sum[:]...))
-	return Mark{kind, string(sum[:])}
-}
-
-// pad appends the key as HMAC begins a text with it.
-func (e *epoch) pad(to []byte, with byte) []byte {
-	for i := range sha256.BlockSize {
-		b := with
-		if i < keySize {
-			b ^= e.lookup[i]
-		}
-		to = append(to, b)
-	}
-	return to
+	h := hmac.New(sha256.New, e.lookup[:])
+	_, _ = h.Write(text)
+	var sum [sha256.Size]byte
+	return Mark{kind, string(h.Sum(sum[:0]))}
 }
 
 // plain returns s as a payload holds it: what is not UTF-8 is U+FFFD, byte by byte. A mark is made of what can be read again.
