@@ -104,6 +104,10 @@ func byPurpose(t *testing.T, h *epochs) (found int) {
 	for _, q := range questions {
 		q.Limit = 1000
 		whole := slices.Concat(pages(t, h.Ledger, q, 0)...)
+		q.Before = 1
+		if len(whole) > 0 {
+			q.Before = whole[0].Position + 1 // the ledger ends accesses whose time is over while it is asked
+		}
 		for _, set := range []int{1, 2, 4, 8, 12, 3, 14} {
 			q.Purposes = nil
 			for i, p := range all {
