@@ -13,7 +13,8 @@ type Layout struct {
 	whole  bool                 // all members are in it; else it is of no use
 }
 
-// layoutPlaces is more than the members that an object of FHIR has, so that few are not where their hint says.
+// Most resources have fewer members than layoutMost. That is less than layoutPlaces, so that a look for what is not there comes to an empty place, and few are not where
+// their hint says.
 const (
 	layoutPlaces = 32
 	layoutMost   = 24
@@ -50,7 +51,7 @@ func placeOf(hint uint32) uint8 { return uint8(hint >> 27) }
 // Value returns the object.
 func (l *Layout) Value() Value { return l.v }
 
-// Get returns the member that a path of one key leads to, the zero Value if there is none.
+// Get returns the member that a path of one key leads to, the zero Value if there is none. The path MUST have one.
 func (l *Layout) Get(p Path) Value {
 	s := &p.steps[0]
 	if l.lacks(s) {
@@ -65,7 +66,7 @@ func (l *Layout) Get(p Path) Value {
 // lacks reports whether it is seen at one glance that there is no such member.
 func (l *Layout) lacks(s *step) bool { return l.whole && l.places[s.place%layoutPlaces] == 0 }
 
-// Variant is that of [Value], for a path of one key.
+// Variant is that of [Value], for a path of one key, which MUST be ASCII.
 func (l *Layout) Variant(p Path) bool {
 	s := &p.steps[0]
 	if !l.whole || l.v.tok().mask == ^uint32(0) {

@@ -45,7 +45,7 @@ func (v Value) Along(p Path) iter.Seq[Value] {
 	}
 }
 
-// To returns the member that a path of one key leads to, as Get does.
+// To returns the member that a path of one key leads to, as Get does. The path MUST have one.
 func (v Value) To(p Path) Value {
 	if v.doc == nil {
 		return Value{}

@@ -52,7 +52,7 @@ func space(src []byte, i uint) uint {
 
 // container is an object or array that is not closed yet.
 type container struct {
-	one, two uint64 // of an object: what is easily told of its keys, see hint
+	one, two uint64 // of an object: bits 26 to 31, and 20 to 25, of the hints of its keys
 	self     int32
 	closing  byte
 	doubts   uint8
@@ -91,7 +91,7 @@ const (
 	ended    outcome = iota // the outermost value has
 	byHand                  // a key or string that is not easily read, or what is no string and no container
 	tapeFull                // there is no room for the next value
-	deeper                  // a container is in more others than any was before
+	deeper                  // the stack of open containers is full
 	doubtful                // the object that was closed has doubts
 	endsEarly
 	tooMany
@@ -156,7 +156,7 @@ func (s *scanner) scan() *Error {
 	}
 }
 
-// hand reads the value or key that is next and begins at i, whatever it is but for a container, and returns what run goes on from.
+// hand reads the value or key that is next and begins at i, whatever it is but for a container, and returns what run goes on from. run has seen that the tape has room for it.
 func (s *scanner) hand(i, n uint, next stage) (uint, uint, stage, *Error) {
 	t := &s.tape[n]
 	if s.src[i] != '"' {
@@ -384,7 +384,8 @@ func (s *scanner) plain(i uint) (kind Kind, end uint, err *Error) {
 }
 
 // hint is a number that is the same for plain ASCII keys that are equal but for case. Its highest bits differ for most others. Keys whose hints
-// differ need not be compared.
+// differ need not be compared. What is kept of it: in a container while it is read bits 20 to 31 (add), of an object bits 26 to 30 of all its keys (maskOf), of a member bits 16 to 22 of
+// its own (keyTold), and in a Layout bits 27 to 31 say where a member is (placeOf).
 func hint(key string) uint32 {
 	n := len(key)
 	if n == 0 {
@@ -492,7 +493,7 @@ func (s *scanner) str(open uint) (end uint, flags uint8, err *Error) {
 			s.look(i)
 			at = 0
 		}
-		m := s.ahead(at % part) // as it is: but so it is seen to be in the part, without a check
+		m := s.ahead(at % part) // at is in the part: this only tells the compiler, which then checks nothing
 		if m == 0 {
 			i += 64 - at%8
 			continue

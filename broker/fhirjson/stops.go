@@ -11,7 +11,7 @@ import (
 type stops struct {
 	marks marks
 	from  uint   // where the part begins
-	reach uint64 // the bits within which a string that is found by near must end: it may have as many bytes and no more
+	reach uint64 // as many low bits as a string may have bytes, and one for what ends it: within them near finds its end
 }
 
 // part is of how many bytes stops speaks at a time: what is noted of them should stay in the nearest memory.

@@ -27,8 +27,8 @@ func Prepare(req Request, rules Rules, reply Reply) (Prepared, error) {
 	if p.number == "" {
 		return Prepared{}, fmt.Errorf("%w: no NHS number was asked for", ErrWrongSubject)
 	}
-	p.key = fhirjson.AppendQuote(p.key, req.Base)
-	p.plainBase = len(p.key) == len(req.Base)+len(`""`)
+	p.key = fhirjson.AppendQuote(p.key, req.Base, string(reply.Custodian.Key))
+	p.plainBase = len(p.key) == len(req.Base)+len(reply.Custodian.Key)+len(`""`)
 	if err := p.index(); err != nil {
 		return Prepared{}, err
 	}

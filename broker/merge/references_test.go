@@ -453,3 +453,26 @@ func TestMeta(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// What is said of a server does not depend on the order in which entries come, whatever stands in their types: here the address of the first leaves no root at all.
+func TestRootsWhateverComesFirst(t *testing.T) {
+	entries := []string{`https://x/1 {"resourceType":"/x","id":"1"}`, `https://int/r4/Patient/p ` + ada, `{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/p"}}`,
+		`https://int/r4/Condition/c {"resourceType":"Condition","id":"c","subject":{"reference":"https://gp.example/fhir/Patient/p"}}`}
+	var first Counts
+	for i, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 0, 2, 3}, {2, 3, 0, 1}} {
+		var list []string
+		for _, at := range order {
+			list = append(list, entries[at])
+		}
+		p, err := Prepare(request(t), everything, bare(t, list...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = p.Counts
+		}
+		if p.Counts != first || p.Counts.Shown != 1 {
+			t.Errorf("in the order %v: %+v, and %+v in another", order, p.Counts, first)
+		}
+	}
+}

@@ -82,7 +82,7 @@ type preparing struct {
 	origins    []origin                    // the sources that the reply came from; nearly always one
 	servers    map[string]server
 	here       *url.URL      // our base: see leadsHere
-	plainBase  bool          // nothing in our base needs an escape in JSON
+	plainBase  bool          // nothing in our base or in the custodian's key needs an escape in JSON
 	parts      []record.Part // from OperationOutcomes and Lists
 	received   int
 	strangers  int // dropped because they name somebody else
@@ -181,6 +181,7 @@ func (p *preparing) read(base string, entries []fhirjson.Entry, urls []string) (
 		o.mark = strconv.Itoa(len(p.origins)) + " "
 	}
 	roots := map[string]bool{}
+	last := "" // root that was noted
 	for _, e := range entries {
 		p.items = append(p.items, item{origin: int32(len(p.origins))})
 		it := &p.items[len(p.items)-1]
@@ -202,15 +203,15 @@ func (p *preparing) read(base string, entries []fhirjson.Entry, urls []string) (
 			}
 			if root, is := rootOf(url, it.typ, it.id); is {
 				it.root = root
-				if root != o.sole { // nearly always it is that of the one before
-					o.sole, roots[root] = root, true
+				if root != last || len(roots) == 0 { // nearly always it is that of the one before
+					last, roots[root] = root, true
 				}
 			}
 		}
 		urls = append(urls, url)
 	}
-	if len(roots) != 1 {
-		o.sole = ""
+	if len(roots) == 1 {
+		o.sole = last
 	}
 	p.origins = append(p.origins, o)
 	return urls, nil

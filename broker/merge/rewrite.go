@@ -52,7 +52,7 @@ func (p *preparing) rewrite(it *item) []byte {
 			if !r.document {
 				to = to[len(p.req.Base)+1:]
 			}
-			if r.rest == "" && p.plainBase {
+			if r.rest == "" {
 				replace(r.text, p.ours(to))
 			} else {
 				replace(r.text, p.quoted(to, r.rest))
@@ -99,9 +99,12 @@ func (p *preparing) quoted(parts ...string) []byte {
 	return p.scratch[from:len(p.scratch):len(p.scratch)]
 }
 
-// ours is quoted for an id or address of ours, in which nothing needs an escape: what it is made of is a base of which that is known, the name of a
+// ours is quoted for an id or address of ours. Nothing in it needs an escape where that is known of our base and of the custodian's key: the rest is the name of a
 // type, and letters of ids.
 func (p *preparing) ours(text string) []byte {
+	if !p.plainBase {
+		return p.quoted(text)
+	}
 	from := len(p.scratch)
 	p.scratch = append(append(append(p.scratch, '"'), text...), '"')
 	return p.scratch[from:len(p.scratch):len(p.scratch)]

@@ -68,7 +68,7 @@ type sectionRule struct {
 	leads   bool
 	types   map[string]bool // nil: all
 	from    kindSet         // 0: all
-	paths   []string        // nil: whatever the resource says
+	paths   []string        // as they were written; nil: whatever the resource says
 	ways    []fhirjson.Path // the same, ready to be followed
 	list    *sectionList
 	text    string // as it was written

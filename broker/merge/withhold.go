@@ -66,7 +66,7 @@ func (p *preparing) labelled(it *item) bool {
 		}
 	}
 	see(&it.layout)
-	for c := range it.get(containedMember).Elems() { // no labels may stand there (dom-5), but some do
+	for c := range it.get(containedMember).Elems() { // no labels may stand there (dom-5), but some do; what is no object there has had the whole dropped (contents)
 		l := c.Layout()
 		see(&l)
 	}
