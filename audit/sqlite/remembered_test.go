@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"database/sql"
 	"errors"
+	"fmt"
 	"math/bits"
 	"path/filepath"
 	"testing"
@@ -76,5 +78,57 @@ func TestRemembered(t *testing.T) {
 		if s.head != nil && (s.head.Size != head.Size || !s.head.Newest.Equal(head.Newest) || len(s.head.Frontier) != len(head.Frontier)) {
 			t.Errorf("step %d: the head is %v, and remembered as %v", i, head, *s.head)
 		}
+	}
+}
+
+// Whatever fails makes the store forget what it remembered: where somebody else wrote the file, which a lock keeps from happening, the next transaction looks.
+func TestForgetsWhatFailed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	s, err := Open(ctx, Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	epoch := audit.Mark{Kind: audit.MarkEpoch, Value: "two"}
+	ahead := audit.Wanted{Marks: []audit.Mark{epoch}}
+	write := func(tx audit.Tx) error {
+		head, err := tx.Head()
+		if err != nil {
+			return err
+		}
+		if err := tx.Append(audit.Entry{Position: head.Size, Version: 1, Type: 1, Time: time.Now().UTC(), Epoch: 1, Sealed: []byte("sealed")}, nil); err != nil {
+			return err
+		}
+		return tx.PutTree(make([][32]byte, bits.OnesCount64(head.Size+1)), nil)
+	}
+	if err := s.Update(ctx, ahead, write); err != nil {
+		t.Fatal(err)
+	}
+	other, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	for _, statement := range []string{`INSERT INTO entries SELECT 1, version, type, time, epoch, commitment, leaf, sealed FROM entries WHERE position = 0`,
+		fmt.Sprintf(`INSERT INTO marks VALUES (%d, CAST('two' AS BLOB), 1)`, audit.MarkEpoch), `UPDATE head SET size = 2`} {
+		if _, err := other.Exec(statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	if err := s.Update(ctx, ahead, write); err == nil {
+		t.Error("an entry was written over one of somebody else's")
+	}
+	err = s.Update(ctx, ahead, func(tx audit.Tx) error {
+		head, err := tx.Head()
+		if err != nil {
+			return err
+		}
+		if _, is, err := tx.Newest([]audit.Mark{epoch}); head.Size != 2 || !is || err != nil {
+			t.Errorf("size %d, the epoch is named: %v (%v)", head.Size, is, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

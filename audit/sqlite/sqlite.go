@@ -45,10 +45,10 @@ type Store struct {
 	conn    *sql.Conn // the one connection of writer
 	readers *sql.DB
 	idle    chan *statements // of connections that only read and are not in use; nil: one that is not made yet
-	lacks   audit.Mark       // of an epoch, that no entry carries: likewise
 	lock    *os.File
 	write   *statements
 	head    *audit.Head // as the last transaction left it: nobody else moves it, and it is moved only from where it was; nil: it is read
+	lacks   audit.Mark  // of an epoch, that no entry carried when the last transaction ended; zero: it is asked for
 	unsound atomic.Bool
 	once    sync.Once
 	ended   chan struct{} // closed when the store is: nobody waits for a connection any more
@@ -293,8 +293,8 @@ func (s *Store) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx)
 	t := s.newTx(ctx)
 	defer func() {
 		switch {
-		case !done:
-			s.head = nil
+		case !done: // where the file is not what we left, nothing that is remembered may be believed
+			s.head, s.lacks = nil, audit.Mark{}
 		case t.known:
 			if t.lacks != (audit.Mark{}) {
 				s.lacks = t.lacks

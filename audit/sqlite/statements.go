@@ -16,7 +16,7 @@ import (
 //
 // database/sql opens and closes the connection; what is asked goes to its driver. A request asks the ledger about forty times, and the rows, results and contexts that
 // database/sql makes for each, with a goroutine that waits for the context to end, were more than the reading. So a statement that was prepared beforehand does not watch its context:
-// each finds a few rows by an index, and the context is looked at in front of it and of every row. Any other can be cut short while it runs.
+// each finds a few rows by an index, and the context is looked at in front of it and of every row; where SQLite waits for a lock within one, it waits for busy_timeout at most. Any other can be cut short while it runs.
 type statements struct {
 	conn     *sql.Conn
 	prepared map[string]prepared
@@ -42,7 +42,7 @@ type direct interface {
 	driver.QueryerContext
 }
 
-// errValue stands for a value that no column of ours holds. Whoever reads it learns that the driver refused.
+// errValue stands for a value that no column of ours holds: the file was changed by somebody else, or is damaged.
 var errValue = errors.New("a value of another kind")
 
 func prepareAll(ctx context.Context, c *sql.Conn, queries ...string) (*statements, error) {

@@ -649,7 +649,7 @@ type held struct {
 
 // learnt is what is known without asking the file: it was asked ahead, or done here. Nothing of it can go stale, because nobody else writes.
 type learnt struct {
-	newest map[audit.Mark]newest // of those that were asked for; what was added since counts in it, see also Newest
+	newest map[audit.Mark]newest // of marks that were asked for, with what was added since; one that is not in it is looked for in the file and among what waits
 	open   map[uint64]bool
 	rows   map[string][]audit.ObjectionRow // by person
 	lacks  audit.Mark                      // of an epoch that has none; zero: not asked for
@@ -681,6 +681,7 @@ func (t *tx) Head() (audit.Head, error) {
 			h = &read
 		}
 		t.known, t.was, t.head = true, h.Size, *h
+		t.head.Frontier = slices.Clone(h.Frontier) // whoever adds to the tree works in it
 	}
 	return t.head, nil
 }

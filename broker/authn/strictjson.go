@@ -24,7 +24,7 @@ func parseObject(raw []byte) (map[string]any, error) {
 }
 
 // ReadJSON reads JSON in the one way that every reader must: names that stand twice in an object, or differ only in letter case,
-// invalid UTF-8, trailing data and values deeper than so many others are refused. encoding/json alone takes the last of two names and matches them
+// invalid UTF-8, trailing data and values within more than depth others are refused. encoding/json alone takes the last of two names and matches them
 // without regard to case, which has let tokens say two things at once (Vault, CVE-2020-16250). Values are map[string]any, []any,
 // string, json.Number, bool and nil. The error says nothing of the text.
 func ReadJSON(raw []byte, depth int) (any, error) {

@@ -119,17 +119,10 @@ func handshake(ctx context.Context, raw net.Conn, address string, config *tls.Co
 	return &conn{Conn: c}, nil
 }
 
-// conn counts what is written of requests and read of answers, not of handshakes: "no byte left" is known here and nowhere else.
+// conn counts what is written of requests, not of handshakes: "no byte left" is known here and nowhere else.
 type conn struct {
 	net.Conn
-	written, read atomic.Int64
-}
-
-// Read counts what it read.
-func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.read.Add(int64(n))
-	return n, err //nolint:wrapcheck // reduced by roundTripError
+	written atomic.Int64
 }
 
 // Write counts before it writes, and takes back what certainly did not leave: a connection that was closed here before, as happens when a request

@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"sync/atomic"
 	"time"
 )
 
@@ -107,7 +108,7 @@ func (c *Client) once(ctx context.Context, r Request, budget *Budget) (answer An
 	// RoundTrip and not http.Client: no redirects, no cookies, no Referer, no error texts with an address in them.
 	res, fault := c.transport.RoundTrip(req)
 	if fault != nil {
-		return Answer{}, x.sent(), roundTripError(ctx, fault, x.answered())
+		return Answer{}, x.sent(), roundTripError(ctx, fault, x.first.Load())
 	}
 	defer func() { _ = res.Body.Close() }() // its only news would be that the rest was not wanted
 	answer = Answer{Status: res.StatusCode, RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now())}
@@ -136,8 +137,9 @@ type call struct {
 	body   bytes.Reader
 	values [usualHeaders]string // of the header; each has one
 
-	conn          *conn
-	written, read int64 // of the connection, before the request
+	conn    *conn
+	written int64       // of the connection, before the request
+	first   atomic.Bool // the answer has begun; set by a goroutine of the transport's
 }
 
 // usualHeaders is more than nearly any request has.
@@ -145,20 +147,19 @@ const usualHeaders = 12
 
 func (x *call) gotConn(i httptrace.GotConnInfo) {
 	x.conn, _ = i.Conn.(*conn)
-	x.written, x.read = x.conn.written.Load(), x.conn.read.Load()
+	x.written = x.conn.written.Load()
 }
 
 // sent reports whether any byte of the request may have left.
 func (x *call) sent() bool { return x.conn != nil && x.conn.written.Load() > x.written }
 
-// answered reports whether any byte of an answer has come.
-func (x *call) answered() bool { return x.conn != nil && x.conn.read.Load() > x.read }
+func (x *call) gotFirstByte() { x.first.Store(true) }
 
 // request builds the request. Its body hides from net/http that it could be sent twice: net/http would repeat a GET, and anything without a
 // body, on its own when a pooled connection turns out to be closed, even after the request left (R-5: only if no byte did).
 func (c *Client) request(ctx context.Context, r *Request, x *call) (*http.Request, *Error) {
 	var ok bool
-	if x.url, ok = c.origin.address(r.Target); !ok {
+	if x.url, ok = c.origin.address(r.Target); !ok || r.Encoded != "" && r.Form != nil { // which of two bodies was meant is not known
 		return nil, &Error{Kind: Elsewhere}
 	}
 	h := header{make(http.Header, len(r.Header)+6), x.values[:0]}
@@ -210,7 +211,7 @@ func (c *Client) request(ctx context.Context, r *Request, x *call) (*http.Reques
 		req.Body = eof{}
 		req.TransferEncoding = identity
 	}
-	x.trace.GotConn = x.gotConn
+	x.trace.GotConn, x.trace.GotFirstResponseByte = x.gotConn, x.gotFirstByte
 	return req.WithContext(httptrace.WithClientTrace(ctx, &x.trace)), nil
 }
 
