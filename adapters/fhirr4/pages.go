@@ -92,7 +92,9 @@ func (f *fetch) pages(ctx context.Context, req wire.Request) ([]fhirjson.Entry, 
 // page reads one page.
 func (f *fetch) page(ctx context.Context, req wire.Request) (fhirjson.Bundle, error) {
 	if req.Encoded == "" {
-		req.Encoded = req.Form.Encode()
+		if req.Encoded = req.Form.Encode(); req.Encoded != "" {
+			req.Form = nil // it is the same
+		}
 	}
 	if err := f.visit(req); err != nil {
 		return fhirjson.Bundle{}, err
