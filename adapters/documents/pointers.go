@@ -72,7 +72,7 @@ func (f *fetch) question(code string) (wire.Request, error) {
 	number := record.NHSNumberSystem + "|" + f.query.Subject.Number.Reveal()
 	req := wire.Request{Target: f.locator.At("DocumentReference", "_search"), Header: f.header(f.query)}
 	if f.settings.Locator == LocatorMHD {
-		req.Form = url.Values{"patient.identifier": {number}, "status": {"current"}, "_include": {"DocumentReference:patient"}}
+		req.Form = url.Values{"patient.identifier": {number}, "status": {"current"}, "_include": {"DocumentReference:patient"}}.Encode()
 		return req, nil
 	}
 	organisation := string(f.query.Requester.Organisation)
@@ -91,7 +91,7 @@ func (f *fetch) question(code string) (wire.Request, error) {
 // ask reads one page.
 func (f *fetch) ask(ctx context.Context, req wire.Request) (*fhirjson.Doc, error) {
 	path, query, _ := f.locator.Below(req.Target)
-	key := path + "?" + query.Encode() + "\x00" + req.Form.Encode() + "\x00" + string(req.Body)
+	key := path + "?" + query.Encode() + "\x00" + req.Form + "\x00" + string(req.Body)
 	switch {
 	case f.pages[key]:
 		return nil, broker.ErrMalformed // its pages run in a circle
@@ -153,7 +153,7 @@ func (f *fetch) next(bundle fhirjson.Value, last wire.Request) (wire.Request, bo
 		if !ok || path != "DocumentReference" && path != "DocumentReference/_search" {
 			return last, false, broker.ErrMalformed // the number would stand in an address
 		}
-		last.Body, last.JSON, last.Form = nil, false, query
+		last.Body, last.JSON, last.Form = nil, false, query.Encode()
 		if f.settings.Locator == LocatorNRL {
 			body := document.Object{}
 			for key, values := range query {
@@ -162,7 +162,7 @@ func (f *fetch) next(bundle fhirjson.Value, last wire.Request) (wire.Request, bo
 				}
 				body[key] = values[0]
 			}
-			last.Body, last.JSON, last.Form = document.Written(body), true, nil
+			last.Body, last.JSON, last.Form = document.Written(body), true, ""
 		}
 		return last, true, nil
 	}

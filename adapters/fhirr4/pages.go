@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -91,11 +90,6 @@ func (f *fetch) pages(ctx context.Context, req wire.Request) ([]fhirjson.Entry, 
 
 // page reads one page.
 func (f *fetch) page(ctx context.Context, req wire.Request) (fhirjson.Bundle, error) {
-	if req.Encoded == "" {
-		if req.Encoded = req.Form.Encode(); req.Encoded != "" {
-			req.Form = nil // it is the same
-		}
-	}
 	if err := f.visit(req); err != nil {
 		return fhirjson.Bundle{}, err
 	}
@@ -192,7 +186,7 @@ func (s *Source) ask(ctx context.Context, req wire.Request, budget *wire.Budget)
 
 // visit counts a page. One that was asked for before means that the custodian's links run in a circle.
 func (f *fetch) visit(req wire.Request) error {
-	v := visit{req.Target, req.Encoded}
+	v := visit{req.Target, req.Form}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if slices.Contains(f.seen, v) {
@@ -229,5 +223,5 @@ func (f *fetch) next(link string) (wire.Request, error) {
 	if _, known := searchable[typ]; !ok || !known && typ != "Patient" {
 		return wire.Request{}, broker.ErrMalformed
 	}
-	return wire.Request{Target: f.source.client.At(typ, "_search"), Form: url.Values(query), ID: f.id, Header: f.header}, nil
+	return wire.Request{Target: f.source.client.At(typ, "_search"), Form: query.Encode(), ID: f.id, Header: f.header}, nil
 }

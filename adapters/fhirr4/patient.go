@@ -23,7 +23,7 @@ type patient struct {
 // findPatient asks for the person by NHS number, in a body. Exactly one Patient may come back, and it must carry that number: a server that
 // ignores the parameter and returns somebody, or everybody, is found out here.
 func (f *fetch) findPatient(ctx context.Context) (patient, error) {
-	entries, err := f.pages(ctx, wire.Request{Target: f.source.search, Encoded: byNumber + f.query.Subject.Number.Reveal(), ID: f.id, Header: f.header})
+	entries, err := f.pages(ctx, wire.Request{Target: f.source.search, Form: byNumber + f.query.Subject.Number.Reveal(), ID: f.id, Header: f.header})
 	if err != nil {
 		return patient{}, err
 	}

@@ -113,7 +113,7 @@ func (f *fetch) search(ctx context.Context, found patient, s search) ([]fhirjson
 	if s.iterate {
 		form["_include:iterate"] = s.include
 	}
-	entries, err := f.pages(ctx, wire.Request{Target: f.source.client.At(s.typ, "_search"), Form: form, ID: f.id, Header: f.header})
+	entries, err := f.pages(ctx, wire.Request{Target: f.source.client.At(s.typ, "_search"), Form: form.Encode(), ID: f.id, Header: f.header})
 	if err != nil {
 		return nil, err
 	}

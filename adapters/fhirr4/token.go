@@ -186,7 +186,7 @@ func (t *tokens) ask(ctx context.Context) (token string, lifetime time.Duration,
 		return "", 0, broker.ErrUnauthorised
 	}
 	form := url.Values{"grant_type": {"client_credentials"}, "scope": {t.settings.Scope}, "client_assertion_type": {assertionType}, "client_assertion": {proof}}
-	a, err := e.client.Do(ctx, wire.Request{Target: e.target, Form: form, Accept: "application/json"}, wire.NewBudget(maxTokenBody, 100, nil))
+	a, err := e.client.Do(ctx, wire.Request{Target: e.target, Form: form.Encode(), Accept: "application/json"}, wire.NewBudget(maxTokenBody, 100, nil))
 	if err != nil {
 		return "", 0, sentinel.OfWire(err)
 	}

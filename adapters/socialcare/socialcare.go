@@ -159,7 +159,7 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 // find asks for the person by NHS number, in a body. One person may come back, and must carry that number.
 func (f *fetch) find(ctx context.Context) (*item, string, error) {
 	p := &f.mapping.Person
-	d, err := f.ask(ctx, wire.Request{Target: f.client.At(strings.Split(p.Search, "/")...), Form: url.Values{p.Parameter: {f.query.Subject.Number.Reveal()}}})
+	d, err := f.ask(ctx, wire.Request{Target: f.client.At(strings.Split(p.Search, "/")...), Form: url.Values{p.Parameter: {f.query.Subject.Number.Reveal()}}.Encode()})
 	if err != nil {
 		return nil, "", err
 	}
@@ -188,7 +188,7 @@ func (f *fetch) find(ctx context.Context) (*item, string, error) {
 
 // ask reads one answer.
 func (f *fetch) ask(ctx context.Context, req wire.Request) (*fhirjson.Doc, error) {
-	v := visit{req.Target, req.Form.Encode()}
+	v := visit{req.Target, req.Form}
 	f.mu.Lock()
 	again, over := f.seen[v], len(f.seen) >= f.limits.Pages
 	f.seen[v] = true

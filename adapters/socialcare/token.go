@@ -119,7 +119,7 @@ func (t *tokens) ask(ctx context.Context) (token string, lifetime time.Duration,
 		form.Set("scope", t.settings.Scope)
 	}
 	basic := base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(t.settings.ClientID) + ":" + url.QueryEscape(key)))
-	a, err := t.client.Do(ctx, wire.Request{Target: t.client.At(), Form: form, Accept: "application/json", Header: map[string]string{"Authorization": "Basic " + basic}},
+	a, err := t.client.Do(ctx, wire.Request{Target: t.client.At(), Form: form.Encode(), Accept: "application/json", Header: map[string]string{"Authorization": "Basic " + basic}},
 		wire.NewBudget(maxTokenBody, 100, nil))
 	if err != nil {
 		return "", 0, sentinel.OfWire(err)

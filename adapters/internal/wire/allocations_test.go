@@ -10,7 +10,7 @@ func TestAllocations(t *testing.T) {
 	}
 	target := c.At("Patient", "_search")
 	for name, r := range map[string]Request{
-		"a search":       {Target: target, Encoded: "identifier=a", ID: "a"},
+		"a search":       {Target: target, Form: "identifier=a", ID: "a"},
 		"a page of many": {Target: target.WithEncoded("_count=5"), ID: "a"},
 	} {
 		got := testing.AllocsPerRun(100, func() {

@@ -36,16 +36,15 @@ type Client struct {
 
 // Request is one question.
 type Request struct {
-	Target  Target
-	Form    url.Values        // the body of a POST search; nil makes it a GET, unless there is a Body or it is Encoded
-	Encoded string            // Form, where it is encoded already; "" for not
-	Body    []byte            // the body of a POST, FHIR JSON; nil for none
-	JSON    bool              // Body is called application/json and not FHIR
-	Any     bool              // a 200 may be of any media type: what it says it is stands in Answer.Type
-	FHIR    string            // the version that is spoken: R4 if it is "", or STU3
-	Accept  string            // what the answer may be; "" is application/fhir+json
-	ID      string            // X-Request-Id, see [RequestID]; "" for none
-	Header  map[string]string // beside Accept, Accept-Encoding, User-Agent and the content type; Authorization only where there is no bearer token
+	Target Target
+	Form   string            // the body of a POST search, encoded (url.Values.Encode); "" makes it a GET, unless there is a Body
+	Body   []byte            // the body of a POST, FHIR JSON; nil for none
+	JSON   bool              // Body is called application/json and not FHIR
+	Any    bool              // a 200 may be of any media type: what it says it is stands in Answer.Type
+	FHIR   string            // the version that is spoken: R4 if it is "", or STU3
+	Accept string            // what the answer may be; "" is application/fhir+json
+	ID     string            // X-Request-Id, see [RequestID]; "" for none
+	Header map[string]string // beside Accept, Accept-Encoding, User-Agent and the content type; Authorization only where there is no bearer token
 }
 
 // The versions of FHIR, as a content type gives them.
@@ -159,7 +158,7 @@ func (x *call) gotFirstByte() { x.first.Store(true) }
 // body, on its own when a pooled connection turns out to be closed, even after the request left (R-5: only if no byte did).
 func (c *Client) request(ctx context.Context, r *Request, x *call) (*http.Request, *Error) {
 	var ok bool
-	if x.url, ok = c.origin.address(r.Target); !ok || r.Encoded != "" && r.Form != nil { // which of two bodies was meant is not known
+	if x.url, ok = c.origin.address(r.Target); !ok {
 		return nil, &Error{Kind: Elsewhere}
 	}
 	h := header{make(http.Header, len(r.Header)+6), x.values[:0]}
@@ -185,15 +184,9 @@ func (c *Client) request(ctx context.Context, r *Request, x *call) (*http.Reques
 	}
 	req := http.Request{Method: http.MethodGet, URL: &x.url, Host: x.url.Host, Header: h.header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	body := r.Body
-	isForm := r.Form != nil || r.Encoded != ""
 	switch {
-	case r.Encoded != "":
-		body = []byte(r.Encoded)
-	case isForm:
-		body = []byte(r.Form.Encode())
-	}
-	switch {
-	case isForm:
+	case r.Form != "":
+		body = []byte(r.Form)
 		h.set("Content-Type", "application/x-www-form-urlencoded")
 	case body != nil:
 		if r.JSON {
@@ -202,7 +195,7 @@ func (c *Client) request(ctx context.Context, r *Request, x *call) (*http.Reques
 			h.set("Content-Type", "application/fhir+json; charset=utf-8")
 		}
 	}
-	if isForm || body != nil {
+	if body != nil {
 		req.Method = http.MethodPost
 		req.ContentLength = int64(len(body))
 		x.body.Reset(body)

@@ -108,7 +108,7 @@ func TestAsksWithWhatItShould(t *testing.T) {
 	if err := os.WriteFile(token, []byte("second"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Do(t.Context(), Request{Target: c.At("Patient", "_search"), Form: url.Values{"identifier": {"a|b"}}}, NewBudget(100, 100, nil)); err != nil {
+	if _, err := c.Do(t.Context(), Request{Target: c.At("Patient", "_search"), Form: url.Values{"identifier": {"a|b"}}.Encode()}, NewBudget(100, 100, nil)); err != nil {
 		t.Fatal(err)
 	}
 	if got.Method != "POST" || body != "identifier=a%7Cb" || got.Header.Get("Content-Type") != "application/x-www-form-urlencoded" ||
@@ -347,8 +347,8 @@ func script(t *testing.T, serve func(n int, c net.Conn, r *http.Request)) (base 
 const good = "HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: 2\r\n\r\n{}"
 
 func TestARequestThatLeftIsNotSentAgain(t *testing.T) {
-	for _, form := range []url.Values{nil, {"patient": {"x"}}} {
-		t.Run(fmt.Sprint("form ", form != nil), func(t *testing.T) {
+	for _, form := range []string{"", "patient=x"} {
+		t.Run(fmt.Sprint("form ", form != ""), func(t *testing.T) {
 			// The first request is served, so that the second one travels on a used connection, where net/http itself would repeat a GET.
 			base, requests := script(t, func(n int, c net.Conn, _ *http.Request) {
 				if n == 1 {
