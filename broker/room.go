@@ -66,17 +66,6 @@ func (r *room) grow(ctx context.Context, age uint64, n int64) bool {
 	return r.wait(ctx, n, true)
 }
 
-// has reserves n bytes if they are there and nobody waits.
-func (r *room) has(n int64) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.free < n || len(r.waiting) > 0 {
-		return false
-	}
-	r.free -= n
-	return true
-}
-
 func (r *room) wait(ctx context.Context, n int64, first bool) bool {
 	r.mu.Lock()
 	if r.free >= n && (first || len(r.waiting) == 0) {
@@ -173,12 +162,10 @@ func openAccount(ctx context.Context, r *room, atMost time.Duration, limit int64
 	limit = min(limit, r.size/weight) // a request alone must find room
 	first := min(limit*weight, r.usual)
 	r.mu.Unlock()
-	if !r.has(first) {
-		soon, cancel := context.WithTimeout(ctx, atMost)
-		defer cancel()
-		if !r.take(soon, first) {
-			return nil
-		}
+	soon, cancel := context.WithTimeout(ctx, atMost)
+	defer cancel()
+	if !r.take(soon, first) {
+		return nil
 	}
 	a := &account{room: r, ctx: ctx, share: limit / 2 / int64(max(1, custodians)), common: limit / 2, most: limit * weight, reserved: first}
 	r.mu.Lock()
