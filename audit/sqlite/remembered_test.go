@@ -12,16 +12,40 @@ import (
 	"github.com/mycarerecord/mycarerecord/audit"
 )
 
-// What is remembered from one transaction to the next is what the file says: the head, and that no entry names a newer epoch of keys, until one does.
-func TestRemembered(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ledger.db")
+// The mark of an epoch that no entry names at first, and what asks for it beforehand.
+var (
+	epoch = audit.Mark{Kind: audit.MarkEpoch, Value: "two"}
+	ahead = audit.Wanted{Marks: []audit.Mark{epoch}}
+)
+
+func newStore(t *testing.T) (s *Store, path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "ledger.db")
 	s, err := Open(ctx, Config{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = s.Close() }()
-	epoch := audit.Mark{Kind: audit.MarkEpoch, Value: "two"}
-	ahead := audit.Wanted{Marks: []audit.Mark{epoch}}
+	t.Cleanup(func() { _ = s.Close() })
+	return s, path
+}
+
+// write adds an entry that carries the marks.
+func write(marks ...audit.Mark) func(audit.Tx) error {
+	return func(tx audit.Tx) error {
+		head, err := tx.Head()
+		if err != nil {
+			return err
+		}
+		if err := tx.Append(audit.Entry{Position: head.Size, Version: 1, Type: 1, Time: time.Now().UTC(), Epoch: 1, Sealed: []byte("sealed")}, marks); err != nil {
+			return err
+		}
+		return tx.PutTree(make([][32]byte, bits.OnesCount64(head.Size+1)), nil)
+	}
+}
+
+// What is remembered from one transaction to the next is what the file says: the head, and that no entry names a newer epoch of keys, until one does.
+func TestRemembered(t *testing.T) {
+	s, _ := newStore(t)
 	named := func(want bool) func(audit.Tx) error {
 		return func(tx audit.Tx) error {
 			if _, is, err := tx.Newest([]audit.Mark{epoch}); err != nil || is != want {
@@ -31,16 +55,7 @@ func TestRemembered(t *testing.T) {
 			return err
 		}
 	}
-	name := func(tx audit.Tx) error {
-		head, err := tx.Head()
-		if err != nil {
-			return err
-		}
-		if err := tx.Append(audit.Entry{Position: head.Size, Version: 1, Type: 1, Time: time.Now().UTC(), Epoch: 1, Sealed: []byte("sealed")}, []audit.Mark{epoch}); err != nil {
-			return err
-		}
-		return tx.PutTree(make([][32]byte, bits.OnesCount64(head.Size+1)), nil)
-	}
+	name := write(epoch)
 	over := errors.New("given up")
 	for i, step := range []struct {
 		do   []func(audit.Tx) error
@@ -83,25 +98,8 @@ func TestRemembered(t *testing.T) {
 
 // Whatever fails makes the store forget what it remembered: where somebody else wrote the file, which a lock keeps from happening, the next transaction looks.
 func TestForgetsWhatFailed(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ledger.db")
-	s, err := Open(ctx, Config{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = s.Close() }()
-	epoch := audit.Mark{Kind: audit.MarkEpoch, Value: "two"}
-	ahead := audit.Wanted{Marks: []audit.Mark{epoch}}
-	write := func(tx audit.Tx) error {
-		head, err := tx.Head()
-		if err != nil {
-			return err
-		}
-		if err := tx.Append(audit.Entry{Position: head.Size, Version: 1, Type: 1, Time: time.Now().UTC(), Epoch: 1, Sealed: []byte("sealed")}, nil); err != nil {
-			return err
-		}
-		return tx.PutTree(make([][32]byte, bits.OnesCount64(head.Size+1)), nil)
-	}
-	if err := s.Update(ctx, ahead, write); err != nil {
+	s, path := newStore(t)
+	if err := s.Update(ctx, ahead, write()); err != nil {
 		t.Fatal(err)
 	}
 	other, err := sql.Open("sqlite", path)
@@ -115,7 +113,7 @@ func TestForgetsWhatFailed(t *testing.T) {
 			t.Fatalf("%s: %v", statement, err)
 		}
 	}
-	if err := s.Update(ctx, ahead, write); err == nil {
+	if err := s.Update(ctx, ahead, write()); err == nil {
 		t.Error("an entry was written over one of somebody else's")
 	}
 	err = s.Update(ctx, ahead, func(tx audit.Tx) error {
