@@ -264,8 +264,6 @@ func (r *canonicalReader) list(v reflect.Value) bool {
 	}
 	if isTexts {
 		*texts = make([]string, 0, r.texts())
-	} else {
-		v.Grow(min(r.elements(), 64))
 	}
 	for {
 		if isTexts {
@@ -303,34 +301,6 @@ func (r *canonicalReader) texts() int {
 
 // strictBase64 takes what canonical writes and nothing else that means the same.
 var strictBase64 = base64.StdEncoding.Strict()
-
-// elements says how many elements a list has that begins here: for its size only, since nothing is checked yet.
-func (r *canonicalReader) elements() (n int) {
-	for at, depth := r.at, 0; at < len(r.text); at++ {
-		switch r.text[at] {
-		case '"':
-			end := bytes.IndexByte(r.text[at+1:], '"')
-			if end < 0 {
-				return n
-			}
-			for at += 1 + end; r.text[at-1] == '\\'; at += 1 + end { // it may be escaped, and what follows is then taken for more elements, or for fewer
-				if end = bytes.IndexByte(r.text[at+1:], '"'); end < 0 {
-					return n
-				}
-			}
-		case '{', '[':
-			if depth == 0 {
-				n++
-			}
-			depth++
-		case '}', ']':
-			if depth--; depth < 0 {
-				return n
-			}
-		}
-	}
-	return n
-}
 
 // number returns the text of a number that is written as numbers are: no sign but of what is below zero, no zero in front. nil is none.
 func (r *canonicalReader) number() []byte {

@@ -30,7 +30,6 @@ var ErrKeys = errors.New("the ledger's keys cannot be used")
 type Keys struct {
 	epochs  []epoch      // by number, ascending; at least one
 	signing []signingKey // by number, ascending
-	ahead   []Mark       // see next; nil: it is made when it is needed
 }
 
 // signingKey is the seed of an Ed25519 key (RFC 8032).
@@ -188,7 +187,6 @@ func LoadKeys(dir string) (*Keys, error) {
 			return nil, fmt.Errorf("%w: there is no %s although a later epoch is there: epochs are numbered without a gap", ErrKeys, filepath.Base(keyFile(dir, payloadPrefix, n)))
 		}
 	}
-	k.ahead = slices.Clip(k.next())
 	for number, seed := range signing {
 		k.signing = append(k.signing, signingKey{number, seed})
 	}
@@ -308,12 +306,7 @@ func (k *Keys) persons(numbers []record.NHSNumber) []Mark {
 }
 
 // next is the mark of the epoch after those at hand. Epochs are numbered without a gap: where the ledger names any that is newer, it names this one.
-func (k *Keys) next() []Mark {
-	if k.ahead == nil {
-		return []Mark{epochMark(k.current().number + 1)}
-	}
-	return k.ahead
-}
+func (k *Keys) next() []Mark { return []Mark{epochMark(k.current().number + 1)} }
 
 // behind reports whether the ledger is written under an epoch that is not at hand. What stands under it is not found by these keys: an objection would be
 // as if it had never been.

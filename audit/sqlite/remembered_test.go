@@ -43,7 +43,7 @@ func write(marks ...audit.Mark) func(audit.Tx) error {
 	}
 }
 
-// What is remembered from one transaction to the next is what the file says: the head, and that no entry names a newer epoch of keys, until one does.
+// What is remembered from one transaction to the next is what the file says: the head. Whether an entry names a newer epoch of keys is asked each time.
 func TestRemembered(t *testing.T) {
 	s, _ := newStore(t)
 	named := func(want bool) func(audit.Tx) error {

@@ -48,7 +48,6 @@ type Store struct {
 	lock    *os.File
 	write   *statements
 	head    *audit.Head // as the last transaction left it: nobody else moves it, and it is moved only from where it was; nil: it is read
-	lacks   audit.Mark  // of an epoch, that no entry carried when the last transaction ended; zero: it is asked for
 	unsound atomic.Bool
 	once    sync.Once
 	ended   chan struct{} // closed when the store is: nobody waits for a connection any more
@@ -293,12 +292,9 @@ func (s *Store) Update(ctx context.Context, ahead audit.Wanted, f func(audit.Tx)
 	t := s.newTx(ctx)
 	defer func() {
 		switch {
-		case !done: // where the file is not what we left, nothing that is remembered may be believed
-			s.head, s.lacks = nil, audit.Mark{}
+		case !done: // where the file is not what we left, what is remembered may not be believed
+			s.head = nil
 		case t.known:
-			if t.lacks != (audit.Mark{}) {
-				s.lacks = t.lacks
-			}
 			h := t.head
 			h.Newest = time.UnixMicro(h.Newest.UnixMicro()).UTC() // as it would be read
 			if h.Size == 0 {

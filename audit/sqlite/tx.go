@@ -649,10 +649,9 @@ type held struct {
 
 // learnt is what is known without asking the file: it was asked ahead, or done here. Nothing of it can go stale, because nobody else writes.
 type learnt struct {
-	newest map[audit.Mark]newest // of marks that were asked for, with what was added since; one that is not in it is looked for in the file and among what waits
+	newest map[audit.Mark]newest
 	open   map[uint64]bool
 	rows   map[string][]audit.ObjectionRow // by person
-	lacks  audit.Mark                      // of an epoch that has none; zero: not asked for
 }
 
 type newest struct {
@@ -662,7 +661,7 @@ type newest struct {
 
 func (s *Store) newTx(ctx context.Context) *tx {
 	file := reader{ctx: ctx, s: s, q: s.write}
-	t := &tx{reader: file, file: file, learnt: learnt{newest: map[audit.Mark]newest{}, open: map[uint64]bool{}, rows: map[string][]audit.ObjectionRow{}}}
+	t := &tx{reader: file, file: file, learnt: learnt{map[audit.Mark]newest{}, map[uint64]bool{}, map[string][]audit.ObjectionRow{}}}
 	t.first = t.write
 	return t
 }
@@ -729,15 +728,7 @@ func (t *tx) Append(e audit.Entry, marks []audit.Mark) error {
 	t.entries = append(t.entries, &e)
 	for _, m := range marks {
 		t.marks = append(t.marks, marked{m, e.Position})
-		if _, asked := t.newest[m]; asked {
-			t.newest[m] = newest{e.Position, true}
-		}
-		if m == t.lacks {
-			t.lacks = audit.Mark{}
-		}
-		if m == t.s.lacks {
-			t.s.lacks = audit.Mark{} // also where this is undone: then it is asked for again
-		}
+		t.newest[m] = newest{e.Position, true}
 	}
 	t.head.Size, t.head.Newest, t.changed = head.Size+1, e.Time, true
 	return nil
@@ -795,12 +786,6 @@ func (t *tx) Expect(w audit.Wanted) error {
 	if err := t.write(); err != nil {
 		return err
 	}
-	if t.s.lacks != (audit.Mark{}) && slices.Contains(w.Marks, t.s.lacks) {
-		if _, known := t.newest[t.s.lacks]; !known {
-			t.newest[t.s.lacks] = newest{}
-		}
-		w.Marks = slices.DeleteFunc(slices.Clone(w.Marks), func(m audit.Mark) bool { return m == t.s.lacks })
-	}
 	n := int64(0)
 	err := inPieces(t.q, newestMarks, w.Marks, func(to []driver.Value, m audit.Mark) []driver.Value {
 		n++
@@ -812,10 +797,7 @@ func (t *tx) Expect(w audit.Wanted) error {
 				found = newest{at.position(1), true}
 			}
 			if n := at.number(0); !at.bad {
-				m := w.Marks[n]
-				if t.newest[m] = found; m.Kind == audit.MarkEpoch && !found.is {
-					t.lacks = m
-				}
+				t.newest[w.Marks[n]] = found
 			}
 			return nil
 		})
@@ -848,28 +830,15 @@ func (t *tx) Expect(w audit.Wanted) error {
 	})
 }
 
-// manyMarks are too many to look through for one that was not asked for beforehand.
-const manyMarks = 500
-
 // Newest implements audit.Reader.
 func (t *tx) Newest(marks []audit.Mark) (uint64, bool, error) {
 	var out newest
 	for _, m := range marks {
 		n, known := t.newest[m]
-		if !known {
-			if len(t.marks) > manyMarks {
-				if err := t.write(); err != nil {
-					return 0, false, err
-				}
-			}
+		if !known { // then it does not wait either
 			var err error
 			if n.position, n.is, err = t.file.Newest([]audit.Mark{m}); err != nil {
 				return 0, false, err
-			}
-			for i := range t.marks { // it may be among those that wait, the newest last
-				if t.marks[i].Mark == m {
-					n = newest{t.marks[i].position, true}
-				}
 			}
 		}
 		if n.is && (!out.is || n.position > out.position) {
