@@ -1,9 +1,6 @@
 package fhirjson
 
-import (
-	"iter"
-	"strings"
-)
+import "iter"
 
 // Layout is an object with its members laid out, so that each is found, or seen to be missing, without going through all of them: for an object
 // that is asked for many. It is made by [Value.Layout].
@@ -65,21 +62,6 @@ func (l *Layout) Get(p Path) Value {
 
 // lacks reports whether it is seen at one glance that there is no such member.
 func (l *Layout) lacks(s *step) bool { return l.whole && l.places[s.place%layoutPlaces] == 0 }
-
-// Variant is that of [Value], for a path of one key, which MUST be ASCII.
-func (l *Layout) Variant(p Path) bool {
-	s := &p.steps[0]
-	if !l.whole || l.v.tok().mask == ^uint32(0) {
-		return l.v.Variant(s.key)
-	}
-	for at := s.place; l.places[at%layoutPlaces] != 0; at++ { // letters that differ but in case are laid out at one place
-		t := &l.v.doc.tape[l.v.i+int32(l.places[at%layoutPlaces])]
-		if k := view(t.key(l.v.doc.src)); len(k) == len(s.key) && k != s.key && strings.EqualFold(k, s.key) {
-			return true
-		}
-	}
-	return false
-}
 
 // Along yields every value that p leads to, as [Value.Along] does. p has at least one key.
 func (l *Layout) Along(p Path) iter.Seq[Value] {

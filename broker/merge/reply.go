@@ -107,9 +107,7 @@ type preparing struct {
 	out      memory
 	source   []byte // our meta.source, quoted
 	tagged   map[tagging][]byte
-	tagTexts []byte  // the memory of those
-	lastKind tagging // of the resource before, and its tags
-	lastTags []byte
+	tagTexts []byte // the memory of those
 }
 
 // index reads the reply's resources: types, ids, addresses, copies. Its errors are of kind ErrMalformed.
@@ -258,7 +256,7 @@ func (it *item) read(v fhirjson.Value) error {
 	if v.Kind() != fhirjson.Object || typ == "" || bad(id, fhirjson.String) || bad(meta, fhirjson.Object) || bad(it.get(containedMember), fhirjson.Array) {
 		return ErrMalformed
 	}
-	if it.layout.Variant(typeMember) || it.layout.Variant(idMember) || it.layout.Variant(metaMember) || it.layout.Variant(containedMember) || variant(meta, "source", "tag", "extension", "security", "lastUpdated", "versionId") {
+	if variant(v, "resourceType", "id", "meta", "contained") || variant(meta, "source", "tag", "extension", "security", "lastUpdated", "versionId") {
 		return ErrMalformed // with what we add, two readers could read two things
 	}
 	for k, m := range meta.Members() {

@@ -206,11 +206,7 @@ func (p *preparing) tags(it *item) []byte {
 			kind.time = "dated"
 		}
 	}
-	if p.lastTags != nil && kind == p.lastKind {
-		return p.lastTags
-	}
 	if have, is := p.tagged[kind]; is {
-		p.lastKind, p.lastTags = kind, have
 		return have
 	}
 	if p.tagged == nil {
