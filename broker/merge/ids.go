@@ -213,10 +213,10 @@ func (p *preparing) assignIDs() error {
 			continue
 		}
 		rest := it.id // what follows the key
-		switch plain := it.id != "" && it.keeper == int32(i) && p.plain(it.id); {
-		case plain:
+		switch {
 		case it.id != "" && it.keeper != int32(i):
 			rest = p.seal("copy", it.typ, it.v.Raw())
+		case it.id != "" && p.plain(it.id):
 		case it.id != "":
 			rest = p.seal("id", it.typ, []byte(it.id))
 		default:
