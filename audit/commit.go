@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -222,8 +223,23 @@ const (
 	notLong = 2 * time.Millisecond // about what a sync takes
 )
 
+// Where all processors are busy, those who are ready to run may be about to ask as well: they get so many turns before a transaction begins. Where nobody is ready a turn takes
+// no time, so who is alone is not kept waiting by this either.
+const (
+	turns    = 3 // what a request needs from its answers to its question
+	allTurns = 10 * time.Millisecond
+)
+
+// letOthersCome lets those run who are ready to.
+func letOthersCome() {
+	for start, i := time.Now(), 0; i < turns && time.Since(start) < allTurns; i++ {
+		runtime.Gosched()
+	}
+}
+
 // gather fills a batch with what is queued.
 func (l *Ledger) gather(batch []*op) []*op {
+	letOthersCome()
 	var late <-chan time.Time
 	for len(batch) < MaxBatch {
 		select {
