@@ -4,15 +4,22 @@ import (
 	"context"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 )
 
 // beyond is what the process may take besides the requests under way: code, the ledger's store, connections, what the collector leaves for later.
 const beyond = 160 << 20
 
-// collectLater is how far the heap may grow beyond what is in use before the collector looks (GOGC). A request leaves some megabytes of garbage,
-// and with Go's 100 a small process would collect after each; the limit on memory holds it down where much is in use.
-const collectLater = 400
+// collectLater is how far the heap may grow beyond what is in use before the collector looks (GOGC).
+const collectLater = 200
+
+// ballast counts as in use, and is never touched, so that no memory stands behind it. A request leaves some megabytes of garbage, and what is in use between two is next to nothing: a
+// process as small as that would collect after every few, and give memory back to the system that the next request needs again, page by page. With the ballast it has about 130 MiB
+// for what the collector has not seen yet, however little is in use; the limit on memory holds it down where much is.
+var ballast = sync.OnceValue(func() []byte { return make([]byte, ballastSize) })
+
+const ballastSize = 64 << 20
 
 // Memory is given back to the system when no request has been under way for so long.
 const (
@@ -22,8 +29,9 @@ const (
 
 // limitMemory tells the collector how much memory the process may take. Whoever sets GOGC or GOMEMLIMIT knows better.
 func limitMemory(inFlight int64) {
+	_ = ballast() // it is kept from here on
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(inFlight + beyond)
+		debug.SetMemoryLimit(inFlight + beyond + ballastSize)
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectLater)
