@@ -223,8 +223,8 @@ const (
 	notLong = 2 * time.Millisecond // about what a sync takes
 )
 
-// Where all processors are busy, those who are ready to run may be about to ask as well: they get so many turns before a transaction begins. Where nobody is ready a turn takes
-// no time, so who is alone is not kept waiting by this either.
+// Where few were answered and all processors are busy, those who are ready to run may be about to ask as well: they get so many turns before a transaction begins. Where nobody is ready a
+// turn takes no time, so who is alone is not kept waiting by this either.
 const (
 	turns    = 3 // what a request needs from its answers to its question
 	allTurns = 10 * time.Millisecond
@@ -239,7 +239,9 @@ func letOthersCome() {
 
 // gather fills a batch with what is queued.
 func (l *Ledger) gather(batch []*op) []*op {
-	letOthersCome()
+	if l.answered < several {
+		letOthersCome()
+	}
 	var late <-chan time.Time
 	for len(batch) < MaxBatch {
 		select {
