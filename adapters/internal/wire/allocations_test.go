@@ -1,6 +1,11 @@
 package wire
 
-import "testing"
+import (
+	"io"
+	"net/http"
+	"runtime"
+	"testing"
+)
 
 // A record is ten requests or more. What is made for each, beside what net/http makes, is a few pieces and does not creep back.
 func TestAllocations(t *testing.T) {
@@ -25,5 +30,26 @@ func TestAllocations(t *testing.T) {
 	}
 	if got := testing.AllocsPerRun(100, func() { _ = Answer{Status: 200}.Trouble() }); got > 0 {
 		t.Errorf("no trouble: %.0f allocations", got)
+	}
+}
+
+// net/http copies a body that it does not know through a buffer of 32 KiB, which a request without a body does not need.
+func TestARequestWithoutABodyNeedsNoBuffer(t *testing.T) {
+	c := client(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fhir(w); _, _ = io.WriteString(w, `{}`) }))
+	const many = 50
+	var before, after runtime.MemStats
+	for i := range many + 1 {
+		if i == 1 { // the first has opened a connection
+			runtime.ReadMemStats(&before)
+		}
+		if _, err := get(t, c, NewBudget(1000, 100, nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / many; each >= 32<<10 {
+		t.Errorf("%d bytes for one exchange, both sides together, want less than that buffer alone", each)
+	} else {
+		t.Logf("%d bytes for one exchange, both sides together", each)
 	}
 }

@@ -230,6 +230,9 @@ type eof struct{}
 func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 func (eof) Close() error             { return nil }
 
+// WriteTo writes nothing. Without it net/http makes a buffer of 32 KiB to copy what there is.
+func (eof) WriteTo(io.Writer) (int64, error) { return 0, nil }
+
 // roundTripError reduces an error of the transport. Its text, which may hold an address, is dropped.
 func roundTripError(ctx context.Context, err error, first bool) *Error {
 	if e := ended(ctx); e != nil {
