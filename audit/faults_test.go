@@ -2,7 +2,9 @@ package audit_test
 
 import (
 	"errors"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -277,6 +279,33 @@ func TestClock(t *testing.T) {
 		t.Errorf("a clock set right: %v", err)
 	}
 	sound(t, p.Reopen(t).Ledger)
+}
+
+// On one processor the committer is woken by the first who asks. Those who are ready as well share its transaction, and with it the sync.
+func TestThoseWhoAreReadyJoin(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so this does not run beside others
+	p := audittest.New(t, audit.Config{})
+	a := ask{subject: number(t, "9990000018")}
+	d := a.decide(consent.Preferences{}, time.Now())
+	const rounds, callers = 20, 3 // fewer than a transaction waits for
+	before := p.Store.Commits()
+	for range rounds {
+		var all sync.WaitGroup
+		for range callers {
+			all.Go(func() {
+				permit, _ := d.Permit()
+				if _, err := p.Ledger.Begin(ctx, permit, a.access(time.Now(), d)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	if commits := p.Store.Commits() - before; commits > rounds*3/2 {
+		t.Errorf("%d transactions for %d times %d callers who were ready together, want about one each time", commits, rounds, callers)
+	} else {
+		t.Logf("%d transactions for %d times %d callers", commits, rounds, callers)
+	}
 }
 
 func BenchmarkGroupCommit(b *testing.B) {
