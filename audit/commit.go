@@ -223,25 +223,40 @@ const (
 	notLong = 2 * time.Millisecond // about what a sync takes
 )
 
-// Where few were answered and all processors are busy, those who are ready to run may be about to ask as well: they get so many turns before a transaction begins. Where nobody is ready a
-// turn takes no time, so who is alone is not kept waiting by this either.
+// Where few were answered but several accesses are open, and all processors are busy, those who are ready to run may be about to ask as well: the committer was woken by the first who came.
+// They get some turns before a transaction begins. A turn is as long as everybody who is ready takes: where they take too long over something else, nobody is let in for a while, so that
+// a ledger beside other work is kept waiting once in that time and not by every transaction. Who is alone is never kept waiting.
 const (
-	turns    = 3 // what a request needs from its answers to its question
-	allTurns = 10 * time.Millisecond
+	turns   = 3 // what a request needs from its answers to its question
+	tooLong = 10 * time.Millisecond
+	aWhile  = time.Second
 )
 
 // letOthersCome lets those run who are ready to.
-func letOthersCome() {
-	for start, i := time.Now(), 0; i < turns && time.Since(start) < allTurns; i++ {
-		runtime.Gosched()
+func (l *Ledger) letOthersCome() {
+	begun := time.Now()
+	if l.answered >= several || l.openNow() < 2 || begun.Before(l.hurried) {
+		return
 	}
+	for range turns {
+		runtime.Gosched()
+		if now := time.Now(); now.Sub(begun) > tooLong {
+			l.hurried = now.Add(aWhile)
+			return
+		}
+	}
+}
+
+// openNow is how many accesses are open, as far as this process knows.
+func (l *Ledger) openNow() int {
+	l.statsMu.Lock()
+	defer l.statsMu.Unlock()
+	return l.stats.Open
 }
 
 // gather fills a batch with what is queued.
 func (l *Ledger) gather(batch []*op) []*op {
-	if l.answered < several {
-		letOthersCome()
-	}
+	l.letOthersCome()
 	var late <-chan time.Time
 	for len(batch) < MaxBatch {
 		select {

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -283,11 +284,17 @@ func TestClock(t *testing.T) {
 
 // On one processor the committer is woken by the first who asks. Those who are ready as well share its transaction, and with it the sync.
 func TestThoseWhoAreReadyJoin(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so this does not run beside others
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // of the whole process: no test of this package runs beside another
 	p := audittest.New(t, audit.Config{})
 	a := ask{subject: number(t, "9990000018")}
 	d := a.decide(consent.Preferences{}, time.Now())
 	const rounds, callers = 20, 3 // fewer than a transaction waits for
+	for range 2 {
+		permit, _ := d.Permit() // who is alone lets nobody in
+		if _, err := p.Ledger.Begin(ctx, permit, a.access(time.Now(), d)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	before := p.Store.Commits()
 	for range rounds {
 		var all sync.WaitGroup
@@ -305,6 +312,41 @@ func TestThoseWhoAreReadyJoin(t *testing.T) {
 		t.Errorf("%d transactions for %d times %d callers who were ready together, want about one each time", commits, rounds, callers)
 	} else {
 		t.Logf("%d transactions for %d times %d callers", commits, rounds, callers)
+	}
+}
+
+// A ledger beside work that never asks it anything lets that work go first once in a while, and not before every transaction.
+func TestBusyWorkDoesNotHoldUpTheLedger(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // of the whole process: no test of this package runs beside another
+	p := audittest.New(t, audit.Config{Deadline: time.Minute})
+	a := ask{subject: number(t, "9990000018")}
+	d := a.decide(consent.Preferences{}, time.Now())
+	var stop atomic.Bool
+	var busy sync.WaitGroup
+	for range 20 { // each takes the processor for 10 ms at a time
+		busy.Go(func() {
+			for !stop.Load() {
+			}
+		})
+	}
+	defer busy.Wait()
+	defer stop.Store(true)
+	const calls = 30
+	late := 0
+	for range calls {
+		permit, _ := d.Permit()
+		begun := time.Now()
+		if _, err := p.Ledger.Begin(ctx, permit, a.access(time.Now(), d)); err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(begun) > 100*time.Millisecond {
+			late++
+		}
+	}
+	if late > calls/3 {
+		t.Errorf("%d of %d were kept waiting for work that has nothing to do with the ledger", late, calls)
+	} else {
+		t.Logf("%d of %d were kept waiting", late, calls)
 	}
 }
 

@@ -68,9 +68,10 @@ type Ledger struct {
 	finished chan struct{} // closed by commitAll
 	unsound  atomic.Bool
 	tally    tally
-	owed     []debt // of the committer alone
-	answered int    // by the last transaction; of the committer alone
-	awaited  int    // to be in the next one: so many were answered, or had come before; of the committer alone
+	owed     []debt    // of the committer alone
+	answered int       // by the last transaction; of the committer alone
+	awaited  int       // to be in the next one: so many were answered, or had come before; of the committer alone
+	hurried  time.Time // nobody is let in until then; of the committer alone
 
 	walking chan struct{} // holds a place for each question that is being answered
 

@@ -35,7 +35,7 @@ func Filled(b *testing.B) int {
 // hundredth slowest, and the CPU of this process for a pair. bare is an empty store of the same kind: the transactions of a second round, reads and writes, are done
 // to it by hand, and their CPU is the driver's share.
 func Pairs(b *testing.B, stores []audit.Store, bare audit.Store, callers int) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as in the daemon
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // the daemon collects about as rarely
 	keys, err := audit.CreateKeys(filepath.Join(b.TempDir(), "keys"))
 	if err != nil {
 		b.Fatal(err)

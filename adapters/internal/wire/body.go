@@ -89,10 +89,10 @@ func readBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, 
 		return nil, &Error{Kind: Malformed} // not what we said we accept
 	}
 	// What a header says of the length is not believed further than a MiB, and beyond that no further than three times what has come: memory is taken as
-	// bytes arrive, and a large body is not copied again and again. One of up to 4 MiB is copied once, when a quarter has come.
-	first := res.ContentLength + 1
-	if first > 1<<20 {
-		first = min(first/4+1, 1<<20)
+	// bytes arrive, and a large body is not copied again and again. One of less than 4 MiB is copied once, when a quarter has come.
+	first := min(res.ContentLength+1, 1<<20)
+	if encoded == nil && res.ContentLength >= 1<<20 {
+		first = min(res.ContentLength/4+1, 1<<20)
 	}
 	out := make([]byte, 0, max(first, 4<<10))
 	for {

@@ -14,10 +14,14 @@ const beyond = 160 << 20
 // collectLater is how far the heap may grow beyond what is in use before the collector looks (GOGC).
 const collectLater = 200
 
-// ballast counts as in use, and is never touched, so that no memory stands behind it. A request leaves some megabytes of garbage, and what is in use between two is next to nothing: a
-// process as small as that would collect after every few, and give memory back to the system that the next request needs again, page by page. With the ballast it has about 130 MiB
-// for what the collector has not seen yet, however little is in use; the limit on memory holds it down where much is.
-var ballast = sync.OnceValue(func() []byte { return make([]byte, ballastSize) })
+// ballast counts as in use, and nobody reads or writes it, so that no memory need stand behind it. A request leaves some megabytes of garbage, and what is in use between two is next to
+// nothing: a process as small as that would collect after every few, and give memory back to the system that the next request needs again, page by page. With the ballast it has 128 MiB
+// and twice what is in use for what the collector has not seen yet; the limit on memory holds it down where much is in use.
+var ballast = sync.OnceValue(func() []byte {
+	b := make([]byte, ballastSize)
+	untouched(b) // where it was memory that somebody had used, it has just been cleared, and with that taken from the system
+	return b
+})
 
 const ballastSize = 64 << 20
 
@@ -27,14 +31,18 @@ const (
 	lookEvery = time.Second
 )
 
-// limitMemory tells the collector how much memory the process may take. Whoever sets GOGC or GOMEMLIMIT knows better.
+// limitMemory tells the collector how much memory the process may take. Whoever sets GOGC or GOMEMLIMIT knows better, and gets no ballast.
 func limitMemory(inFlight int64) {
-	_ = ballast() // it is kept from here on
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(inFlight + beyond + ballastSize)
+	gogc, limit := os.Getenv("GOGC"), os.Getenv("GOMEMLIMIT")
+	if limit == "" {
+		debug.SetMemoryLimit(inFlight + beyond)
 	}
-	if os.Getenv("GOGC") == "" {
+	if gogc == "" {
 		debug.SetGCPercent(collectLater)
+	}
+	if gogc == "" && limit == "" {
+		_ = ballast() // it is kept from here on
+		debug.SetMemoryLimit(inFlight + beyond + ballastSize)
 	}
 }
 
