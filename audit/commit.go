@@ -224,12 +224,12 @@ const (
 )
 
 // Where few were answered but several accesses are open, and all processors are busy, those who are ready to run may be about to ask as well: the committer was woken by the first who came.
-// They get some turns before a transaction begins. A turn is as long as everybody who is ready takes: where they take too long over something else, nobody is let in for a while, so that
-// a ledger beside other work is kept waiting once in that time and not by every transaction. Who is alone is never kept waiting.
+// They get some turns before a transaction begins. A turn is as long as everybody who is ready takes: where they take too long over something else, nobody is let in for many times as long, so
+// that a ledger beside other work is kept waiting for a twentieth of the time and not by every transaction. Who is alone is never kept waiting.
 const (
 	turns   = 3 // what a request needs from its answers to its question
-	tooLong = 10 * time.Millisecond
-	aWhile  = time.Second
+	tooLong = 25 * time.Millisecond
+	pause   = 20 // times as long as they took
 )
 
 // letOthersCome lets those run who are ready to.
@@ -240,8 +240,8 @@ func (l *Ledger) letOthersCome() {
 	}
 	for range turns {
 		runtime.Gosched()
-		if now := time.Now(); now.Sub(begun) > tooLong {
-			l.hurried = now.Add(aWhile)
+		if took := time.Since(begun); took > tooLong {
+			l.hurried = begun.Add(pause * took)
 			return
 		}
 	}
