@@ -235,7 +235,7 @@ const (
 // letOthersCome lets those run who are ready to.
 func (l *Ledger) letOthersCome() {
 	begun := time.Now()
-	if l.answered >= several || l.openNow() < 2 || begun.Before(l.hurried) {
+	if l.answered >= several || l.Stats().Open < 2 || begun.Before(l.hurried) {
 		return
 	}
 	for range turns {
@@ -245,13 +245,6 @@ func (l *Ledger) letOthersCome() {
 			return
 		}
 	}
-}
-
-// openNow is how many accesses are open, as far as this process knows.
-func (l *Ledger) openNow() int {
-	l.statsMu.Lock()
-	defer l.statsMu.Unlock()
-	return l.stats.Open
 }
 
 // gather fills a batch with what is queued.
