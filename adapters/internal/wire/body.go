@@ -90,11 +90,11 @@ func readBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, 
 	}
 	// What a header says of the length is not believed further than a MiB, and beyond that no further than three times what has come: memory is taken as
 	// bytes arrive, and a large body is not copied again and again. One of less than 4 MiB is copied once, when a quarter has come.
-	first := min(res.ContentLength+1, 1<<20)
-	if encoded == nil && res.ContentLength >= 1<<20 {
-		first = min(res.ContentLength/4+1, 1<<20)
+	first := res.ContentLength + 1
+	if encoded == nil && first > 1<<20 {
+		first = first/4 + 1
 	}
-	out := make([]byte, 0, max(first, 4<<10))
+	out := make([]byte, 0, min(max(first, 4<<10), 1<<20))
 	for {
 		if len(out) == cap(out) {
 			more := int64(1)
