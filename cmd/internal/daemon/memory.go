@@ -11,8 +11,11 @@ import (
 // beyond is what the process may take besides the requests under way: code, the ledger's store, connections, what the collector leaves for later.
 const beyond = 160 << 20
 
-// collectLater is how far the heap may grow beyond what is in use before the collector looks (GOGC).
-const collectLater = 200
+// How far the heap may grow beyond what is in use before the collector looks (GOGC): with the ballast, and without.
+const (
+	collectLater     = 200
+	collectMuchLater = 400
+)
 
 // ballast counts as in use, and nobody reads or writes it, so that no memory need stand behind it. A request leaves some megabytes of garbage, and what is in use between two is next to
 // nothing: a process as small as that would collect after every few, and give memory back to the system that the next request needs again, page by page. With the ballast it has 128 MiB
@@ -31,18 +34,19 @@ const (
 	lookEvery = time.Second
 )
 
-// limitMemory tells the collector how much memory the process may take. Whoever sets GOGC or GOMEMLIMIT knows better, and gets no ballast.
+// limitMemory tells the collector how much memory the process may take. Whoever sets GOGC or GOMEMLIMIT knows better, and gets no ballast: it would be taken from what they allow.
 func limitMemory(inFlight int64) {
 	gogc, limit := os.Getenv("GOGC"), os.Getenv("GOMEMLIMIT")
-	if limit == "" {
-		debug.SetMemoryLimit(inFlight + beyond)
-	}
-	if gogc == "" {
-		debug.SetGCPercent(collectLater)
-	}
+	most, later := inFlight+beyond, collectMuchLater
 	if gogc == "" && limit == "" {
 		_ = ballast() // it is kept from here on
-		debug.SetMemoryLimit(inFlight + beyond + ballastSize)
+		most, later = most+ballastSize, collectLater
+	}
+	if limit == "" {
+		debug.SetMemoryLimit(most)
+	}
+	if gogc == "" {
+		debug.SetGCPercent(later)
 	}
 }
 

@@ -7,31 +7,34 @@ import (
 	"testing"
 )
 
-// A process that holds next to nothing between two requests does not collect after every few of them.
-func TestGarbageOfManyRequestsIsCollectedAtOnce(t *testing.T) {
+// A process that holds next to nothing between two requests does not collect after every few of them; but whoever says what it may take is obeyed.
+func TestTheCollectorIsTold(t *testing.T) {
 	percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
 	defer func() {
 		debug.SetGCPercent(percent)
 		debug.SetMemoryLimit(limit)
 	}()
+	const theirs, budget = 50, 1 << 30
 	for _, c := range []struct {
 		gogc, limit string
-		ballast     bool
-	}{{"50", "", false}, {"", "1GiB", false}, {"", "", true}} {
+		percent     int
+		most        int64
+	}{
+		{"50", "", theirs, budget + beyond},
+		{"", "1GiB", collectMuchLater, limit},
+		{"50", "1GiB", theirs, limit},
+		{"", "", collectLater, budget + beyond + ballastSize},
+	} {
 		t.Setenv("GOGC", c.gogc)
 		t.Setenv("GOMEMLIMIT", c.limit)
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(theirs)
 		debug.SetMemoryLimit(limit)
-		limitMemory(1 << 30)
-		want := limit
-		switch {
-		case c.ballast:
-			want = 1<<30 + beyond + ballastSize
-		case c.limit == "":
-			want = 1<<30 + beyond
+		limitMemory(budget)
+		if got := debug.SetMemoryLimit(-1); got != c.most {
+			t.Errorf("GOGC %q, GOMEMLIMIT %q: the limit is %d, want %d", c.gogc, c.limit, got, c.most)
 		}
-		if got := debug.SetMemoryLimit(-1); got != want {
-			t.Errorf("GOGC %q, GOMEMLIMIT %q: the limit is %d, want %d", c.gogc, c.limit, got, want)
+		if got := debug.SetGCPercent(c.percent); got != c.percent {
+			t.Errorf("GOGC %q, GOMEMLIMIT %q: GOGC is %d, want %d", c.gogc, c.limit, got, c.percent)
 		}
 	}
 	runtime.GC() // from here on it knows what is in use
