@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"time"
 
 	"github.com/mycarerecord/mycarerecord/adapters/internal/wire"
 )
@@ -21,25 +20,15 @@ const (
 // maxPiece is how much is read before the budget is asked.
 const maxPiece = 64 << 10
 
-// ask writes one message and reads one. sent reports whether any byte may have left; reusable, whether the connection is fit for another
-// query.
-func (l *link) ask(ctx context.Context, text []byte, budget *wire.Budget) (answer []byte, sent, reusable bool, err error) {
-	// The connection has no context of its own: its deadline is moved into the past when the caller leaves.
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = l.SetDeadline(deadline) // a connection without deadlines has closed, and the next call says so
-	} else {
-		_ = l.SetDeadline(time.Time{})
-	}
-	stop := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	before := l.Written()
+// ask writes one message and reads one. fit reports whether the connection is good for another query.
+func ask(ctx context.Context, l *wire.Line, text []byte, budget *wire.Budget) (answer []byte, fit bool, err error) {
 	block := make([]byte, 0, len(text)+3)
 	block = append(append(append(block, startOfBlock), text...), endOfBlock, carriage)
 	if _, err := l.Write(block); err != nil {
-		return nil, l.Written() > before, false, wire.SocketError(ctx, err, false)
+		return nil, false, wire.SocketError(ctx, err, false)
 	}
 	answer, rest, err := readBlock(ctx, l, budget)
-	return answer, true, err == nil && !rest && stop(), err
+	return answer, err == nil && !rest, err
 }
 
 // readBlock reads one block. rest reports whether more came after it. Line ends before the block are passed over; any other byte there, a second

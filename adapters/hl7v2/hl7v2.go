@@ -38,7 +38,7 @@ type Source struct {
 	// authorities are Settings.NHSAuthorities.
 	authorities map[string]bool
 	base        string
-	pool        *pool
+	pool        *wire.Pool
 }
 
 var _ broker.Source = (*Source)(nil)
@@ -53,7 +53,7 @@ func New(s Settings) (*Source, error) {
 	if err := s.valid(); err != nil {
 		return nil, err
 	}
-	out := &Source{settings: s, base: dialer.Base(), authorities: map[string]bool{}, pool: newPool(dialer, s.Connections)}
+	out := &Source{settings: s, base: dialer.Base(), authorities: map[string]bool{}, pool: wire.NewPool(dialer, s.Connections)}
 	for _, q := range s.Queries {
 		out.questions = append(out.questions, question{q, false})
 	}
@@ -67,7 +67,7 @@ func New(s Settings) (*Source, error) {
 }
 
 // Close closes idle connections. Fetches that are under way end with their own contexts.
-func (s *Source) Close() { s.pool.close() }
+func (s *Source) Close() { s.pool.Close() }
 
 // Fetch implements broker.Source.
 func (s *Source) Fetch(ctx context.Context, q broker.Query) (broker.Reply, error) {
@@ -232,7 +232,11 @@ func (f *fetch) page(ctx context.Context, c *converter, q question, tag, pointer
 	}
 	s := f.source.settings
 	asked := s.write(q, f.query.Subject.Number, tag, pointer, time.Now())
-	text, err := f.source.pool.exchange(ctx, asked.text, f.budget)
+	var text []byte
+	err = f.source.pool.Ask(ctx, func(l *wire.Line) (fit bool, err error) {
+		text, fit, err = ask(ctx, l, asked.text, f.budget)
+		return fit, err
+	})
 	if err != nil {
 		return "", sentinel.OfWire(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A record is ten requests or more. What is made for each, beside what net/http makes, is a few pieces and does not creep back.
+// A record is ten requests or more. What is made for each is a few pieces and does not creep back.
 func TestAllocations(t *testing.T) {
 	c, err := New(Connection{BaseURL: "https://fhir.trust.example/r4"})
 	if err != nil {
@@ -19,8 +19,7 @@ func TestAllocations(t *testing.T) {
 		"a page of many": {Target: target.WithEncoded("_count=5"), ID: "a"},
 	} {
 		got := testing.AllocsPerRun(100, func() {
-			var x call
-			if _, err := c.request(t.Context(), &r, &x); err != nil {
+			if _, err := c.message(&r); err != nil {
 				t.Fatal(err)
 			}
 		})

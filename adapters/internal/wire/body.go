@@ -48,37 +48,51 @@ func (b *Budget) take(n int) bool {
 	return n == 0 || b.left.Add(-int64(n)) >= 0 && (b.more == nil || b.more(int64(n)))
 }
 
-// goodBody reads the body of a 200: FHIR JSON of that version, or anything where version is "".
-func goodBody(ctx context.Context, res *http.Response, version string, budget *Budget) ([]byte, *Error) {
-	if version != "" && !isJSON(res.Header, version) {
-		return nil, &Error{Kind: Malformed}
+// read reads the body of an answer. kind is what it says it is, where it may be anything.
+func (r *Request) read(ctx context.Context, res *http.Response, in io.Reader, budget *Budget) (text []byte, kind string, err error) {
+	version := r.FHIR
+	if version == "" {
+		version = R4
+	}
+	if res.StatusCode != http.StatusOK {
+		text, err = errorBody(ctx, res, in, version)
+		return text, "", err
+	}
+	if r.Any {
+		if v := res.Header.Values("Content-Type"); len(v) == 1 {
+			kind = v[0]
+		}
+	} else if !isJSON(res.Header, version) {
+		return nil, "", &Error{Kind: Malformed}
 	}
 	if res.ContentLength > budget.left.Load() {
-		return nil, &Error{Kind: TooMuch} // even before it is decoded, which makes it longer
+		return nil, "", &Error{Kind: TooMuch} // even before it is decoded, which makes it longer
 	}
-	return readBody(ctx, res, budget)
+	text, err = readBody(ctx, res, in, budget)
+	return text, kind, err
 }
 
-// errorBody reads the body of any other status, nil if it is no JSON or too long: the status still says something.
-func errorBody(ctx context.Context, res *http.Response, version string) ([]byte, *Error) {
-	if !isJSON(res.Header, version) {
-		return nil, ended(ctx)
+// errorBody reads the body of any status but 200, nil if it is no JSON or too long: the status still says something.
+func errorBody(ctx context.Context, res *http.Response, in io.Reader, version string) ([]byte, error) {
+	if isJSON(res.Header, version) {
+		if text, err := readBody(ctx, res, in, NewBudget(maxErrorBody, 100, nil)); err == nil {
+			return text, nil
+		}
 	}
-	body, err := readBody(ctx, res, NewBudget(maxErrorBody, 100, nil))
-	if err != nil {
-		return nil, ended(ctx)
+	if e := ended(ctx); e != nil {
+		return nil, e
 	}
-	return body, nil
+	return nil, nil
 }
 
 // readBody reads to the end, or not at all: a part of a body is never returned.
-func readBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, *Error) {
-	r := io.Reader(res.Body)
+func readBody(ctx context.Context, res *http.Response, in io.Reader, budget *Budget) ([]byte, error) {
+	r := in
 	var encoded *counter // of what is encoded; what is not is as long as it is
 	switch strings.ToLower(strings.TrimSpace(strings.Join(res.Header.Values("Content-Encoding"), ","))) {
 	case "", "identity":
 	case "gzip", "x-gzip":
-		encoded = &counter{r: res.Body}
+		encoded = &counter{r: in}
 		z, err := gzip.NewReader(encoded)
 		if err != nil {
 			return nil, bodyError(ctx)
@@ -119,7 +133,7 @@ func readBody(ctx context.Context, res *http.Response, budget *Budget) ([]byte, 
 
 // bodyError is trouble after the header: the time is over, or the body ends early or is not what it says. All but the former is Malformed,
 // a connection that breaks half-way included: what came is a truncated answer.
-func bodyError(ctx context.Context) *Error {
+func bodyError(ctx context.Context) error {
 	if e := ended(ctx); e != nil {
 		return e
 	}

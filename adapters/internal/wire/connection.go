@@ -1,26 +1,20 @@
 package wire
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"reflect"
 	"strings"
-	"sync/atomic"
-	"time"
 )
 
-// Defaults and fixed times of a connection.
+// Defaults and caps of a connection's settings.
 const (
 	DefaultMaxConnections = 64
 	maxConnections        = 1024
-	dialTimeout           = 5 * time.Second  // a dial outlives the request that began it, so it needs an end of its own
-	idleTimeout           = 30 * time.Second // shorter than servers' usual 60 s, so that we are the one to close
 	maxTokenFile          = 64 << 10
 	maxCAFile             = 4 << 20
 )
@@ -63,77 +57,19 @@ func (c Connection) WithDefaults() Connection {
 	return c
 }
 
-// transport makes the transport. The error is a *SettingError.
-func (c Connection) transport() (*http.Transport, error) {
+// pool makes the connections to o. The error is a *SettingError.
+func (c Connection) pool(o *origin) (*Pool, error) {
 	if c.MaxConnections < 1 || c.MaxConnections > maxConnections {
 		return nil, &SettingError{Field: "maxConnections", Want: "1 to 1024"}
 	}
-	tlsConfig, err := c.tlsConfig()
+	config, err := c.tlsConfig()
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		Proxy: nil, // HTTPS_PROXY and its like must not decide where records travel
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			raw, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err //nolint:wrapcheck // reduced by roundTripError
-			}
-			return &conn{Conn: raw}, nil
-		},
-		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			raw, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err //nolint:wrapcheck // reduced by roundTripError
-			}
-			return handshake(ctx, raw, address, tlsConfig)
-		},
-		Protocols:              &protocols,
-		DisableCompression:     true, // decoding is ours, with a cap on what comes out
-		MaxIdleConns:           c.MaxConnections,
-		MaxIdleConnsPerHost:    c.MaxConnections,
-		MaxConnsPerHost:        c.MaxConnections,
-		IdleConnTimeout:        idleTimeout,
-		MaxResponseHeaderBytes: maxHeaderBytes,
-	}, nil
-}
-
-func handshake(ctx context.Context, raw net.Conn, address string, config *tls.Config) (net.Conn, error) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		_ = raw.Close() // it was never used
-		return nil, err //nolint:wrapcheck // reduced by roundTripError
+	if o.scheme == "http" {
+		config = nil
 	}
-	config = config.Clone()
-	config.ServerName = host
-	c := tls.Client(raw, config)
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	if err := c.HandshakeContext(ctx); err != nil {
-		_ = raw.Close() // the handshake's error is the news
-		return nil, err //nolint:wrapcheck // reduced by roundTripError
-	}
-	return &conn{Conn: c}, nil
-}
-
-// conn counts what is written of requests, not of handshakes: "no byte left" is known here and nowhere else.
-type conn struct {
-	net.Conn
-	written atomic.Int64
-}
-
-// Write counts before it writes, and takes back what certainly did not leave: a connection that was closed here before, as happens when a request
-// beside this one is given up just when its connection comes free. Of any other failure it is not known, so it counts as sent.
-func (c *conn) Write(p []byte) (int, error) {
-	c.written.Add(int64(len(p)))
-	n, err := c.Conn.Write(p)
-	if n == 0 && errors.Is(err, net.ErrClosed) {
-		c.written.Add(-int64(len(p)))
-	}
-	return n, err //nolint:wrapcheck // reduced by roundTripError
+	return NewPool(newDialer(o.base, net.JoinHostPort(o.host, o.port), config), c.MaxConnections), nil
 }
 
 func (c Connection) tlsConfig() (*tls.Config, error) {

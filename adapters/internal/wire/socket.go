@@ -1,8 +1,6 @@
 package wire
 
 import (
-	"context"
-	"errors"
 	"net"
 	"net/url"
 	"strings"
@@ -36,18 +34,6 @@ func (s Socket) WithDefaults() Socket {
 	return s
 }
 
-// Dialer opens connections to one configured service. It is safe for concurrent use.
-type Dialer struct {
-	base, address string
-	dial          func(ctx context.Context) (net.Conn, error)
-}
-
-// Line is a connection of a Dialer's. It counts what is written, so that it can be known whether any byte of a request left.
-type Line struct{ *conn }
-
-// Written returns how many bytes may have left since the connection was made, handshakes aside.
-func (l *Line) Written() int64 { return l.written.Load() }
-
 // NewDialer checks a Socket. The error is a *SettingError that names the setting.
 func NewDialer(s Socket) (*Dialer, error) {
 	s = s.WithDefaults()
@@ -71,58 +57,12 @@ func NewDialer(s Socket) (*Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dialer{base: u.Scheme + "://" + strings.ToLower(u.Host), address: net.JoinHostPort(u.Hostname(), u.Port())}
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: idleTimeout / 2}}
+	base, address := u.Scheme+"://"+strings.ToLower(u.Host), net.JoinHostPort(u.Hostname(), u.Port())
 	if u.Scheme == "mllp" {
-		d.dial = func(ctx context.Context) (net.Conn, error) {
-			raw, err := dialer.DialContext(ctx, "tcp", d.address)
-			if err != nil {
-				return nil, err //nolint:wrapcheck // reduced by roundTripError
-			}
-			return &conn{Conn: raw}, nil
-		}
-		return d, nil
+		return newDialer(base, address, nil), nil
 	}
 	if s.CertificateFile == "" {
 		return nil, &SettingError{Field: "certificateFile", Want: "our certificate, PEM: the engine knows us by it"}
 	}
-	d.dial = func(ctx context.Context) (net.Conn, error) {
-		raw, err := dialer.DialContext(ctx, "tcp", d.address)
-		if err != nil {
-			return nil, err //nolint:wrapcheck // reduced by roundTripError
-		}
-		return handshake(ctx, raw, d.address, config)
-	}
-	return d, nil
-}
-
-// Base returns the configured address.
-func (d *Dialer) Base() string { return d.base }
-
-// Dial opens a connection. The error is always an [*Error].
-func (d *Dialer) Dial(ctx context.Context) (*Line, error) {
-	c, err := d.dial(ctx)
-	if err != nil {
-		return nil, SocketError(ctx, err, false)
-	}
-	return &Line{c.(*conn)}, nil
-}
-
-// SocketError reduces an error of a Line. first says whether any byte of an answer had come: before that, a connection that ends is one that
-// cannot be reached; after it, what came is a truncated answer.
-func SocketError(ctx context.Context, err error, first bool) error {
-	if e := ended(ctx); e != nil {
-		return e
-	}
-	var timeout net.Error
-	switch {
-	case refusesOurCertificate(err):
-		return &Error{Kind: Unauthorised}
-	case errors.As(err, &timeout) && timeout.Timeout():
-		// The deadline of a connection is its caller's, and may come a moment before the caller hears of it.
-		return &Error{Kind: TimedOut}
-	case !first:
-		return &Error{Kind: Unavailable}
-	}
-	return &Error{Kind: Malformed}
+	return newDialer(base, address, config), nil
 }

@@ -149,7 +149,7 @@ func TestClosedHereHasSentNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &conn{Conn: raw}
+	c := newLine(raw, raw)
 	if _, err := c.Write([]byte("POST")); err != nil || c.written.Load() != 4 {
 		t.Errorf("%d bytes count as sent, want 4 (%v)", c.written.Load(), err)
 	}

@@ -9,19 +9,23 @@
 //   - A request is sent again at most once, and only if no byte of it left.
 //   - Nothing is logged, and an [Error] holds a kind and a status: never a text, an address or a body from outside.
 //
-// Only HTTP/1.1 is spoken: one request, one connection, so that a deadline cuts exactly one answer, and so that "no byte left" can be known.
+// Only HTTP/1.1 is spoken: one request, one connection, so that a deadline cuts exactly one answer, and so that "no byte left" can be known. net/http
+// reads the answers; connections are a [Pool]'s.
 package wire
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net/http"
-	"net/http/httptrace"
-	"net/url"
-	"sync/atomic"
+	"strconv"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // maxHeaderBytes caps the header of an answer.
@@ -29,9 +33,9 @@ const maxHeaderBytes = 64 << 10
 
 // Client speaks to one configured service. It is safe for concurrent use.
 type Client struct {
-	origin    origin
-	transport *http.Transport
-	bearer    string // file of the bearer token, "" for none
+	origin origin
+	pool   *Pool
+	bearer string // file of the bearer token, "" for none
 }
 
 // Request is one question.
@@ -68,192 +72,147 @@ func New(c Connection) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := c.transport()
+	pool, err := c.pool(&o)
 	if err != nil {
 		return nil, err
 	}
 	if err := c.checkBearer(); err != nil {
 		return nil, err
 	}
-	return &Client{origin: o, transport: t, bearer: c.BearerFile}, nil
+	return &Client{origin: o, pool: pool, bearer: c.BearerFile}, nil
 }
 
 // Base returns the configured address without a trailing slash.
 func (c *Client) Base() string { return c.origin.base }
 
 // Close closes idle connections. Requests that are under way are not cut: their contexts are the callers'.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() { c.pool.Close() }
 
 // Do asks, and reads the whole answer into memory within budget. The error is always an [*Error]; a status that is not 200 is no error here,
 // see [Answer.Trouble].
-func (c *Client) Do(ctx context.Context, r Request, budget *Budget) (Answer, error) {
-	answer, sent, err := c.once(ctx, r, budget)
-	if err != nil && !sent && err.Kind == Unavailable && ctx.Err() == nil {
-		answer, _, err = c.once(ctx, r, budget)
-	}
+func (c *Client) Do(ctx context.Context, r Request, budget *Budget) (answer Answer, err error) {
+	message, err := c.message(&r)
 	if err != nil {
 		return Answer{}, err
+	}
+	err = c.pool.Ask(ctx, func(l *Line) (fit bool, err error) {
+		answer, fit, err = r.exchange(ctx, l, message, budget)
+		return fit, err
+	})
+	if err != nil {
+		return Answer{}, err //nolint:wrapcheck // an Error
 	}
 	return answer, nil
 }
 
-// once asks one time. sent reports whether any byte of the request may have left.
-func (c *Client) once(ctx context.Context, r Request, budget *Budget) (answer Answer, sent bool, trouble *Error) {
-	var x call
-	req, err := c.request(ctx, &r, &x)
+// exchange writes a request and reads the answer. fit reports whether all of it has come and nothing else.
+func (r *Request) exchange(ctx context.Context, l *Line, message []byte, budget *Budget) (answer Answer, fit bool, err error) {
+	if _, err := l.Write(message); err != nil {
+		return Answer{}, false, SocketError(ctx, err, false)
+	}
+	x := incoming{LimitedReader: io.LimitedReader{R: l, N: maxHeaderBytes}}
+	in := bufio.NewReader(&x.LimitedReader) // for this answer only: nothing of one is in what another is read into
+	res, err := readHeader(in)
 	if err != nil {
+		// What ends early could not be reached. Else it answered something, and that is not HTTP, or its header is over the cap.
+		malformed := x.N <= 0 || x.N < maxHeaderBytes && !errors.Is(err, io.ErrUnexpectedEOF)
+		return Answer{}, false, SocketError(ctx, err, malformed)
+	}
+	x.N, x.body = math.MaxInt64, res.Body
+	answer = Answer{Status: res.StatusCode, RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now())}
+	if answer.Body, answer.Type, err = r.read(ctx, res, &x, budget); err != nil {
 		return Answer{}, false, err
 	}
-	// RoundTrip and not http.Client: no redirects, no cookies, no Referer, no error texts with an address in them.
-	res, fault := c.transport.RoundTrip(req)
-	if fault != nil {
-		return Answer{}, x.sent(), roundTripError(ctx, fault, x.first.Load())
-	}
-	defer func() { _ = res.Body.Close() }() // its only news would be that the rest was not wanted
-	answer = Answer{Status: res.StatusCode, RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now())}
-	version := r.FHIR
-	if version == "" {
-		version = R4
-	}
-	if res.StatusCode != http.StatusOK {
-		answer.Body, err = errorBody(ctx, res, version)
-		return answer, true, err
-	}
-	if r.Any {
-		if v := res.Header.Values("Content-Type"); len(v) == 1 {
-			answer.Type = v[0]
+	return answer, (x.ended || res.Body == http.NoBody) && !res.Close && res.StatusCode >= 200 && in.Buffered() == 0, nil
+}
+
+// incoming is an answer on its way.
+type incoming struct {
+	io.LimitedReader           // all of it, of which the header is capped
+	body             io.Reader // what follows the header
+	ended            bool      // its end was seen
+}
+
+// Read reads the body.
+func (x *incoming) Read(p []byte) (int, error) {
+	n, err := x.body.Read(p)
+	x.ended = x.ended || errors.Is(err, io.EOF)
+	return n, err //nolint:wrapcheck // a reader passes on what it got
+}
+
+// readHeader reads an answer up to its body, past interim ones.
+func readHeader(in *bufio.Reader) (*http.Response, error) {
+	for {
+		res, err := http.ReadResponse(in, nil)
+		if err != nil || res.StatusCode < 100 || res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
+			return res, err //nolint:wrapcheck // reduced by SocketError
 		}
-		version = "" // no matter
 	}
-	answer.Body, err = goodBody(ctx, res, version, budget)
-	return answer, true, err
 }
 
-// call is one request on its way: what net/http is given of it, in one piece, and what is seen of it.
-type call struct {
-	trace  httptrace.ClientTrace
-	url    url.URL
-	body   bytes.Reader
-	values [usualHeaders]string // of the header; each has one
-
-	conn    *conn
-	written int64       // of the connection, before the request
-	first   atomic.Bool // the answer has begun; set by a goroutine of the transport's
-}
-
-// usualHeaders is more than nearly any request has.
-const usualHeaders = 12
-
-func (x *call) gotConn(i httptrace.GotConnInfo) {
-	x.conn, _ = i.Conn.(*conn)
-	x.written = x.conn.written.Load()
-}
-
-// sent reports whether any byte of the request may have left.
-func (x *call) sent() bool { return x.conn != nil && x.conn.written.Load() > x.written }
-
-func (x *call) gotFirstByte() { x.first.Store(true) }
-
-// request builds the request. Its body hides from net/http that it could be sent twice: net/http would repeat a GET, and anything without a
-// body, on its own when a pooled connection turns out to be closed, even after the request left (R-5: only if no byte did).
-func (c *Client) request(ctx context.Context, r *Request, x *call) (*http.Request, *Error) {
-	var ok bool
-	if x.url, ok = c.origin.address(r.Target); !ok {
+// message is the whole request as it is sent.
+func (c *Client) message(r *Request) ([]byte, error) {
+	if _, ok := c.origin.address(r.Target); !ok {
 		return nil, &Error{Kind: Elsewhere}
 	}
-	h := header{make(http.Header, len(r.Header)+6), x.values[:0]}
-	for k, v := range r.Header {
-		h.set(k, v)
+	text, kind := r.Body, "application/fhir+json; charset=utf-8"
+	switch {
+	case r.Form != "":
+		text, kind = []byte(r.Form), "application/x-www-form-urlencoded"
+	case r.JSON:
+		kind = "application/json"
 	}
+	m := message{text: make([]byte, 0, 1<<10+len(text))}
+	m.begin(text != nil, r.Target)
+	m.header("Host", c.origin.shown)
+	m.header("User-Agent", "mycarerecord/1")
+	if text != nil {
+		m.header("Content-Length", strconv.Itoa(len(text)))
+		m.header("Content-Type", kind)
+	}
+	m.header("Accept", cmp.Or(r.Accept, "application/fhir+json"))
+	m.header("Accept-Encoding", "gzip")
 	if r.ID != "" {
-		h.set("X-Request-Id", r.ID)
+		m.header("X-Request-Id", r.ID)
 	}
-	if r.Accept != "" {
-		h.set("Accept", r.Accept)
-	} else {
-		h.set("Accept", "application/fhir+json")
+	for name, value := range r.Header {
+		m.header(name, value)
 	}
-	h.set("Accept-Encoding", "gzip")
-	h.set("User-Agent", "mycarerecord/1")
 	if c.bearer != "" {
 		token, err := readBearer(c.bearer)
 		if err != nil {
 			return nil, &Error{Kind: Unauthorised}
 		}
-		h.set("Authorization", "Bearer "+token)
+		m.header("Authorization", "Bearer "+token)
 	}
-	req := http.Request{Method: http.MethodGet, URL: &x.url, Host: x.url.Host, Header: h.header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
-	body := r.Body
-	switch {
-	case r.Form != "":
-		body = []byte(r.Form)
-		h.set("Content-Type", "application/x-www-form-urlencoded")
-	case body != nil:
-		if r.JSON {
-			h.set("Content-Type", "application/json")
-		} else {
-			h.set("Content-Type", "application/fhir+json; charset=utf-8")
-		}
+	if m.bad {
+		return nil, &Error{Kind: Elsewhere}
 	}
-	if body != nil {
-		req.Method = http.MethodPost
-		req.ContentLength = int64(len(body))
-		x.body.Reset(body)
-		req.Body = io.NopCloser(&x.body)
-	} else {
-		req.Body = eof{}
-		req.TransferEncoding = identity
-	}
-	x.trace.GotConn, x.trace.GotFirstResponseByte = x.gotConn, x.gotFirstByte
-	return req.WithContext(httptrace.WithClientTrace(ctx, &x.trace)), nil
+	return append(append(m.text, "\r\n"...), text...), nil
 }
 
-// identity is how a request without a body is sent: else net/http looks whether there is one, in a goroutine and with a timer for each request. Nothing of it shows on the wire.
-var identity = []string{"identity"}
-
-// header is an http.Header whose values lie side by side.
-type header struct {
-	header http.Header
-	values []string
+// message is a request being written: RFC 9112, sections 3 and 5. Nothing that is put into it can end the line that it stands in.
+type message struct {
+	text []byte
+	bad  bool // something would have
 }
 
-// set gives a name its one value.
-func (h *header) set(name, value string) {
-	h.values = append(h.values, value)
-	n := len(h.values)
-	h.header[http.CanonicalHeaderKey(name)] = h.values[n-1 : n : n]
+// begin writes the request line.
+func (m *message) begin(post bool, t Target) {
+	method := http.MethodGet
+	if post {
+		method = http.MethodPost
+	}
+	m.text = append(append(append(m.text, method...), ' '), t.path...)
+	if t.query != "" {
+		m.text = append(append(m.text, '?'), t.query...)
+	}
+	m.bad = m.bad || bytes.ContainsFunc(m.text[len(method)+1:], func(r rune) bool { return r <= ' ' || r >= 0x7f })
+	m.text = append(m.text, " HTTP/1.1\r\n"...)
 }
 
-// eof is a body of no bytes that net/http does not recognise as http.NoBody: nothing of it shows on the wire.
-type eof struct{}
-
-func (eof) Read([]byte) (int, error) { return 0, io.EOF }
-func (eof) Close() error             { return nil }
-
-// WriteTo writes nothing. Without it net/http makes a buffer of 32 KiB to copy what there is.
-func (eof) WriteTo(io.Writer) (int64, error) { return 0, nil }
-
-// roundTripError reduces an error of the transport. Its text, which may hold an address, is dropped.
-func roundTripError(ctx context.Context, err error, first bool) *Error {
-	if e := ended(ctx); e != nil {
-		return e
-	}
-	switch {
-	case refusesOurCertificate(err):
-		return &Error{Kind: Unauthorised}
-	case !first || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return &Error{Kind: Unavailable}
-	}
-	return &Error{Kind: Malformed} // it answered something, and that is not HTTP, or its header is over the cap
-}
-
-// ended returns the trouble of a context that is over, nil for one that is not.
-func ended(ctx context.Context) *Error {
-	switch err := ctx.Err(); {
-	case err == nil:
-		return nil
-	case errors.Is(err, context.DeadlineExceeded):
-		return &Error{Kind: TimedOut}
-	}
-	return &Error{Kind: Cancelled}
+// header writes one field. What it may hold is what net/http asks of it.
+func (m *message) header(name, value string) {
+	m.bad = m.bad || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value)
+	m.text = append(append(append(append(m.text, name...), ": "...), value...), "\r\n"...)
 }

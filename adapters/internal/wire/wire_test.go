@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -126,14 +127,20 @@ func TestAsksWithWhatItShould(t *testing.T) {
 	}
 }
 
+// net/http takes no proxy of the environment for an address on loopback, so this one is elsewhere; nothing is sent there.
 func TestProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
-	c := client(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fhir(w); _, _ = io.WriteString(w, `{}`) }))
-	if c.transport.Proxy != nil {
-		t.Error("a proxy function is set")
+	c := clientOf(t, "http://192.0.2.1/fhir")
+	var dialled []string
+	c.pool.dialer.dialer.Control = func(_, address string, _ syscall.RawConn) error {
+		dialled = append(dialled, address)
+		return errors.New(marker)
 	}
-	if _, err := get(t, c, NewBudget(100, 100, nil)); err != nil {
-		t.Error(err)
+	if _, err := get(t, c, NewBudget(100, 100, nil)); kindOf(t, err) != Unavailable {
+		t.Errorf("got %v, want unavailable", err)
+	}
+	if len(dialled) != 2 || dialled[0] != "192.0.2.1:80" || dialled[1] != dialled[0] {
+		t.Errorf("dialled %v", dialled)
 	}
 }
 
@@ -349,7 +356,7 @@ const good = "HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-
 func TestARequestThatLeftIsNotSentAgain(t *testing.T) {
 	for _, form := range []string{"", "patient=x"} {
 		t.Run(fmt.Sprint("form ", form != ""), func(t *testing.T) {
-			// The first request is served, so that the second one travels on a used connection, where net/http itself would repeat a GET.
+			// The first request is served, so that the second one travels on a used connection.
 			base, requests := script(t, func(n int, c net.Conn, _ *http.Request) {
 				if n == 1 {
 					_, _ = io.WriteString(c, good)
@@ -378,12 +385,11 @@ func TestWhatNeverLeftIsTriedOnceMore(t *testing.T) {
 		c := clientOf(t, base)
 		before := requests.Load()
 		var dials atomic.Int32
-		dial := c.transport.DialContext
-		c.transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c.pool.dialer.dialer.Control = func(string, string, syscall.RawConn) error {
 			if dials.Add(1) <= failing {
-				return nil, &net.OpError{Op: "dial", Err: errors.New(marker)}
+				return errors.New(marker)
 			}
-			return dial(ctx, network, address)
+			return nil
 		}
 		if _, err := get(t, c, NewBudget(100, 100, nil)); kindOf(t, err) != want {
 			t.Errorf("%d dials failed: got %v, want %v", failing, err, want)

@@ -1,0 +1,136 @@
+package wire
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	dialTimeout = 5 * time.Second  // of a caller that has more time than a service needs that is there
+	idleTimeout = 30 * time.Second // shorter than servers' usual 60 s, so that we are the one to close
+)
+
+// Dialer opens connections to one configured service. It is safe for concurrent use.
+type Dialer struct {
+	base, address string
+	dialer        net.Dialer
+	config        *tls.Config
+}
+
+// newDialer makes the dialer of host:port; config nil: without TLS. base is what Base returns.
+func newDialer(base, address string, config *tls.Config) *Dialer {
+	return &Dialer{base, address, net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: idleTimeout / 2}}, config}
+}
+
+// Base returns the configured address.
+func (d *Dialer) Base() string { return d.base }
+
+// Dial opens a connection. The error is always an [*Error].
+func (d *Dialer) Dial(ctx context.Context) (*Line, error) {
+	raw, err := d.dialer.DialContext(ctx, "tcp", d.address)
+	if err != nil {
+		return nil, SocketError(ctx, err, false)
+	}
+	if d.config == nil {
+		return newLine(raw, raw), nil
+	}
+	c, err := handshake(ctx, raw, d.address, d.config)
+	if err != nil {
+		_ = raw.Close() // the handshake's error is the news
+		return nil, SocketError(ctx, err, false)
+	}
+	return newLine(c, raw), nil
+}
+
+func handshake(ctx context.Context, raw net.Conn, address string, config *tls.Config) (*tls.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // reduced by SocketError
+	}
+	config = config.Clone()
+	config.ServerName = host
+	c := tls.Client(raw, config)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	return c, c.HandshakeContext(ctx) //nolint:wrapcheck // reduced by SocketError
+}
+
+// Line is a connection to a service. One exchange uses it at a time.
+type Line struct {
+	net.Conn
+	raw     net.Conn     // below TLS
+	written atomic.Int64 // of requests, not of handshakes: "no byte left" is known here and nowhere else
+	since   time.Time    // it is idle
+
+	// What looks at an idle one is made once.
+	socket syscall.RawConn // nil where there is none
+	look   func(fd uintptr) bool
+	silent bool // what look found
+}
+
+func newLine(c, raw net.Conn) *Line {
+	l := &Line{Conn: c, raw: raw}
+	if s, ok := raw.(syscall.Conn); ok {
+		l.socket, _ = s.SyscallConn() // nil where it is closed already
+	}
+	l.look = func(fd uintptr) bool { l.silent = silent(fd); return true }
+	return l
+}
+
+// Written returns how many bytes may have left since the connection was made, handshakes aside.
+func (l *Line) Written() int64 { return l.written.Load() }
+
+// Write counts before it writes, and takes back what certainly did not leave: a connection that was closed here before. Of any other failure it is not
+// known, so it counts as sent.
+func (l *Line) Write(p []byte) (int, error) {
+	l.written.Add(int64(len(p)))
+	n, err := l.Conn.Write(p)
+	if n == 0 && errors.Is(err, net.ErrClosed) {
+		l.written.Add(-int64(len(p)))
+	}
+	return n, err //nolint:wrapcheck // reduced by SocketError
+}
+
+// cut ends whatever waits on the connection.
+func (l *Line) cut() { _ = l.SetDeadline(time.Unix(1, 0)) } // one without deadlines has closed, and the next call says so
+
+// fit reports whether an idle connection can be used: it has not been idle for long, and nothing came meanwhile. The service has nothing to say, so
+// whatever came, an end or an answer that nobody waits for, makes the connection unfit. What came is not kept.
+func (l *Line) fit() bool {
+	if l.socket == nil || time.Since(l.since) >= idleTimeout {
+		return false
+	}
+	l.silent = false
+	return l.socket.Read(l.look) == nil && l.silent
+}
+
+// SocketError reduces an error of a Line. first says whether any byte of an answer had come: before that, a connection that ends is one that
+// cannot be reached; after it, what came is a truncated answer.
+func SocketError(ctx context.Context, err error, first bool) error {
+	if e := ended(ctx); e != nil {
+		return e
+	}
+	switch {
+	case refusesOurCertificate(err):
+		return &Error{Kind: Unauthorised}
+	case !first:
+		return &Error{Kind: Unavailable}
+	}
+	return &Error{Kind: Malformed}
+}
+
+// ended returns the trouble of a context that is over, nil for one that is not.
+func ended(ctx context.Context) *Error {
+	switch err := ctx.Err(); {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return &Error{Kind: TimedOut}
+	}
+	return &Error{Kind: Cancelled}
+}
