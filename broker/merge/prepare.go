@@ -38,7 +38,7 @@ func Prepare(req Request, rules Rules, reply Reply) (Prepared, error) {
 	// From here on the reply is about this person. What is not, is dropped.
 	p.drop()
 	p.settleCopies()
-	p.describe()
+	p.relate()
 	// What must not be shown is settled before anything is written, and references to it with it.
 	p.withhold()
 	p.spread()
@@ -75,6 +75,7 @@ func (p *preparing) drop() {
 		}
 		switch whose {
 		case ours:
+			p.describe(it)
 		case another:
 			it.fate = dropped
 			p.strangers++
@@ -85,23 +86,22 @@ func (p *preparing) drop() {
 	}
 }
 
-// describe gives every resource about the person its time and sections, and what it is labelled.
-func (p *preparing) describe() {
+// describe gives a resource about the person its time and sections, as far as it says them itself, and what it is labelled.
+func (p *preparing) describe(it *item) {
+	if it.unnamed = p.labelled(it); !it.placed() {
+		return
+	}
+	it.primary, it.sections = p.place(it.kind, &it.layout)
+	it.time = it.kind.dating.of(&it.layout)
+	if it.typ == "List" && p.madeByAsking(it) {
+		it.time = record.ClinicalTime{}
+	}
+}
+
+// relate gives resources what others hand down to them.
+func (p *preparing) relate() {
 	for i := range p.items {
-		it := &p.items[i]
-		if it.fate != undecided {
-			continue
-		}
-		it.unnamed = p.labelled(it)
-		if !it.placed() {
-			continue
-		}
-		it.primary, it.sections = p.place(it.kind, &it.layout)
-		it.time = it.kind.dating.of(&it.layout)
-		if it.typ == "List" && p.madeByAsking(it) {
-			it.time = record.ClinicalTime{}
-		}
-		if it.typ == "Observation" && !it.time.Dated() {
+		if it := &p.items[i]; it.typ == "Observation" && it.fate == undecided && !it.time.Dated() {
 			it.time = p.specimenTime(it)
 		}
 	}
