@@ -11,6 +11,8 @@ import (
 // confidentialitySystem is the code system of meta.security.
 const confidentialitySystem = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 
+var securityLabels = fhirjson.PathOf("meta.security")
+
 // read turns a Patient of PDS into a subject. The order matters: whose it is, then whether it may be looked at, then what it says.
 //
 //   - PDS answers for a superseded number with the Patient of the number that replaced it: 200, and another id. Nothing of that Patient is
@@ -74,7 +76,7 @@ func names(p fhirjson.Value, asked record.NHSNumber) bool {
 // confidentiality returns the standing that meta.security gives, the strictest of several, "" if there is none.
 func confidentiality(p fhirjson.Value) record.Standing {
 	s := record.Standing("")
-	for c := range p.Each("meta.security") {
+	for c := range p.Along(securityLabels) {
 		if !c.Get("system").Is(confidentialitySystem) {
 			continue
 		}

@@ -39,6 +39,7 @@ func (a Answer) BundleSize(m BundleMeta) int64 {
 }
 
 func (a Answer) write(e *envelope, m BundleMeta) {
+	e.written = make([]byte, 0, 1<<10) // as much as stands between two resources
 	e.text(`{`)
 	e.line(1, `"resourceType":"Bundle"`)
 	if m.ID != "" {

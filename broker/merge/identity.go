@@ -75,6 +75,12 @@ func (p *preparing) replaced(v fhirjson.Value) bool {
 	return false
 }
 
+// Where a Patient says it, for every custodian of every record.
+var (
+	verificationCodes = fhirjson.PathOf("valueCodeableConcept.coding") // of an extension
+	familyNames       = fhirjson.PathOf("name.family")
+)
+
 // verified reports whether the custodian holds the number as present and verified, or says nothing of it. UK Core's extension
 // NHSNumberVerificationStatus and its forerunners are known by the last segment of their address; 01 is the code of
 // UKCore-NHSNumberVerificationStatusEngland, the word that of the list before it.
@@ -91,7 +97,7 @@ func (p *preparing) verified(v fhirjson.Value) bool {
 				continue
 			}
 			good, stated := 0, 0
-			for c := range x.Each("valueCodeableConcept.coding") {
+			for c := range x.Along(verificationCodes) {
 				stated++
 				if code := c.Get("code"); code.Is("01") || code.Is("number-present-and-verified") {
 					good++
@@ -133,7 +139,7 @@ func (p *preparing) agrees(v fhirjson.Value) bool {
 		return true
 	}
 	stated := false
-	for f := range v.Each("name.family") {
+	for f := range v.Along(familyNames) {
 		if got := plain(f.View()); got != "" {
 			if got == want {
 				return true

@@ -132,7 +132,7 @@ func (p *preparing) relabel(it *item) {
 		put(after, after, p.noted(idStart, p.ours(it.newID)))
 	}
 	if p.source == nil {
-		p.source = fhirjson.AppendQuote(nil, p.req.CodeBase, CustodianPath, string(p.reply.Custodian.Key))
+		p.source = fhirjson.AppendQuote(make([]byte, 0, 128), p.req.CodeBase, CustodianPath, string(p.reply.Custodian.Key))
 	}
 	tags := p.tags(it)
 	meta := it.get(metaMember)
