@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -107,6 +108,19 @@ func (l *Line) fit() bool {
 	}
 	l.silent = false
 	return l.socket.Read(l.look) == nil && l.silent
+}
+
+// spent reports whether nothing that came is left above the socket: with TLS a record may hold an answer and more, which no look at the socket finds. It
+// does not wait.
+func (l *Line) spent() bool {
+	if l.Conn == l.raw {
+		return true
+	}
+	var b [1]byte
+	l.cut()
+	n, err := l.Conn.Read(b[:])
+	_ = l.SetDeadline(time.Time{}) // as in cut
+	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // SocketError reduces an error of a Line. first says whether any byte of an answer had come: before that, a connection that ends is one that

@@ -55,14 +55,16 @@ func (p *Pool) once(ctx context.Context, ask func(l *Line) (bool, error)) (sent 
 			return false, err
 		}
 	}
-	before := l.Written()
+	fit, before := false, l.Written()
 	stop := context.AfterFunc(ctx, l.cut)
-	fit, err := ask(l)
-	if stop() && fit {
-		p.put(l)
-	} else {
-		_ = l.raw.Close() // without a word to the service, which might make us wait for it
-	}
+	defer func() { // after a panic too
+		if stop() && fit && l.spent() {
+			p.put(l)
+		} else {
+			_ = l.raw.Close() // without a word to the service, which might make us wait for it
+		}
+	}()
+	fit, err = ask(l)
 	return l.Written() > before, err
 }
 

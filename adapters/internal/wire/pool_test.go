@@ -119,6 +119,16 @@ func TestIdleConnectionsThatWereGivenUpWithTLS(t *testing.T) {
 // A connection on which anything of an answer may be left is not used again: it would be the beginning of the next person's.
 func TestWhatIsLeftIsNobodysAnswer(t *testing.T) {
 	const head = "HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\n"
+	a := newAuthority(t)
+	pair, err := tls.LoadX509KeyPair(a.issue(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(version uint16) *tls.Config {
+		return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: version, MaxVersion: version, DynamicRecordSizingDisabled: true}
+	}
+	// With TLS what is left may have been read and be nowhere but in the TLS connection: a record holds an answer and more.
+	ways := map[string]*tls.Config{"plain": nil, "TLS 1.2": with(tls.VersionTLS12), "TLS 1.3": with(tls.VersionTLS13)}
 	for _, c := range []struct {
 		name, first string
 		want        Kind
@@ -133,39 +143,42 @@ func TestWhatIsLeftIsNobodysAnswer(t *testing.T) {
 		{"nothing to read", "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", 0, true},
 		{"more than it said", head + "Content-Length: 2\r\n\r\n{} ", 0, false},
 		{"another answer", good + good, 0, false},
+		{"another answer, after one that is not short", head + "Content-Length: 9500\r\n\r\n" + strings.Repeat(" ", 9498) + "{}" + good, 0, false},
 		{"another answer, after chunks", head + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n" + good, 0, false},
 		{"its last", head + "Connection: close\r\nContent-Length: 2\r\n\r\n{}", 0, false},
 		{"old", "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", 0, false},
 		{"an error that is not read", "HTTP/1.1 500 Oh\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\n{}", 0, false},
 		{"an error that is too long", "HTTP/1.1 500 Oh\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat(" ", 100000), 0, false},
-		{"too much", head + "Content-Length: 1000\r\n\r\n{}", TooMuch, false},
+		{"too much", head + "Content-Length: 10001\r\n\r\n{}", TooMuch, false},
 		{"the wrong type", "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\n{}", Malformed, false},
 		{"bad gzip", head + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", Malformed, false},
 		{"another protocol", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n" + good, 0, false},
 		{"an odd status", "HTTP/1.1 099 Oh\r\nContent-Length: 0\r\n\r\n", 0, false},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			var seen lines
-			base, _ := script(t, func(n int, conn net.Conn, _ *http.Request) {
-				seen.add(conn)
-				if n == 1 {
-					_, _ = io.WriteString(conn, c.first)
-					return
+		for name, config := range ways {
+			t.Run(c.name+", "+name, func(t *testing.T) {
+				var seen lines
+				base, _ := scriptTLS(t, config, func(n int, conn net.Conn, _ *http.Request) {
+					seen.add(conn)
+					if n == 1 {
+						_, _ = io.WriteString(conn, c.first)
+						return
+					}
+					_, _ = io.WriteString(conn, strings.Replace(good, "{}", "[]", 1))
+				})
+				cl := clientOf(t, base, func(c *Connection) { c.CAFile = a.file })
+				defer cl.Close()
+				if _, err := get(t, cl, NewBudget(10_000, 100, nil)); kindOf(t, err) != c.want {
+					t.Errorf("the first: %v, want %v", err, c.want)
 				}
-				_, _ = io.WriteString(conn, strings.Replace(good, "{}", "[]", 1))
+				if a, err := get(t, cl, NewBudget(10_000, 100, nil)); err != nil || string(a.Body) != "[]" {
+					t.Errorf("the second: %q, %v", a.Body, err)
+				}
+				if again := seen.count() == 1; again != c.again {
+					t.Errorf("used again: %v, want %v", again, c.again)
+				}
 			})
-			cl := clientOf(t, base)
-			defer cl.Close()
-			if _, err := get(t, cl, NewBudget(500, 100, nil)); kindOf(t, err) != c.want {
-				t.Errorf("the first: %v, want %v", err, c.want)
-			}
-			if a, err := get(t, cl, NewBudget(500, 100, nil)); err != nil || string(a.Body) != "[]" {
-				t.Errorf("the second: %q, %v", a.Body, err)
-			}
-			if again := seen.count() == 1; again != c.again {
-				t.Errorf("used again: %v, want %v", again, c.again)
-			}
-		})
+		}
 	}
 }
 
@@ -349,5 +362,33 @@ func TestWhatIsAskedAgain(t *testing.T) {
 			t.Errorf("%s: asked %d times, want %d: %v", c.name, asked, c.want, err)
 		}
 		p.Close()
+	}
+}
+
+// A panic leaves no connection open and no room taken.
+func TestAPanicLeavesNothingOpen(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	p := NewPool(newDialer("", l.Addr().String(), nil), 1)
+	defer p.Close()
+	var line *Line
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic did not arrive")
+			}
+		}()
+		_ = p.Ask(t.Context(), func(l *Line) (bool, error) { line = l; panic(marker) })
+	}()
+	if _, err := line.Conn.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the connection is open: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := p.Ask(ctx, func(*Line) (bool, error) { return true, nil }); err != nil || p.resting() != 1 {
+		t.Errorf("%v, %d connections are idle", err, p.resting())
 	}
 }

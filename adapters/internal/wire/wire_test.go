@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -313,9 +314,19 @@ func TestBudgetIsSharedByPages(t *testing.T) {
 // script answers each connection by itself, outside net/http, and counts requests.
 func script(t *testing.T, serve func(n int, c net.Conn, r *http.Request)) (base string, requests *atomic.Int32) {
 	t.Helper()
+	return scriptTLS(t, nil, serve)
+}
+
+// scriptTLS is script with TLS where there is a configuration.
+func scriptTLS(t *testing.T, config *tls.Config, serve func(n int, c net.Conn, r *http.Request)) (base string, requests *atomic.Int32) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	scheme := "http://"
+	if config != nil {
+		ln, scheme = tls.NewListener(ln, config), "https://"
 	}
 	requests = new(atomic.Int32)
 	done := make(chan struct{})
@@ -348,7 +359,7 @@ func script(t *testing.T, serve func(n int, c net.Conn, r *http.Request)) (base 
 		}
 	}()
 	t.Cleanup(func() { _ = ln.Close(); <-done })
-	return "http://" + ln.Addr().String() + "/fhir", requests
+	return scheme + ln.Addr().String() + "/fhir", requests
 }
 
 const good = "HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: 2\r\n\r\n{}"
