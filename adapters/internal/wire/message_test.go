@@ -93,7 +93,7 @@ func TestMessagesAreReadAsMeant(t *testing.T) {
 	})
 }
 
-// Whatever would end the line that it stands in is refused, wherever it came from.
+// Whatever would end the line that it stands in is refused, wherever it came from; and what would say again what we say.
 func TestNothingEndsItsLine(t *testing.T) {
 	c, err := New(Connection{BaseURL: "https://fhir.trust.example/r4"})
 	if err != nil {
@@ -105,6 +105,7 @@ func TestNothingEndsItsLine(t *testing.T) {
 		"accept": {Target: c.At("x"), Accept: evil},
 		"value":  {Target: c.At("x"), Header: map[string]string{"Traceparent": evil}},
 		"name":   {Target: c.At("x"), Header: map[string]string{evil: "1"}},
+		"twice":  {Target: c.At("x"), Header: map[string]string{"content-length": "1"}},
 		"query":  {Target: c.At("x").WithEncoded(evil)},
 		"blank":  {Target: c.At("x").WithEncoded("a b")},
 		"path":   {Target: Target{path: "/r4/" + evil}},

@@ -22,7 +22,9 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -176,6 +178,7 @@ func (c *Client) message(r *Request) ([]byte, error) {
 		m.header("X-Request-Id", r.ID)
 	}
 	for name, value := range r.Header {
+		m.bad = m.bad || isOurs(name) || c.bearer != "" && strings.EqualFold(name, "Authorization")
 		m.header(name, value)
 	}
 	if c.bearer != "" {
@@ -189,6 +192,13 @@ func (c *Client) message(r *Request) ([]byte, error) {
 		return nil, &Error{Kind: Elsewhere}
 	}
 	return append(append(m.text, "\r\n"...), text...), nil
+}
+
+// ours are the fields that no caller sets: of two that say the same thing nobody knows which one counts.
+var ours = [...]string{"Host", "User-Agent", "Content-Length", "Content-Type", "Transfer-Encoding", "Connection", "Accept", "Accept-Encoding"}
+
+func isOurs(name string) bool {
+	return slices.ContainsFunc(ours[:], func(of string) bool { return strings.EqualFold(of, name) })
 }
 
 // message is a request being written: RFC 9112, sections 3 and 5. Nothing that is put into it can end the line that it stands in.
