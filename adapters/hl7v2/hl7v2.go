@@ -232,24 +232,22 @@ func (f *fetch) page(ctx context.Context, c *converter, q question, tag, pointer
 	}
 	s := f.source.settings
 	asked := s.write(q, f.query.Subject.Number, tag, pointer, time.Now())
-	var text []byte
+	var e *envelope
+	var says error // what was read says, if it is no record
 	err = f.source.pool.Ask(ctx, func(l *wire.Line) (fit bool, err error) {
-		text, fit, err = ask(ctx, l, asked.text, f.budget)
-		return fit, err
+		text, fit, err := ask(ctx, l, asked.text, f.budget)
+		if err != nil {
+			return false, err
+		}
+		// Behind one that cannot be read, or is the answer to something else, the answer to this may still come: nothing more is asked there.
+		e, says = s.read(text, q, asked, f.query.Subject.Number)
+		return fit && !errors.Is(says, broker.ErrMalformed), nil
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return "", sentinel.OfWire(err)
-	}
-	m, err := parse(text, s.CharacterSet)
-	if err != nil {
-		return "", err
-	}
-	e, err := open(m)
-	if err != nil {
-		return "", err
-	}
-	if err := s.check(e, q, asked, f.query.Subject.Number); err != nil {
-		return "", err
+	case says != nil:
+		return "", says
 	}
 	people, pids := len(c.people), c.pids
 	for segment, ok := range e.body.segments() {

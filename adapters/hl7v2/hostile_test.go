@@ -316,22 +316,26 @@ func TestBrokenPromise(t *testing.T) {
 	}
 }
 
-// A connection on which anything came unasked, or that the engine closed, carries no other query; a good one does.
+// A connection on which anything came unasked, or the answer to something else, or that the engine closed, carries no other query; a good one does.
 func TestConnections(t *testing.T) {
 	for _, c := range []struct {
 		name, answer string
 		want         int
+		err          error
 	}{
-		{"good", block(good), 1},
-		{"a second answer at once", block(good) + block(good), 4},
-		{"a byte too many", block(good) + "\x0b", 4},
-		{"closed after each answer", block(good) + "{CLOSE}", 4},
+		{"good", block(good), 1, nil},
+		{"nothing found", block(mshGood + "MSA|AA|{CTL}\rQAK|{TAG}|NF\r{QPD}\r"), 1, broker.ErrNoRecord},
+		{"a second answer at once", block(good) + block(good), 4, nil},
+		{"a byte too many", block(good) + "\x0b", 4, nil},
+		{"closed after each answer", block(good) + "{CLOSE}", 4, nil},
+		{"the answer to something else", block(strings.Replace(good, "{CTL}", "1", 1)), 4, broker.ErrMalformed},
+		{"what cannot be read", block("MSH"), 4, broker.ErrMalformed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := newEvil(t, func(int) string { return c.answer })
 			s := source(t, e.address, func(s *hl7v2.Settings) { s.Queries = []string{simulator.QueryResults} })
 			for range 4 {
-				if _, err := s.Fetch(t.Context(), query(t, held)); err != nil {
+				if _, err := s.Fetch(t.Context(), query(t, held)); !errors.Is(err, c.err) {
 					t.Fatal(err)
 				}
 				time.Sleep(20 * time.Millisecond) // what comes unasked is on its way

@@ -163,6 +163,19 @@ func open(m *message) (*envelope, error) {
 	return e, nil
 }
 
+// read takes an answer apart and holds it against the query.
+func (s Settings) read(text []byte, q question, asked sent, number record.NHSNumber) (*envelope, error) {
+	m, err := parse(text, s.CharacterSet)
+	if err != nil {
+		return nil, err
+	}
+	e, err := open(m)
+	if err != nil {
+		return nil, err
+	}
+	return e, s.check(e, q, asked, number)
+}
+
 // check holds an answer against the query, and returns what it says: nil if it is a record to be read, else a refusal, or that it cannot be
 // believed at all.
 func (s Settings) check(e *envelope, q question, asked sent, number record.NHSNumber) error {

@@ -69,7 +69,7 @@ func (c Connection) pool(o *origin) (*Pool, error) {
 	if o.scheme == "http" {
 		config = nil
 	}
-	return NewPool(newDialer(o.base, net.JoinHostPort(o.host, o.port), config), c.MaxConnections), nil
+	return NewPool(newDialer(o.base, o.host, o.port, config), c.MaxConnections), nil
 }
 
 func (c Connection) tlsConfig() (*tls.Config, error) {

@@ -23,9 +23,12 @@ type Dialer struct {
 	config        *tls.Config
 }
 
-// newDialer makes the dialer of host:port; config nil: without TLS. base is what Base returns.
-func newDialer(base, address string, config *tls.Config) *Dialer {
-	return &Dialer{base, address, net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: idleTimeout / 2}}, config}
+// newDialer makes the dialer of a host's port; config nil: without TLS. base is what Base returns.
+func newDialer(base, host, port string, config *tls.Config) *Dialer {
+	if config != nil {
+		config.ServerName = host
+	}
+	return &Dialer{base, net.JoinHostPort(host, port), net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: idleTimeout / 2}}, config}
 }
 
 // Base returns the configured address.
@@ -40,25 +43,14 @@ func (d *Dialer) Dial(ctx context.Context) (*Line, error) {
 	if d.config == nil {
 		return newLine(raw, raw), nil
 	}
-	c, err := handshake(ctx, raw, d.address, d.config)
-	if err != nil {
+	c := tls.Client(raw, d.config)
+	shaken, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := c.HandshakeContext(shaken); err != nil {
 		_ = raw.Close() // the handshake's error is the news
 		return nil, SocketError(ctx, err, false)
 	}
 	return newLine(c, raw), nil
-}
-
-func handshake(ctx context.Context, raw net.Conn, address string, config *tls.Config) (*tls.Conn, error) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err //nolint:wrapcheck // reduced by SocketError
-	}
-	config = config.Clone()
-	config.ServerName = host
-	c := tls.Client(raw, config)
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	return c, c.HandshakeContext(ctx) //nolint:wrapcheck // reduced by SocketError
 }
 
 // Line is a connection to a service. One exchange uses it at a time.
@@ -96,6 +88,9 @@ func (l *Line) Write(p []byte) (int, error) {
 	}
 	return n, err //nolint:wrapcheck // reduced by SocketError
 }
+
+// Close says nothing to the service: with TLS that could wait for it, and what has been asked has been answered or is not wanted any more.
+func (l *Line) Close() error { return l.raw.Close() } //nolint:wrapcheck // nobody looks at it
 
 // cut ends whatever waits on the connection.
 func (l *Line) cut() { _ = l.SetDeadline(time.Unix(1, 0)) } // one without deadlines has closed, and the next call says so
@@ -138,13 +133,15 @@ func SocketError(ctx context.Context, err error, first bool) error {
 	return &Error{Kind: Malformed}
 }
 
-// ended returns the trouble of a context that is over, nil for one that is not.
+// ended returns the trouble of a context that is over, nil for one that is not. A connection that is being made has the context's deadline, and may give up a
+// moment before the context says that it is over.
 func ended(ctx context.Context) *Error {
+	deadline, has := ctx.Deadline()
 	switch err := ctx.Err(); {
-	case err == nil:
-		return nil
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), err == nil && has && !time.Now().Before(deadline):
 		return &Error{Kind: TimedOut}
+	case err != nil:
+		return &Error{Kind: Cancelled}
 	}
-	return &Error{Kind: Cancelled}
+	return nil
 }

@@ -38,7 +38,7 @@ func (p *Pool) Ask(ctx context.Context, ask func(l *Line) (fit bool, err error))
 	}
 	sent, err := p.once(ctx, ask)
 	var trouble *Error
-	if !sent && errors.As(err, &trouble) && trouble.Kind == Unavailable && ctx.Err() == nil {
+	if !sent && errors.As(err, &trouble) && trouble.Kind == Unavailable && ended(ctx) == nil {
 		_, err = p.once(ctx, ask)
 	}
 	return err
@@ -61,7 +61,7 @@ func (p *Pool) once(ctx context.Context, ask func(l *Line) (bool, error)) (sent 
 		if stop() && fit && l.spent() {
 			p.put(l)
 		} else {
-			_ = l.raw.Close() // without a word to the service, which might make us wait for it
+			_ = l.Close() // not fit
 		}
 	}()
 	fit, err = ask(l)
@@ -84,7 +84,7 @@ func (p *Pool) take() *Line {
 		if l.fit() {
 			return l
 		}
-		_ = l.Close() // idle
+		_ = l.Close() // unfit
 	}
 }
 
@@ -92,8 +92,8 @@ func (p *Pool) take() *Line {
 func (p *Pool) put(l *Line) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
-		_ = l.Close() // nobody asks any more
+	if p.closed || !canLook {
+		_ = l.Close() // nobody asks any more, or nobody could tell whether it is fit
 		return
 	}
 	l.since = time.Now()

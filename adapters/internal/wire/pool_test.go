@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -116,6 +118,9 @@ func TestIdleConnectionsThatWereGivenUpWithTLS(t *testing.T) {
 	}
 }
 
+// nextRecord stands where a record of TLS ends.
+const nextRecord = "|"
+
 // A connection on which anything of an answer may be left is not used again: it would be the beginning of the next person's.
 func TestWhatIsLeftIsNobodysAnswer(t *testing.T) {
 	const head = "HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\n"
@@ -144,6 +149,9 @@ func TestWhatIsLeftIsNobodysAnswer(t *testing.T) {
 		{"more than it said", head + "Content-Length: 2\r\n\r\n{} ", 0, false},
 		{"another answer", good + good, 0, false},
 		{"another answer, after one that is not short", head + "Content-Length: 9500\r\n\r\n" + strings.Repeat(" ", 9498) + "{}" + good, 0, false},
+		{"another answer, in a record of its own", good + nextRecord + good, 0, false},
+		{"another answer, after one that is read in one piece", head + "Content-Length: " + strconv.Itoa(4096-len(head)-len("Content-Length: 0000\r\n\r\n")) + "\r\n\r\n" +
+			strings.Repeat(" ", 4096-len(head)-len("Content-Length: 0000\r\n\r\n")-2) + "{}" + good, 0, false},
 		{"another answer, after chunks", head + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n" + good, 0, false},
 		{"its last", head + "Connection: close\r\nContent-Length: 2\r\n\r\n{}", 0, false},
 		{"old", "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", 0, false},
@@ -161,7 +169,7 @@ func TestWhatIsLeftIsNobodysAnswer(t *testing.T) {
 				base, _ := scriptTLS(t, config, func(n int, conn net.Conn, _ *http.Request) {
 					seen.add(conn)
 					if n == 1 {
-						_, _ = io.WriteString(conn, c.first)
+						writeAtOnce(conn, strings.Split(c.first, nextRecord)...)
 						return
 					}
 					_, _ = io.WriteString(conn, strings.Replace(good, "{}", "[]", 1))
@@ -330,6 +338,11 @@ func TestCloseCutsNothing(t *testing.T) {
 	}
 }
 
+func dialerOf(l net.Listener) *Dialer {
+	host, port, _ := net.SplitHostPort(l.Addr().String())
+	return newDialer("", host, port, nil)
+}
+
 // A question is asked again at most once, and only if the service could not be reached and no byte of it left.
 func TestWhatIsAskedAgain(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -350,7 +363,7 @@ func TestWhatIsAskedAgain(t *testing.T) {
 		{"refused", &Error{Kind: Unauthorised}, false, 1},
 		{"good", nil, false, 1},
 	} {
-		p := NewPool(newDialer("", l.Addr().String(), nil), 1)
+		p := NewPool(dialerOf(l), 1)
 		asked := 0
 		err := p.Ask(t.Context(), func(l *Line) (bool, error) {
 			if asked++; c.write {
@@ -372,7 +385,7 @@ func TestAPanicLeavesNothingOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	p := NewPool(newDialer("", l.Addr().String(), nil), 1)
+	p := NewPool(dialerOf(l), 1)
 	defer p.Close()
 	var line *Line
 	func() {
@@ -390,5 +403,67 @@ func TestAPanicLeavesNothingOpen(t *testing.T) {
 	defer cancel()
 	if err := p.Ask(ctx, func(*Line) (bool, error) { return true, nil }); err != nil || p.resting() != 1 {
 		t.Errorf("%v, %d connections are idle", err, p.resting())
+	}
+}
+
+// Making a connection ends by itself at the caller's deadline, perhaps a moment before the context says that it is over: that is the caller's time and says
+// nothing about the service.
+func TestADeadlineThatIsNoticedFirst(t *testing.T) {
+	if err := SocketError(nearlyOver{t.Context()}, errors.New(marker), false); kindOf(t, err) != TimedOut {
+		t.Errorf("got %v", err)
+	}
+}
+
+// nearlyOver is a context whose time has passed and that does not say so yet.
+type nearlyOver struct{ context.Context }
+
+func (nearlyOver) Deadline() (time.Time, bool) { return time.Now().Add(-time.Microsecond), true }
+
+// A service that reads nothing does not hold up those whose connection it was: not who comes next, and not who closes.
+func TestClosingWaitsForNobody(t *testing.T) {
+	a := newAuthority(t)
+	pair, err := tls.LoadX509KeyPair(a.issue(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13})
+	if err != nil {
+		t.Fatal(err)
+	}
+	speak := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		c, err := ln.Accept() // and no other
+		if err != nil {
+			return
+		}
+		defer func() { _ = c.Close() }()
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			_, _ = io.WriteString(c, good)
+		}
+		<-speak
+		_, _ = io.WriteString(c, "x")
+		<-speak
+	})
+	defer all.Wait()
+	defer close(speak)
+	defer func() { _ = ln.Close() }()
+	c := clientOf(t, "https://"+ln.Addr().String(), func(c *Connection) { c.CAFile = a.file })
+	if _, err := get(t, c, NewBudget(100, 100, nil)); err != nil {
+		t.Fatal(err)
+	}
+	line := c.pool.idle[0]
+	_ = line.raw.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	for err := error(nil); err == nil; { // as much as there is room for on the way
+		_, err = line.raw.Write(make([]byte, 64<<10))
+	}
+	_ = line.raw.SetWriteDeadline(time.Time{})
+	speak <- struct{}{}
+	time.Sleep(20 * time.Millisecond) // until it is here
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	begun := time.Now()
+	if _, err := c.Do(ctx, Request{Target: c.At("x")}, NewBudget(100, 100, nil)); kindOf(t, err) != TimedOut || time.Since(begun) > 2*time.Second {
+		t.Errorf("%v after %v", err, time.Since(begun))
 	}
 }

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"net"
 	"net/url"
 	"strings"
 )
@@ -57,12 +56,12 @@ func NewDialer(s Socket) (*Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	base, address := u.Scheme+"://"+strings.ToLower(u.Host), net.JoinHostPort(u.Hostname(), u.Port())
+	base := u.Scheme + "://" + strings.ToLower(u.Host)
 	if u.Scheme == "mllp" {
-		return newDialer(base, address, nil), nil
+		return newDialer(base, u.Hostname(), u.Port(), nil), nil
 	}
 	if s.CertificateFile == "" {
 		return nil, &SettingError{Field: "certificateFile", Want: "our certificate, PEM: the engine knows us by it"}
 	}
-	return newDialer(base, address, config), nil
+	return newDialer(base, u.Hostname(), u.Port(), config), nil
 }

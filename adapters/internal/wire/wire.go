@@ -178,7 +178,7 @@ func (c *Client) message(r *Request) ([]byte, error) {
 		m.header("X-Request-Id", r.ID)
 	}
 	for name, value := range r.Header {
-		m.bad = m.bad || isOurs(name) || c.bearer != "" && strings.EqualFold(name, "Authorization")
+		m.bad = m.bad || isOurs(name) || r.ID != "" && strings.EqualFold(name, "X-Request-Id") || c.bearer != "" && strings.EqualFold(name, "Authorization")
 		m.header(name, value)
 	}
 	if c.bearer != "" {
@@ -194,8 +194,8 @@ func (c *Client) message(r *Request) ([]byte, error) {
 	return append(append(m.text, "\r\n"...), text...), nil
 }
 
-// ours are the fields that no caller sets: of two that say the same thing nobody knows which one counts.
-var ours = [...]string{"Host", "User-Agent", "Content-Length", "Content-Type", "Transfer-Encoding", "Connection", "Accept", "Accept-Encoding"}
+// ours are the fields that no adapter sets: of two that say the same thing nobody knows which one counts.
+var ours = [...]string{"Host", "User-Agent", "Content-Length", "Content-Type", "Transfer-Encoding", "Trailer", "Connection", "Upgrade", "Expect", "Accept", "Accept-Encoding"}
 
 func isOurs(name string) bool {
 	return slices.ContainsFunc(ours[:], func(of string) bool { return strings.EqualFold(of, name) })

@@ -326,7 +326,7 @@ func scriptTLS(t *testing.T, config *tls.Config, serve func(n int, c net.Conn, r
 	}
 	scheme := "http://"
 	if config != nil {
-		ln, scheme = tls.NewListener(ln, config), "https://"
+		ln, scheme = tls.NewListener(gathering{ln}, config), "https://"
 	}
 	requests = new(atomic.Int32)
 	done := make(chan struct{})
@@ -360,6 +360,45 @@ func scriptTLS(t *testing.T, config *tls.Config, serve func(n int, c net.Conn, r
 	}()
 	t.Cleanup(func() { _ = ln.Close(); <-done })
 	return scheme + ln.Addr().String() + "/fhir", requests
+}
+
+// gathering makes connections that can hold back what is written, so that several records of TLS come at once.
+type gathering struct{ net.Listener }
+
+type gathered struct {
+	net.Conn
+	on   bool
+	text []byte
+}
+
+func (g gathering) Accept() (net.Conn, error) {
+	c, err := g.Listener.Accept()
+	return &gathered{Conn: c}, err
+}
+
+func (g *gathered) Write(p []byte) (int, error) {
+	if g.on {
+		g.text = append(g.text, p...)
+		return len(p), nil
+	}
+	return g.Conn.Write(p)
+}
+
+// writeAtOnce writes parts, each in a record of its own where there is TLS.
+func writeAtOnce(c net.Conn, parts ...string) {
+	t, is := c.(*tls.Conn)
+	if !is {
+		_, _ = io.WriteString(c, strings.Join(parts, ""))
+		return
+	}
+	g := t.NetConn().(*gathered)
+	g.on = true
+	for _, part := range parts {
+		_, _ = io.WriteString(c, part)
+	}
+	g.on = false
+	_, _ = g.Write(g.text)
+	g.text = nil
 }
 
 const good = "HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: 2\r\n\r\n{}"
