@@ -453,9 +453,11 @@ func TestClosingWaitsForNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	line := c.pool.idle[0]
-	_ = line.raw.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-	for err := error(nil); err == nil; { // as much as there is room for on the way
-		_, err = line.raw.Write(make([]byte, 64<<10))
+	for _, size := range []int{64 << 10, 64 << 10, 1 << 10, 1, 1} { // as much as there is room for on the way, and what becomes free while it is filled
+		_ = line.raw.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+		for err := error(nil); err == nil; {
+			_, err = line.raw.Write(make([]byte, size))
+		}
 	}
 	_ = line.raw.SetWriteDeadline(time.Time{})
 	speak <- struct{}{}
