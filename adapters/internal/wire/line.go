@@ -43,20 +43,24 @@ func (d *Dialer) Dial(ctx context.Context) (*Line, error) {
 	if d.config == nil {
 		return newLine(raw, raw), nil
 	}
-	c := tls.Client(raw, d.config)
+	below := &records{Conn: raw}
+	c := tls.Client(below, d.config)
 	shaken, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	if err := c.HandshakeContext(shaken); err != nil {
 		_ = raw.Close() // the handshake's error is the news
 		return nil, SocketError(ctx, err, false)
 	}
-	return newLine(c, raw), nil
+	l := newLine(c, raw)
+	l.records = below
+	return l, nil
 }
 
 // Line is a connection to a service. One exchange uses it at a time.
 type Line struct {
 	net.Conn
 	raw     net.Conn     // below TLS
+	records *records     // between the two; nil without TLS
 	written atomic.Int64 // of requests, not of handshakes: "no byte left" is known here and nowhere else
 	since   time.Time    // it is idle
 
@@ -105,18 +109,47 @@ func (l *Line) fit() bool {
 	return l.socket.Read(l.look) == nil && l.silent
 }
 
-// spent reports whether nothing that came is left above the socket: with TLS a record may hold an answer and more, which no look at the socket finds. It
-// does not wait.
+// spent reports whether nothing that came is left above the socket: with TLS a record may hold an answer and more, and half of the next record may have been
+// read with it, which no look at the socket finds. It does not wait.
 func (l *Line) spent() bool {
-	if l.Conn == l.raw {
+	if l.records == nil {
 		return true
 	}
 	var b [1]byte
 	l.cut()
 	n, err := l.Conn.Read(b[:])
 	_ = l.SetDeadline(time.Time{}) // as in cut
-	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
+	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && l.records.between()
 }
+
+// records counts the records of TLS that are read from a connection (RFC 8446, section 5.1, and RFC 5246, section 6.2.1: five bytes of header, the last two of
+// which are the length of what follows).
+type records struct {
+	net.Conn
+	header [5]byte
+	seen   int // of the header of the record that has begun
+	left   int // of what follows it
+}
+
+// Read reads, and follows the records.
+func (r *records) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	for b := p[:n]; len(b) > 0; {
+		if r.left > 0 {
+			k := min(r.left, len(b))
+			r.left, b = r.left-k, b[k:]
+			continue
+		}
+		k := copy(r.header[r.seen:], b)
+		if r.seen, b = r.seen+k, b[k:]; r.seen == len(r.header) {
+			r.seen, r.left = 0, int(r.header[3])<<8|int(r.header[4])
+		}
+	}
+	return n, err //nolint:wrapcheck // crypto/tls looks at it
+}
+
+// between reports whether no record has begun.
+func (r *records) between() bool { return r.seen == 0 && r.left == 0 }
 
 // SocketError reduces an error of a Line. first says whether any byte of an answer had come: before that, a connection that ends is one that
 // cannot be reached; after it, what came is a truncated answer.

@@ -190,6 +190,48 @@ func TestWhatIsLeftIsNobodysAnswer(t *testing.T) {
 	}
 }
 
+// Half a record that was read with an answer is the beginning of something: its other half would come in front of the next answer.
+func TestHalfARecordIsNobodysAnswer(t *testing.T) {
+	a := newAuthority(t)
+	pair, err := tls.LoadX509KeyPair(a.issue(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cut := range []int{1, 4, 5, 30} { // how much of the record comes with the answer; its header has five bytes
+		var seen lines
+		var rest []byte
+		config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, DynamicRecordSizingDisabled: true}
+		base, _ := scriptTLS(t, config, func(n int, c net.Conn, _ *http.Request) {
+			g := c.(*tls.Conn).NetConn().(*gathered)
+			if n == 1 {
+				seen.add(c)
+				g.on = true
+				_, _ = io.WriteString(c, good)
+				end := len(g.text) + cut
+				_, _ = io.WriteString(c, good)
+				g.on = false
+				_, _ = g.Write(g.text[:end])
+				rest = g.text[end:]
+				return
+			}
+			if seen.add(c) == 1 {
+				_, _ = g.Write(rest)
+			}
+			_, _ = io.WriteString(c, strings.Replace(good, "{}", "[]", 1))
+		})
+		c := clientOf(t, base, func(c *Connection) { c.CAFile = a.file })
+		for n, want := range []string{"{}", "[]", "[]"} {
+			if got, err := get(t, c, NewBudget(100, 100, nil)); err != nil || string(got.Body) != want {
+				t.Errorf("%d bytes of the record, request %d: %q, %v", cut, n, got.Body, err)
+			}
+		}
+		if seen.count() != 2 {
+			t.Errorf("%d bytes of the record: %d connections, want 2", cut, seen.count())
+		}
+		c.Close()
+	}
+}
+
 // Interim answers count as header, and are not read without end.
 func TestInterimAnswersEnd(t *testing.T) {
 	var sent atomic.Int64
