@@ -92,7 +92,7 @@ func TestLargeRequestsAtOnce(t *testing.T) {
 // quiet waits until the process has at most so much in memory, or for as long as it takes it to give back what it can, and returns what it has.
 func quiet(t *testing.T, c *candidate, most int64) (now int64) {
 	t.Helper()
-	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); time.Sleep(250 * time.Millisecond) {
+	for end := time.Now().Add(25 * time.Second); time.Now().Before(end); time.Sleep(250 * time.Millisecond) {
 		var err error
 		if now, _, err = memory(c.cmd.Process.Pid); err != nil {
 			t.Fatal(err)

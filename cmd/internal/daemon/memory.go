@@ -30,7 +30,7 @@ const ballastSize = 64 << 20
 
 // Memory is given back to the system when no request has been under way for so long.
 const (
-	quietFor  = 5 * time.Second
+	quietFor  = 20 * time.Second
 	lookEvery = time.Second
 )
 
