@@ -16,10 +16,7 @@ import (
 
 // What is sent is read, by net/http, as what was meant and as nothing else; or it is not sent.
 func TestMessagesAreReadAsMeant(t *testing.T) {
-	c, err := New(Connection{BaseURL: "https://fhir.trust.example:8443/r4"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := clientOf(t, "https://fhir.trust.example:8443/r4")
 	plain := rapid.StringMatching(`[ -~]{0,20}`)
 	text := rapid.OneOf(plain, plain, plain, plain, plain, plain, rapid.String(), rapid.SampledFrom([]string{"a\r\nX: y", "a\nb", "a\x00", "\r\n\r\nGET / HTTP/1.1\r\n", "é", " a", "a\t"}))
 	rapid.Check(t, func(t *rapid.T) {
@@ -95,10 +92,7 @@ func TestMessagesAreReadAsMeant(t *testing.T) {
 
 // Whatever would end the line that it stands in is refused, wherever it came from; and what would say again what we say.
 func TestNothingEndsItsLine(t *testing.T) {
-	c, err := New(Connection{BaseURL: "https://fhir.trust.example/r4"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := clientOf(t, "https://fhir.trust.example/r4")
 	const evil = "a\r\nX-Evil: 1"
 	for name, r := range map[string]Request{
 		"id":     {Target: c.At("x"), ID: evil},
@@ -113,6 +107,20 @@ func TestNothingEndsItsLine(t *testing.T) {
 	} {
 		if _, err := c.Do(t.Context(), r, NewBudget(100, 100, nil)); kindOf(t, err) != Elsewhere {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The zone of an address on the link is ours alone (RFC 6874, section 2): the service is not told it.
+func TestAZoneIsNotSent(t *testing.T) {
+	for base, want := range map[string]string{"http://[fe80::1%25eth0]:8080/r4": "[fe80::1]:8080", "http://[fe80::1%25eth0]": "[fe80::1]", "http://[fe80::1]:80": "[fe80::1]:80"} {
+		c := clientOf(t, base)
+		text, err := c.message(&Request{Target: c.At("x")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(text))); err != nil || r.Host != want {
+			t.Errorf("%s: %v, want %s", base, err, want)
 		}
 	}
 }

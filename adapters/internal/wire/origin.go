@@ -203,6 +203,16 @@ func (o *origin) address(t Target) (url.URL, bool) {
 	return url.URL{Scheme: o.scheme, Host: o.shown, Path: plain, RawPath: t.path, RawQuery: t.query}, true
 }
 
+// hostField is what the Host header says: host and port without the zone of an address on the link, which means something here only (RFC 6874, section 2).
+func (o *origin) hostField() string {
+	before, zone, has := strings.Cut(o.shown, "%")
+	if !has {
+		return o.shown
+	}
+	_, after, _ := strings.Cut(zone, "]")
+	return before + "]" + after
+}
+
 // parseBase reads the setting baseURL. The error is a *SettingError and does not repeat the address: it may hold a password.
 func parseBase(s string, plainHTTP bool) (origin, error) {
 	bad := func(want string) (origin, error) { return origin{}, &SettingError{Field: "baseURL", Want: want} }

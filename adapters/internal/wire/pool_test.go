@@ -232,16 +232,40 @@ func TestHalfARecordIsNobodysAnswer(t *testing.T) {
 	}
 }
 
+// Of an answer nothing is in the memory of the next on the same connection, not even behind its end; and it stays as it is while that is read.
+func TestNoAnswerIsInTheMemoryOfTheNext(t *testing.T) {
+	var seen lines
+	long := `{"x":"` + strings.Repeat(marker, 500) + `"}`
+	base, _ := script(t, func(n int, c net.Conn, _ *http.Request) {
+		seen.add(c)
+		text := "{}"
+		if n == 1 {
+			text = long
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"+strconv.FormatInt(int64(len(text)), 16)+"\r\n"+text+"\r\n0\r\n\r\n")
+	})
+	c := clientOf(t, base)
+	defer c.Close()
+	first, err := get(t, c, NewBudget(1<<20, 100, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		a, err := get(t, c, NewBudget(1<<20, 100, nil))
+		if err != nil || string(a.Body) != "{}" || strings.Contains(string(a.Body[:cap(a.Body)]), marker) {
+			t.Fatalf("%d bytes with room for %d, %v: something of the one before is there", len(a.Body), cap(a.Body), err)
+		}
+	}
+	if string(first.Body) != long || seen.count() != 1 {
+		t.Errorf("the first has changed: %v; %d connections", string(first.Body) != long, seen.count())
+	}
+}
+
 // Interim answers count as header, and are not read without end.
 func TestInterimAnswersEnd(t *testing.T) {
-	var sent atomic.Int64
 	base, _ := script(t, func(_ int, c net.Conn, _ *http.Request) {
-		for {
-			n, err := io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </"+marker+">\r\n\r\n")
-			if err != nil {
-				return
-			}
-			sent.Add(int64(n))
+		for err := error(nil); err == nil; {
+			_, err = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </"+marker+">\r\n\r\n")
 		}
 	})
 	c := clientOf(t, base)

@@ -166,7 +166,7 @@ func (c *Client) message(r *Request) ([]byte, error) {
 	}
 	m := message{text: make([]byte, 0, 1<<10+len(text))}
 	m.begin(text != nil, r.Target)
-	m.header("Host", c.origin.shown)
+	m.header("Host", c.origin.hostField())
 	m.header("User-Agent", "mycarerecord/1")
 	if text != nil {
 		m.header("Content-Length", strconv.Itoa(len(text)))
