@@ -303,6 +303,21 @@ func TestACutConnectionIsNotUsedAgain(t *testing.T) {
 	}
 }
 
+// The same where the answer was whole before the cut.
+func TestACutConnectionIsNotKept(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	p := NewPool(dialerOf(l), 1)
+	defer p.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := p.Ask(ctx, func(*Line) (bool, error) { cancel(); return true, nil }); err != nil || p.resting() != 0 {
+		t.Errorf("%v, %d connections are kept", err, p.resting())
+	}
+}
+
 // Whoever waits for a connection waits within their time, and takes none.
 func TestWaitingForAConnectionEnds(t *testing.T) {
 	let, arrived := make(chan struct{}), make(chan struct{}, 2)
