@@ -50,7 +50,7 @@ func Prepare(req Request, rules Rules, reply Reply) (Prepared, error) {
 	return p.finish()
 }
 
-// drop decides the fate of what is financial, or is not this person's for certain (M-4).
+// drop decides the fate of what is financial, or is not this person's for certain (M-4), and describes what is, while it is near.
 func (p *preparing) drop() {
 	for i := range p.items {
 		it := &p.items[i]
