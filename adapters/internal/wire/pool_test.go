@@ -283,7 +283,7 @@ func TestACutConnectionIsNotUsedAgain(t *testing.T) {
 		seen.add(c)
 		if n == 1 {
 			leave()
-			time.Sleep(20 * time.Millisecond)
+			time.Sleep(500 * time.Millisecond)
 		}
 		_, _ = io.WriteString(c, good)
 	})
