@@ -41,8 +41,9 @@ func assemble(req Request, prepared []Prepared, statuses []record.Status, whole 
 			}
 		}
 	}
+	a.Groups = groups(prepared)
 	if whole {
-		a.Entries = make([]Entry, 0, size+2*len(a.Statuses)+2)
+		a.Entries = make([]Entry, 0, size+len(a.Groups)+2*len(a.Statuses)+2)
 	}
 	for _, s := range a.Statuses {
 		if s.State != record.Returned && s.State != "" {
@@ -60,7 +61,6 @@ func assemble(req Request, prepared []Prepared, statuses []record.Status, whole 
 	if whole {
 		a.Entries = interleave(a.Entries, prepared)
 	}
-	a.Groups = groups(prepared)
 	for _, g := range a.Groups {
 		a.Entries = append(a.Entries, linkage(req, g))
 	}
