@@ -42,9 +42,8 @@ func (p *preparing) rewrite(it *item) []byte {
 				}
 				lines[r.line.Start()] = true
 				holders[r.holder.Start()] = r.holder
-				continue
 			}
-			replace(r.whole, maskedValue)
+			replace(r.whole, maskedValue) // within a line that goes this changes nothing; where dropLines does not take it, it is masked
 		case r.identifier != "":
 		case r.target >= 0 && (p.items[r.target].fate == shown || p.items[r.target].fate == filtered):
 			t := &p.items[r.target]
@@ -264,9 +263,10 @@ func (p *preparing) intoArray(array fhirjson.Value, elements []byte) (start, end
 func dropLines(holder fhirjson.Value, lines map[int]bool) []fhirjson.Edit {
 	gone := func(v fhirjson.Value) bool { return lines[v.Start()] }
 	if holder.Get("resourceType").Is("List") {
-		return dropElements(holder, "entry", gone)
+		return dropElements(holder, gone, "entry")
 	}
 	emptied := map[int]bool{}
+	isEmptied := func(v fhirjson.Value) bool { return emptied[v.Start()] }
 	var prune func(s fhirjson.Value) bool
 	prune = func(s fhirjson.Value) bool {
 		lost, left := 0, 0
@@ -287,19 +287,17 @@ func dropLines(holder fhirjson.Value, lines map[int]bool) []fhirjson.Edit {
 		if lost > 0 && left == 0 && !s.Get("text").Exists() {
 			emptied[s.Start()] = true
 		}
-		return emptied[s.Start()]
+		return isEmptied(s)
 	}
 	for s := range holder.Get("section").Elems() {
 		prune(s)
 	}
-	isEmptied := func(v fhirjson.Value) bool { return emptied[v.Start()] }
 	var edits []fhirjson.Edit
 	var visit func(parent fhirjson.Value)
 	visit = func(parent fhirjson.Value) {
-		edits = append(edits, dropElements(parent, "section", isEmptied)...)
+		edits = append(edits, dropElements(parent, func(v fhirjson.Value) bool { return isEmptied(v) || parent != holder && gone(v) }, "section", "entry")...)
 		for s := range parent.Get("section").Elems() {
 			if !isEmptied(s) {
-				edits = append(edits, dropElements(s, "entry", gone)...)
 				visit(s)
 			}
 		}
@@ -308,55 +306,44 @@ func dropLines(holder fhirjson.Value, lines map[int]bool) []fhirjson.Edit {
 	return edits
 }
 
-// dropElements removes elements of a member's array and their commas, and the member where none is left: FHIR knows no empty arrays.
-func dropElements(object fhirjson.Value, key string, gone func(fhirjson.Value) bool) []fhirjson.Edit {
-	member := object.Get(key)
-	var elems []fhirjson.Value
-	left := 0
-	for e := range member.Elems() {
-		elems = append(elems, e)
-		if !gone(e) {
-			left++
+// dropElements removes elements of members' arrays and their commas, and the members where none is left: FHIR knows no empty arrays. All members of an object are
+// given at once, because two that go side by side share a comma.
+func dropElements(object fhirjson.Value, gone func(fhirjson.Value) bool, keys ...string) []fhirjson.Edit {
+	var edits []fhirjson.Edit
+	empty := map[int]bool{}
+	for _, key := range keys {
+		member := object.Get(key)
+		elems := slices.Collect(member.Elems())
+		if len(elems) > 0 && !slices.ContainsFunc(elems, func(e fhirjson.Value) bool { return !gone(e) }) {
+			empty[member.Start()] = true
+		} else {
+			edits = append(edits, cut(elems, gone, fhirjson.Value.Start)...)
 		}
 	}
-	if left == len(elems) {
-		return nil
+	var members []fhirjson.Value
+	for _, m := range object.Members() {
+		members = append(members, m)
 	}
-	if left == 0 {
-		var members []fhirjson.Value
-		at := 0
-		for k, m := range object.Members() {
-			if k == key {
-				at = len(members)
-			}
-			members = append(members, m)
-		}
-		return []fhirjson.Edit{cut(members, at, fhirjson.Value.KeyStart)}
-	}
+	return append(edits, cut(members, func(v fhirjson.Value) bool { return empty[v.Start()] }, fhirjson.Value.KeyStart)...)
+}
+
+// cut removes some of several values in a row, and as many commas.
+func cut(list []fhirjson.Value, gone func(fhirjson.Value) bool, start func(fhirjson.Value) int) []fhirjson.Edit {
 	var edits []fhirjson.Edit
 	kept := false
-	for i, e := range elems {
+	for i, e := range list {
 		switch {
 		case !gone(e):
 			kept = true
 		case kept:
-			edits = append(edits, fhirjson.Edit{Start: elems[i-1].End(), End: e.End()})
+			edits = append(edits, fhirjson.Edit{Start: list[i-1].End(), End: e.End()})
+		case i+1 < len(list):
+			edits = append(edits, fhirjson.Edit{Start: start(e), End: start(list[i+1])})
 		default:
-			edits = append(edits, fhirjson.Edit{Start: e.Start(), End: elems[i+1].Start()})
+			edits = append(edits, fhirjson.Edit{Start: start(e), End: e.End()})
 		}
 	}
 	return edits
-}
-
-// cut removes one of several values in a row and one comma.
-func cut(list []fhirjson.Value, at int, start func(fhirjson.Value) int) fhirjson.Edit {
-	switch {
-	case at > 0:
-		return fhirjson.Edit{Start: list[at-1].End(), End: list[at].End()}
-	case len(list) > 1:
-		return fhirjson.Edit{Start: start(list[0]), End: start(list[1])}
-	}
-	return fhirjson.Edit{Start: start(list[0]), End: list[0].End()}
 }
 
 // outermost leaves out edits that lie within others: what is masked or removed needs no rewriting. An insertion where a removal begins stays.

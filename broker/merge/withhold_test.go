@@ -97,6 +97,7 @@ func TestLinesOfListsAndCompositionsGo(t *testing.T) {
 		{"first lines", `{"entry":[{"item":GONE},{"item":GONE},{"item":STAYS}]}`, `{"entry":[{"item":KEPT}]}`},
 		{"all lines", `{"mode":"working","entry":[{"item":GONE},{"item":GONE}],"title":"x"}`, `{"mode":"working","title":"x"}`},
 		{"all lines of a list that ends with them", `{"mode":"working","entry":[{"item":GONE}]}`, `{"mode":"working"}`},
+		{"a line within a line is masked", `{"mode":"working","entry":{"entry":{"item":GONE}}}`, `{"mode":"working","entry":{"entry":{"item":` + maskJSON + `}}}`},
 		{"one line that is no array is masked", `{"mode":"working","entry":{"item":GONE}}`, `{"mode":"working","entry":{"item":` + maskJSON + `}}`},
 	} {
 		fill := strings.NewReplacer("GONE", gone, "STAYS", stays, "KEPT", kept)
@@ -115,6 +116,10 @@ func TestLinesOfListsAndCompositionsGo(t *testing.T) {
 		{"a section within", `[{"title":"A","section":[{"title":"secret B","entry":[GONE]},{"title":"C","entry":[STAYS,GONE]}]}]`, `[{"title":"A","section":[{"title":"C","entry":[KEPT]}]}]`},
 		{"sections that are empty then", `[{"title":"secret A","section":[{"title":"secret B","entry":[GONE]}]},{"title":"C"}]`, `[{"title":"C"}]`},
 		{"a section that was empty stays", `[{"title":"A"},{"title":"secret","entry":[GONE]}]`, `[{"title":"A"}]`},
+		{"all lines and all sections of one with text", `[{"section":[{"title":"secret B","entry":[GONE]}],"entry":[GONE],"text":{"div":"x"}},{"title":"C"}]`, `[{"text":{"div":"x"}},{"title":"C"}]`},
+		{"the same the other way round, and at the end", `[{"text":{"div":"x"},"entry":[GONE], "section":[{"title":"secret B","entry":[GONE]}]}]`, `[{"text":{"div":"x"}}]`},
+		{"lines and sections, some of each", `[{"entry":[GONE,STAYS],"section":[{"entry":[GONE]},{"title":"C"}],"title":"A"}]`, `[{"entry":[KEPT],"section":[{"title":"C"}],"title":"A"}]`},
+		{"a line where no line may stand is masked", `[{"title":"A","extension":[{"entry":[GONE]}]}]`, `[{"title":"A","extension":[{"entry":[` + maskJSON + `]}]}]`},
 		{"focus is masked, not a line", `[{"title":"A","focus":GONE,"text":{"div":"x"}}]`, `[{"title":"A","focus":` + maskJSON + `,"text":{"div":"x"}}]`},
 	} {
 		fill := strings.NewReplacer("GONE", gone, "STAYS", stays, "KEPT", kept)
