@@ -15,12 +15,16 @@ type Bundle struct {
 	Entries []Entry
 }
 
-// ReadBundle reads a Bundle's own fields and the places of its resources. What is not a Bundle, and entries whose resource
-// is not an object with a resourceType, are refused: the error is always an [*Error].
+// ReadBundle reads a Bundle's own fields and the places of its resources. What is not a Bundle, entries whose resource is not an object with a resourceType, and
+// names that are FHIR's but for case are refused: the error is always an [*Error]. An entry without a resource counts for nothing only where it says what became of a
+// request (FHIR R4 Bundle, bdl-5); elsewhere something is missing, and nobody would know.
 func ReadBundle(d *Doc) (Bundle, error) {
 	root := d.Root()
 	if !root.Get("resourceType").Is("Bundle") {
 		return Bundle{}, &Error{"not a Bundle", 0}
+	}
+	if root.Variant("type", "link", "entry") {
+		return Bundle{}, &Error{"a name in other case", 0}
 	}
 	b := Bundle{Type: root.Get("type").Text()}
 	for l := range root.Get("link").Elems() {
@@ -38,8 +42,11 @@ func ReadBundle(d *Doc) (Bundle, error) {
 	b.Entries = make([]Entry, 0, list.Len())
 	for e := range list.Elems() {
 		r := e.Get("resource")
-		if !r.Exists() && e.Kind() == Object {
-			continue // an entry may be a link or a response only (FHIR R4 Bundle, bdl-5)
+		if e.Variant("resource", "fullUrl", "search") {
+			return Bundle{}, &Error{"a name in other case", e.Start()}
+		}
+		if !r.Exists() && (e.Get("request").Exists() || e.Get("response").Exists()) {
+			continue
 		}
 		if r.Kind() != Object || r.Get("resourceType").View() == "" {
 			return Bundle{}, &Error{"not a resource", e.Start()}

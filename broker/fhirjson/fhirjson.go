@@ -285,9 +285,18 @@ func (v Value) may(key string) bool {
 	return t.kind == Object && t.mask&maskOf(hint(key)) != 0
 }
 
-// Variant reports whether v has a member whose key differs from key only in case. FHIR's names are case-sensitive, but not every
-// reader's are: whoever adds a member to an object must look that there is no variant of it. The key MUST be ASCII.
-func (v Value) Variant(key string) bool {
+// Variant reports whether v has a member whose key differs from one of the keys only in case. FHIR's names are case-sensitive, but not every
+// reader's are: whoever adds a member to an object must look that there is no variant of it. Keys MUST be ASCII.
+func (v Value) Variant(keys ...string) bool {
+	for _, key := range keys {
+		if v.variant(key) {
+			return true
+		}
+	}
+	return false
+}
+
+func (v Value) variant(key string) bool {
 	if !v.may(key) || v.Get(key).Exists() { // an object that has the key has no variant of it: Parse refuses that
 		return false
 	}

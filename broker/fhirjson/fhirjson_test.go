@@ -352,6 +352,10 @@ func TestReadBundle(t *testing.T) {
 		"type is a number":      {`{"resourceType":"Bundle","entry":[{"resource":{"resourceType":1}}]}`, "not a resource"},
 		"entry is a string":     {`{"resourceType":"Bundle","entry":["x"]}`, "not a resource"},
 		"entry is null":         {`{"resourceType":"Bundle","entry":[null]}`, "not a resource"},
+		"no resource":           {`{"resourceType":"Bundle","entry":[{"fullUrl":"u","search":{"mode":"match"}}]}`, "not a resource"},
+		"Resource":              {`{"resourceType":"Bundle","entry":[{"Resource":{"resourceType":"Patient"},"response":{}}]}`, "a name in other case"},
+		"Entry":                 {`{"resourceType":"Bundle","Entry":[{"resource":{"resourceType":"Patient"}}]}`, "a name in other case"},
+		"Link":                  {`{"resourceType":"Bundle","Link":[{"relation":"next","url":"a"}]}`, "a name in other case"},
 		"id is a number":        {`{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":1}}]}`, "id is not a string"},
 	} {
 		_, err := read(c.text)

@@ -256,7 +256,7 @@ func (it *item) read(v fhirjson.Value) error {
 	if v.Kind() != fhirjson.Object || typ == "" || bad(id, fhirjson.String) || bad(meta, fhirjson.Object) || bad(it.get(containedMember), fhirjson.Array) {
 		return ErrMalformed
 	}
-	if variant(v, "resourceType", "id", "meta", "contained") || variant(meta, "source", "tag", "extension", "security", "lastUpdated", "versionId") {
+	if v.Variant("resourceType", "id", "meta", "contained") || meta.Variant("source", "tag", "extension", "security", "lastUpdated", "versionId") {
 		return ErrMalformed // with what we add, two readers could read two things
 	}
 	for k, m := range meta.Members() {
@@ -274,16 +274,6 @@ func (it *item) read(v fhirjson.Value) error {
 	it.kind, it.id = kindOf(typ), id.View()
 	it.typ = it.kind.name
 	return nil
-}
-
-// variant reports whether an object has a member whose name is one of the names but for case.
-func variant(v fhirjson.Value, names ...string) bool {
-	for _, name := range names {
-		if v.Variant(name) {
-			return true
-		}
-	}
-	return false
 }
 
 // rootOf is the root of a canonical RESTful address of a resource: what stands before /Type/id.
