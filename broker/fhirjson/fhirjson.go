@@ -99,6 +99,7 @@ type Doc struct {
 	tape      []token
 	addresses []int32 // see Value.Addresses
 	codes     []int32 // see Value.Codes
+	types     []int32 // see Value.Resources
 }
 
 // Parse indexes src, which MUST NOT change afterwards. The error is always an [*Error].
@@ -107,14 +108,15 @@ func Parse(src []byte, lim Limits) (*Doc, error) {
 		return nil, &Error{"text too long", 0}
 	}
 	n := guess(src)
-	first, places := n/oneAddress+4, make([]int32, n/oneAddress+n/oneCode+8)
-	s := scanner{src: src, lim: lim.orDefault(), tape: make([]token, 0, n), addresses: places[:0:first], codes: places[first:first]}
+	first, second, places := n/oneAddress+4, n/oneCode+4, make([]int32, n/oneAddress+n/oneCode+n/oneType+12)
+	s := scanner{src: src, lim: lim.orDefault(), tape: make([]token, 0, n),
+		addresses: places[:0:first], codes: places[first : first : first+second], types: places[first+second : first+second]}
 	// What is indexed takes memory too: a text of little but brackets and commas would take twelve times its own. FHIR has some twenty bytes for a value.
 	s.lim.Values = min(s.lim.Values, fewValues+len(src)/leastBytes)
 	if err := s.scan(); err != nil {
 		return nil, err
 	}
-	return &Doc{src, s.tape, s.addresses, s.codes}, nil
+	return &Doc{src, s.tape, s.addresses, s.codes, s.types}, nil
 }
 
 // A text may have fewValues values, and one more for every leastBytes.
@@ -123,10 +125,11 @@ const (
 	leastBytes = 4
 )
 
-// Of about so many values in FHIR one is an address, and one a code: see Value.Addresses. Where there are more, their lists grow.
+// Of about so many values in FHIR one is an address, one a code, and one the type of a resource: see Value.Addresses. Where there are more, their lists grow.
 const (
 	oneAddress = 12
 	oneCode    = 16
+	oneType    = 32
 )
 
 // guess says how many values a text may have, by what begins or parts them in a few places of it. It is for the tape's first size only, so
@@ -427,12 +430,13 @@ func (v Value) VisitOn(around []Value, f func(around []Value, x Value) bool) []V
 	return around
 }
 
-// What Addresses and Codes find: every Reference of FHIR R4 has its address in the first, every Attachment in the second, every Coding its code in
-// the third.
+// What Addresses, Codes and Resources find: every Reference of FHIR R4 has its address in the first, every Attachment in the second, every Coding its code in
+// the third, every resource its type in the fourth.
 const (
 	refKey  = "reference"
 	urlKey  = "url"
 	codeKey = "code"
+	typeKey = "resourceType"
 )
 
 // Addresses calls f for every string in v that is a member `reference` or `url`, in the order of the text, with the containers around it, v
@@ -451,6 +455,16 @@ func (v Value) Codes(around []Value, f func(around []Value, x Value)) []Value {
 		return around
 	}
 	return v.noted(v.doc.codes, around, f)
+}
+
+// Resources returns how many objects in v, v among them, have a string as their member `resourceType`: v itself, if it is a resource, and all that it holds.
+func (v Value) Resources() int {
+	if v.doc == nil {
+		return 0
+	}
+	from, _ := slices.BinarySearch(v.doc.types, v.i+1)
+	to, _ := slices.BinarySearch(v.doc.types[from:], v.tok().next)
+	return to
 }
 
 // noted walks from each of the list to the next: what is between them is stepped over, and never twice.

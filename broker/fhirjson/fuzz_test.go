@@ -178,6 +178,16 @@ func looksAreRight(t *testing.T, v Value) {
 			t.Fatalf("%d strings are found by key, and there are %d", len(got), len(want))
 		}
 	}
+	resources := 0
+	v.Visit(func(_ []Value, x Value) bool {
+		if x.Get(typeKey).Kind() == String {
+			resources++
+		}
+		return true
+	})
+	if v.Resources() != resources {
+		t.Fatalf("%d resources are counted, and there are %d", v.Resources(), resources)
+	}
 }
 
 // FuzzRewrite replaces every string by a quoted other one: the result is JSON with those strings and nothing else changed.

@@ -19,6 +19,7 @@ type scanner struct {
 	// strings that are a member reference or url: see Value.Addresses
 	addresses []int32
 	codes     []int32 // see Value.Codes
+	types     []int32 // see Value.Resources
 	// keys of the object being closed, reused between objects
 	seen map[string]struct{}
 	stops
@@ -227,7 +228,7 @@ value:
 				return i, n, value, byHand
 			}
 			switch t.told {
-			case refTold, urlTold, codeTold:
+			case refTold, urlTold, codeTold, typeTold:
 				if list := s.list(t.key(src)); list != nil && !put(list, int32(n)) {
 					return i, n, value, byHand
 				}
@@ -344,6 +345,8 @@ func (s *scanner) list(key []byte) *[]int32 {
 		return &s.addresses
 	case codeKey:
 		return &s.codes
+	case typeKey:
+		return &s.types
 	}
 	return nil
 }
@@ -407,8 +410,8 @@ func mix(first, middle, last byte, n int) uint32 {
 	return (told | 0x202020) * 0x9e3779b1
 }
 
-// What is told of the keys that Addresses and Codes look for.
-var refTold, urlTold, codeTold = keyTold(hint(refKey)), keyTold(hint(urlKey)), keyTold(hint(codeKey))
+// What is told of the keys that Addresses, Codes and Resources look for.
+var refTold, urlTold, codeTold, typeTold = keyTold(hint(refKey)), keyTold(hint(urlKey)), keyTold(hint(codeKey)), keyTold(hint(typeKey))
 
 // maskOf is the bit of a hint in a token's mask.
 func maskOf(hint uint32) uint32 { return 1 << (hint >> 26 & 31) }

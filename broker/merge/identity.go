@@ -48,7 +48,13 @@ func (p *preparing) identify() error {
 	return nil
 }
 
-// carriesNumber reports whether a Patient has the NHS number asked for, and no other but those that it replaced.
+// isAsked reports whether a contained Patient is the one that was asked for, by all that a custodian's own Patient is held to.
+func (p *preparing) isAsked(v fhirjson.Value) bool {
+	return p.carriesNumber(v) && p.verified(v) && p.agrees(v)
+}
+
+// carriesNumber reports whether a Patient has the NHS number asked for, and no other but those that it replaced. A number that the custodian itself calls old is not the
+// Patient's.
 func (p *preparing) carriesNumber(v fhirjson.Value) bool {
 	found := false
 	for id := range v.Get("identifier").Elems() {
@@ -56,9 +62,9 @@ func (p *preparing) carriesNumber(v fhirjson.Value) bool {
 			continue
 		}
 		switch value := id.Get("value"); {
+		case id.Get("use").Is("old") || p.replaced(value):
 		case value.Is(p.number):
 			found = true
-		case id.Get("use").Is("old") || p.replaced(value):
 		default:
 			return false
 		}

@@ -37,6 +37,7 @@ func TestIdentity(t *testing.T) {
 		{"the number as a JSON number", []string{patient(`{"system":"https://fhir.nhs.uk/Id/nhs-number","value":9990000018}`, "")}, nil, true},
 		{"two numbers", []string{patient(nhs+`,{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000026"}`, "")}, nil, true},
 		{"an old number beside it", []string{patient(nhs+`,{"use":"old","system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000026"}`, "")}, nil, false},
+		{"the number as an old one", []string{patient(`{"use":"old","system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000018"}`, "")}, nil, true},
 		{"a superseded number beside it", []string{patient(nhs+`,{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000026"}`, "")},
 			func(r *Request, _ *Rules) { r.Subject.Supersedes = []record.NHSNumber{number(t, theirs)} }, false},
 		{"two Patients with the number", []string{patient(nhs, ""), strings.Replace(patient(nhs, ""), `"p"`, `"q"`, 1)}, nil, true},
@@ -82,6 +83,18 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+func TestANumberThatWasReplacedIsTheirs(t *testing.T) {
+	req := request(t)
+	req.Subject.Supersedes = []record.NHSNumber{number(t, theirs)}
+	for _, ref := range []string{`{"reference":"Patient/p","identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000026"}}`,
+		`{"identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000026"}}`} {
+		p := prepare(t, req, everything, replyOf(t, `{"resourceType":"AllergyIntolerance","id":"1","patient":`+ref+`}`))
+		if !has(p, "AllergyIntolerance", "gp-1") || p.Alarm {
+			t.Errorf("%s: %s, alarm %v", ref, list(p.Entries), p.Alarm)
+		}
+	}
+}
+
 func TestNoNumberAskedIsRefused(t *testing.T) {
 	req := request(t)
 	req.Subject.Number = record.NHSNumber{}
@@ -122,6 +135,8 @@ func TestWhoseAResourceIs(t *testing.T) {
 		{"another absolute", observation(`{"reference":"https://other.example/fhir/Patient/p"}`), strange},
 		{"another by number", observation(`{"identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000026"}}`), strange},
 		{"address right, number another's", observation(`{"reference":"Patient/p","identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000026"}}`), strange},
+		{"address right, number old", observation(`{"reference":"Patient/p","identifier":{"use":"old","system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000042"}}`), kept},
+		{"number old only", observation(`{"type":"Patient","identifier":{"use":"old","system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000018"}}`), strange},
 		{"address another's, number right", observation(`{"reference":"Patient/q","identifier":` + nhs + `}`), strange},
 		{"typed only", observation(`{"type":"Patient","display":"Ada"}`), strange},
 		{"display only", observation(`{"display":"Ada"}`), vague},
@@ -137,6 +152,20 @@ func TestWhoseAResourceIs(t *testing.T) {
 		{"contained Patient with the number", `{"resourceType":"Observation","id":"1","contained":[{"resourceType":"Patient","id":"c","identifier":[` + nhs +
 			`]}],"subject":{"reference":"#c"}}`, kept},
 		{"contained Patient without", `{"resourceType":"Observation","id":"1","contained":[{"resourceType":"Patient","id":"c"}],"subject":{"reference":"#c"}}`, strange},
+		{"contained Patient with the number that is not verified", `{"resourceType":"Observation","id":"1","contained":[{"resourceType":"Patient","id":"c","identifier":[` +
+			status("https://fhir.hl7.org.uk/StructureDefinition/Extension-UKCore-NHSNumberVerificationStatus", `{"code":"02"}`) + `]}],"subject":{"reference":"#c"}}`, strange},
+		{"contained Patient with the number and another birth date", `{"resourceType":"Observation","id":"1","contained":[{"resourceType":"Patient","id":"c","identifier":[` + nhs +
+			`],"birthDate":"1999-09-09"}],"subject":{"reference":"#c"}}`, strange},
+		{"contained Patient with the number beside, and another name", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"Patient","id":"c","identifier":[` + nhs +
+			`],"name":[{"family":"Bell"}]}]}`, strange},
+		{"a Patient in what is contained", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"Organization","id":"o","contained":[{"resourceType":"Patient","id":"c"}]}]}`, vague},
+		{"a Patient in a contained outcome", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"OperationOutcome","id":"o","contained":[{"resourceType":"Patient","id":"c"}]}]}`, vague},
+		{"a Patient in a member that R4 does not know", `{"resourceType":"Observation","id":"1",` + toAda + `,"thing":{"resourceType":"Patient","id":"c"}}`, vague},
+		{"a Patient in an extension", `{"resourceType":"Observation","id":"1",` + toAda + `,"extension":[{"url":"u","valueReference":{"resource":{"resourceType":"Patient","id":"c"}}}]}`, vague},
+		{"contained Coverage of another", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"Coverage","id":"c","beneficiary":{"identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000026"}}}]}`, strange},
+		{"contained Coverage of hers", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"Coverage","id":"c","identifier":[{"value":"1"}],"beneficiary":{"reference":"Patient/p"},"payor":[{"display":"x"}]}]}`, kept},
+		{"contained message about another", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"MessageHeader","id":"c","focus":[{"reference":"Patient/q"}]}]}`, strange},
+		{"contained Questionnaire", `{"resourceType":"QuestionnaireResponse","id":"1",` + toAda + `,"contained":[{"resourceType":"Questionnaire","id":"c","identifier":[{"value":"1"}]}],"questionnaire":"#c"}`, kept},
 		{"contained stranger beside", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"Patient","id":"c"}]}`, strange},
 		{"contained Condition of another", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/q"}}]}`, strange},
 		{"contained Condition of nobody", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"Condition","id":"c"}]}`, kept},

@@ -134,7 +134,7 @@ func TestWhatIsCalledReferenceAndIsNone(t *testing.T) {
 	// And what is made to look like one of these is a Reference all the same.
 	p = prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Encounter","id":"e",`+toAda+`}`,
 		`{"resourceType":"Observation","id":"1",`+toAda+`,"education":[{"reference":"Encounter/e"}]}`,
-		`{"resourceType":"Observation","id":"2",`+toAda+`,"encounter":{"reference":"Encounter/e","language":"en","expression":"e","resourceType":"Encounter"}}`))
+		`{"resourceType":"Observation","id":"2",`+toAda+`,"encounter":{"reference":"Encounter/e","language":"en","expression":"e"}}`))
 	if got := member(t, p, "Observation", "gp-1", "education"); got != `[{"reference":"Encounter/gp-e"}]` {
 		t.Errorf("got %s", got)
 	}

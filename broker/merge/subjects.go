@@ -189,14 +189,14 @@ const (
 )
 
 // names says whom a Reference of it names. A logical reference counts by its NHS number alone. Where address and number are both
-// given, both must be this person's.
+// given, both must be this person's; a number that this person's replaced is theirs, one that is called old says nothing.
 func (p *preparing) names(r fhirjson.Value, it *item) whom {
 	if r.Kind() != fhirjson.Object {
 		return unclear
 	}
 	numbered := false
-	if id := r.To(identifierMember); id.Get("system").Is(record.NHSNumberSystem) {
-		if !id.Get("value").Is(p.number) {
+	if id := r.To(identifierMember); id.Get("system").Is(record.NHSNumberSystem) && !id.Get("use").Is("old") {
+		if value := id.Get("value"); !value.Is(p.number) && !p.replaced(value) {
 			return another
 		}
 		numbered = true
@@ -222,7 +222,7 @@ func (p *preparing) names(r fhirjson.Value, it *item) whom {
 			switch {
 			case !c.Get("resourceType").Is("Patient"):
 				return nobody
-			case p.carriesNumber(c):
+			case p.isAsked(c):
 				return ours
 			}
 			return another
@@ -325,26 +325,48 @@ func along(v *fhirjson.Layout, path *namePath, f func(r fhirjson.Value) bool) {
 	})
 }
 
-// contents decides whether what is contained in a resource may be in this person's record: a contained Patient must carry their
-// number, other contained resources must name nobody else, and there may be no Bundles, messages or unknown types among them.
+// contents decides whether what is contained in a resource may be in this person's record: a contained Patient must be this person, other contained resources must
+// name nobody else, and there may be no Bundles, messages or unknown types among them. Nor may there be resources anywhere else: in contained ones (dom-2), in
+// extensions, in members that R4 does not know. Nothing looks whose those are.
 func (p *preparing) contents(it *item) whom {
+	looked := 1 // resources, of all that it holds
 	for c := range it.get(containedMember).Elems() {
+		looked++
 		typ := c.Get("resourceType").View()
 		row := kindOf(typ).row
 		switch {
-		case typ == "Patient" && !p.carriesNumber(c):
+		case typ == "Patient" && !p.isAsked(c):
 			return another
-		case typ == "Patient" || row.class == money || row.class == outcome:
+		case typ == "Patient":
 			continue
 		case row.class == unknownClass || typ == "Bundle" || typ == "Parameters":
 			return unclear
+		case row.class == money || row.class == outcome || row.class == foreign:
+			if p.namesAnother(c, it) {
+				return another
+			}
+			continue
 		}
 		l := c.Layout()
 		if w := p.attribute(it, &l, row, true); w != ours {
 			return w
 		}
 	}
+	if it.v.Resources() != looked {
+		return unclear
+	}
 	return ours
+}
+
+// namesAnother reports whether any Reference in a contained resource, of a type whose paths are in no table, is to another person.
+func (p *preparing) namesAnother(c fhirjson.Value, it *item) (is bool) {
+	c.Walk(func(_ string, x fhirjson.Value) bool {
+		if x.Kind() == fhirjson.Object && (x.To(referenceMember).Kind() == fhirjson.String || x.To(identifierMember).Kind() == fhirjson.Object) {
+			is = is || p.names(x, it) == another
+		}
+		return !is
+	})
+	return is
 }
 
 // typeOfAddress returns the resource type that an address names, "" if it names none.
