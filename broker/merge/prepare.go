@@ -89,6 +89,7 @@ func (p *preparing) drop() {
 // describe gives a resource about the person its time and sections, as far as it says them itself, and what it is labelled.
 func (p *preparing) describe(it *item) {
 	if it.unnamed = p.labelled(it); !it.placed() {
+		it.sections = p.labelSections(it.kind, &it.layout)
 		return
 	}
 	it.primary, it.sections = p.place(it.kind, &it.layout)
@@ -105,6 +106,7 @@ func (p *preparing) relate() {
 			it.time = p.specimenTime(it)
 		}
 	}
+	p.shareSections() // first of Encounters: each hands down what its copies say
 	p.follow()
 	p.shareSections()
 	p.joinTexts()

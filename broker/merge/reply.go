@@ -238,6 +238,7 @@ var (
 	patientMember    = fhirjson.PathOf("patient")
 	specimenMember   = fhirjson.PathOf("specimen")
 	targetMember     = fhirjson.PathOf("target")
+	securityMember   = fhirjson.PathOf("securityContext")
 
 	systemMember    = fhirjson.PathOf("system") // of what stands in them
 	codeMember      = fhirjson.PathOf("code")

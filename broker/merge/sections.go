@@ -49,6 +49,7 @@ type placement struct {
 	heading record.Section
 	instead []*sectionRule
 	more    []*sectionRule
+	labels  []*sectionRule // those of more that look at labels only
 	movable bool
 }
 
@@ -127,8 +128,15 @@ func (r *SectionRules) layOut() {
 		if !has {
 			heading = r.fallback
 		}
-		r.placements[k.number] = placement{heading, of(r.instead, typ), of(r.more, typ), r.movable[typ]}
+		more := of(r.more, typ)
+		labels := slices.DeleteFunc(slices.Clone(more), func(x *sectionRule) bool { return !x.ofLabels() })
+		r.placements[k.number] = placement{heading, of(r.instead, typ), more, labels, r.movable[typ]}
 	}
+}
+
+// ofLabels reports whether the rule looks at nothing but labels.
+func (x *sectionRule) ofLabels() bool {
+	return x.paths != nil && !slices.ContainsFunc(x.paths, func(path string) bool { return path != "meta.security" && path != "securityLabel.coding" })
 }
 
 func (x *sectionRule) isFrom(kind kindSet) bool { return x.from == 0 || x.from&kind != 0 }
@@ -197,66 +205,111 @@ func (p *preparing) place(k *kind, v *fhirjson.Layout) (record.Section, record.S
 			add(r.section, r.leads)
 		}
 	}
+	p.named(v, func(s record.Section) { add(s, true) })
+	return primary, all | p.contentSections(v)
+}
+
+// named calls f with every section that a custodian names itself.
+func (p *preparing) named(v *fhirjson.Layout, f func(record.Section)) {
 	for _, path := range &sectionPaths {
 		for c := range v.Along(path) {
 			if c.To(systemMember).Is(p.sectionSystem) {
 				if s, is := record.ParseSection(c.Get("code").View()); is {
-					add(s, true)
+					f(s)
 				}
 			}
 		}
 	}
-	for c := range v.Get(containedMember).Elems() {
-		if k := kindOf(c.Get("resourceType").View()); k.row.class == person {
-			l := c.Layout()
-			_, inner := p.place(k, &l)
-			all |= inner
-		}
-	}
-	return primary, all
 }
 
-// maxEncounterDepth bounds how far Encounter.partOf is followed.
-const maxEncounterDepth = 8
-
-// follow gives entries what their Encounter hands down, and an Encounter what the one that it is part of does.
-func (p *preparing) follow() {
-	rules := p.sectionRules()
-	handed := make(map[int32]record.Sections)
-	var hand func(i int32, depth int) record.Sections
-	hand = func(i int32, depth int) record.Sections {
-		if s, done := handed[i]; done {
-			return s
+// contentSections are those of what a resource contains: whoever may not see one of these may not see its container (C-4).
+func (p *preparing) contentSections(v *fhirjson.Layout) (all record.Sections) {
+	for c := range v.Get(containedMember).Elems() {
+		k, l := kindOf(c.Get("resourceType").View()), c.Layout()
+		if k.row.class == person {
+			_, inner := p.place(k, &l)
+			all |= inner
+		} else {
+			all |= p.labelSections(k, &l)
 		}
-		it := &p.items[i]
-		s := it.sections & rules.handed
-		if depth < maxEncounterDepth {
-			if up := p.encounterAt(it.get(partOfMember), it); up >= 0 && up != i {
-				s |= hand(up, depth+1)
-			}
-		}
-		if depth == 0 {
-			handed[i] = s
-		}
-		return s
 	}
+	return all
+}
+
+// labelSections are the sections of what stands in none, a Medication or a Binary: those that it is labelled with, and of what it contains.
+func (p *preparing) labelSections(k *kind, v *fhirjson.Layout) record.Sections {
+	rules := p.sectionRules()
+	all, from := p.contentSections(v), rules.homes[p.reply.Custodian.Kind]
+	for _, r := range rules.placements[k.number].labels {
+		if r.holds(v, from.bit) {
+			all = all.With(r.section)
+		}
+	}
+	p.named(v, func(s record.Section) { all = all.With(s) })
+	return all
+}
+
+// follow gives entries what their Encounter hands down, and an Encounter what those that it is part of do.
+func (p *preparing) follow() {
+	handed := p.handedDown()
 	for i := range p.items {
 		it := &p.items[i]
 		if it.fate != undecided || it.kind.row.class == supporting {
 			continue
 		}
 		if it.typ == "Encounter" {
-			it.sections |= hand(int32(i), 0)
+			it.sections |= handed(int32(i))
 			continue
 		}
-		refs := [...]fhirjson.Value{it.get(encounterMember), it.get(contextMember), it.get(contextMember).First().Get("encounter")}
-		for _, r := range refs {
-			for e := range r.Elems() {
-				if up := p.encounterAt(e, it); up >= 0 {
-					it.sections |= hand(up, 0)
+		it.sections |= p.fromEncounters(&it.layout, it, handed)
+		for c := range it.get(containedMember).Elems() {
+			l := c.Layout()
+			it.sections |= p.fromEncounters(&l, it, handed)
+		}
+	}
+}
+
+// fromEncounters are the sections that the Encounters of a resource hand down, which is it or contained in it.
+func (p *preparing) fromEncounters(v *fhirjson.Layout, it *item, handed func(i int32) record.Sections) (all record.Sections) {
+	context := v.Get(contextMember)
+	for _, r := range [...]fhirjson.Value{v.Get(encounterMember), context, context.First().Get("encounter")} {
+		for e := range r.Elems() {
+			if up := p.encounterAt(e, it); up >= 0 {
+				all |= handed(up)
+			}
+		}
+	}
+	return all
+}
+
+// handedDown returns what says which sections an Encounter hands down: its own, and those of all that it is part of, however far up.
+func (p *preparing) handedDown() func(i int32) record.Sections {
+	known, own := map[int32]record.Sections{}, p.sectionRules().handed
+	return func(i int32) record.Sections {
+		var way []int32 // from i up, to the top or to what is known
+		at := i
+		for at >= 0 {
+			if _, is := known[at]; is {
+				break
+			}
+			known[at] = 0
+			way = append(way, at)
+			at = p.encounterAt(p.items[at].get(partOfMember), &p.items[at])
+		}
+		var all record.Sections
+		if at >= 0 {
+			all = known[at]
+			if round := slices.Index(way, at); round >= 0 { // parts of each other
+				for _, x := range way[round:] {
+					all |= p.items[x].sections & own
 				}
 			}
 		}
+		for _, x := range slices.Backward(way) {
+			all |= p.items[x].sections & own
+			known[x] = all
+		}
+		return known[i]
 	}
 }
 

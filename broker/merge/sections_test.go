@@ -1,6 +1,8 @@
 package merge
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -150,5 +152,36 @@ func TestEntriesFollowTheirEncounter(t *testing.T) {
 		if got := sectionsOf(find(t, p, c[0], c[1])); got != c[2] {
 			t.Errorf("%s/%s: got %s, want %s", c[0], c[1], got, c[2])
 		}
+	}
+}
+
+// However far up the Encounter is of which something is a part, and wherever in the reply it stands.
+func TestEncountersHandDownFromFarAbove(t *testing.T) {
+	const many = 30
+	var texts []string
+	for i := range many {
+		more := `,"serviceType":{"coding":[{"code":"74732009"}]}`
+		if i < many-1 {
+			more = fmt.Sprintf(`,"partOf":{"reference":"Encounter/%d"}`, i+1)
+		}
+		texts = append(texts, fmt.Sprintf(`{"resourceType":"Encounter","id":"%d",%s%s}`, i, toAda, more))
+	}
+	for range 2 {
+		p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, texts...))
+		if len(p.Entries) != 1 || p.Counts.Withheld != many {
+			t.Errorf("%s %+v", list(p.Entries), p.Counts)
+		}
+		slices.Reverse(texts)
+	}
+}
+
+// Two copies of an Encounter are one: each hands down what the other says.
+func TestCopiesOfAnEncounterHandDownAlike(t *testing.T) {
+	old := `{"resourceType":"Encounter","id":"e","meta":{"lastUpdated":"2020-01-01T00:00:00Z"},` + toAda + `,"serviceType":{"coding":[{"code":"74732009"}]}}`
+	young := `{"resourceType":"Encounter","id":"e","meta":{"lastUpdated":"2021-01-01T00:00:00Z"},` + toAda + `}`
+	within := `{"resourceType":"Observation","id":"o",` + toAda + `,"encounter":{"reference":"Encounter/e"}}`
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, old, young, within))
+	if len(p.Entries) != 1 || p.Counts.Withheld != 3 {
+		t.Errorf("%s %+v", list(p.Entries), p.Counts)
 	}
 }

@@ -13,8 +13,17 @@ func (p *preparing) withhold() {
 		if it.fate != undecided {
 			continue
 		}
-		if it.unnamed || it.kind.row.class != supporting && it.kind.row.class != provenance && it.sections.Without(p.rules.Permitted) != 0 {
+		if it.unnamed || it.sections.Without(p.rules.Permitted) != 0 {
 			it.fate = withheld
+		}
+	}
+	for i := range p.items { // what a Binary holds is as open as what it says it belongs to (FHIR R4 Binary.securityContext)
+		it := &p.items[i]
+		if it.fate != undecided || it.typ != "Binary" {
+			continue
+		}
+		if t := p.resolve(it.get(securityMember).Get("reference").View(), it); t >= 0 && p.items[t].hidden() {
+			it.fate, it.unnamed = withheld, true
 		}
 	}
 	// A Provenance says that there is something: it goes where all that it is about goes.
@@ -54,8 +63,8 @@ func (p *preparing) labelled(it *item) bool {
 		return true
 	}
 	entered := p.rules.PatientEntered
-	any, hide := false, false
-	see := func(v *fhirjson.Layout) {
+	hide := false
+	see := func(v *fhirjson.Layout) (any bool) {
 		for _, path := range &labelPaths {
 			for c := range v.Along(path) {
 				code := c.Get("code")
@@ -64,8 +73,9 @@ func (p *preparing) labelled(it *item) bool {
 				hide = hide || code.Is("NOPAT")                                 // v3-ActCode: no disclosure to the patient
 			}
 		}
+		return any
 	}
-	see(&it.layout)
+	own := see(&it.layout)
 	for c := range it.get(containedMember).Elems() { // no labels may stand there (dom-5), but some do; what is no object there has had the whole dropped (contents)
 		l := c.Layout()
 		see(&l)
@@ -76,7 +86,7 @@ func (p *preparing) labelled(it *item) bool {
 	if !p.req.PatientView {
 		return false
 	}
-	return hide || p.rules.LabelsNoPatient && !any && it.kind.row.class != supporting
+	return hide || p.rules.LabelsNoPatient && !own && it.kind.row.class != supporting
 }
 
 // excluded reports whether any coding of a resource is on the custodian's list of what it never shares.

@@ -162,6 +162,50 @@ func TestAContainerOfWithheldContentIsWithheldWhole(t *testing.T) {
 	}
 }
 
+// A label withholds whatever bears it, and what holds that (C-4; FHIR R4 dom-5: what is contained has no label of its own, but some has).
+func TestLabelsWithholdWhatStandsInNoSection(t *testing.T) {
+	const psy = `"meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"PSY"}]}`
+	prescribed := `{"resourceType":"MedicationRequest","id":"1",` + toAda + `,"medicationReference":{"reference":"Medication/m","display":"secret"},"contained":[CONTAINED]}`
+	document := `{"resourceType":"DocumentReference","id":"1",` + toAda + `,"content":[{"attachment":{"url":"Binary/b"}}]}`
+	for _, c := range []struct {
+		name, gone string
+		texts      []string
+	}{
+		{"a Medication", "Medication/gp-m", []string{strings.Replace(prescribed, `,"contained":[CONTAINED]`, "", 1), `{"resourceType":"Medication","id":"m",` + psy + `,"code":{"text":"secret"}}`}},
+		{"a Medication by our own section", "Medication/gp-m", []string{strings.Replace(prescribed, `,"contained":[CONTAINED]`, "", 1),
+			`{"resourceType":"Medication","id":"m","meta":{"tag":[{"system":"https://mycarerecord.example` + record.SectionSystemPath + `","code":"mental-health"}]},"code":{"text":"secret"}}`}},
+		{"a Binary", "Binary/gp-b", []string{document, `{"resourceType":"Binary","id":"b",` + psy + `,"data":"secret"}`}},
+		{"a Binary of what is withheld", "Binary/gp-b", []string{depression, document, `{"resourceType":"Binary","id":"b","securityContext":{"reference":"Condition/secret-condition"},"data":"secret"}`}},
+		{"a Provenance", "Provenance/gp-v", []string{document, `{"resourceType":"Provenance","id":"v",` + psy + `,"target":[{"reference":"DocumentReference/1"}],"reason":[{"text":"secret"}]}`}},
+		{"a Medication within", "MedicationRequest/gp-1", []string{strings.Replace(prescribed, "CONTAINED", `{"resourceType":"Medication","id":"c",`+psy+`}`, 1)}},
+		{"a Claim within", "MedicationRequest/gp-1", []string{strings.Replace(prescribed, "CONTAINED", `{"resourceType":"Claim","id":"c",`+psy+`}`, 1)}},
+		{"a Device within a Device that supports", "Device/gp-d", []string{`{"resourceType":"Observation","id":"1",` + toAda + `,"device":{"reference":"Device/d","display":"secret"}}`,
+			`{"resourceType":"Device","id":"d","contained":[{"resourceType":"DeviceDefinition","id":"c",` + psy + `}],"note":[{"text":"secret"}]}`}},
+		{"an entry within, of an Encounter", "MedicationRequest/gp-1", []string{
+			strings.Replace(prescribed, "CONTAINED", `{"resourceType":"Observation","id":"c","encounter":{"reference":"Encounter/e"},"valueString":"secret"}`, 1),
+			`{"resourceType":"Encounter","id":"e",` + toAda + `,"reasonCode":[{"coding":[{"code":"35489007"}]}]}`}},
+	} {
+		typ, id, _ := strings.Cut(c.gone, "/")
+		if p := prepare(t, request(t), everything, replyOf(t, c.texts...)); !has(p, typ, id) {
+			t.Errorf("%s: nobody would see it: %s", c.name, list(p.Entries))
+		}
+		p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, c.texts...))
+		if has(p, typ, id) || strings.Contains(string(bundle(t, Assemble(request(t), []Prepared{p}, nil), BundleMeta{})), "secret") {
+			t.Errorf("%s: %s", c.name, list(p.Entries))
+		}
+	}
+}
+
+func TestALabelWithinIsNoLabelOfTheWhole(t *testing.T) {
+	req, rules := request(t), everything
+	req.PatientView, rules.LabelsNoPatient = true, true
+	p := prepare(t, req, rules, replyOf(t, `{"resourceType":"Observation","id":"1",`+toAda+`,"contained":[{"resourceType":"Practitioner","id":"c","meta":{"security":[{"code":"N"}]}}]}`,
+		`{"resourceType":"Observation","id":"2",`+toAda+`,"meta":{"security":[{"code":"N"}]}}`))
+	if has(p, "Observation", "gp-1") || !has(p, "Observation", "gp-2") {
+		t.Errorf("%s", list(p.Entries))
+	}
+}
+
 func TestCopiesAreWithheldTogether(t *testing.T) {
 	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, strings.Replace(depression, "Major depression, secret-text", "Cough", 1)))
 	if len(p.Entries) != 1 || p.Counts.Withheld != 2 {
