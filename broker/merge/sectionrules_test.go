@@ -229,6 +229,7 @@ home    none        pharmacy
 	if got := strings.Join(region.Explain("Observation", record.KindPharmacy), "\n"); got != `heading history
 instead correspondence Observation where category.coding in results-observations from pharmacy
 instead results Observation where category.coding in results-observations
+also mental-health Observation where code.coding,valueCodeableConcept.coding,component.code.coding,component.valueCodeableConcept.coding in mental-health-concepts
 also mental-health all where meta.security,securityLabel.coding in sensitive-labels` {
 		t.Errorf("explained as %s", got)
 	}
