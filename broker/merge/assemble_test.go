@@ -300,7 +300,7 @@ func TestOutcomes(t *testing.T) {
 	for _, i := range said["outcome-k"].Issue[1:] {
 		parts = append(parts, i.Code.Code()+" "+*i.Details.Coding[0].Code+" "+*i.Details.Text)
 	}
-	want := []string{"suppressed withheld Test results (2) is not shown to you.", "conflict conflicting-copies Part of the record (1) came in copies that differ; all are shown.",
+	want := []string{"suppressed withheld Test results (2) is not shown to you.", "conflict conflicting-copies Part of the record (1) came in copies that differ; all that were asked for are shown.",
 		"incomplete source-down Pathology could not be read at the organisation.", "incomplete a new reason Part of the record is missing."}
 	if strings.Join(parts, "\n") != strings.Join(want, "\n") {
 		t.Errorf("parts:\n%s", strings.Join(parts, "\n"))

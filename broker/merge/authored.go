@@ -161,7 +161,7 @@ var sayings = map[record.State]struct {
 var partWords = map[string]string{
 	record.PartWithheld:          "is not shown to you",
 	record.PartStrangers:         "was about other people and was left out",
-	record.PartConflictingCopies: "came in copies that differ; all are shown",
+	record.PartConflictingCopies: "came in copies that differ; all that were asked for are shown",
 	record.PartUnreadable:        "is not said to be about anybody and was left out",
 	record.PartConfidential:      "is held back by the organisation as confidential",
 	record.PartInTransit:         "is on its way from another organisation",

@@ -162,7 +162,6 @@ const textOfPath = ExtensionPath + "document-reference"
 // joinTexts gives the text of a document and the DocumentReference at which the document is opened each other's sections, and what withholds either: they are one
 // document, and whatever keeps one of the two from being shown would be got round by the other.
 func (p *preparing) joinTexts() {
-	var pairs [][2]*item // a Composition, and its DocumentReference
 	for i := range p.items {
 		it := &p.items[i]
 		if it.typ != "Composition" || it.fate != undecided {
@@ -173,17 +172,18 @@ func (p *preparing) joinTexts() {
 				continue
 			}
 			if to := p.resolve(x.At("valueReference", "reference").View(), it); to >= 0 && p.items[to].typ == "DocumentReference" {
-				pairs = append(pairs, [2]*item{it, &p.items[to]})
+				p.texts = append(p.texts, [2]int32{int32(i), to})
 			}
 		}
 	}
-	if len(pairs) == 0 {
+	if len(p.texts) == 0 {
 		return
 	}
 	for from := range 2 { // first all that a DocumentReference has texts of, then each of them
-		for _, pair := range pairs {
-			pair[1-from].sections |= pair[from].sections
-			pair[1-from].unnamed = pair[1-from].unnamed || pair[from].unnamed
+		for _, pair := range p.texts {
+			give, take := &p.items[pair[from]], &p.items[pair[1-from]]
+			take.sections |= give.sections
+			take.unnamed = take.unnamed || give.unnamed
 		}
 		p.shareSections()
 	}

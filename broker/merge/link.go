@@ -64,20 +64,29 @@ func (p *preparing) choose() {
 // reach shows the supporting resources that the given ones lead to, through others of their sort too; with types, those of the types only.
 func (p *preparing) reach(from []int32, types map[string]bool) {
 	seen := make([]bool, len(p.items))
-	for work := from; len(work) > 0; {
+	work := from
+	show := func(i int32) {
+		t := &p.items[i]
+		if c := t.kind.row.class; t.fate == undecided && (c == supporting || c == either && !t.get(patientMember).Exists()) {
+			seen[i] = true
+			if types == nil || types[t.typ] {
+				t.fate = shown
+			}
+			work = append(work, i)
+		}
+	}
+	for len(work) > 0 {
 		i := work[len(work)-1]
 		work = work[:len(work)-1]
 		for _, r := range p.refsOf(&p.items[i]) {
-			if r.target < 0 || seen[r.target] {
-				continue
-			}
-			t := &p.items[r.target]
-			if c := t.kind.row.class; t.fate == undecided && (c == supporting || c == either && !t.get(patientMember).Exists()) {
-				seen[r.target] = true
-				if types == nil || types[t.typ] {
-					t.fate = shown
+			switch {
+			case r.target < 0 || seen[r.target] || p.items[r.target].fate != undecided:
+			case p.items[r.target].conflicting: // which of the copies is meant is not for us to say (M-5)
+				for _, i := range p.copies[typeID{p.items[r.target].typ, p.items[r.target].id}].list {
+					show(i)
 				}
-				work = append(work, r.target)
+			default:
+				show(r.target)
 			}
 		}
 	}

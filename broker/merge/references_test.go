@@ -2,6 +2,7 @@ package merge
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -410,6 +411,20 @@ func TestCopies(t *testing.T) {
 		if p.Counts.Strangers != 1 || member(t, p, "Observation", "gp-1", "valueString") != `"old"` || member(t, p, "DiagnosticReport", "gp-r", "result") != `[{"reference":"Observation/gp-1"}]` {
 			t.Errorf("%s %+v", list(p.Entries), p.Counts)
 		}
+	}
+}
+
+// What a prescription refers to is shown in all its copies: which dose is meant, its reader must ask.
+func TestCopiesOfWhatSupports(t *testing.T) {
+	texts := []string{`{"resourceType":"MedicationRequest","id":"1",` + toAda + `,"medicationReference":{"reference":"Medication/m"}}`,
+		`{"resourceType":"Medication","id":"m","code":{"text":"Methotrexate 10 mg"},"manufacturer":{"reference":"Organization/a"}}`, `{"resourceType":"Organization","id":"a"}`,
+		`{"resourceType":"Medication","id":"m","code":{"text":"Methotrexate 2.5 mg"},"manufacturer":{"reference":"Organization/b"}}`, `{"resourceType":"Organization","id":"b"}`}
+	for range 2 {
+		p := prepare(t, request(t), everything, replyOf(t, texts...))
+		if p.Counts.Shown != 6 || p.Counts.Unlinked != 0 || reasons(p.Status) != "conflicting-copies=1" {
+			t.Errorf("%s %+v %s", list(p.Entries), p.Counts, reasons(p.Status))
+		}
+		slices.Reverse(texts)
 	}
 }
 

@@ -78,6 +78,7 @@ type preparing struct {
 	addresses  map[string]int32            // canonical address -> item
 	firsts     map[typeID]int32            // the first item of a type and id
 	copies     map[typeID]*copies          // where there are several
+	texts      [][2]int32                  // Compositions, and the DocumentReferences that they are the text of
 	nameless   map[[sha256.Size]byte]int32 // items without an id, by their bytes
 	origins    []origin                    // the sources that the reply came from; nearly always one
 	servers    map[string]server

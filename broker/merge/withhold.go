@@ -139,6 +139,7 @@ func (p *preparing) spread() {
 	for i := range p.items {
 		suspicious = suspicious || p.items[i].hidden()
 	}
+	with := map[int32][]int32{} // who goes with whom: who cites them, the next of their copies, the document or the text that they are too
 	if suspicious {
 		p.cited = map[string][]int32{}
 		for i := range p.items {
@@ -149,8 +150,22 @@ func (p *preparing) spread() {
 				}
 			}
 		}
+		for _, c := range p.copies {
+			last := int32(-1)
+			for _, i := range c.list {
+				if p.items[i].fate != undecided {
+					continue
+				}
+				if last >= 0 {
+					with[i], with[last] = append(with[i], last), append(with[last], i)
+				}
+				last = i
+			}
+		}
+		for _, pair := range p.texts {
+			with[pair[0]], with[pair[1]] = append(with[pair[0]], pair[1]), append(with[pair[1]], pair[0])
+		}
 	}
-	citedBy := map[int32][]int32{}
 	var work []int32
 	for i := range p.items {
 		it := &p.items[i]
@@ -165,7 +180,7 @@ func (p *preparing) spread() {
 			if p.items[target].hidden() {
 				work = append(work, int32(i))
 			} else {
-				citedBy[target] = append(citedBy[target], int32(i))
+				with[target] = append(with[target], int32(i))
 			}
 		})
 	}
@@ -174,7 +189,7 @@ func (p *preparing) spread() {
 		work = work[:len(work)-1]
 		if it := &p.items[i]; it.fate == undecided {
 			it.fate, it.unnamed = withheld, true
-			work = append(work, citedBy[i]...)
+			work = append(work, with[i]...)
 		}
 	}
 }

@@ -213,6 +213,21 @@ func TestCopiesAreWithheldTogether(t *testing.T) {
 	}
 }
 
+// What names a withheld entry where nothing can be masked goes, and with it its copies, and the text of the document that it is.
+func TestWhatCannotBeMaskedGoesWithItsCopiesAndItsText(t *testing.T) {
+	const cites = `"extension":[{"url":"u","valueUri":"Condition/secret-condition"}]`
+	for _, year := range []string{"2020", "2022"} {
+		p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression,
+			`{"resourceType":"Observation","id":"1","meta":{"lastUpdated":"`+year+`-01-01T00:00:00Z"},`+toAda+`,`+cites+`}`,
+			`{"resourceType":"Observation","id":"1","meta":{"lastUpdated":"2021-01-01T00:00:00Z"},`+toAda+`,"valueString":"secret"}`,
+			`{"resourceType":"DocumentReference","id":"d",`+toAda+`,`+cites+`}`,
+			`{"resourceType":"Composition","id":"c",`+toAda+`,"extension":[{"url":"https://mycarerecord.example/StructureDefinition/document-reference","valueReference":{"reference":"DocumentReference/d"}}],"title":"secret"}`))
+		if len(p.Entries) != 1 || p.Counts.Withheld != 5 || strings.Contains(reasons(p.Status), "copies") {
+			t.Errorf("%s %+v %s", list(p.Entries), p.Counts, reasons(p.Status))
+		}
+	}
+}
+
 func TestWithheldCountsAreToldOnlyWhereTheyMay(t *testing.T) {
 	reply := replyOf(t, depression, `{"resourceType":"MedicationRequest","id":"1",`+toAda+`}`)
 	rules := without(record.MentalHealth, record.Ambulance)
