@@ -57,23 +57,11 @@ func (p *preparing) drop() {
 		if it.fate != undecided {
 			continue
 		}
-		whose := unclear
-		switch it.kind.row.class {
-		case money:
+		if it.kind.row.class == money {
 			it.fate = financial
 			continue
-		case unknownClass, foreign:
-		default:
-			switch {
-			case it.typ == "Patient" && !it.isSubject:
-				whose = another
-			default:
-				if whose = p.attribute(it, &it.layout, it.kind.row, false); whose == ours {
-					whose = p.contents(it)
-				}
-			}
 		}
-		switch whose {
+		switch p.whose(it) {
 		case ours:
 			p.describe(it)
 		case another:
@@ -83,6 +71,43 @@ func (p *preparing) drop() {
 			it.fate = dropped
 			p.unreadable++
 		}
+	}
+	p.unfold()
+}
+
+// whose decides whose a resource is, with all that it contains: ours, another's, or unclear.
+func (p *preparing) whose(it *item) whom {
+	switch {
+	case it.kind.row.class == unknownClass || it.kind.row.class == foreign:
+		return unclear
+	case it.typ == "Patient" && !it.isSubject:
+		return another
+	}
+	if w := p.attribute(it, &it.layout, it.kind.row, false); w != ours {
+		return w
+	}
+	return p.contents(it)
+}
+
+// unfold takes out again what was folded into another's resource and is this person's: the same bytes at another root, or from another source, may be about somebody
+// else. The first of such copies stands for the others.
+func (p *preparing) unfold() {
+	stands := map[int32]int32{} // for the copies of a dropped resource
+	for i := range p.items {
+		it := &p.items[i]
+		if it.fate != folded || p.items[it.keeper].fate != dropped || p.whose(it) != ours {
+			continue
+		}
+		first, is := stands[it.keeper]
+		if !is {
+			stands[it.keeper], first = int32(i), int32(i)
+			it.fate = undecided
+			p.describe(it)
+			if c := p.copies[typeID{it.typ, it.id}]; c != nil && it.id != "" {
+				c.list = append(c.list, int32(i))
+			}
+		}
+		it.keeper = first
 	}
 }
 

@@ -414,6 +414,31 @@ func TestCopies(t *testing.T) {
 	}
 }
 
+// What is byte for byte the same is about whom its own server says: a copy of another's is not lost with it.
+func TestCopiesOfAStrangersBytes(t *testing.T) {
+	here := `https://a.example/fhir/AllergyIntolerance/1 {"resourceType":"AllergyIntolerance","id":"1","patient":{"reference":"Patient/p"}}`
+	there := strings.Replace(here, "a.example", "b.example", 1)
+	texts := []string{there, here, there, here}
+	for range 2 {
+		p := prepare(t, request(t), everything, bare(t, append([]string{"https://a.example/fhir/Patient/p " + ada}, texts...)...))
+		if !has(p, "AllergyIntolerance", "gp-1") || p.Counts.Shown != 2 || p.Counts.Strangers+p.Counts.Folded != 3 {
+			t.Errorf("%s %+v", list(p.Entries), p.Counts)
+		}
+		slices.Reverse(texts)
+	}
+	other := strings.Replace(here, `"id":"1"`, `"id":"1","code":{"text":"x"}`, 1)
+	if p := prepare(t, request(t), everything, bare(t, "https://a.example/fhir/Patient/p "+ada, there, here, other)); p.Counts.Shown != 3 || reasons(p.Status) != "conflicting-copies=1 other-people=1" {
+		t.Errorf("%s %+v %s", list(p.Entries), p.Counts, reasons(p.Status))
+	}
+	condition := `{"resourceType":"Condition","id":"c1","subject":{"reference":"Patient/q"}}`
+	q := strings.Replace(ada, `"p"`, `"q"`, 1)
+	for _, r := range []Reply{beside(t, []string{ada, condition}, []string{q, condition}), beside(t, []string{q, condition}, []string{ada, condition})} {
+		if p := prepare(t, request(t), everything, r); !has(p, "Condition", "gp-c1") {
+			t.Errorf("%s %+v", list(p.Entries), p.Counts)
+		}
+	}
+}
+
 // What a prescription refers to is shown in all its copies: which dose is meant, its reader must ask.
 func TestCopiesOfWhatSupports(t *testing.T) {
 	texts := []string{`{"resourceType":"MedicationRequest","id":"1",` + toAda + `,"medicationReference":{"reference":"Medication/m"}}`,
