@@ -14,7 +14,8 @@ import (
 //   - The string `reference` of every Reference, wherever it stands: elements, extensions, contained resources. Three elements of R4 have
 //     that name and are no Reference (DetectedIssue.reference, Immunization.education.reference, Expression.reference).
 //   - The `url` of every Attachment that leads to the custodian's own server, or to where its documents are.
-//   - A Reference that gives an identifier only, if that identifier is of a resource in the reply that must not be shown.
+//   - A Reference that gives an identifier, or asks for one (Type?identifier=), if that identifier is of a resource in the reply that must not be shown. So is whatever
+//     else holds such an identifier, under a name that ends so: relatesTo.targetIdentifier.
 //
 // A reference within the reply gets the new id; a version, fragment or query after it stays. To a resource that is withheld, or dropped because it is
 // somebody else's, it is masked: the whole Reference is replaced, display and identifier with it. References to `#contained` are left alone.
@@ -26,12 +27,12 @@ import (
 //   - An absolute one, or a urn, stays byte for byte.
 //   - One on our own base names a place in our answers that a custodian cannot know anything about. It is masked.
 type ref struct {
-	text       fhirjson.Value // the string with the address; absent where there is an identifier only
+	text       fhirjson.Value // the string with the address; absent where it is by identifier, or asks for one
 	rest       string         // what of the address follows the id: see splitAddress
 	whole      fhirjson.Value // the Reference or Attachment
 	line       fhirjson.Value // the List.entry or Composition.section.entry that it is, if it is one
 	holder     fhirjson.Value // the List or Composition of that line
-	identifier string         // where there is an identifier only: see businessKey
+	identifier string         // where it is by identifier: see businessKey
 	target     int32          // item, -1 for none
 	document   bool           // an Attachment
 }
@@ -50,26 +51,53 @@ func (p *preparing) scanAll(it *item, cites func(target int32)) {
 	p.around = it.v.VisitOn(p.around, func(around []fhirjson.Value, x fhirjson.Value) bool {
 		switch x.Kind() {
 		case fhirjson.String:
+			if x.KeyIs("reference") {
+				p.question(it, around, x.View())
+			}
 			if !p.address(it, around, x) && !x.KeyIs("div") && x.End()-x.Start() < 1024 {
-				if s := x.View(); strings.IndexByte(s, '/') >= 0 || strings.HasPrefix(s, "urn:") {
+				if s := x.View(); strings.IndexByte(s, '/') >= 0 || isURN(s) {
 					if t := p.resolve(s, it); t >= 0 {
 						cites(t)
 					}
 				}
 			}
 		case fhirjson.Object:
-			if x.KeyIs("identifier") && len(around) > 1 {
-				whole := around[len(around)-1]
-				if !whole.Get("reference").Exists() && !whole.Get("resourceType").Exists() && p.cited[businessKey(x)] != nil {
-					r := ref{whole: whole, identifier: businessKey(x), target: -1}
-					r.line, r.holder = p.lineOf(around, it.typ)
-					p.refs = append(p.refs, r)
-				}
+			if key := x.KeyView(); key == "identifier" || strings.HasSuffix(key, "Identifier") {
+				p.byIdentifier(it, around, businessKey(x), -1)
 			}
 		}
 		return true
 	})
 	it.refs[1] = int32(len(p.refs))
+}
+
+// byIdentifier notes what stands around an identifier, or a search, of a resource in the reply. The resource that has it as its own is not meant.
+func (p *preparing) byIdentifier(it *item, around []fhirjson.Value, key string, target int32) {
+	whole := around[len(around)-1]
+	if len(around) < 2 || whole.Kind() != fhirjson.Object || whole.Get("resourceType").Exists() || target < 0 && p.cited[key] == nil {
+		return
+	}
+	r := ref{whole: whole, identifier: key, target: target}
+	r.line, r.holder = p.lineOf(around, it.typ)
+	p.refs = append(p.refs, r)
+}
+
+// question notes a conditional reference: Type?identifier=system|value, Type?_id=id.
+func (p *preparing) question(it *item, around []fhirjson.Value, address string) {
+	head, query, is := strings.Cut(address, "?")
+	if !is {
+		return
+	}
+	parameters, _ := url.ParseQuery(query) // of what cannot be read, the rest
+	for _, id := range parameters["_id"] {
+		if t := p.resolveHead(head+"/"+id, it); t >= 0 {
+			p.byIdentifier(it, around, "", t)
+		}
+	}
+	for _, token := range parameters["identifier"] {
+		system, value, _ := strings.Cut(token, "|")
+		p.byIdentifier(it, around, system+"\x00"+value, -1)
+	}
 }
 
 // address notes a string if it is the address of a Reference or of an Attachment on the custodian's own server, and reports whether it is of either.
@@ -82,7 +110,7 @@ func (p *preparing) address(it *item, around []fhirjson.Value, x fhirjson.Value)
 			r.line, r.holder = p.lineOf(around, it.typ)
 			p.refs = append(p.refs, r)
 		}
-	case x.KeyIs("url") && isAttachment(around, it.typ):
+	case x.KeyIs("url") && p.isAttachment(around, it.typ):
 		if address := x.View(); p.own(address, it) || p.leadsHere(address) || p.rules.DocumentAddress != nil && hasScheme(address) {
 			head, rest := splitAddress(address)
 			p.refs = append(p.refs, ref{text: x, rest: rest, whole: around[len(around)-1], target: p.resolveHead(head, it), document: true})
@@ -101,12 +129,10 @@ func (p *preparing) isReference(around []fhirjson.Value, typ string) bool {
 	if len(around) < 2 {
 		return false // DetectedIssue.reference, a uri
 	}
-	if len(around) > 2 && around[1].KeyIs("contained") {
-		if len(around) == 3 {
-			return false // the same of a contained one
-		}
-		typ = p.typeWithin(around[2])
+	if len(around) == 3 && around[1].KeyIs("contained") {
+		return false // the same of a contained one
 	}
+	typ = p.holderType(around, typ)
 	switch memberName(around) {
 	case "education":
 		return typ != "Immunization"
@@ -130,12 +156,20 @@ func memberName(around []fhirjson.Value) string {
 // attachments are the elements of type Attachment in R4, but for Media.content and those with a value[x] of their own.
 var attachments = words("attachment presentedForm photo contentAttachment sourceAttachment valueAttachment image document contentAsAttachment")
 
-func isAttachment(around []fhirjson.Value, typ string) bool {
+func (p *preparing) isAttachment(around []fhirjson.Value, typ string) bool {
 	o := around[len(around)-1]
 	if o.Kind() != fhirjson.Object {
 		return false
 	}
-	return attachments[memberName(around)] || typ == "Media" && o.KeyIs("content")
+	return attachments[memberName(around)] || o.KeyIs("content") && p.holderType(around, typ) == "Media"
+}
+
+// holderType is the type of the resource that the innermost container belongs to: typ, or that of the contained one that it stands in.
+func (p *preparing) holderType(around []fhirjson.Value, typ string) string {
+	if len(around) > 2 && around[1].KeyIs("contained") {
+		return p.typeWithin(around[2])
+	}
+	return typ
 }
 
 // typeWithin is the type of a contained resource, asked once for each and not for each of its references.
@@ -179,10 +213,10 @@ func (p *preparing) own(address string, it *item) bool {
 		}
 		return it.root != "" && strings.HasPrefix(c, it.root+"/")
 	}
-	if strings.HasPrefix(address, "urn:") {
+	if isURN(address) {
 		return p.resolve(address, it) >= 0
 	}
-	return address != "" && !strings.Contains(address, ":") && address[0] != '#'
+	return address != "" && !hasScheme(address) && address[0] != '#'
 }
 
 // absolute is an address on the custodian's server in full, in two parts: on the root that its entry is on, or on that of the server. Where neither
@@ -250,10 +284,13 @@ func hasScheme(address string) bool {
 // leadsHere reports whether an absolute address is on our own base, however it is spelt: with another scheme, in capitals, with the port that
 // is meant anyway, with dots in its path. A custodian that knows another's ids could lead a reader to its entries by one.
 func (p *preparing) leadsHere(address string) bool {
-	if !hasScheme(address) || strings.HasPrefix(address, "urn:") {
+	if !hasScheme(address) || isURN(address) {
 		return false
 	}
 	to, err := url.Parse(address)
+	if web := strings.EqualFold(address[:min(len(address), len("http"))], "http"); web && (err != nil || to.Host == "" || strings.IndexByte(address, '\\') >= 0) {
+		return true // no address, and yet browsers find one in it: a slash too few, a backslash, a tab
+	}
 	if err != nil || !p.sameHost(to) {
 		return false
 	}
@@ -269,7 +306,7 @@ func (p *preparing) sameHost(to *url.URL) bool {
 			p.here = &url.URL{}
 		}
 	}
-	return to.Host != "" && strings.EqualFold(to.Hostname(), p.here.Hostname()) && port(to) == port(p.here)
+	return to.Host != "" && strings.EqualFold(strings.TrimSuffix(to.Hostname(), "."), p.here.Hostname()) && port(to) == port(p.here)
 }
 
 // port is an address's port. http and https count as one: proxies change one for the other.

@@ -197,7 +197,7 @@ func (p *preparing) read(base string, entries []fhirjson.Entry, urls []string) (
 		if e.FullURL != "" {
 			head, _ := splitAddress(e.FullURL)
 			url = canonical(head)
-			if strings.HasPrefix(url, "urn:") {
+			if isURN(url) {
 				url = o.mark + url
 			}
 			if root, is := rootOf(url, it.typ, it.id); is {
@@ -239,6 +239,7 @@ var (
 	patientMember    = fhirjson.PathOf("patient")
 	specimenMember   = fhirjson.PathOf("specimen")
 	targetMember     = fhirjson.PathOf("target")
+	masterMember     = fhirjson.PathOf("masterIdentifier") // of DocumentReference and DocumentManifest
 	securityMember   = fhirjson.PathOf("securityContext")
 
 	systemMember    = fhirjson.PathOf("system") // of what stands in them
@@ -361,12 +362,12 @@ func (p *preparing) resolveHead(head string, it *item) int32 {
 	switch {
 	case isHTTP(head):
 		key = append(key, canonical(head)...)
-	case strings.HasPrefix(head, "urn:"):
-		key = append(append(key, p.from(it).mark...), head...)
+	case isURN(head):
+		key = append(append(key, p.from(it).mark...), canonical(head)...)
 	case head == "":
 		return -1
 	default:
-		key = append(append(append(key, it.root...), '/'), strings.TrimPrefix(head, "/")...)
+		key = append(append(append(key, it.root...), '/'), strings.TrimPrefix(plainPath(head), "/")...)
 	}
 	p.key = key
 	i, found := p.addresses[string(key)]
@@ -383,35 +384,4 @@ func (p *preparing) resolveHead(head string, it *item) int32 {
 		return i // another source's copy of one id differs from this: it may be another thing altogether
 	}
 	return to.keeper
-}
-
-// canonical is the form in which addresses are compared: without http: or https:, which proxies change, and without a last slash.
-func canonical(url string) string {
-	if rest, is := strings.CutPrefix(url, "https:"); is {
-		url = rest
-	} else if rest, is := strings.CutPrefix(url, "http:"); is {
-		url = rest
-	}
-	return strings.TrimRight(url, "/")
-}
-
-func isHTTP(url string) bool {
-	return strings.HasPrefix(url, "https://") || strings.HasPrefix(url, "http://")
-}
-
-// splitAddress cuts a version, a fragment or a query off an address: rest begins with "/_history/", "#" or "?", or is empty.
-func splitAddress(address string) (head, rest string) {
-	end := len(address)
-	if i := strings.IndexByte(address, '#'); i >= 0 {
-		end = i
-	}
-	if i := strings.IndexByte(address[:end], '?'); i >= 0 {
-		end = i
-	}
-	if strings.IndexByte(address[:end], '_') >= 0 {
-		if i := strings.Index(address[:end], "/_history/"); i >= 0 {
-			end = i
-		}
-	}
-	return address[:end], address[end:]
 }

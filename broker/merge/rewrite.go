@@ -44,7 +44,7 @@ func (p *preparing) rewrite(it *item) []byte {
 				holders[r.holder.Start()] = r.holder
 			}
 			replace(r.whole, maskedValue) // within a line that goes this changes nothing; where dropLines does not take it, it is masked
-		case r.identifier != "":
+		case !r.text.Exists(): // nothing of it leads anywhere
 		case r.target >= 0 && (p.items[r.target].fate == shown || p.items[r.target].fate == filtered):
 			t := &p.items[r.target]
 			to := t.url

@@ -144,9 +144,11 @@ func (p *preparing) spread() {
 		p.cited = map[string][]int32{}
 		for i := range p.items {
 			it := &p.items[i]
-			for id := range it.get(identifierMember).Elems() {
-				if key := businessKey(id); key != "" && it.fate != folded {
-					p.cited[key] = append(p.cited[key], int32(i))
+			for _, member := range [...]fhirjson.Path{identifierMember, masterMember} {
+				for id := range it.get(member).Elems() {
+					if key := businessKey(id); key != "" && it.fate != folded {
+						p.cited[key] = append(p.cited[key], int32(i))
+					}
 				}
 			}
 		}

@@ -77,6 +77,37 @@ func TestMasksTakeWhatIsWithinThem(t *testing.T) {
 	}
 }
 
+// However it is spelt, and by whatever else it is told.
+func TestWhatLeadsToWithheldEntriesIsMasked(t *testing.T) {
+	const id = `{"system":"urn:s","value":"secret-number"}`
+	for _, reference := range []string{`"reference":"Condition/secret%2dcondition"`, `"reference":"https://GP.example/fhir/Condition/secret-condition"`,
+		`"reference":"https://gp.example:443/fhir/Condition/secret-condition"`, `"reference":"Condition/secret-condition/"`, `"reference":"Condition/secret-condition/_history"`,
+		`"reference":"Condition?identifier=urn:s|secret-number"`, `"reference":"Condition?_id=secret-condition"`, `"reference":"https://gp.example/fhir/Condition?_id=secret-condition&x=%zz"`,
+		`"reference":"https://elsewhere.example/Condition/9","identifier":` + id, `"identifier":` + id + `,"reference":"Observation/o"`,
+		`"reference":"#x","identifier":` + id, `"reference":"","identifier":` + id, `"reference":null,"identifier":` + id} {
+		p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, `{"resourceType":"Observation","id":"o",`+toAda+`}`,
+			`{"resourceType":"Encounter","id":"e",`+toAda+`,"diagnosis":[{"condition":{`+reference+`,"display":"secret-display"}}]}`))
+		if got := member(t, p, "Encounter", "gp-e", "diagnosis"); got != `[{"condition":`+maskJSON+`}]` {
+			t.Errorf("%s: got %s", reference, got)
+		}
+	}
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, "urn:uuid:0C3151BD-1CBF-4D64-B04D-CD9187A4C6E0 "+depression,
+		`{"resourceType":"Encounter","id":"e",`+toAda+`,"diagnosis":[{"condition":{"reference":"urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0","display":"secret"}}]}`,
+		`{"resourceType":"Composition","id":"c",`+toAda+`,"relatesTo":[{"code":"appends","targetIdentifier":`+id+`}]}`))
+	if got := member(t, p, "Encounter", "gp-e", "diagnosis"); got != `[{"condition":`+maskJSON+`}]` {
+		t.Errorf("got %s", got)
+	}
+	if got := member(t, p, "Composition", "gp-c", "relatesTo"); got != `[`+maskJSON+`]` {
+		t.Errorf("got %s", got)
+	}
+	p = prepare(t, request(t), without(record.MentalHealth), replyOf(t, `{"resourceType":"DocumentReference","id":"d",`+toAda+`,"masterIdentifier":`+id+`,"type":{"coding":[{"code":"736253002"}]}}`,
+		`{"resourceType":"Observation","id":"o",`+toAda+`,"derivedFrom":[{"identifier":`+id+`,"display":"secret crisis plan"}]}`,
+		`{"resourceType":"DocumentReference","id":"other",`+toAda+`,"masterIdentifier":{"system":"urn:s","value":"its own"}}`))
+	if got := member(t, p, "Observation", "gp-o", "derivedFrom"); got != `[`+maskJSON+`]` {
+		t.Errorf("got %s", got)
+	}
+}
+
 // An identifier that something shown carries too says nothing of what is withheld.
 func TestASharedIdentifierIsNotMasked(t *testing.T) {
 	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression,

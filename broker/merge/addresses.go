@@ -1,0 +1,103 @@
+package merge
+
+import (
+	"net/url"
+	"path"
+	"strings"
+)
+
+// Addresses are compared, never written, in the forms that are made here: what a custodian spells in two ways is one place, for whoever follows a reference and so for
+// what is withheld there.
+
+// canonical is the form in which addresses are compared: without http: or https:, which proxies change, and without a last slash; the host in small letters and
+// without the port that is meant anyway; the path without escapes and dots (RFC 3986, 6.2). A UUID or OID is in small letters (RFC 9562, 4).
+func canonical(address string) string {
+	if isURN(address) {
+		if kind := address[:min(len(address), len("urn:uuid:"))]; strings.EqualFold(kind, "urn:uuid:") || strings.EqualFold(kind[:min(len(kind), len("urn:oid:"))], "urn:oid:") {
+			return strings.ToLower(address)
+		}
+		return address
+	}
+	rest := address
+	if isHTTP(address) {
+		rest = address[strings.IndexByte(address, ':')+1:]
+	}
+	if !strings.HasPrefix(rest, "//") {
+		return strings.TrimRight(rest, "/")
+	}
+	end := strings.IndexByte(rest[2:], '/') + 2
+	if end < 2 {
+		end = len(rest)
+	}
+	host, to := rest[2:end], rest[end:]
+	if plain := plainPath(to); plain != to || hasCapitals(host) || strings.IndexByte(host, ':') >= 0 {
+		host = strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(host), ":443"), ":80")
+		rest = "//" + strings.TrimSuffix(host, ".") + plain
+	}
+	return strings.TrimRight(rest, "/")
+}
+
+// plainPath is a path without escapes, dots, empty segments, blanks around it and a last slash. Nearly every path is that already.
+func plainPath(p string) string {
+	if !oddlySpelt(p) {
+		return p
+	}
+	p = strings.TrimSpace(p)
+	if plain, err := url.PathUnescape(p); err == nil {
+		p = plain
+	}
+	return path.Clean("/" + p)
+}
+
+// oddlySpelt reports whether a path may be another than [plainPath] makes of it, a last slash aside.
+func oddlySpelt(p string) bool {
+	last := byte('/') // a path that begins with a dot or a slash is one that has two in a row
+	for i := range len(p) {
+		c := p[i]
+		switch {
+		case c == '%' || c <= ' ':
+			return true
+		case last == '/' && (c == '.' || c == '/') && (i > 0 || c == '.'):
+			return true
+		}
+		last = c
+	}
+	return last == '/' && len(p) > 1
+}
+
+func hasCapitals(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 'A' && s[i] <= 'Z' {
+			return true
+		}
+	}
+	return false
+}
+
+func isHTTP(address string) bool {
+	return len(address) > len("http://") && address[0]|0x20 == 'h' &&
+		(strings.HasPrefix(address, "https://") || strings.HasPrefix(address, "http://") || strings.EqualFold(address[:len("https://")], "https://") || strings.EqualFold(address[:len("http://")], "http://"))
+}
+
+func isURN(address string) bool {
+	return len(address) > len("urn:") && address[0]|0x20 == 'u' && strings.EqualFold(address[:len("urn:")], "urn:")
+}
+
+// splitAddress cuts a version, a fragment or a query off an address: rest begins with "/_history", "#" or "?", or is empty.
+func splitAddress(address string) (head, rest string) {
+	end := len(address)
+	if i := strings.IndexByte(address, '#'); i >= 0 {
+		end = i
+	}
+	if i := strings.IndexByte(address[:end], '?'); i >= 0 {
+		end = i
+	}
+	if strings.IndexByte(address[:end], '_') >= 0 {
+		if i := strings.Index(address[:end], "/_history/"); i >= 0 {
+			end = i
+		} else if strings.HasSuffix(address[:end], "/_history") {
+			end -= len("/_history")
+		}
+	}
+	return address[:end], address[end:]
+}
