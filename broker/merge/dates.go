@@ -8,7 +8,7 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
-// dating is where the clinical time of a type stands: the first path that says a time counts. A star means all values of the path taken
+// dating is where the clinical time of a type stands: the first path that says a time counts, and where that cannot be read there is none. A star means all values of the path taken
 // together. until ends what a start alone began.
 type dating struct {
 	paths []string
@@ -113,6 +113,9 @@ func (table *datingPaths) of(l *fhirjson.Layout) record.ClinicalTime {
 	for n := range table.paths {
 		t := table.paths[n].of(l)
 		if !t.Dated() {
+			if table.paths[n].says(l) {
+				break // it cannot be read; when something was written down is not when it happened
+			}
 			continue
 		}
 		if n == 0 || t.Element == "onsetPeriod" {
@@ -170,6 +173,16 @@ func (p *timePath) of(l *fhirjson.Layout) record.ClinicalTime {
 		sum = span(sum, t)
 	}
 	return sum
+}
+
+// says reports whether there is any time, that can be read or not.
+func (p *timePath) says(l *fhirjson.Layout) bool {
+	for x := range l.Along(p.path) {
+		if x.Kind() == fhirjson.String || x.Get("start").Exists() || x.Get("end").Exists() || x.Get("event").Exists() {
+			return true
+		}
+	}
+	return false
 }
 
 // timeOf reads a date, dateTime, instant, Period or Timing.

@@ -148,6 +148,8 @@ func TestWhoseAResourceIs(t *testing.T) {
 		{"two subjects", observation(`[{"reference":"Patient/p"},{"reference":"Patient/q"}]`), strange},
 		{"performed by another patient", `{"resourceType":"Observation","id":"1",` + toAda + `,"performer":[{"reference":"Patient/q"}]}`, strange},
 		{"performed by a practitioner", `{"resourceType":"Observation","id":"1",` + toAda + `,"performer":[{"reference":"Practitioner/q"}]}`, kept},
+		{"noted by another patient", `{"resourceType":"Observation","id":"1",` + toAda + `,"note":[{"text":"x","authorReference":{"reference":"Patient/q"}}]}`, strange},
+		{"noted by her", `{"resourceType":"Observation","id":"1",` + toAda + `,"note":[{"text":"x","authorReference":{"reference":"Patient/p"}}]}`, kept},
 		{"about an unborn child", `{"resourceType":"Observation","id":"1",` + toAda + `,"focus":[{"reference":"Patient/q"}]}`, strange},
 		{"contained Patient with the number", `{"resourceType":"Observation","id":"1","contained":[{"resourceType":"Patient","id":"c","identifier":[` + nhs +
 			`]}],"subject":{"reference":"#c"}}`, kept},
@@ -272,6 +274,18 @@ func TestMalformed(t *testing.T) {
 }
 
 // For every type and every path of the table: a resource that names another person there is not shown, and one that names this one is.
+// A fullUrl that names another resource of its type is no address of this one: what is about that one is not about her.
+func TestAnAddressOfAnotherResourceIsNotBelieved(t *testing.T) {
+	for _, url := range []string{"https://gp.example/fhir/Patient/q", "https://gp.example/fhir/Person/p"} {
+		_, whom, _ := strings.Cut(url, "/fhir/")
+		p := prepare(t, request(t), everything, bare(t, url+" "+ada, `{"resourceType":"Condition","id":"1","subject":{"reference":"`+whom+`"}}`,
+			`{"resourceType":"Condition","id":"2","subject":{"reference":"Patient/p"}}`))
+		if has(p, "Condition", "gp-1") || !has(p, "Condition", "gp-2") {
+			t.Errorf("%s: %s", url, list(p.Entries))
+		}
+	}
+}
+
 func TestEveryPathThatNamesAPersonIsLookedAt(t *testing.T) {
 	put := func(to map[string]any, path, reference string) {
 		name, rest, more := strings.Cut(path, ".")

@@ -94,8 +94,8 @@ type preparing struct {
 	withinType string
 	inside     map[string]fhirjson.Value // see contained
 	insideOf   *item
-	cited      map[string][]int32  // business identifier -> items, made only where something is withheld
-	systems    map[string][]string // see excludedCodes
+	cited      map[string][]int32 // business identifier -> items, made only where something is withheld
+	never      codeList           // made of rules.Excluded when it is first asked
 
 	// Memory that is used again from resource to resource of this one reply, so that a large reply costs few allocations. What a resource
 	// keeps of it is never written again.
@@ -142,12 +142,13 @@ func (p *preparing) index() error {
 		if same, is := p.fold(int32(i)); is {
 			it.fate, it.keeper = folded, same
 		}
-		if urls[i] != "" {
+		root, is := rootOf(urls[i], it.typ, it.id)
+		if urls[i] != "" && (is || !ofAnother(urls[i], it)) {
 			if err := p.register(urls[i], int32(i)); err != nil {
 				return err
 			}
 		}
-		if root, is := rootOf(urls[i], it.typ, it.id); it.id != "" && !(is && root == it.root) {
+		if it.id != "" && !(is && root == it.root) {
 			if err := p.register(p.words.join(it.root, "/", it.typ, "/", it.id), int32(i)); err != nil {
 				return err
 			}
@@ -293,6 +294,11 @@ func rootOf(url, typ, id string) (string, bool) {
 		root = rest
 	}
 	return root, true
+}
+
+// ofAnother reports whether a canonical address is that of a resource of R4 and not of it: another type or another id. Nothing may be about it by such an address.
+func ofAnother(url string, it *item) bool {
+	return it.id != "" && strings.HasPrefix(url, "//") && IsType(typeOfAddress(url))
 }
 
 // fold reports whether item i is byte for byte a resource that was seen under the same type and id, and which; without an id, whether it is one

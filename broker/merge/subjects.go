@@ -58,7 +58,13 @@ func (n *naming) makeReady() {
 		return out
 	}
 	n.ready.about, n.ready.among, n.ready.also = of(n.about), of(n.among), of(n.also)
+	if n.class == person || n.class == either {
+		n.ready.also = append(n.ready.also, of(annotated)...)
+	}
 }
+
+// annotated is where an Annotation names its author, in every type that is about a person.
+var annotated = []string{"note.authorReference"}
 
 func about(path string, also ...string) naming {
 	return naming{class: person, about: []string{path}, also: also}
@@ -81,7 +87,7 @@ var subjects = map[string]naming{
 	"Basic":                      about("subject", "author"),
 	"BiologicallyDerivedProduct": about("collection.source"),
 	"BodyStructure":              about("patient"),
-	"CarePlan":                   about("subject", "author", "contributor", "activity.detail.performer", "supportingInfo", "activity.outcomeReference"),
+	"CarePlan":                   about("subject", "author", "contributor", "activity.detail.performer", "supportingInfo", "activity.outcomeReference", "activity.progress.authorReference"),
 	"CareTeam":                   about("subject", "participant.member"),
 	"ClinicalImpression":         about("subject", "supportingInfo"),
 	"Communication":              about("subject", "sender", "recipient", "about", "basedOn", "partOf", "payload.contentReference"),
@@ -101,7 +107,7 @@ var subjects = map[string]naming{
 	"FamilyMemberHistory":        about("patient"),
 	"Flag":                       about("subject", "author"),
 	"Goal":                       about("subject", "expressedBy"),
-	"Group":                      among("member.entity"),
+	"Group":                      {class: person, among: []string{"member.entity"}, also: []string{"characteristic.valueReference"}},
 	"GuidanceResponse":           about("subject"),
 	"ImagingStudy":               about("subject", "series.performer.actor"),
 	"Immunization":               about("patient"),
@@ -128,10 +134,10 @@ var subjects = map[string]naming{
 	"Specimen":                   about("subject"),
 	"SupplyDelivery":             about("patient"),
 	"SupplyRequest":              {class: person, among: []string{"deliverTo"}, also: []string{"requester"}},
-	"Task":                       about("for", "requester", "owner", "restriction.recipient", "basedOn", "focus", "reasonReference"),
+	"Task":                       about("for", "requester", "owner", "restriction.recipient", "basedOn", "focus", "reasonReference", "input.valueReference", "output.valueReference"),
 	"VisionPrescription":         about("patient"),
 
-	"Provenance": {class: provenance, also: []string{"agent.who", "agent.onBehalfOf", "target", "entity.what", "entity.agent.who", "entity.agent.onBehalfOf"}},
+	"Provenance": {class: provenance, also: []string{"agent.who", "agent.onBehalfOf", "target", "entity.what", "entity.agent.who", "entity.agent.onBehalfOf", "signature.who", "signature.onBehalfOf"}},
 
 	"Binary":                  {class: supporting, also: []string{"securityContext"}},
 	"DeviceDefinition":        {class: supporting},

@@ -1,6 +1,9 @@
 package merge
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
@@ -94,42 +97,47 @@ func (p *preparing) excluded(v fhirjson.Value) bool {
 	if len(p.rules.Excluded) == 0 {
 		return false
 	}
+	if p.never == nil {
+		p.never = p.rules.never()
+	}
 	found := false
 	p.around = v.Codes(p.around, func(around []fhirjson.Value, x fhirjson.Value) {
-		for _, system := range p.excludedCodes()[x.View()] {
-			if system == "" || around[len(around)-1].Get("system").Is(system) {
-				found = true
-			}
-		}
+		found = found || p.never.holds(around[len(around)-1].Get("system").View(), x.View())
 	})
 	return found
 }
 
 // Hide reports whether something with these codes, a document that was fetched, is withheld from who asks: for what its custodian never shares, or for its labels.
 func (r *Rules) Hide(req Request, codes []Code) bool {
-	never := make(map[Code]bool, len(r.Excluded))
-	for _, c := range r.Excluded {
-		never[c] = true
-	}
-	entered := r.PatientEntered
+	never, entered := r.never(), r.PatientEntered
 	for _, c := range codes {
 		entered = entered || r.LabelsEntered && c.Code == "PATAST"
-		if never[c] || never[Code{Code: c.Code}] || req.PatientView && c.Code == "NOPAT" {
+		if never.holds(c.System, c.Code) || req.PatientView && c.Code == "NOPAT" {
 			return true
 		}
 	}
 	return entered && (!req.PatientView || req.Carer)
 }
 
-// excludedCodes are the systems of the codes on the list, by code: it may be long, and is held against every code of a reply.
-func (p *preparing) excludedCodes() map[string][]string {
-	if p.systems == nil {
-		p.systems = make(map[string][]string, len(p.rules.Excluded))
-		for _, c := range p.rules.Excluded {
-			p.systems[c.Code] = append(p.systems[c.Code], c.System)
-		}
+// codeList are the systems of codes, by code: a list may be long, and is held against every code of a reply.
+type codeList map[string][]string
+
+func (r *Rules) never() codeList {
+	l := make(codeList, len(r.Excluded))
+	for _, c := range r.Excluded {
+		l[c.Code] = append(l[c.Code], strings.TrimRight(c.System, "/"))
 	}
-	return p.systems
+	return l
+}
+
+// holds reports whether a code is on the list. A code without a system may be of any; one whose entry has none counts whatever its system.
+func (l codeList) holds(system, code string) bool {
+	systems, is := l[strings.TrimSpace(code)]
+	if !is {
+		return false
+	}
+	system, _, _ = strings.Cut(system, "|") // with a version
+	return system == "" || slices.Contains(systems, "") || slices.Contains(systems, strings.TrimRight(system, "/"))
 }
 
 // spread scans what may be shown for references, and withholds what names a withheld resource where it cannot be masked: a string

@@ -369,6 +369,20 @@ func TestExcludedCodesAreWithheldAndNeverDescribed(t *testing.T) {
 	if got := member(t, p, "Observation", "gp-4", "hasMember"); got != `[`+maskJSON+`]` {
 		t.Errorf("got %s", got)
 	}
+	// However its system is written, or if it has none.
+	for _, coding := range []string{`{"code":"111"}`, `{"system":"http://snomed.info/sct/","code":"111"}`, `{"system":"http://snomed.info/sct|2026","code":"111"}`, `{"system":"http://snomed.info/sct","code":" 111"}`} {
+		if p := prepare(t, request(t), rules, replyOf(t, `{"resourceType":"Condition","id":"1",`+toAda+`,"code":{"coding":[`+coding+`]}}`)); p.Counts.Withheld != 1 {
+			t.Errorf("%s: %s", coding, list(p.Entries))
+		}
+	}
+	for _, c := range []struct {
+		code Code
+		hide bool
+	}{{Code{"http://snomed.info/sct", "111"}, true}, {Code{"", "111"}, true}, {Code{"x", "LOCAL"}, true}, {Code{"http://other", "111"}, false}, {Code{"http://snomed.info/sct", "112"}, false}} {
+		if rules.Hide(request(t), []Code{c.code}) != c.hide {
+			t.Errorf("%v of a document: hidden %v", c.code, !c.hide)
+		}
+	}
 }
 
 func TestReferencesToStrangersAreMasked(t *testing.T) {
