@@ -134,6 +134,7 @@ func TestWhoseAResourceIs(t *testing.T) {
 		{"another dangling", observation(`{"reference":"Patient/unknown"}`), strange},
 		{"another absolute", observation(`{"reference":"https://other.example/fhir/Patient/p"}`), strange},
 		{"another by number", observation(`{"identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000026"}}`), strange},
+		{"another by one of several numbers", observation(`{"reference":"Patient/p","identifier":[` + nhs + `,{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000026"}]}`), strange},
 		{"address right, number another's", observation(`{"reference":"Patient/p","identifier":{"system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000026"}}`), strange},
 		{"address right, number old", observation(`{"reference":"Patient/p","identifier":{"use":"old","system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000042"}}`), kept},
 		{"number old only", observation(`{"type":"Patient","identifier":{"use":"old","system":"https://fhir.nhs.uk/Id/nhs-number","value":"9990000018"}}`), strange},

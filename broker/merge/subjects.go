@@ -201,7 +201,10 @@ func (p *preparing) names(r fhirjson.Value, it *item) whom {
 		return unclear
 	}
 	numbered := false
-	if id := r.To(identifierMember); id.Get("system").Is(record.NHSNumberSystem) && !id.Get("use").Is("old") {
+	for id := range r.To(identifierMember).Elems() {
+		if !id.Get("system").Is(record.NHSNumberSystem) || id.Get("use").Is("old") {
+			continue
+		}
 		if value := id.Get("value"); !value.Is(p.number) && !p.replaced(value) {
 			return another
 		}
