@@ -94,7 +94,8 @@ type fetch struct {
 	pointers []pointer
 	people   []fhirjson.Entry // Patients that the registry sent along
 	others   int              // pointers that are listed under another organisation
-	warnings int              // that the locator sent instead of a pointer
+	outcomes []fhirjson.Entry // what the locator said beside its pointers, but that there are none under one organisation
+	warnings int              // all that it said beside its pointers
 	total    int              // how many pointers the pages of one search say there are
 	seen     int              // and how many came
 	short    bool             // fewer came of some search than it said
@@ -110,8 +111,10 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 	if err := f.search(ctx, false); err != nil {
 		return broker.Reply{}, err
 	}
-	switch {
+	switch trouble := heard(f.outcomes); {
 	case len(f.pointers) > 0:
+	case trouble != nil:
+		return broker.Reply{}, trouble // none were found because the search failed, which is not the same as none
 	case f.short:
 		return broker.Reply{}, broker.ErrMalformed // it says that there are some, and sends none
 	default:
@@ -134,7 +137,8 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 		reply.Bytes = f.budget.Used()
 		return reply, f.within(reply)
 	}
-	list := make([]fhirjson.Entry, len(f.pointers)) // before anything is read: no document may cost a pointer
+	reply.Entries = append(reply.Entries, f.outcomes...) // the merge says what they mean for the pointers that came
+	list := make([]fhirjson.Entry, len(f.pointers))      // before anything is read: no document may cost a pointer
 	for i, p := range f.pointers {
 		e, err := f.listed(p)
 		if err != nil {

@@ -32,18 +32,66 @@ func spineCode(s string) string {
 	return strings.NewReplacer(" ", "_", "-", "_").Replace(strings.ToUpper(strings.TrimSpace(s)))
 }
 
-// said returns what an OperationOutcome means, nil if it has no code that is known. A refusal beside "no record" is a refusal. Texts are never read.
+// said returns what an OperationOutcome means, nil if it has no code that is known. Texts are never read.
 func said(v fhirjson.Value) error {
 	if !v.Get("resourceType").Is("OperationOutcome") {
 		return nil
 	}
 	var found error
-	for c := range v.Each("issue.details.coding.code") {
-		if e := spine[spineCode(c.View())]; e != nil && (found == nil || errors.Is(found, broker.ErrNoRecord) || errors.Is(e, broker.ErrWithheld)) {
-			found = e
+	for issue := range v.Get("issue").Elems() {
+		found = graver(found, issueError(issue))
+	}
+	return found
+}
+
+// saysNone reports whether an OperationOutcome says that there is no record, and nothing else.
+func saysNone(v fhirjson.Value) bool {
+	none := false
+	for issue := range v.Get("issue").Elems() {
+		if !errors.Is(issueError(issue), broker.ErrNoRecord) {
+			return false
+		}
+		none = true
+	}
+	return none
+}
+
+// heard returns what the outcomes of a search mean that found nothing, nil if they say no more than that. A refusal beside other trouble is a refusal. Warnings
+// of what is not known here are no trouble: servers warn of a parameter that they do without.
+func heard(outcomes []fhirjson.Entry) error {
+	var found error
+	for _, o := range outcomes {
+		for issue := range o.Resource.Get("issue").Elems() {
+			e := issueError(issue)
+			switch severity := issue.Get("severity"); {
+			case issue.Get("code").Is("suppressed"):
+				e = broker.ErrWithheld
+			case e == nil && (severity.Is("error") || severity.Is("fatal")):
+				e = broker.ErrMalformed
+			}
+			if !errors.Is(e, broker.ErrNoRecord) {
+				found = graver(found, e)
+			}
 		}
 	}
 	return found
+}
+
+// issueError returns what an issue means by its codes, nil if none is known.
+func issueError(issue fhirjson.Value) error {
+	var found error
+	for c := range issue.Each("details.coding.code") {
+		found = graver(found, spine[spineCode(c.View())])
+	}
+	return found
+}
+
+// graver returns which of two counts: a refusal beside "no record" is a refusal.
+func graver(a, b error) error {
+	if b != nil && (a == nil || errors.Is(a, broker.ErrNoRecord) || errors.Is(b, broker.ErrWithheld)) {
+		return b
+	}
+	return a
 }
 
 // statusError maps a status that is not 200: what the answer says, else what the status says. A document that is not there is one that has gone, or was

@@ -126,6 +126,15 @@ func TestHostileLocators(t *testing.T) {
 		{"fewer than it says", fhir(strings.Replace(page(mine), `"total":1`, `"total":5`, 1)), nil, true},
 		{"none of those that it says", fhir(`{"resourceType":"Bundle","type":"searchset","total":2}`), broker.ErrMalformed, false},
 
+		{"an error beside pointers", fhir(page(mine, issue(""))), nil, true}, {"a refusal beside pointers", fhir(page(mine, issue("NO_PATIENT_CONSENT"))), nil, true},
+		{"nobody beside pointers", fhir(page(mine, issue("NO_RECORD_FOUND"))), nil, false},
+		{"an error and none", fhir(strings.Replace(page(issue("")), `"total":1`, `"total":0`, 1)), broker.ErrMalformed, false},
+		{"a warning and none", fhir(strings.Replace(strings.Replace(page(issue("")), `"total":1`, `"total":0`, 1), `"error"`, `"warning"`, 1)), broker.ErrNoRecord, false},
+		{"nobody and none", fhir(strings.Replace(page(issue("NO_RECORD_FOUND")), `"total":1`, `"total":0`, 1)), broker.ErrNoRecord, false},
+		{"nobody, an error and none", fhir(strings.Replace(page(issue("NO_RECORD_FOUND"), issue("")), `"total":1`, `"total":0`, 1)), broker.ErrMalformed, false},
+		{"a refusal and none", fhir(strings.Replace(page(issue(""), issue("NO_PATIENT_CONSENT")), `"total":1`, `"total":0`, 1)), broker.ErrWithheld, false},
+		{"suppressed and none", fhir(strings.Replace(strings.Replace(page(issue("")), `"total":1`, `"total":0`, 1), `"code":"x"`, `"code":"suppressed"`, 1)), broker.ErrWithheld, false},
+
 		{"somebody else's only", fhir(page(pointerOf(other, "x", `"description":"`+canary+`"`))), broker.ErrWrongSubject, false},
 		{"nobody's", fhir(page(`{"resourceType":"DocumentReference","id":"x","description":"` + canary + `",` + under + `}`)), broker.ErrWrongSubject, false},
 		{"somebody else's too", fhir(page(mine, pointerOf(other, "x", `"description":"`+canary+`"`))), nil, true},

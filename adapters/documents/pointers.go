@@ -183,7 +183,7 @@ func (f *fetch) take(bundle fhirjson.Value) error {
 		if r.Kind() != fhirjson.Object || r.Get("resourceType").View() == "" || r.Get("id").Exists() && r.Get("id").Kind() != fhirjson.String {
 			return broker.ErrMalformed
 		}
-		if len(r.Raw()) > f.limits.ResourceBytes || len(f.pointers)+len(f.people) >= f.limits.Resources {
+		if len(r.Raw()) > f.limits.ResourceBytes || len(f.pointers)+len(f.people)+len(f.outcomes) >= f.limits.Resources {
 			return broker.ErrTooMuch
 		}
 		at := e.Get("fullUrl").Text()
@@ -195,8 +195,10 @@ func (f *fetch) take(bundle fhirjson.Value) error {
 			f.people = append(f.people, fhirjson.Entry{FullURL: at, Resource: r})
 			continue
 		case r.Get("resourceType").Is("OperationOutcome"):
-			f.warnings++
-			continue // what it warns of has no code here that is known
+			if f.warnings++; !saysNone(r) {
+				f.outcomes = append(f.outcomes, fhirjson.Entry{FullURL: at, Mode: "outcome", Resource: r})
+			}
+			continue
 		case !r.Get("resourceType").Is("DocumentReference"):
 			return broker.ErrMalformed
 		}
