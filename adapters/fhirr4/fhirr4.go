@@ -7,8 +7,8 @@
 // The NHS number travels in request bodies only (design R-8). Where the custodian's own Patient id holds it, $everything would put it into
 // an address, so such a person's record is searched by type instead, and a next link that holds it is asked as a search with a body.
 //
-// A reply is whole or an error; the one exception is a custodian that refuses some of several searches: what it refused is named in
-// broker.Reply.Parts.
+// A reply is whole or an error, but for a custodian that refuses some of several searches, and one that sends less than it says that there is: what is
+// missing is named in broker.Reply.Parts.
 package fhirr4
 
 import (
@@ -86,6 +86,9 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 			return broker.Reply{}, err
 		}
 	}
+	if found.short {
+		parts = append(parts, record.Part{Source: "Patient", Reason: record.PartTruncated})
+	}
 	entries, err := f.together(found, rest)
 	if err != nil {
 		return broker.Reply{}, err
@@ -99,9 +102,9 @@ func onlyPatient(types []string) bool { return len(types) == 1 && types[0] == "P
 func (f *fetch) record(ctx context.Context, found patient) ([]fhirjson.Entry, []record.Part, error) {
 	offered, known := f.source.capabilities(ctx)
 	if f.source.settings.Everything != EverythingNever && offered.everything && !found.idTells {
-		entries, err := f.everything(ctx, found)
+		entries, parts, err := f.everything(ctx, found)
 		if err == nil || !isUnsupported(err) {
-			return entries, nil, err
+			return entries, parts, err
 		}
 		// It says that it offers $everything, and does not know it: the searches will tell.
 	}
@@ -109,14 +112,19 @@ func (f *fetch) record(ctx context.Context, found patient) ([]fhirjson.Entry, []
 }
 
 // everything reads Patient/{id}/$everything. Types are not pushed down: a server need not return supporting resources of types that were not
-// named, so its answer is not provably all that the broker's own filter would keep (M-12).
-func (f *fetch) everything(ctx context.Context, found patient) ([]fhirjson.Entry, error) {
+// named, so its answer is not provably all that the broker's own filter would keep (M-12). Servers differ in whether what they say there is counts what they
+// call included: there is less than they say only where it is less in either way.
+func (f *fetch) everything(ctx context.Context, found patient) ([]fhirjson.Entry, []record.Part, error) {
 	target := f.source.client.At("Patient", found.id, "$everything").WithEncoded(f.source.count)
-	entries, err := f.pages(ctx, wire.Request{Target: target, ID: f.id, Header: f.header})
+	all, err := f.pages(ctx, wire.Request{Target: target, ID: f.id, Header: f.header})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return entries, f.aboutThem(entries, found)
+	var parts []record.Part
+	if all.short() {
+		parts = []record.Part{{Reason: record.PartTruncated}}
+	}
+	return all.entries, parts, f.aboutThem(all.entries, found)
 }
 
 // together brings what finding the person returned and the rest of the record into one list, with exactly one Patient of that id in it: the one read last,

@@ -67,49 +67,50 @@ func or[T int | int64](v, d T) T {
 }
 
 // pages reads a searchset to its last page. No page is asked for twice, and no page elsewhere.
-func (f *fetch) pages(ctx context.Context, req wire.Request) ([]fhirjson.Entry, error) {
-	var out []fhirjson.Entry
+func (f *fetch) pages(ctx context.Context, req wire.Request) (searchset, error) {
+	var out searchset
 	for {
-		b, err := f.page(ctx, req)
+		b, total, err := f.page(ctx, req)
 		if err != nil {
-			return nil, err
+			return searchset{}, err
 		}
-		if out == nil {
-			out = b.Entries
+		out.total = max(out.total, total)
+		if out.entries == nil {
+			out.entries = b.Entries
 		} else {
-			out = append(out, b.Entries...)
+			out.entries = append(out.entries, b.Entries...)
 		}
 		if b.Next == "" {
 			return out, nil
 		}
 		if req, err = f.next(b.Next); err != nil {
-			return nil, err
+			return searchset{}, err
 		}
 	}
 }
 
-// page reads one page.
-func (f *fetch) page(ctx context.Context, req wire.Request) (fhirjson.Bundle, error) {
+// page reads one page, and how many it says that there are on all of them.
+func (f *fetch) page(ctx context.Context, req wire.Request) (fhirjson.Bundle, int, error) {
 	if err := f.visit(req); err != nil {
-		return fhirjson.Bundle{}, err
+		return fhirjson.Bundle{}, 0, err
 	}
 	d, err := f.ask(ctx, req)
 	if err != nil {
-		return fhirjson.Bundle{}, err
+		return fhirjson.Bundle{}, 0, err
 	}
 	if o := listen(d.Root()); o.isOutcome { // an error with status 200
-		return fhirjson.Bundle{}, o.err()
+		return fhirjson.Bundle{}, 0, o.err()
 	}
 	b, err := fhirjson.ReadBundle(d)
 	if err != nil || b.Type != "searchset" {
-		return fhirjson.Bundle{}, broker.ErrMalformed
+		return fhirjson.Bundle{}, 0, broker.ErrMalformed
 	}
 	for _, e := range b.Entries {
 		if len(e.Resource.Raw()) > f.limits.ResourceBytes {
-			return fhirjson.Bundle{}, broker.ErrTooMuch
+			return fhirjson.Bundle{}, 0, broker.ErrTooMuch
 		}
 	}
-	return b, f.count(len(b.Entries))
+	return b, total(d.Root()), f.count(len(b.Entries))
 }
 
 // err is what an OperationOutcome means that came in place of a Bundle.

@@ -18,18 +18,19 @@ type patient struct {
 	idTells  bool // the id holds an NHS number, so it must not be in an address
 	entry    fhirjson.Entry
 	outcomes []fhirjson.Entry // what the custodian said when it was asked who that is
+	short    bool             // it says that it found more than it sent
 }
 
 // findPatient asks for the person by NHS number, in a body. Exactly one Patient may come back, and it must carry that number: a server that
 // ignores the parameter and returns somebody, or everybody, is found out here.
 func (f *fetch) findPatient(ctx context.Context) (patient, error) {
-	entries, err := f.pages(ctx, wire.Request{Target: f.source.search, Form: byNumber + f.query.Subject.Number.Reveal(), ID: f.id, Header: f.header})
+	people, err := f.pages(ctx, wire.Request{Target: f.source.search, Form: byNumber + f.query.Subject.Number.Reveal(), ID: f.id, Header: f.header})
 	if err != nil {
 		return patient{}, err
 	}
-	var found patient
+	found := patient{short: people.short("include")}
 	heard := said{}
-	for _, e := range entries {
+	for _, e := range people.entries {
 		switch e.Resource.Get("resourceType").View() {
 		case "Patient":
 		case "OperationOutcome":
@@ -58,7 +59,7 @@ func (f *fetch) findPatient(ctx context.Context) (patient, error) {
 		return found, nil
 	case heard.withheld:
 		return patient{}, broker.ErrWithheld
-	case heard.trouble: // nobody was found because the search failed, which is not the same as nobody
+	case heard.trouble || found.short: // nobody came because the search failed, or somebody was found and not sent, which is not the same as nobody
 		return patient{}, broker.ErrMalformed
 	}
 	return patient{}, broker.ErrNoRecord

@@ -37,7 +37,10 @@ func (f *fetch) searches(ctx context.Context, found patient, o offer, known bool
 		switch {
 		case r.err == nil:
 			answered++
-			entries = append(entries, r.entries...)
+			entries = append(entries, r.found.entries...)
+			if r.found.short("include") { // FHIR R4 Bundle.total: the matches, and not what is included (hl7.org/fhir/R4/bundle-definitions.html)
+				parts = append(parts, record.Part{Source: list[i].typ, Reason: record.PartTruncated})
+			}
 		case !errors.As(r.err, &no):
 			return nil, nil, r.err
 		default:
@@ -62,8 +65,8 @@ func (f *fetch) searches(ctx context.Context, found patient, o offer, known bool
 }
 
 type result struct {
-	entries []fhirjson.Entry
-	err     error
+	found searchset
+	err   error
 }
 
 // run runs the searches and returns their results in order. The first trouble that is no refusal cuts the others short.
@@ -78,9 +81,9 @@ func (f *fetch) run(ctx context.Context, found patient, list []search) []result 
 	for range min(f.source.settings.Parallel, len(list)) {
 		workers.Go(func() {
 			for i := range next {
-				var entries []fhirjson.Entry
-				err := broker.Safely(func() (err error) { entries, err = f.search(ctx, found, list[i]); return err })
-				results[i] = result{entries, err}
+				var all searchset
+				err := broker.Safely(func() (err error) { all, err = f.search(ctx, found, list[i]); return err })
+				results[i] = result{all, err}
 				if _, refused := errors.AsType[*refusal](err); err != nil && !refused {
 					once.Do(func() { trouble = err; cancel() })
 				}
@@ -99,9 +102,9 @@ func (f *fetch) run(ctx context.Context, found patient, list []search) []result 
 }
 
 // search reads one type, with what it refers to where the custodian offers that.
-func (f *fetch) search(ctx context.Context, found patient, s search) ([]fhirjson.Entry, error) {
+func (f *fetch) search(ctx context.Context, found patient, s search) (searchset, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, broker.ErrTimedOut
+		return searchset{}, broker.ErrTimedOut
 	}
 	form := url.Values{s.param: {"Patient/" + found.id}, "_count": {strconv.Itoa(f.source.settings.Count)}}
 	if len(s.include) > 0 {
@@ -113,11 +116,11 @@ func (f *fetch) search(ctx context.Context, found patient, s search) ([]fhirjson
 	if s.iterate {
 		form["_include:iterate"] = s.include
 	}
-	entries, err := f.pages(ctx, wire.Request{Target: f.source.client.At(s.typ, "_search"), Form: form.Encode(), ID: f.id, Header: f.header})
+	all, err := f.pages(ctx, wire.Request{Target: f.source.client.At(s.typ, "_search"), Form: form.Encode(), ID: f.id, Header: f.header})
 	if err != nil {
-		return nil, err
+		return searchset{}, err
 	}
-	return entries, f.aboutThem(entries, found)
+	return all, f.aboutThem(all.entries, found)
 }
 
 // withoutRepeats drops an included resource that came before, or comes as a match, with the same bytes: we asked for it several times. What
