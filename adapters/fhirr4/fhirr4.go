@@ -108,6 +108,9 @@ func (f *fetch) record(ctx context.Context, found patient) ([]fhirjson.Entry, []
 		}
 		// It says that it offers $everything, and does not know it: the searches will tell.
 	}
+	if len(offered.searches) == 0 { // a statement need not name what can be searched (FHIR R4 CapabilityStatement, rest 0..*), and nothing may look whole that was never asked for
+		offered, known = f.source.guess(), false
+	}
 	return f.searches(ctx, found, offered, known)
 }
 

@@ -449,6 +449,7 @@ func TestWhatTheStatementOffers(t *testing.T) {
 		return `200 {"resourceType":"CapabilityStatement","rest":[{"mode":"client","resource":[` + resource("Flag", searchable) + `]},{"mode":"server","resource":[` +
 			strings.Join(resources, ",") + `]}]}`
 	}
+	condition := []string{"Condition patient=Patient%2Fp1"}
 	for _, c := range []struct {
 		name, statement string
 		change          func(*fhirr4.Settings)
@@ -457,9 +458,12 @@ func TestWhatTheStatementOffers(t *testing.T) {
 		{"search by patient", statement(resource("Goal", searchable)), nil, []string{"Goal patient=Patient%2Fp1"}},
 		{"patient before subject", statement(resource("Goal", `,"searchParam":[{"name":"subject"},{"name":"patient"},{"name":"subject"}]`)), nil, []string{"Goal patient=Patient%2Fp1"}},
 		{"subject alone", statement(resource("Goal", `,"searchParam":[{"name":"subject"}]`)), nil, []string{"Goal subject=Patient%2Fp1"}},
-		{"no search", statement(resource("Goal", `,"interaction":[{"code":"read"}],"searchParam":[{"name":"patient"}]`)), nil, nil},
-		{"no parameter", statement(resource("Goal", `,"searchParam":[{"name":"code"}]`)), nil, nil},
-		{"types nobody is shown", statement(resource("Claim", searchable), resource("AuditEvent", searchable), resource("Patient", searchable), resource("x/../y", searchable)), nil, nil},
+		{"no search", statement(resource("Goal", `,"interaction":[{"code":"read"}],"searchParam":[{"name":"patient"}]`), resource("Condition", searchable)), nil, condition},
+		{"not this parameter", statement(resource("Goal", `,"searchParam":[{"name":"code"}]`), resource("Condition", searchable)), nil, condition},
+		{"no parameters", statement(resource("Goal", `,"interaction":[{"code":"search-type"}]`), resource("SupplyRequest", ``)), func(s *fhirr4.Settings) { s.Parallel = 1 },
+			[]string{"Goal patient=Patient%2Fp1", "SupplyRequest subject=Patient%2Fp1"}},
+		{"no parameters and no search", statement(resource("Goal", `,"interaction":[{"code":"read"}]`), resource("Condition", searchable)), nil, condition},
+		{"types nobody is shown", statement(resource("Claim", searchable), resource("AuditEvent", searchable), resource("Patient", searchable), resource("x/../y", searchable), resource("Condition", searchable)), nil, condition},
 		{"in a fixed order", statement(resource("Goal", searchable), resource("Condition", searchable)), func(s *fhirr4.Settings) { s.Parallel = 1 },
 			[]string{"Condition patient=Patient%2Fp1", "Goal patient=Patient%2Fp1"}},
 		{"includes that lead to who and where", statement(resource("Encounter", searchable+`,"searchInclude":["*","Encounter:patient","Encounter:participant","Encounter:location","Encounter:diagnosis","Other:performer","Encounter:*"]`)),
@@ -473,7 +477,7 @@ func TestWhatTheStatementOffers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			answers := with(byType, meta, c.statement)
-			for _, typ := range []string{"Goal", "Encounter", "Flag", "Claim", "AuditEvent"} {
+			for _, typ := range []string{"Goal", "Encounter", "Flag", "Claim", "AuditEvent", "SupplyRequest"} {
 				answers["POST "+typ+"/_search"] = searchset("", about(typ, "x", "p1"))
 			}
 			s := serve(t, answers)
@@ -615,6 +619,39 @@ func TestWithoutAStatement(t *testing.T) {
 	s = serve(t, with(byType, meta, "404 ", "POST Goal/_search", "500 "))
 	if r, err := fetch(t, s, query(t, held)); err != nil || !slices.Equal(r.Parts, []record.Part{{Source: "Goal", Reason: record.PartSourceDown}}) {
 		t.Errorf("got %v and %v", r.Parts, err)
+	}
+}
+
+// A statement that names nothing to ask for does not make a record of nothing but the Patient: what could be there is tried, as without a statement.
+func TestAStatementThatNamesNoSearch(t *testing.T) {
+	const id = "nhs." + held
+	for _, c := range []struct {
+		name, statement, id string
+		change              func(*fhirr4.Settings)
+	}{
+		{"nothing", `200 {"resourceType":"CapabilityStatement","status":"active"}`, "p1", nil},
+		{"Patients only", offering(false), "p1", nil},
+		{"no interaction but read", `200 {"resourceType":"CapabilityStatement","rest":[{"mode":"server","resource":[{"type":"Condition","interaction":[{"code":"read"}]}]}]}`, "p1", nil},
+		{"$everything, which is not known", offering(true), "p1", nil},
+		{"$everything, which is never used", offering(true), "p1", func(s *fhirr4.Settings) { s.Everything = fhirr4.EverythingNever }},
+		{"$everything, with the number in its address", offering(true), id, nil},
+	} {
+		answers := with(byType, meta, c.statement, finding, searchset("", patientOf(c.id, held)),
+			"POST Condition/_search", searchset("", about("Condition", "c1", c.id)), "POST Observation/_search", searchset("", about("Observation", "o1", c.id)))
+		s := serve(t, answers)
+		var change []func(*fhirr4.Settings)
+		if c.change != nil {
+			change = append(change, c.change)
+		}
+		r, err := fetch(t, s, query(t, held), change...)
+		if err != nil || len(r.Entries) != 3 || r.Parts != nil {
+			t.Errorf("%s: got %d entries, %v and %v", c.name, len(r.Entries), r.Parts, err)
+		}
+		delete(answers, "POST Condition/_search")
+		delete(answers, "POST Observation/_search")
+		if _, err := fetch(t, serve(t, answers), query(t, held), change...); !errors.Is(err, broker.ErrMalformed) {
+			t.Errorf("%s, and nothing is known: got %v", c.name, err)
+		}
 	}
 }
 

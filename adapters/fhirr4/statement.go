@@ -95,7 +95,7 @@ func (s *Source) capabilities(ctx context.Context) (o offer, known bool) {
 	return o, known
 }
 
-// guess is what is tried on a custodian that does not say what it offers.
+// guess is what is tried on a custodian that does not say what it offers, or says nothing of searches.
 func (s *Source) guess() offer {
 	types := s.settings.Searches
 	if len(types) == 0 {
@@ -176,6 +176,9 @@ func offersSearch(r fhirjson.Value, typ string) (search, bool) {
 		searches = searches || i.Is("search-type")
 	}
 	param := ""
+	if !r.Get("searchParam").Exists() {
+		param = searchable[typ] // it need not list them either (searchParam 0..*)
+	}
 	for p := range r.Each("searchParam.name") {
 		if p.Is("patient") || p.Is("subject") && param == "" {
 			param = p.Text()
