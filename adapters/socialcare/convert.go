@@ -3,7 +3,6 @@ package socialcare
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"strconv"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker"
@@ -458,11 +457,27 @@ func (it *item) require(element string) {
 	list.list = append(list.list, e)
 }
 
-// number of a page, or key of it, as a query parameter.
-func pageKey(v fhirjson.Value) string {
-	text, _ := scalar(v)
-	if _, err := strconv.ParseUint(text, 10, 32); err == nil || len(text) <= 512 {
-		return text
+// maxPageKey caps what leads to the next page, as wire caps an address.
+const maxPageKey = 8 << 10
+
+// pageKey is what leads to the next page: an address, or the number or key of the page. It is "" after the last page, where a council writes nothing: no
+// member, null, false, an empty text, or something with nothing in it. Whatever else cannot be asked for is a page that would be missing.
+func pageKey(v fhirjson.Value) (string, error) {
+	switch v.Kind() {
+	case fhirjson.String, fhirjson.Number:
+		if text, _ := scalar(v); len(text) <= maxPageKey {
+			return text, nil
+		}
+	case fhirjson.Object, fhirjson.Array:
+		if v.Len() == 0 {
+			return "", nil
+		}
+	case fhirjson.Bool:
+		if string(v.Raw()) == "false" {
+			return "", nil
+		}
+	default:
+		return "", nil
 	}
-	return ""
+	return "", broker.ErrMalformed
 }

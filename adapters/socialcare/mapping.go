@@ -155,10 +155,8 @@ func (m *mapping) check() error {
 	case len(m.Collections) == 0 || len(m.Collections) > maxCollections:
 		return errors.New("collections: 1 to 32")
 	}
-	for _, path := range []string{p.ID, p.Number, p.Items, p.Status, m.Paging.Items, m.Paging.Next, m.Refusals.Code} {
-		if path != "" && (!pathForm.MatchString(path) || strings.Contains(path, "*")) {
-			return errors.New("a path is member names with points between them")
-		}
+	if !plainPaths(p.ID, p.Number, p.Items, p.Status, m.Paging.Items, m.Paging.Next, m.Refusals.Code) {
+		return errors.New("a path is member names with points between them")
 	}
 	for _, code := range p.Statuses {
 		if len(code) != 2 || code < "01" || code > "08" {
@@ -183,6 +181,13 @@ func (m *mapping) check() error {
 	return nil
 }
 
+// plainPaths reports whether all that is given is a path without stars.
+func plainPaths(paths ...string) bool {
+	return !slices.ContainsFunc(paths, func(path string) bool {
+		return path != "" && (!pathForm.MatchString(path) || strings.Contains(path, "*"))
+	})
+}
+
 func (m *mapping) checkCollection(c *collection, names map[string]bool) error {
 	t, known := targets[c.Resource]
 	switch {
@@ -198,6 +203,9 @@ func (m *mapping) checkCollection(c *collection, names map[string]bool) error {
 	}
 	if c.Paging == nil {
 		c.Paging = &m.Paging
+	}
+	if !plainPaths(c.Paging.Items, c.Paging.Next) {
+		return errors.New(c.Name + ".paging: a path is member names with points between them")
 	}
 	if err := m.checkFields(c.Name, c.Fields, names); err != nil {
 		return err

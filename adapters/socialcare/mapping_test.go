@@ -89,6 +89,8 @@ func TestMappingProblems(t *testing.T) {
 		{"name: plans", "name: \"pl ans\""}:                                     "a name of its own",
 		{"fields: [{to: \"name[0].family\", from: name}]", "fields: []"}:        "person.fields: 1 to 128",
 		{"refusals: {code: error", "refusals: {code: \"e[*]\""}:                 "a path is member names",
+		{"    person: who\n", "    paging: {items: \"it ems\"}\n"}:              "plans.paging: a path is member names",
+		{"    person: who\n", "    paging: {next: \"links[*].href\"}\n"}:        "plans.paging: a path is member names",
 		{"collections:\n", "collections: []\nmore:\n"}:                          "an unknown key",
 		{"dates:", "---\na: 1\n---\ndates:"}:                                    "an unknown key",
 		{"collections:\n  - name: plans", "collections:\n  -\n  - name: plans"}: "a name of its own",
@@ -314,6 +316,54 @@ func TestHostile(t *testing.T) {
 				t.Error("an error with entries, or with a text of its own")
 			}
 		})
+	}
+}
+
+// A next page is read, or the answer is not taken for whole.
+func TestNextPages(t *testing.T) {
+	long := strings.Repeat("a", 600)
+	byKey := strings.Replace(goodMapping, "next: next}", "next: next, parameter: after}", 1)
+	for _, c := range []struct {
+		name, mapping, next string
+		query               string // that is asked for next; "" for none
+		want                error
+	}{
+		{"null", goodMapping, `null`, "", nil}, {"an empty text", goodMapping, `""`, "", nil}, {"blanks", goodMapping, `"  "`, "", nil}, {"false", goodMapping, `false`, "", nil},
+		{"an empty list", goodMapping, `[]`, "", nil}, {"an empty object", goodMapping, `{}`, "", nil},
+		{"a short address", goodMapping, `"p/C1/plans?after=a"`, "after=a", nil}, {"a long address", goodMapping, `"p/C1/plans?after=` + long + `"`, "after=" + long, nil},
+		{"a longer one than is asked for", goodMapping, `"p/C1/plans?after=` + strings.Repeat("a", 9<<10) + `"`, "", broker.ErrMalformed},
+		{"true", goodMapping, `true`, "", broker.ErrMalformed}, {"an address in an object", goodMapping, `{"href":"p/C1/plans?after=a"}`, "", broker.ErrMalformed},
+		{"an address in a list", goodMapping, `["p/C1/plans?after=a"]`, "", broker.ErrMalformed},
+		{"no key", byKey, `null`, "", nil}, {"not even a key", byKey, `false`, "", nil}, {"a key", byKey, `"a"`, "after=a", nil}, {"a number", byKey, `2`, "after=2", nil},
+		{"a long key", byKey, `"` + long + `"`, "after=" + long, nil}, {"a longer one", byKey, `"` + strings.Repeat("a", 9<<10) + `"`, "", broker.ErrMalformed},
+		{"a list of keys", byKey, `["a"]`, "", broker.ErrMalformed},
+	} {
+		second := false
+		s := scripted(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			switch r.URL.Path + "?" + r.URL.RawQuery {
+			case "/api/find?":
+				_, _ = io.WriteString(w, `{"items":[{"id":"C1","nhs":"999 000 0034","name":"Ashworth","trace":"ok"}]}`)
+			case "/api/p/C1/plans?":
+				_, _ = io.WriteString(w, `{"items":[{"ref":"1","who":"C1","state":"Open"}],"next":`+c.next+`}`)
+			case "/api/p/C1/plans?" + c.query:
+				second = true
+				_, _ = io.WriteString(w, `{"items":[{"ref":"2","who":"C1","state":"Open"}]}`)
+			default:
+				w.WriteHeader(http.StatusNotFound)
+			}
+		}, c.mapping)
+		reply, err := s.Fetch(t.Context(), query(t, held))
+		entries := 2 // the person and what is on the first page
+		switch {
+		case c.want != nil:
+			entries = 0
+		case c.query != "":
+			entries = 3
+		}
+		if !errors.Is(err, c.want) || err != nil && c.want == nil || second != (c.query != "") || len(reply.Entries) != entries || len(reply.Parts) > 0 {
+			t.Errorf("%s: %d entries, parts %v, %v", c.name, len(reply.Entries), reply.Parts, err)
+		}
 	}
 }
 

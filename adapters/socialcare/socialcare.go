@@ -307,9 +307,14 @@ func (f *fetch) collection(ctx context.Context, c *collection, id string) (*batc
 		if theirs > 0 && theirs == items {
 			return nil, broker.ErrWrongSubject
 		}
-		more := pageKey(get(d.Root(), c.Paging.Next))
+		if c.Paging.Next == "" {
+			return b, nil
+		}
+		more, err := pageKey(get(d.Root(), c.Paging.Next))
 		switch {
-		case c.Paging.Next == "" || more == "":
+		case err != nil:
+			return nil, err
+		case more == "":
 			return b, nil
 		case c.Paging.Parameter != "":
 			target = first.With(url.Values{c.Paging.Parameter: {more}})
