@@ -110,7 +110,8 @@ func (l *Line) fit() bool {
 }
 
 // spent reports whether nothing that came is left above the socket: with TLS a record may hold an answer and more, and half of the next record may have been
-// read with it, which no look at the socket finds. It does not wait.
+// read with it, which no look at the socket finds. It does not wait. What came may have been for TLS itself, which then answers it and cannot: nothing can be
+// written on such a connection any more.
 func (l *Line) spent() bool {
 	if l.records == nil {
 		return true
@@ -119,7 +120,7 @@ func (l *Line) spent() bool {
 	l.cut()
 	n, err := l.Conn.Read(b[:])
 	_ = l.SetDeadline(time.Time{}) // as in cut
-	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && l.records.between()
+	return n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && l.records.between() && !l.records.broken
 }
 
 // records counts the records of TLS that are read from a connection (RFC 8446, section 5.1, and RFC 5246, section 6.2.1: five bytes of header, the last two of
@@ -127,8 +128,16 @@ func (l *Line) spent() bool {
 type records struct {
 	net.Conn
 	header [5]byte
-	seen   int // of the header of the record that has begun
-	left   int // of what follows it
+	seen   int  // of the header of the record that has begun
+	left   int  // of what follows it
+	broken bool // something could not be written
+}
+
+// Write writes, and notes where it could not: of its own answers crypto/tls says so at the next write only.
+func (r *records) Write(p []byte) (int, error) {
+	n, err := r.Conn.Write(p)
+	r.broken = r.broken || err != nil
+	return n, err //nolint:wrapcheck // crypto/tls looks at it
 }
 
 // Read reads, and follows the records.
