@@ -160,6 +160,10 @@ func TestWhatIsLeftIsNobodysAnswer(t *testing.T) {
 		{"too much", head + "Content-Length: 10001\r\n\r\n{}", TooMuch, false},
 		{"the wrong type", "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\n{}", Malformed, false},
 		{"bad gzip", head + "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", Malformed, false},
+		{"no content", "HTTP/1.1 204 No Content\r\n\r\n", 0, false},
+		{"no content, of some length", "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n", 0, false},
+		{"no content, in chunks", "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", 0, false},
+		{"what has not changed, of some length", "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n", 0, false},
 		{"another protocol", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n" + good, 0, false},
 		{"an odd status", "HTTP/1.1 099 Oh\r\nContent-Length: 0\r\n\r\n", 0, false},
 	} {

@@ -125,7 +125,12 @@ func (r *Request) exchange(ctx context.Context, l *Line, message []byte, budget 
 	if answer.Body, answer.Type, err = r.read(ctx, res, &x, budget); err != nil {
 		return Answer{}, false, err
 	}
-	return answer, (x.ended || res.Body == http.NoBody) && !res.Close && res.StatusCode >= 200 && in.Buffered() == 0, nil
+	whole := x.ended || res.Body == http.NoBody
+	switch res.StatusCode {
+	case http.StatusNoContent, http.StatusNotModified:
+		whole = false // they have no body whatever the header says, and a service that sends one all the same sends it in front of the next answer
+	}
+	return answer, whole && !res.Close && res.StatusCode >= 200 && in.Buffered() == 0, nil
 }
 
 // incoming is an answer on its way.
