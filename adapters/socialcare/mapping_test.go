@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -417,13 +419,14 @@ func TestErrorAnswers(t *testing.T) {
 	}
 }
 
-// scripted is a source of a council that answers with f, and takes any token.
+// scripted is a source of a council that answers with f, and takes any token. Each token that it gives is another.
 func scripted(t *testing.T, f http.HandlerFunc, mapping ...string) *socialcare.Source {
 	t.Helper()
+	var issued atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/token" {
 			w.Header().Set("Content-Type", "application/json")
-			_, _ = io.WriteString(w, `{"access_token":"t","token_type":"bearer","expires_in":60}`)
+			_, _ = fmt.Fprintf(w, `{"access_token":"t%d","token_type":"bearer","expires_in":60}`, issued.Add(1))
 			return
 		}
 		f(w, r)
@@ -446,6 +449,38 @@ func scripted(t *testing.T, f http.HandlerFunc, mapping ...string) *socialcare.S
 	}
 	t.Cleanup(s.Close)
 	return s
+}
+
+// A council that refuses one collection to everybody has nothing against the token, which serves the next record too. One that it does not take is given up.
+func TestWhichRefusalEndsAToken(t *testing.T) {
+	for status, want := range map[int]int{http.StatusForbidden: 1, http.StatusNotFound: 1, http.StatusUnauthorized: 3} {
+		var mu sync.Mutex
+		tokens := map[string]bool{}
+		s := scripted(t, func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			tokens[r.Header.Get("Authorization")] = true
+			mu.Unlock()
+			w.Header().Set("Content-Type", "application/json")
+			switch r.URL.Path {
+			case "/api/find":
+				_, _ = io.WriteString(w, `{"items":[{"id":"C1","nhs":"9990000034","name":"Ashworth"}]}`)
+			case "/api/p/C1/others":
+				w.WriteHeader(status)
+			default:
+				_, _ = io.WriteString(w, `{"items":[{"ref":"1","who":"C1","state":"Open"}]}`)
+			}
+		}, strings.Replace(goodMapping, "collections:\n", "collections:\n  - {name: others, path: \"p/{id}/others\", resource: CareTeam, fields: [{to: name, from: name}]}\n", 1))
+		for range 3 {
+			if _, err := s.Fetch(t.Context(), query(t, held)); (err != nil) != (status == http.StatusUnauthorized) {
+				t.Errorf("%d: got %v", status, err)
+			}
+		}
+		mu.Lock() // a request that was cut short may still be served
+		if len(tokens) != want {
+			t.Errorf("%d: %d tokens for three records, want %d", status, len(tokens), want)
+		}
+		mu.Unlock()
+	}
 }
 
 // Answers of a token endpoint that are none.

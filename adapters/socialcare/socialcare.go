@@ -14,6 +14,7 @@ package socialcare
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -219,7 +220,7 @@ func (f *fetch) ask(ctx context.Context, req wire.Request) (*fhirjson.Doc, error
 	}
 	if a.Trouble() != nil {
 		err := f.mapping.statusError(a)
-		if errors.Is(err, broker.ErrUnauthorised) {
+		if a.Status == http.StatusUnauthorized && errors.Is(err, broker.ErrUnauthorised) { // 403 says that the token is known, and may not ask for this
 			f.tokens.refused(token)
 		}
 		return nil, err
