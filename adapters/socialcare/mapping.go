@@ -223,7 +223,7 @@ func (m *mapping) checkFields(of string, list []*field, names map[string]bool) e
 		return errors.New(of + ".fields: 1 to 128")
 	}
 	forms := map[string]string{} // how an element is written, so that it is not a list in one place and none in another
-	for _, f := range list {
+	for n, f := range list {
 		if f == nil || !targetForm.MatchString(f.To) {
 			return errors.New(of + ".fields: to is an element, such as period.start or participant[0].role[0].text")
 		}
@@ -268,6 +268,16 @@ func (m *mapping) checkFields(of string, list []*field, names map[string]bool) e
 			}
 			forms[path] = form
 		}
+		if slices.ContainsFunc(list[:n], f.overlaps) {
+			return errors.New(at + "is made by two fields")
+		}
 	}
 	return nil
+}
+
+// overlaps reports whether two fields may make the same element: what the first made would be lost.
+func (f *field) overlaps(other *field) bool {
+	return slices.EqualFunc(f.to, other.to, func(a, b step) bool {
+		return a.name == b.name && (a.index == b.index || a.index == star || b.index == star) // a name is a list in both or in neither
+	})
 }
