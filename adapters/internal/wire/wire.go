@@ -116,9 +116,8 @@ func (r *Request) exchange(ctx context.Context, l *Line, message []byte, budget 
 	in := bufio.NewReader(&x.LimitedReader) // for this answer only: nothing of one is in what another is read into
 	res, err := readHeader(in)
 	if err != nil {
-		// What ends early could not be reached. Else it answered something, and that is not HTTP, or its header is over the cap.
-		malformed := x.N <= 0 || x.N < maxHeaderBytes && !errors.Is(err, io.ErrUnexpectedEOF)
-		return Answer{}, false, SocketError(ctx, err, malformed)
+		// What came is cut off, is not HTTP, or is a header over the cap. Where nothing came, nobody was reached.
+		return Answer{}, false, SocketError(ctx, err, x.N < maxHeaderBytes)
 	}
 	x.N, x.body = math.MaxInt64, res.Body
 	answer = Answer{Status: res.StatusCode, RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now())}

@@ -461,7 +461,9 @@ func TestBrokenHTTP(t *testing.T) {
 	}{
 		{"nothing", "", Unavailable},
 		{"no HTTP", marker + "\r\n\r\n", Malformed},
-		{"half a header", "HTTP/1.1 200 OK\r\nX: " + marker, Unavailable},
+		{"one byte", "H", Malformed},
+		{"half a header", "HTTP/1.1 200 OK\r\nX: " + marker, Malformed},
+		{"an interim answer and no other", "HTTP/1.1 103 Early Hints\r\n\r\n", Malformed},
 		{"a header beyond the cap", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 100<<10) + "\r\n\r\n", Malformed},
 		{"a bad length", "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: -1\r\n\r\n{}", Malformed},
 		{"two lengths", "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", Malformed},
