@@ -429,10 +429,10 @@ func TestDocumentsAreHiddenForTheirCodes(t *testing.T) {
 		own   bool
 		shown bool
 	}{
-		{"nothing", nil, merge.Rules{Excluded: []broker.Code{never}, LabelsEntered: true}, false, true},
-		{"a code that is never shared", []broker.Code{{Code: "1"}, never}, merge.Rules{Excluded: []broker.Code{never}}, false, false},
-		{"a code that is never shared, whatever its system", []broker.Code{never}, merge.Rules{Excluded: []broker.Code{{Code: "15628003"}}}, false, false},
-		{"another system's code", []broker.Code{{System: "http://loinc.org", Code: "15628003"}}, merge.Rules{Excluded: []broker.Code{never}}, false, true},
+		{"nothing", nil, merge.Rules{Excluded: merge.CodesOf(never), LabelsEntered: true}, false, true},
+		{"a code that is never shared", []broker.Code{{Code: "1"}, never}, merge.Rules{Excluded: merge.CodesOf(never)}, false, false},
+		{"a code that is never shared, whatever its system", []broker.Code{never}, merge.Rules{Excluded: merge.CodesOf(broker.Code{Code: "15628003"})}, false, false},
+		{"another system's code", []broker.Code{{System: "http://loinc.org", Code: "15628003"}}, merge.Rules{Excluded: merge.CodesOf(never)}, false, true},
 		{"not for the person, to the person", []broker.Code{{Code: "NOPAT"}}, merge.Rules{}, true, false},
 		{"not for the person, to staff", []broker.Code{{Code: "NOPAT"}}, merge.Rules{}, false, true},
 		{"entered by the person, to staff", []broker.Code{{Code: "PATAST"}}, merge.Rules{LabelsEntered: true}, false, false},

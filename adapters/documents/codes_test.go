@@ -36,7 +36,7 @@ func TestDocumentsAreHeldBackForTheirCodes(t *testing.T) {
 		{"CDA, a label", "text/xml", strings.Replace(cda(""), `<confidentialityCode code="N"/>`, `<confidentialityCode code="NOPAT" codeSystem="2.16.840.1.113883.5.4"/>`, 1), broker.Code{System: "urn:oid:2.16.840.1.113883.5.4", Code: "NOPAT"}, true},
 		{"a label of the Binary around it", "application/fhir+json", `{"resourceType":"Binary"` + label + `,"contentType":"text/xml","data":"` + encoded(cda("")) + `"}`, broker.Code{System: "http://terminology.hl7.org/CodeSystem/v3-ActCode", Code: "NOPAT"}, true},
 	} {
-		rules := merge.Rules{Permitted: record.AllSections, Excluded: []merge.Code{{System: "http://snomed.info/sct", Code: "15628003"}}}
+		rules := merge.Rules{Permitted: record.AllSections, Excluded: merge.CodesOf(merge.Code{System: "http://snomed.info/sct", Code: "15628003"})}
 		if text := merged(t, c.text, merge.Request{PatientView: c.own}, rules); strings.Contains(text, marker) {
 			t.Errorf("%s: its text is shown", c.name)
 		}

@@ -104,8 +104,8 @@ func TestMessageIsHeldBackForItsCodes(t *testing.T) {
 		shown       bool
 	}{
 		{"nothing in the way", "N", merge.Request{}, merge.Rules{}, true},
-		{"a code that is never shared", "N", merge.Request{}, merge.Rules{Excluded: []merge.Code{{System: "http://snomed.info/sct", Code: "15628003"}}}, false},
-		{"another code", "N", merge.Request{}, merge.Rules{Excluded: []merge.Code{{System: "http://snomed.info/sct", Code: "15628004"}}}, true},
+		{"a code that is never shared", "N", merge.Request{}, merge.Rules{Excluded: merge.CodesOf(merge.Code{System: "http://snomed.info/sct", Code: "15628003"})}, false},
+		{"another code", "N", merge.Request{}, merge.Rules{Excluded: merge.CodesOf(merge.Code{System: "http://snomed.info/sct", Code: "15628004"})}, true},
 		{"not for the person, to the person", "NOPAT", merge.Request{PatientView: true}, merge.Rules{}, false},
 		{"not for the person, to staff", "NOPAT", merge.Request{}, merge.Rules{}, true},
 		{"entered by the person, to staff", "PATAST", merge.Request{}, merge.Rules{LabelsEntered: true}, false},

@@ -325,7 +325,7 @@ func TestWhatIsWithheldLeavesNoTrace(t *testing.T) {
 	}{
 		{"a section", request(t), without(record.MentalHealth), false, true},
 		{"a section, and counts may be told", request(t), Rules{Permitted: record.AllSections.Without(record.SectionsOf(record.MentalHealth)), TellCounts: true}, true, false},
-		{"excluded codes", request(t), Rules{Permitted: record.AllSections, Excluded: []Code{{Code: "PATAST"}}}, false, true},
+		{"excluded codes", request(t), Rules{Permitted: record.AllSections, Excluded: CodesOf(Code{Code: "PATAST"})}, false, true},
 		{"labels", request(t), Rules{Permitted: record.AllSections, LabelsEntered: true}, false, false},
 		{"the person's own view", own, Rules{Permitted: record.AllSections}, false, false},
 		{"all may be shown", request(t), Rules{Permitted: record.AllSections}, true, false},

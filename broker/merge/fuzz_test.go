@@ -23,7 +23,7 @@ func FuzzPrepare(f *testing.F) {
 	req := request(f)
 	req.Filter = Filter{Start: now.AddDate(-5, 0, 0), Since: now.AddDate(-9, 0, 0)}
 	rules := without(record.MentalHealth)
-	rules.Excluded = []Code{{"", "SECRET"}}
+	rules.Excluded = CodesOf(Code{"", "SECRET"})
 	rules.DocumentAddress = func(Document) string { return "https://broker.example/fhir/Binary/sealed" }
 	f.Fuzz(func(t *testing.T, first, second []byte, url1, url2 string) {
 		reply := bare(t, ada, depression)

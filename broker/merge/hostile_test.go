@@ -65,7 +65,7 @@ func TestHostileShapesStayLinear(t *testing.T) {
 			reply.Entries = append(reply.Entries, fhirjson.Entry{Resource: d.Root()})
 		}
 		rules := without(record.MentalHealth)
-		rules.Excluded = []Code{{"", "SECRET"}}
+		rules.Excluded = CodesOf(Code{"", "SECRET"})
 		begin := time.Now()
 		p := prepare(t, request(t), rules, reply)
 		if took := time.Since(begin); took > 10*time.Second {

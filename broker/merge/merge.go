@@ -53,7 +53,7 @@ type Rules struct {
 	PatientEntered   bool            // all that it holds was entered by the person (C-5)
 	LabelsEntered    bool            // its meta.security PATAST means patient-entered (C-5)
 	LabelsNoPatient  bool            // it labels NOPAT: in the person's view, what carries no label at all is still not cleared
-	Excluded         []Code          // entries with such a code are withheld, counted, never described (C-2.5)
+	Excluded         CodeList        // entries with such a code are withheld, counted, never described (C-2.5)
 	AcceptUnverified bool            // accepts NHS numbers whose status is not 01 (M-4)
 	// DocumentAddress makes the sealed address of a document (M-3), wherever it is, or returns "" for one that the custodian's adapter cannot open.
 	// Such a one stays as it is, dangling if it is on the custodian's own server; so do all where this is nil.

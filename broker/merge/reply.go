@@ -95,7 +95,6 @@ type preparing struct {
 	inside     map[string]fhirjson.Value // see contained
 	insideOf   *item
 	cited      map[string][]int32 // business identifier -> items, made only where something is withheld
-	never      codeList           // made of rules.Excluded when it is first asked
 
 	// Memory that is used again from resource to resource of this one reply, so that a large reply costs few allocations. What a resource
 	// keeps of it is never written again.

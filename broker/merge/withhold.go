@@ -97,41 +97,39 @@ func (p *preparing) excluded(v fhirjson.Value) bool {
 	if len(p.rules.Excluded) == 0 {
 		return false
 	}
-	if p.never == nil {
-		p.never = p.rules.never()
-	}
 	found := false
 	p.around = v.Codes(p.around, func(around []fhirjson.Value, x fhirjson.Value) {
-		found = found || p.never.holds(around[len(around)-1].Get("system").View(), x.View())
+		found = found || p.rules.Excluded.holds(around[len(around)-1].Get("system").View(), x.View())
 	})
 	return found
 }
 
 // Hide reports whether something with these codes, a document that was fetched, is withheld from who asks: for what its custodian never shares, or for its labels.
 func (r *Rules) Hide(req Request, codes []Code) bool {
-	never, entered := r.never(), r.PatientEntered
+	entered := r.PatientEntered
 	for _, c := range codes {
 		entered = entered || r.LabelsEntered && c.Code == "PATAST"
-		if never.holds(c.System, c.Code) || req.PatientView && c.Code == "NOPAT" {
+		if r.Excluded.holds(c.System, c.Code) || req.PatientView && c.Code == "NOPAT" {
 			return true
 		}
 	}
 	return entered && (!req.PatientView || req.Carer)
 }
 
-// codeList are the systems of codes, by code: a list may be long, and is held against every code of a reply.
-type codeList map[string][]string
+// CodeList is a list of codes, ready to be looked into: it may be long, and is held against every code of a reply. It does not change.
+type CodeList map[string][]string // systems, by code
 
-func (r *Rules) never() codeList {
-	l := make(codeList, len(r.Excluded))
-	for _, c := range r.Excluded {
+// CodesOf makes a CodeList. A code without a system counts whatever its system.
+func CodesOf(codes ...Code) CodeList {
+	l := make(CodeList, len(codes))
+	for _, c := range codes {
 		l[c.Code] = append(l[c.Code], strings.TrimRight(c.System, "/"))
 	}
 	return l
 }
 
-// holds reports whether a code is on the list. A code without a system may be of any; one whose entry has none counts whatever its system.
-func (l codeList) holds(system, code string) bool {
+// holds reports whether a code is on the list. One that names no system may be of any.
+func (l CodeList) holds(system, code string) bool {
 	systems, is := l[strings.TrimSpace(code)]
 	if !is {
 		return false

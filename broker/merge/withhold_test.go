@@ -354,7 +354,7 @@ func TestThePatientEnteredFence(t *testing.T) {
 }
 
 func TestExcludedCodesAreWithheldAndNeverDescribed(t *testing.T) {
-	rules := Rules{Permitted: record.AllSections, Excluded: []Code{{"http://snomed.info/sct", "111"}, {"", "LOCAL"}}}
+	rules := Rules{Permitted: record.AllSections, Excluded: CodesOf(Code{"http://snomed.info/sct", "111"}, Code{"", "LOCAL"})}
 	p := prepare(t, request(t), rules, replyOf(t,
 		`{"resourceType":"Condition","id":"1",`+toAda+`,"code":{"coding":[{"system":"http://snomed.info/sct","code":"111"}]}}`,
 		`{"resourceType":"Condition","id":"2",`+toAda+`,"code":{"coding":[{"system":"http://other","code":"111"}]}}`,
@@ -401,7 +401,7 @@ func TestADocumentAndItsTextAreWithheldTogether(t *testing.T) {
 	}
 	const plan, report = `,"type":{"coding":[{"system":"http://snomed.info/sct","code":"736253002"}]}`, `,"type":{"coding":[{"system":"http://loinc.org","code":"11502-2"}]}`
 	const label = `,"meta":{"security":[{"code":"NOPAT"}]}`
-	excluded := Rules{Permitted: record.AllSections, Excluded: []Code{{"http://snomed.info/sct", "736253002"}}}
+	excluded := Rules{Permitted: record.AllSections, Excluded: CodesOf(Code{"http://snomed.info/sct", "736253002"})}
 	for _, c := range []struct {
 		name          string
 		pointer, text string

@@ -165,7 +165,7 @@ func bind(x *Custodian, sources []broker.NamedSource, list policy.Exclusions) br
 			Custodian:         record.Custodian{Key: x.Key, ODS: x.ODS, Name: x.Name, Neutral: x.NeutralName, Kind: x.Kind, Contact: x.Contact},
 			EmergencyOverride: x.EmergencyOverride, Excluded: excluded, PatientEntered: x.PatientEntered || x.Kind == record.KindPatientEntered,
 		},
-		Merge: merge.Rules{TellCounts: x.TellCounts, LabelsEntered: x.LabelsEntered, LabelsNoPatient: x.LabelsNoPatient, Excluded: codes,
+		Merge: merge.Rules{TellCounts: x.TellCounts, LabelsEntered: x.LabelsEntered, LabelsNoPatient: x.LabelsNoPatient, Excluded: merge.CodesOf(codes...),
 			AcceptUnverified: x.AcceptUnverified},
 		Timeout: time.Duration(x.Timeout), TraceContext: x.TraceContext,
 	}
