@@ -45,7 +45,7 @@ func TestAllocationsPerResource(t *testing.T) {
 		})
 	}
 	few, many := answer(20), answer(2020)
-	if each := (many - few) / 2000; each > 1.1 || few > 110 {
+	if each := (many - few) / 2000; each > 0.1 || few > 110 {
 		t.Errorf("%.2f allocations per resource, %.0f for an answer of 20", each, few)
 	} else {
 		t.Logf("%.2f allocations per resource, %.0f for an answer of 20", each, few)

@@ -14,6 +14,30 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
+// Nothing that we author has the address of something else that we author, whatever a custodian's key is.
+func TestNotesHaveAnIDOfTheirOwn(t *testing.T) {
+	req := request(t)
+	req.Filter.Since = now.Add(-time.Hour)
+	reply := replyOf(t, `{"resourceType":"Observation","id":"1",`+toAda+`}`)
+	reply.Custodian.Key = "notes"
+	reply.Parts = []record.Part{{Reason: record.PartTruncated}}
+	a := Assemble(req, []Prepared{prepare(t, req, everything, reply)}, nil)
+	seen := map[string]bool{}
+	outcomes := 0
+	for _, e := range a.Entries {
+		if e.Type == "OperationOutcome" {
+			outcomes++
+		}
+		if seen[e.FullURL] {
+			t.Errorf("%s twice", e.FullURL)
+		}
+		seen[e.FullURL] = true
+	}
+	if outcomes != 2 {
+		t.Errorf("%d outcomes", outcomes)
+	}
+}
+
 func TestWarningsBecomeParts(t *testing.T) {
 	outcome := func(issue string) string {
 		return `{"resourceType":"OperationOutcome","id":"o","issue":[` + issue + `]}`

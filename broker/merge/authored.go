@@ -258,7 +258,7 @@ func notesOutcome(req Request, prepared []Prepared) (Entry, bool) {
 		late += prepared[i].lateUnknown
 		undated += prepared[i].undated
 	}
-	o := fhir.OperationOutcome{Id: some("outcome-notes")}
+	o := fhir.OperationOutcome{Id: some("outcome-of-filters")}
 	note := func(n int, text string) {
 		if n > 0 {
 			o.Issue = append(o.Issue, fhir.OperationOutcomeIssue{Severity: fhir.IssueSeverityInformation, Code: fhir.IssueTypeInformational,

@@ -137,7 +137,7 @@ func (p *preparing) specimenTime(it *item) record.ClinicalTime {
 		return record.ClinicalTime{}
 	}
 	i := p.resolve(address, it)
-	if i < 0 || p.items[i].typ != "Specimen" || p.items[i].fate == dropped {
+	if i < 0 || p.items[i].typ != "Specimen" || p.items[i].hidden() {
 		return record.ClinicalTime{}
 	}
 	t := p.items[i].kind.dating.of(&p.items[i].layout)

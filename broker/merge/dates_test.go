@@ -1,6 +1,9 @@
 package merge
 
 import (
+	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +136,28 @@ func TestOrder(t *testing.T) {
 			if got := compare(&want[i], &want[j]); got < 0 != (i < j) || got > 0 != (i > j) {
 				t.Errorf("%d and %d: %d", i, j, got)
 			}
+		}
+	}
+}
+
+// Sorting many is sorting by that order, whatever way it takes.
+func TestSortingIsThatOrder(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	entries := make([]Entry, 400)
+	for i := range entries {
+		e := Entry{Type: []string{"Condition", "Observation", "Patient"}[random.IntN(3)], Custodian: "a", ID: strconv.Itoa(i), Mode: []Mode{Match, Include}[random.IntN(2)]}
+		if random.IntN(4) > 0 {
+			e.Time = record.ClinicalTime{Precision: record.Fraction, OpenLo: random.IntN(9) == 0, Lo: now.Add(time.Duration(random.IntN(4)*30) * time.Second).Add(time.Duration(random.IntN(3)) * time.Millisecond)}
+			e.Time.Hi = e.Time.Lo.Add(time.Duration(random.IntN(3)) * time.Millisecond)
+		}
+		entries[i] = e
+	}
+	want := slices.Clone(entries)
+	slices.SortFunc(want, func(a, b Entry) int { return compare(&a, &b) })
+	sortEntries(entries)
+	for i := range entries {
+		if entries[i].ID != want[i].ID {
+			t.Fatalf("place %d: %+v, want %+v", i, entries[i], want[i])
 		}
 	}
 }

@@ -14,15 +14,13 @@ import (
 // maxID is the longest id that FHIR R4 allows (hl7.org/fhir/R4/datatypes.html#id).
 const maxID = 64
 
-// newID is the id of a custodian's resource in our answers (M-5): {key}-{id} where that is legal and shows no NHS number, else
-// {key}-{32 hex digits of a keyed HMAC}. It depends on nothing but its arguments, so that the same resource has the same id in every
-// answer of a deployment.
-func (p *preparing) newID(typ, id string) string {
-	key := string(p.reply.Custodian.Key)
+// idOf is what follows the custodian's key in the id of a resource in our answers (M-5): its own where that is legal and shows no NHS number, else 32 hex digits of a
+// keyed HMAC. It depends on nothing but its arguments, so that the same resource has the same id in every answer of a deployment.
+func (p *preparing) idOf(typ, id string) string {
 	if p.plain(id) {
-		return key + "-" + id
+		return id
 	}
-	return key + "-" + p.seal("id", typ, []byte(id))
+	return p.seal("id", typ, []byte(id))
 }
 
 // plain reports whether {key}-{id} may be an id of ours.
@@ -212,13 +210,12 @@ func (p *preparing) assignIDs() error {
 		if it.fate == folded || it.fate == dropped {
 			continue
 		}
-		rest := it.id // what follows the key
+		rest := "" // what follows the key
 		switch {
 		case it.id != "" && it.keeper != int32(i):
 			rest = p.seal("copy", it.typ, it.v.Raw())
-		case it.id != "" && p.plain(it.id):
 		case it.id != "":
-			rest = p.seal("id", it.typ, []byte(it.id))
+			rest = p.idOf(it.typ, it.id)
 		default:
 			if known := identifier(it); known != "" && byIdentifier[known] == 1 {
 				rest = p.seal("identifier", it.typ, []byte(known))

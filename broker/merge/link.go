@@ -18,8 +18,6 @@ func (p *preparing) choose() {
 			continue
 		}
 		switch it.kind.row.class {
-		case money:
-			it.fate = financial
 		case person, either:
 			if it.kind.row.class == either && !it.get(patientMember).Exists() {
 				continue // supporting, below

@@ -42,6 +42,7 @@ func Prepare(req Request, rules Rules, reply Reply) (Prepared, error) {
 	// What must not be shown is settled before anything is written, and references to it with it.
 	p.withhold()
 	p.spread()
+	p.borrow()
 	p.choose()
 	p.surface()
 	if err := p.assignIDs(); err != nil {
@@ -124,17 +125,21 @@ func (p *preparing) describe(it *item) {
 	}
 }
 
-// relate gives resources what others hand down to them.
+// relate gives resources the sections that others hand down to them.
 func (p *preparing) relate() {
+	p.shareSections() // first of Encounters: each hands down what its copies say
+	p.follow()
+	p.shareSections()
+	p.joinTexts()
+}
+
+// borrow gives Observations without a time of their own that of their specimen, if that may be told.
+func (p *preparing) borrow() {
 	for i := range p.items {
 		if it := &p.items[i]; it.typ == "Observation" && it.fate == undecided && !it.time.Dated() {
 			it.time = p.specimenTime(it)
 		}
 	}
-	p.shareSections() // first of Encounters: each hands down what its copies say
-	p.follow()
-	p.shareSections()
-	p.joinTexts()
 }
 
 // finish writes what is shown, in the order of M-8, and proves the sum of M-11.

@@ -322,22 +322,22 @@ func TestNewIDs(t *testing.T) {
 		plain bool
 	}{{"1", true}, {"a-b.C9", true}, {long, true}, {long + "x", false}, {"a_b", false}, {"a b", false}, {"é", false}, {"9990000018", false}, {"x-9990000026-y", false},
 		{"999-000-0018", false}, {"999.000.0018.1", false}, {"9990000019", true}, {"12345678901", true}} {
-		got := p.newID("Observation", c.id)
+		got := "gp-" + p.idOf("Observation", c.id)
 		if plain := got == "gp-"+c.id; plain != c.plain || !legalID(got) || !plain && len(got) != len("gp-")+32 {
 			t.Errorf("%s became %s", c.id, got)
 		}
-		if got != p.newID("Observation", c.id) || !c.plain && got == p.newID("Condition", c.id) {
+		if got != "gp-"+p.idOf("Observation", c.id) || !c.plain && got == "gp-"+p.idOf("Condition", c.id) {
 			t.Errorf("%s is not told by its type and itself alone", c.id)
 		}
 	}
 	other := p
 	other.req.IDKey = []byte("another key")
-	if other.newID("Patient", asked) == p.newID("Patient", asked) {
+	if other.idOf("Patient", asked) == p.idOf("Patient", asked) {
 		t.Error("the key makes no difference")
 	}
 	other = p
 	other.reply.Custodian.Key = "acute"
-	if strings.TrimPrefix(other.newID("Patient", asked), "acute") == strings.TrimPrefix(p.newID("Patient", asked), "gp") {
+	if other.idOf("Patient", asked) == p.idOf("Patient", asked) {
 		t.Error("the custodian makes no difference")
 	}
 }

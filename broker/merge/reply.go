@@ -90,7 +90,7 @@ type preparing struct {
 	unreadable int // dropped because they name nobody for certain
 	extra      int // copies with different bytes beyond the first, withheld ones aside
 	dangling   int
-	within     fhirjson.Value // see lineOf
+	within     fhirjson.Value // see typeWithin
 	withinType string
 	inside     map[string]fhirjson.Value // see contained
 	insideOf   *item

@@ -59,7 +59,7 @@ func (p *preparing) rewrite(it *item) []byte {
 		default:
 			root, rest := p.absolute(r.text.View(), it)
 			switch {
-			case root == "" || p.leadsHere(root) && rest == "":
+			case root == "" || rest == "" && p.leadsHere(root):
 				p.dangling++
 				replace(r.whole, maskedValue)
 			case r.document && p.sealed(r, it, root+rest, replace):

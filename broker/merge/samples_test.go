@@ -175,7 +175,7 @@ func TestSamplesAreShownAsTheyCame(t *testing.T) {
 			prep := preparing{req: req, number: asked, reply: reply}
 			for _, v := range sources {
 				typ := v.Get("resourceType").Text()
-				key := typ + "/" + prep.newID(typ, v.Get("id").Text())
+				key := typ + "/" + string(reply.Custodian.Key) + "-" + prep.idOf(typ, v.Get("id").Text())
 				bySource[key] = append(bySource[key], string(v.Raw()))
 			}
 			for _, e := range p.Entries {

@@ -393,6 +393,7 @@ func (p *sectionParser) complete() {
 		}
 	}
 	slices.SortStableFunc(p.errs, func(a, b *LineError) int { return a.Line - b.Line })
+	p.errs = p.errs[:min(len(p.errs), maxSectionFaults)]
 }
 
 // separate parts a list of words, none twice; nil where something is wrong.

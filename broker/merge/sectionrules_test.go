@@ -441,6 +441,19 @@ func TestPrimariesAddUp(t *testing.T) {
 	})
 }
 
+func TestFaultsAreFew(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("extends default\n")
+	for i := range 100 {
+		fmt.Fprintf(&b, "codes unused-%d A\n", i)
+	}
+	_, err := ParseSections([]byte(b.String()))
+	var lines LineErrors
+	if !errors.As(err, &lines) || len(lines) != maxSectionFaults || lines[0].Line != 2 {
+		t.Errorf("%v", err)
+	}
+}
+
 // FuzzParseSections: no text makes the parser panic, and under whatever it accepts every type has one primary section among its sections, whatever is said of it.
 func FuzzParseSections(f *testing.F) {
 	f.Add(shippedText)

@@ -227,6 +227,26 @@ func TestLabelsWithholdWhatStandsInNoSection(t *testing.T) {
 	}
 }
 
+// When a specimen was taken is told by the Observation of it only where the Specimen may be seen.
+func TestTheTimeOfWhatIsHiddenIsNotBorrowed(t *testing.T) {
+	observation := `{"resourceType":"Observation","id":"o",` + toAda + `,"specimen":{"reference":"Specimen/s"}}`
+	specimen := `{"resourceType":"Specimen","id":"s",` + toAda + `,"meta":{"security":[{"code":"PSY"}]},"collection":{"collectedDateTime":"2019-01-02"}}`
+	for _, c := range []struct {
+		name, specimen string
+		rules          Rules
+		dated          bool
+	}{
+		{"seen", specimen, everything, true},
+		{"withheld", specimen, without(record.MentalHealth), false},
+		{"another's", strings.Replace(specimen, "Patient/p", "Patient/q", 1), everything, false},
+	} {
+		p := prepare(t, request(t), c.rules, replyOf(t, observation, c.specimen))
+		if e := find(t, p, "Observation", "gp-o"); e.Time.Dated() != c.dated || strings.Contains(string(e.JSON), `"code":"dated"`) != c.dated {
+			t.Errorf("%s: %+v", c.name, e.Time)
+		}
+	}
+}
+
 func TestALabelWithinIsNoLabelOfTheWhole(t *testing.T) {
 	req, rules := request(t), everything
 	req.PatientView, rules.LabelsNoPatient = true, true

@@ -40,7 +40,9 @@ func TestExclusionList(t *testing.T) {
 		return bind(&Custodian{ExcludedCodes: []string{"urn:own|1"}}, nil, list).Merge.Excluded
 	}
 	own := merge.Code{System: "urn:own", Code: "1"}
-	is := func(got merge.CodeList, want ...merge.Code) bool { return reflect.DeepEqual(got, merge.CodesOf(want...)) }
+	is := func(got merge.CodeList, want ...merge.Code) bool {
+		return reflect.DeepEqual(got, merge.CodesOf(want...))
+	}
 	if got := bound("nothing said", ""); !slices.Contains(got["15628003"], "http://snomed.info/sct") || !slices.Contains(got["1"], "urn:own") {
 		t.Error("without a setting the built-in list does not hold")
 	}
