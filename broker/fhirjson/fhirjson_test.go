@@ -121,6 +121,9 @@ func TestRefusals(t *testing.T) {
 			if e.Reason != c.reason || c.offset >= 0 && e.Offset != c.offset {
 				t.Errorf("got %q at %d, want %q at %d", e.Reason, e.Offset, c.reason, c.offset)
 			}
+			if e.Capped() != strings.Contains(c.reason, "too ") || e.Capped() && c.reason == "key too long" {
+				t.Errorf("%s: a cap of ours: %v", c.reason, e.Capped())
+			}
 			if want := fmt.Sprintf("%s at byte %d", e.Reason, e.Offset); e.Error() != want {
 				t.Errorf("got %q", e.Error())
 			}

@@ -285,8 +285,9 @@ func (p *preparing) fromEncounters(v *fhirjson.Layout, it *item, handed func(i i
 // handedDown returns what says which sections an Encounter hands down: its own, and those of all that it is part of, however far up.
 func (p *preparing) handedDown() func(i int32) record.Sections {
 	known, own := map[int32]record.Sections{}, p.sectionRules().handed
+	var way []int32 // from an Encounter up, to the top or to what is known
 	return func(i int32) record.Sections {
-		var way []int32 // from i up, to the top or to what is known
+		way = way[:0]
 		at := i
 		for at >= 0 {
 			if _, is := known[at]; is {
@@ -305,9 +306,9 @@ func (p *preparing) handedDown() func(i int32) record.Sections {
 				}
 			}
 		}
-		for _, x := range slices.Backward(way) {
-			all |= p.items[x].sections & own
-			known[x] = all
+		for n := len(way) - 1; n >= 0; n-- {
+			all |= p.items[way[n]].sections & own
+			known[way[n]] = all
 		}
 		return known[i]
 	}

@@ -149,8 +149,8 @@ func (c *candidate) startBaseline(procs int) error {
 	return nil
 }
 
-// startBroker starts the product as it is shipped: its defaults, a fresh ledger in SQLite, consent, breakers and tokens. Only two settings differ
-// from a deployment's: the callers are few and ask much, so the rate limit of a user is lifted, and everything is on loopback without TLS.
+// startBroker starts the product as it is shipped: its defaults, a fresh ledger in SQLite, consent, breakers and tokens. What differs from a
+// deployment: the callers are few and ask much, so the rate limit of a user is lifted; everything is on loopback without TLS; the people are invented, and have test numbers.
 func (c *candidate) startBroker(procs int) error {
 	in := c.b.dir
 	if c.name == unsynced {
@@ -207,9 +207,9 @@ func (b *bench) configuration(ports []string) []byte {
 	if b.inFlight != "" {
 		inFlight = ", maxInFlightBytes: " + b.inFlight
 	}
-	fmt.Fprintf(&y, "limits: {perUser: 1000000, perUserBurst: 1000000%s}\nallowTestNumbers: true\nexclusions: none\ncustodians:\n", inFlight)
+	fmt.Fprintf(&y, "limits: {perUser: 1000000, perUserBurst: 1000000%s}\nallowTestNumbers: true\ncustodians:\n", inFlight)
 	for i, c := range custodianKeys {
-		fmt.Fprintf(&y, "  - {key: %s, ods: %s, name: %q, kind: %s, contact: \"reception\", adapter: fhirr4, settings: {baseURL: %q, allowPlainHTTP: true, count: 1000}}\n",
+		fmt.Fprintf(&y, "  - {key: %s, ods: %s, name: %q, kind: %s, contact: \"reception\", adapter: fhirr4, settings: {baseURL: %q, allowPlainHTTP: true}}\n",
 			c.Key, c.ODS, c.Name, c.Kind, b.around.bases[i])
 	}
 	return y.Bytes()
@@ -318,8 +318,7 @@ func (c *candidate) count(text []byte) (n int, err error) {
 	type bundle struct {
 		Entry []struct {
 			Resource struct {
-				ResourceType string `json:"resourceType"`
-				ID           string `json:"id"`
+				ID string `json:"id"`
 			} `json:"resource"`
 		} `json:"entry"`
 	}
@@ -345,10 +344,7 @@ func (c *candidate) count(text []byte) (n int, err error) {
 			if c.product() {
 				key, _, _ := strings.Cut(e.Resource.ID, "-")
 				if !isKey(key) {
-					if e.Resource.ResourceType == "OperationOutcome" {
-						return 0, fmt.Errorf("the answer is not whole: %.2000s", text)
-					}
-					continue // what the broker authors
+					continue // what the broker authors: with a list of codes that are never shared, each custodian's part says that something may be missing
 				}
 			}
 			n++

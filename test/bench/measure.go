@@ -111,7 +111,7 @@ func (p plan) work(list []*candidate, z size, say func(string, ...any)) (map[str
 			out[c.name] = w
 		}
 		for _, c := range list {
-			if base := cpu[list[0].name]; len(cpu[c.name]) > round && len(base) > round {
+			if base := cpu[floor]; len(cpu[c.name]) > round && len(base) > round {
 				ratio[c.name] = append(ratio[c.name], cpu[c.name][round]/base[round])
 			}
 		}

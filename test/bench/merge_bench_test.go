@@ -7,6 +7,7 @@ import (
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 	"github.com/mycarerecord/mycarerecord/broker/merge"
+	"github.com/mycarerecord/mycarerecord/broker/policy"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
@@ -20,7 +21,11 @@ func BenchmarkMerge(b *testing.B) {
 	req := merge.Request{Base: "https://broker.example/fhir", CodeBase: "https://mycarerecord.example", Handle: "handle", Now: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC),
 		IDKey:   []byte("a key of the benchmarks, 32 bytes"),
 		Subject: record.Subject{Number: number, Standing: record.Live, Family: people[0].Family, Given: []string{people[0].Given}, Gender: "female", BirthDate: people[0].Born}}
-	rules := merge.Rules{Permitted: record.AllSections}
+	var never []merge.Code
+	for _, c := range policy.DefaultExclusions().Codes {
+		never = append(never, merge.Code{System: c.System, Code: c.Code})
+	}
+	rules := merge.Rules{Permitted: record.AllSections, Excluded: merge.CodesOf(never...)}
 	for _, z := range sizes {
 		var texts [][]byte
 		total := int64(0)

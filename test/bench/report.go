@@ -31,7 +31,7 @@ type sizeReport struct {
 // target is one of the figures that the broker is held to.
 type target struct {
 	What string  `json:"what"`
-	Most float64 `json:"most"` // or, for "of …", the least part
+	Most float64 `json:"most"`
 	Got  float64 `json:"got"`
 	Met  bool    `json:"met"`
 }
@@ -82,6 +82,11 @@ func (r *report) judge() {
 	if l, ok := r.Lognormal[ours]; ok {
 		r.most("typical, custodians lognormal 30 ms: added p50 in ms", l.P50, 5)
 	}
+	broken := r.Lognormal[ours].Broken
+	for _, z := range r.Sizes {
+		broken += z.Work[ours].Broken + z.Idle[ours].Broken + z.Load[ours].Broken
+	}
+	r.most("answers that were not whole, large at once aside", float64(broken), 0)
 	if c, ok := r.Crowd[ours]; ok {
 		r.most(fmt.Sprintf("%d large at once: peak memory in MiB", c.Requests), mib(c.Peak), mib(admission)+256)
 		r.most(fmt.Sprintf("%d large at once: not answered whole in the end", c.Requests), float64(c.InPart+c.Lost), 0)

@@ -1,6 +1,6 @@
 // Command baseline is what the broker is compared with: two small servers that ask the same five custodians.
 //
-//	baseline -kind floor -custodians URL,URL,…   fan out over net/http and pass the bytes on unread: nobody can do less
+//	baseline -kind floor -custodians URL,URL,…   fan out over net/http and pass the bytes on unread
 //	baseline -kind easy  -custodians URL,URL,…   decode into typed FHIR structs, sort by date, encode: what one writes in an afternoon
 //
 // GET /record/{id} answers about a person by their id at the custodians. Neither knows consent, ledger, breaker or callers. GET /metrics
@@ -52,7 +52,7 @@ func main() {
 	os.Exit(1)
 }
 
-// transport has the settings of the broker's own connections (adapters/internal/wire).
+// transport has as many connections as the broker has (adapters/internal/wire).
 func transport() *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
