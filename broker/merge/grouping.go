@@ -97,8 +97,9 @@ const (
 	differsName        = "differs"           // extension, repeated: the path of an element that is not the same in all
 	byIdentifier       = "identifier"
 	byCodeAndTime      = "code-and-time"
-	maxDifferences     = 64 // beyond that many only the outermost elements are named
+	maxDifferences     = 64 // beyond that many only the outermost elements are named, and beyond that many of these the resource alone
 	maxElementNameSize = 64
+	maxPathSize        = 128 // what is written in R4 has shorter ones
 )
 
 // Group is some entries that look like the same thing at several custodians. In an answer it is a Linkage.
@@ -389,54 +390,61 @@ func linkage(req Request, g Group) Entry {
 // differences lists the paths of the elements that are not the same in all entries, sorted: id, meta, and where references lead aside, which
 // differ between any two custodians. Arrays count as one element at their path, and so do extensions. Numbers are compared as they are
 // written: 1.50 is not 1.5. No text of a custodian is in it but names of
-// elements; where there are too many of them, or one is no name of an element, only what holds it is named.
+// elements; where there are too many of them, a path is too long, or one is no name of an element, only what holds it is named.
+//
+// Each entry is compared with the one before it: what is the same in any two neighbours is the same in all. So the work is linear in the size of the
+// group, however many entries it has and however large one of them is. Where an entry lacks an element the element is named, and what differs within
+// it among the others need not be.
 func differences(entries []*Entry) []string {
-	var first fhirjson.Value
-	paths := map[string]bool{}
-	c := comparing{path: make([]byte, 0, 128), differs: paths}
-	for i, e := range entries {
+	c := comparing{path: make([]byte, 0, maxPathSize)}
+	var before fhirjson.Value
+	for _, e := range entries {
 		d, err := fhirjson.Parse(e.JSON, fhirjson.Limits{})
 		if err != nil {
 			continue // its bytes were read before and are ours since; a test holds that they can be read
 		}
-		if i == 0 {
-			first = d.Root()
-			continue
+		if before.Exists() {
+			c.path = append(c.path[:0], e.Type...)
+			c.objects(before, d.Root())
 		}
-		c.path = append(c.path[:0], e.Type...)
-		c.objects(first, d.Root())
+		before = d.Root()
 	}
-	if len(paths) > maxDifferences {
-		outer := map[string]bool{}
-		for path := range paths {
-			parts := strings.SplitN(path, ".", 3)
-			if len(parts) > 1 && len(outer) < maxDifferences {
-				outer[parts[0]+"."+parts[1]] = true
-			}
-		}
-		paths = outer
-	}
-	out := make([]string, 0, len(paths))
-	for path := range paths {
-		out = append(out, path)
-	}
-	slices.Sort(out)
-	return out
+	return c.differs
 }
 
-// comparing is a comparison of two objects.
+// comparing is a comparison of entries of one type. It never holds more than a few short paths, whatever differs.
 type comparing struct {
-	path    []byte // of those that are compared now
-	differs map[string]bool
+	path    []byte   // of those that are compared now
+	differs []string // sorted
+	naming  depth
 }
+
+// depth is how far into a resource what differs is named.
+type depth uint8
+
+const (
+	everyElement   depth = iota
+	outermostOnly        // more than maxDifferences differ
+	resourceItself       // more than maxDifferences outermost ones do: nothing is left to be found out
+)
 
 // objects notes the paths at which two objects differ.
 func (c *comparing) objects(a, b fhirjson.Value) {
+	deepest := everyElement // at which this object is looked into
+	if bytes.IndexByte(c.path, '.') < 0 {
+		deepest = outermostOnly
+	}
 	inA, inB := a.Finder(), b.Finder()
 	for k, x := range a.Members() {
+		if c.naming > deepest {
+			return
+		}
 		c.members(k, x, inB.Get(k))
 	}
 	for k, y := range b.Members() {
+		if c.naming > deepest {
+			return
+		}
 		if !inA.Get(k).Exists() {
 			c.members(k, fhirjson.Value{}, y)
 		}
@@ -450,21 +458,53 @@ func (c *comparing) members(key string, x, y fhirjson.Value) {
 	if outermost && (key == "id" || key == "meta") || key == "reference" && !outermost {
 		return
 	}
-	if fhirjson.Same(x, y, "reference") {
-		return
-	}
-	if isElementName(key) {
+	if isElementName(key) && around+len(".")+len(key) <= maxPathSize {
 		c.path = append(append(c.path, '.'), key...)
 	} else if outermost {
 		c.path = append(c.path, ".other"...)
 	}
 	switch {
-	case x.Kind() == fhirjson.Object && y.Kind() == fhirjson.Object && len(c.path) > around && !strings.HasPrefix(key, "_") && key != "text":
-		c.objects(x, y)
-	case !c.differs[string(c.path)]:
-		c.differs[string(c.path)] = true
+	case c.naming == everyElement && x.Kind() == fhirjson.Object && y.Kind() == fhirjson.Object && len(c.path) > around && !strings.HasPrefix(key, "_") && key != "text":
+		c.objects(x, y) // without a look at the whole first: objects in objects would be read once for each that they are in
+	case !fhirjson.Same(x, y, "reference"):
+		c.note()
 	}
 	c.path = c.path[:around]
+}
+
+// note notes the path as one that differs.
+func (c *comparing) note() {
+	at, noted := slices.BinarySearchFunc(c.differs, c.path, func(have string, path []byte) int {
+		switch {
+		case have < string(path):
+			return -1
+		case have > string(path):
+			return 1
+		}
+		return 0
+	})
+	if noted {
+		return
+	}
+	if c.differs == nil {
+		c.differs = make([]string, 0, 8)
+	}
+	if c.differs = slices.Insert(c.differs, at, string(c.path)); len(c.differs) <= maxDifferences {
+		return
+	}
+	typ := c.path[:bytes.IndexByte(c.path, '.')]
+	if c.naming == everyElement {
+		c.naming = outermostOnly
+		for i, path := range c.differs {
+			if n := strings.IndexByte(path[len(typ)+1:], '.'); n >= 0 {
+				c.differs[i] = path[:len(typ)+1+n]
+			}
+		}
+		c.differs = slices.Compact(c.differs) // still sorted: a dot comes before all that names are made of
+	}
+	if len(c.differs) > maxDifferences {
+		c.naming, c.differs = resourceItself, []string{string(typ)}
+	}
 }
 
 // isElementName reports whether a key has the form of an element's name: what is said of a difference must hold no other text.

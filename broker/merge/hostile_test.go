@@ -2,6 +2,8 @@ package merge
 
 import (
 	"fmt"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,6 +77,74 @@ func TestHostileShapesStayLinear(t *testing.T) {
 		}
 		if c.name == "a chain of addresses from a withheld one" && p.Counts.Withheld != n+1 {
 			t.Errorf("%s: %+v", c.name, p.Counts)
+		}
+	}
+}
+
+// What differs within a group is found out in work and memory that grow with the entries and not with their number times the largest, and is said in
+// little, whatever one custodian sends to be compared with what another holds.
+func TestDifferencesOfHostileEntries(t *testing.T) {
+	const code = `"code":{"coding":[{"system":"http://snomed.info/sct","code":"716186003"}]},"patient":{"reference":"Patient/p"}`
+	allergy := func(id, more string) string {
+		return `{"resourceType":"AllergyIntolerance","id":"` + id + `",` + code + more + `}`
+	}
+	members := func(n int, format string) string {
+		out := make([]string, n)
+		for i := range out {
+			out[i] = strings.ReplaceAll(format, "%", fmt.Sprint(i))
+		}
+		return strings.Join(out, ",")
+	}
+	small := func(more string) []string {
+		out := make([]string, 1000)
+		for i := range out {
+			out[i] = allergy(fmt.Sprintf("s%d", i), more)
+		}
+		return out
+	}
+	nested := func(name, inside string) string {
+		return strings.Repeat(`"`+name+`":{`, 50) + inside + strings.Repeat("}", 50)
+	}
+	backwards := func(n int, last string) string {
+		out := strings.Split(members(n, `"k%":1`), ",")
+		slices.Reverse(out)
+		return strings.Join(append(out, last), ",")
+	}
+	long := strings.Repeat("n", maxElementNameSize)
+	for _, c := range []struct {
+		name    string
+		hostile []string
+		want    string
+	}{
+		{"one that is large, and many that are not", append(small(""), allergy("big", `,"recordedDate":"2026-01-01",`+members(5000, `"k%":1`))), "AllergyIntolerance"},
+		{"one whose element is large, and many whose is not", append(small(`,"x":{}`), allergy("big", `,"recordedDate":"2026-01-01","x":{`+members(5000, `"k%":1`)+`}`)),
+			"AllergyIntolerance.recordedDate AllergyIntolerance.x"},
+		{"one of many members that are no elements", append(small(`,"x":{}`), allergy("big", `,"recordedDate":"2026-01-01","x":{`+members(5000, `"k %":1`)+`}`)),
+			"AllergyIntolerance.recordedDate AllergyIntolerance.x"},
+		{"long names, far down", []string{allergy("a", `,"recordedDate":"2026-01-01",`+nested(long, members(5000, `"k%":1`))), allergy("b", `,"recordedDate":"2025-01-01",`+nested(long, `"z":1`))},
+			"AllergyIntolerance." + long + " AllergyIntolerance.recordedDate"},
+		{"the last of many, in another order, far down", []string{allergy("a", `,"recordedDate":"2026-01-01",`+nested("x", members(5000, `"k%":1`)+`,"z":1`)), allergy("b", `,"recordedDate":"2025-01-01",`+nested("x", backwards(5000, `"z":2`)))},
+			"AllergyIntolerance.recordedDate AllergyIntolerance.x AllergyIntolerance" + strings.Repeat(".x", 50) + ".z"},
+	} {
+		parts := []Prepared{at(t, "gp", everything, c.hostile...), at(t, "acute", everything, allergy("h", ""))}
+		size := 0
+		for _, p := range parts {
+			for i := range p.Entries {
+				size += len(p.Entries[i].JSON)
+			}
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		found := groups(parts)
+		runtime.ReadMemStats(&after)
+		used := int(after.TotalAlloc - before.TotalAlloc)
+		if used > 24*size {
+			t.Errorf("%s: %d bytes of memory for %d bytes of entries", c.name, used, size)
+		} else if testing.Verbose() {
+			t.Logf("%s: %d bytes of memory for %d bytes of entries", c.name, used, size)
+		}
+		if len(found) != 1 || strings.Join(found[0].Differs, " ") != c.want {
+			t.Errorf("%s: %d groups that differ in %.500q, want %s", c.name, len(found), found[0].Differs, c.want)
 		}
 	}
 }
