@@ -113,8 +113,12 @@ type looking struct {
 	now       time.Time
 	evidence  *audit.Evidence
 	named     map[string]named // by "Type/id"
-	words     [][]byte         // what a resource that names any of them holds
+	words     [][]byte         // what a resource that names any of them holds; at most maxWords
 }
+
+// maxWords is how many words a resource is searched for. Where there are more, as at a hospital with a role for each of its staff, or from a custodian that aims
+// at our time, reading it costs less than searching it, and the work stays linear in what custodians return.
+const maxWords = 16
 
 // named says what a resource of the directory stands for.
 type named struct{ organisation, user bool }
@@ -135,14 +139,17 @@ func (l *looking) directory(e *merge.Entry) {
 		if n := l.names(v); n != (named{}) {
 			name := e.Type + "/" + e.ID
 			l.named[name] = n
-			l.words = append(l.words, []byte(name))
+			if len(l.words) < maxWords {
+				l.words = append(l.words, []byte(name))
+			}
 		}
 	}
 }
 
-// mayName reports whether names could find anything: most resources are about neither the requester nor their organisation, and are not read again.
+// mayName reports whether names could find anything: most resources are about neither the requester nor their organisation, and are not read again. With
+// maxWords there may be names that are not among the words, so any could.
 func (l *looking) mayName(e *merge.Entry) bool {
-	return slices.ContainsFunc(l.words, func(w []byte) bool { return bytes.Contains(e.JSON, w) }) || bytes.Contains(e.JSON, []byte(`\u`))
+	return len(l.words) == maxWords || slices.ContainsFunc(l.words, func(w []byte) bool { return bytes.Contains(e.JSON, w) }) || bytes.Contains(e.JSON, []byte(`\u`))
 }
 
 // names says whether a resource names the requester's organisation, or the requester: by an identifier, or by a reference to what does.
