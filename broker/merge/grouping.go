@@ -17,15 +17,33 @@ import (
 
 // What looks like the same event or item at two custodians (M-9). Two entries of one type belong together if
 //
-//   - they carry the same business identifier, system and value (the NHS number aside), or the same digest of a document: for certain, or
+//   - they carry the same business identifier, system and value (the NHS number and others that several things share aside), or the same digest of a
+//     document: for certain, or
 //   - one of their codings is the same, system and code, and so is their time, as the table says: probably.
 //
+// Where one custodian has two of a group, the group is not certain: an identifier that it gave to both may be that of a sample or an order.
 // Entries that belong together through a third one are one group. A group has entries of at least two custodians; those of one custodian
 // alone are its own affair. Nothing is dropped, merged or changed: a group is a Linkage that we author, and what the custodians say stays
 // side by side, with the names of the elements in which they differ. Withheld entries take no part, because this looks at what is shown only.
 
 // identifying are the elements that tell one thing from all others, for every type.
 var identifying = [...]fhirjson.Path{fhirjson.PathOf("identifier"), fhirjson.PathOf("masterIdentifier")}
+
+// shared are the types of identifiers that several things have by what they are: the accession number of all results of a sample, the numbers of groups of orders,
+// a person's number at a hospital (terminology.hl7.org/CodeSystem/v2-0203). They count in whatever system they are said.
+var shared = map[string]bool{"ACSN": true, "FGN": true, "PGN": true, "MR": true, "PI": true}
+
+var identifierTypes = fhirjson.PathOf("type.coding.code")
+
+// isShared reports whether an identifier says that it is not of one thing alone.
+func isShared(id fhirjson.Value) bool {
+	for code := range id.Along(identifierTypes) {
+		if shared[code.View()] {
+			return true
+		}
+	}
+	return false
+}
 
 // hashes are the digests of a DocumentReference's documents, and codings those of a Medication.
 var hashes, codings = fhirjson.PathOf("content.attachment.hash"), fhirjson.PathOf("code.coding")
@@ -106,7 +124,7 @@ const (
 type Group struct {
 	Number  int      // counts from 1 in the order of the answer
 	Members []string // fullUrls, in the order of the answer
-	Certain bool     // all share business identifiers; else codes and times
+	Certain bool     // all share business identifiers, and each is of another custodian; else codes and times, or one custodian gave an identifier to several
 	Differs []string // paths of the elements that differ, sorted; never their values
 }
 
@@ -136,7 +154,7 @@ func (p *preparing) marks(list []mark, it *item) []mark {
 	}
 	for _, path := range identifying {
 		for id := range it.layout.Along(path) {
-			if s, v := id.To(systemMember), id.To(valueMember); s.Kind() == fhirjson.String && !s.Is("") && !s.Is(record.NHSNumberSystem) && !v.Is("") && v.Exists() {
+			if s, v := id.To(systemMember), id.To(valueMember); s.Kind() == fhirjson.String && !s.Is("") && !s.Is(record.NHSNumberSystem) && !v.Is("") && v.Exists() && !isShared(id) {
 				put(true, byIdentifier, s.View(), v.View())
 			}
 		}
@@ -317,12 +335,13 @@ func groups(prepared []Prepared) []Group {
 	slices.SortFunc(found, func(a, b []int) int { return compare(entries[a[0]], entries[b[0]]) })
 	out := make([]Group, len(found))
 	for i, members := range found {
-		g := Group{Number: i + 1, Members: make([]string, 0, len(members)), Certain: true}
+		g := Group{Number: i + 1, Members: make([]string, 0, len(members)), Certain: true} // as long as it is, those seen are of as many custodians
 		same := make([]*Entry, len(members))
 		for j, n := range members {
 			same[j] = entries[n]
 			g.Members = append(g.Members, entries[n].FullURL)
-			g.Certain = g.Certain && sure.root(n) == sure.root(members[0])
+			g.Certain = g.Certain && sure.root(n) == sure.root(members[0]) &&
+				!slices.ContainsFunc(same[:j], func(e *Entry) bool { return e.Custodian == entries[n].Custodian })
 		}
 		g.Differs = differences(same)
 		out[i] = g

@@ -58,6 +58,9 @@ func TestGroups(t *testing.T) {
 	identified := func(id, value string) string {
 		return observation(id, `"identifier":[{"system":"urn:lab","value":"`+value+`"}]`)
 	}
+	lab := func(id, code, typ string) string {
+		return observation(id, `"identifier":[{"type":{"coding":[{"code":"`+typ+`"}]},"system":"urn:lab","value":"1"}],"code":{"coding":[{"system":"http://loinc.org","code":"`+code+`"}]},"effectiveDateTime":"2020-01-01T10:00:00Z"`)
+	}
 	for _, c := range []struct {
 		name      string
 		gp, acute []string
@@ -71,7 +74,14 @@ func TestGroups(t *testing.T) {
 		{"another type", []string{identified("a", "1")}, []string{resource("Condition", "b", `"identifier":[{"system":"urn:lab","value":"1"}]`)}, ""},
 		{"system and value are told apart", []string{observation("a", `"identifier":[{"system":"urn:l","value":"ab1"}]`)}, []string{observation("b", `"identifier":[{"system":"urn:la","value":"b1"}]`)}, ""},
 		{"one custodian alone", []string{identified("a", "1"), identified("b", "1"), bp("c", "2020-01-01T10:00:00Z", ""), bp("d", "2020-01-01T10:00:00Z", "")}, nil, ""},
-		{"two of one and one of another", []string{identified("a", "1"), identified("b", "1")}, []string{identified("c", "1")}, "1 identifier acute-c gp-a gp-b"},
+		{"two of one and one of another, for certain no more", []string{identified("a", "1"), identified("b", "1")}, []string{identified("c", "1")}, "1 code acute-c gp-a gp-b"},
+		{"the number of a sample that its results share", []string{lab("a", "2951-2", "ACSN"), lab("b", "2823-3", "ACSN")}, []string{lab("c", "2951-2", "ACSN"), lab("d", "2823-3", "ACSN")},
+			"1 code acute-c gp-a; 2 code acute-d gp-b"},
+		{"the same, where it does not say that it is of a sample", []string{lab("a", "2951-2", ""), lab("b", "2823-3", "")}, []string{lab("c", "2951-2", ""), lab("d", "2823-3", "")},
+			"1 code acute-c acute-d gp-a gp-b Observation.code.coding"},
+		{"the number of a group of orders, and of another's", []string{lab("a", "2951-2", "FGN"), lab("b", "2823-3", "PGN")}, []string{lab("c", "6298-4", "FGN"), lab("d", "2075-0", "PGN")}, ""},
+		{"a person's number at a hospital", []string{lab("a", "2951-2", "MR"), lab("b", "2823-3", "PI")}, []string{lab("c", "6298-4", "MR"), lab("d", "2075-0", "PI")}, ""},
+		{"the number of an order, of one each", []string{lab("a", "2951-2", "FILL")}, []string{lab("c", "6298-4", "FILL")}, "1 identifier acute-c gp-a Observation.code.coding"},
 		{"code and minute", []string{bp("a", "2020-01-01T10:00:31Z", "")}, []string{bp("b", "2020-01-01T10:00:00.5+00:00", "")}, "1 code gp-a acute-b Observation.effectiveDateTime"},
 		{"one code of several", []string{observation("a", `"code":{"coding":[{"system":"urn:read","code":"246"},{`+snomed+`"code":"75367002"}]},"effectiveDateTime":"2020-01-01"`)},
 			[]string{bp("b", "2020-01-01", "")}, "1 code acute-b gp-a Observation.code.coding"},

@@ -1089,7 +1089,8 @@ type EntryGroup struct {
 	Number int32 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
 	// The full URLs of its members, in the order of the answer. At least two, of at least two custodians.
 	Members []string `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
-	// Whether all carry the same business identifier. If not, they have a code and a time in common.
+	// Whether all carry the same business identifier and each is of another custodian. If not, they have a code and a time in common, or one custodian gave
+	// the same identifier to several.
 	Certain bool `protobuf:"varint,3,opt,name=certain,proto3" json:"certain,omitempty"`
 	// Paths of the elements in which they differ, such as "Observation.valueQuantity.value"; never what stands there.
 	Differs       []string `protobuf:"bytes,4,rep,name=differs,proto3" json:"differs,omitempty"`
