@@ -45,8 +45,25 @@ func isShared(id fhirjson.Value) bool {
 	return false
 }
 
-// hashes are the digests of a DocumentReference's documents, and codings those of a Medication.
-var hashes, codings = fhirjson.PathOf("content.attachment.hash"), fhirjson.PathOf("code.coding")
+// pointedTo are a DocumentReference's documents, and codings those of a Medication.
+var (
+	pointedTo  = fhirjson.PathOf("content.attachment")
+	hashMember = fhirjson.PathOf("hash")
+	sizeMember = fhirjson.PathOf("size")
+	codings    = fhirjson.PathOf("code.coding")
+)
+
+// ofNothing are the digests of no bytes at all, by SHA-1 as R4 has it and by SHA-256 as some do: two documents whose content is missing are not one.
+var ofNothing = map[string]bool{"2jmj7l5rSw0yVb/vlWAYkK/YBwk=": true, "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=": true}
+
+// digest is that of a document as its Attachment states it, "" if it does not or is empty.
+func digest(attachment fhirjson.Value) string {
+	h := attachment.To(hashMember).View()
+	if ofNothing[h] || string(attachment.To(sizeMember).Raw()) == "0" {
+		return ""
+	}
+	return h
+}
 
 // sameness says which codings and which time make two entries of a type probably the same.
 type sameness struct {
@@ -160,8 +177,8 @@ func (p *preparing) marks(list []mark, it *item) []mark {
 		}
 	}
 	if it.typ == "DocumentReference" {
-		for h := range it.layout.Along(hashes) {
-			if s := h.View(); s != "" {
+		for attachment := range it.layout.Along(pointedTo) {
+			if s := digest(attachment); s != "" {
 				put(true, "hash", s, "")
 			}
 		}

@@ -58,6 +58,9 @@ func TestGroups(t *testing.T) {
 	identified := func(id, value string) string {
 		return observation(id, `"identifier":[{"system":"urn:lab","value":"`+value+`"}]`)
 	}
+	letter := func(id, attachment string) string {
+		return resource("DocumentReference", id, `"content":[{"attachment":{`+attachment+`}}]`)
+	}
 	lab := func(id, code, typ string) string {
 		return observation(id, `"identifier":[{"type":{"coding":[{"code":"`+typ+`"}]},"system":"urn:lab","value":"1"}],"code":{"coding":[{"system":"http://loinc.org","code":"`+code+`"}]},"effectiveDateTime":"2020-01-01T10:00:00Z"`)
 	}
@@ -103,6 +106,10 @@ func TestGroups(t *testing.T) {
 			"1 code acute-b acute-c gp-a MedicationRequest.contained MedicationRequest.medicationCodeableConcept MedicationRequest.medicationReference"},
 		{"a letter by its digest", []string{resource("DocumentReference", "a", `"content":[{"attachment":{"hash":"aGFzaA==","title":"x"}}]`)},
 			[]string{resource("DocumentReference", "b", `"content":[{"attachment":{"hash":"aGFzaA==","title":"y"}}]`)}, "1 identifier gp-a acute-b DocumentReference.content"},
+		{"letters of nothing, by SHA-1", []string{letter("a", `"hash":"2jmj7l5rSw0yVb/vlWAYkK/YBwk="`)}, []string{letter("b", `"hash":"2jmj7l5rSw0yVb\/vlWAYkK\/YBwk="`)}, ""},
+		{"letters of nothing, by SHA-256", []string{letter("a", `"hash":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="`)}, []string{letter("b", `"hash":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="`)}, ""},
+		{"letters of no bytes", []string{letter("a", `"size":0,"hash":"aGFzaA=="`)}, []string{letter("b", `"size":0,"hash":"aGFzaA=="`)}, ""},
+		{"letters of some bytes", []string{letter("a", `"size":10,"hash":"aGFzaA=="`)}, []string{letter("b", `"size":10,"hash":"aGFzaA=="`)}, "1 identifier acute-b gp-a"},
 		{"a letter by its master identifier", []string{resource("DocumentReference", "a", `"masterIdentifier":{"system":"urn:l","value":"1"}`)},
 			[]string{resource("DocumentReference", "b", `"identifier":[{"system":"urn:l","value":"1"}]`)}, "1 identifier acute-b gp-a DocumentReference.identifier DocumentReference.masterIdentifier"},
 		{"a chain of both", []string{identified("a", "1"), observation("b", `"identifier":[{"system":"urn:lab","value":"2"}],"code":{"coding":[{`+snomed+`"code":"1"}]},"effectiveDateTime":"2020-01-01"`)},
