@@ -121,7 +121,7 @@ func (table *datingPaths) of(l *fhirjson.Layout) record.ClinicalTime {
 		if n == 0 || t.Element == "onsetPeriod" {
 			for n := range table.until {
 				if end := table.until[n].of(l); end.Dated() && !end.OpenHi && end.Hi.After(t.Lo) && (t.OpenHi || end.Hi.After(t.Hi)) {
-					t.Hi, t.OpenHi, t.Precision = end.Hi, false, record.Span
+					t.Hi, t.OpenHi, t.Start, t.Precision = end.Hi, false, t.StartPrecision(), record.Span
 				}
 			}
 		}
@@ -217,9 +217,9 @@ func period(start, end record.ClinicalTime) record.ClinicalTime {
 		if end.Hi.Before(start.Hi) {
 			end.Hi = start.Hi
 		}
-		return record.ClinicalTime{Lo: start.Lo, Hi: end.Hi, Precision: record.Span}
+		return record.ClinicalTime{Lo: start.Lo, Hi: end.Hi, Precision: record.Span, Start: start.StartPrecision()}
 	case start.Dated():
-		return record.ClinicalTime{Lo: start.Lo, OpenHi: true, Precision: record.Span}
+		return record.ClinicalTime{Lo: start.Lo, OpenHi: true, Precision: record.Span, Start: start.StartPrecision()}
 	case end.Dated():
 		return record.ClinicalTime{Hi: end.Hi, OpenLo: true, Precision: record.Span}
 	}
@@ -236,19 +236,15 @@ func span(a, b record.ClinicalTime) record.ClinicalTime {
 	}
 	out := record.ClinicalTime{OpenLo: a.OpenLo || b.OpenLo, OpenHi: a.OpenHi || b.OpenHi, Precision: record.Span, Element: a.Element}
 	if !out.OpenLo {
-		out.Lo = earlier(a.Lo, b.Lo)
+		out.Lo, out.Start = a.Lo, a.StartPrecision()
+		if b.Lo.Before(a.Lo) {
+			out.Lo, out.Start = b.Lo, b.StartPrecision()
+		}
 	}
 	if !out.OpenHi {
 		out.Hi = later(a.Hi, b.Hi)
 	}
 	return out
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }
 
 func later(a, b time.Time) time.Time {

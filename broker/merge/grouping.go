@@ -231,10 +231,10 @@ func appendGrained(out []byte, t record.ClinicalTime, g grain) (with []byte, tol
 		return out, false
 	}
 	what, number := byte(record.Day), int64(0)
-	switch {
-	case t.Precision < record.Day:
-		what, number = byte(t.Precision), t.Lo.Unix()
-	case g == byDay || t.Precision == record.Day:
+	switch written := t.StartPrecision(); {
+	case written < record.Day:
+		what, number = byte(written), t.Lo.Unix()
+	case g == byDay || written == record.Day:
 		year, month, day := t.Lo.In(record.London).Date()
 		number = int64(year)<<16 | int64(month)<<8 | int64(day)
 	default:

@@ -61,6 +61,8 @@ func TestGroups(t *testing.T) {
 	letter := func(id, attachment string) string {
 		return resource("DocumentReference", id, `"content":[{"attachment":{`+attachment+`}}]`)
 	}
+	const coded = `"code":{"coding":[{` + snomed + `"code":"1"}]}`
+	condition := func(id, when string) string { return resource("Condition", id, coded+","+when) }
 	lab := func(id, code, typ string) string {
 		return observation(id, `"identifier":[{"type":{"coding":[{"code":"`+typ+`"}]},"system":"urn:lab","value":"1"}],"code":{"coding":[{"system":"http://loinc.org","code":"`+code+`"}]},"effectiveDateTime":"2020-01-01T10:00:00Z"`)
 	}
@@ -97,6 +99,16 @@ func TestGroups(t *testing.T) {
 		{"a year is not its first day", []string{bp("a", "2020", "")}, []string{bp("b", "2020-01-01", ""), bp("c", "2020", ""), bp("d", "2020-01", "")}, "1 code acute-c gp-a"},
 		{"days for what is not timed", []string{resource("Condition", "a", `"code":{"coding":[{`+snomed+`"code":"1"}]},"onsetDateTime":"2020-06-01T23:30:00Z"`)},
 			[]string{resource("Condition", "b", `"code":{"coding":[{`+snomed+`"code":"1"}]},"onsetDateTime":"2020-06-02"`)}, "1 code acute-b gp-a Condition.onsetDateTime"},
+		{"a year in which it began is not its first day", []string{condition("a", `"onsetPeriod":{"start":"2019"}`), condition("b", `"onsetDateTime":"2018","abatementDateTime":"2020"`)},
+			[]string{condition("c", `"onsetDateTime":"2019-01-01"`), condition("d", `"onsetDateTime":"2018-01-01"`), condition("e", `"onsetPeriod":{"start":"2018-01-01T10:00:00Z"}`)}, ""},
+		{"a year in which it began and ended, or one of them", []string{condition("a", `"onsetDateTime":"2019","abatementDateTime":"2020"`)}, []string{condition("b", `"onsetDateTime":"2019"`), condition("c", `"onsetPeriod":{"start":"2019"}`)},
+			"1 code acute-b acute-c gp-a Condition.abatementDateTime Condition.onsetDateTime Condition.onsetPeriod"},
+		{"a day on which it began, and a minute of it", []string{observation("a", coded+`,"effectivePeriod":{"start":"2020-01-01"}`)}, []string{observation("b", coded+`,"effectiveDateTime":"2020-01-01T00:00:00Z"`)}, ""},
+		{"a minute in which it began", []string{observation("a", coded+`,"effectivePeriod":{"start":"2020-01-01T10:00:10Z","end":"2020-01-02"}`)}, []string{observation("b", coded+`,"effectiveDateTime":"2020-01-01T10:00:00Z"`)},
+			"1 code acute-b gp-a Observation.effectiveDateTime Observation.effectivePeriod"},
+		{"the first of several times", []string{resource("ServiceRequest", "a", coded+`,"occurrenceTiming":{"event":["2020-02-01","2020"]}`)},
+			[]string{resource("ServiceRequest", "b", coded+`,"occurrenceDateTime":"2020"`), resource("ServiceRequest", "c", coded+`,"occurrenceDateTime":"2020-01-01"`)},
+			"1 code acute-b gp-a ServiceRequest.occurrenceDateTime ServiceRequest.occurrenceTiming"},
 		{"an allergy, whenever recorded", []string{resource("AllergyIntolerance", "a", `"code":{"coding":[{`+snomed+`"code":"91936005"}]},"recordedDate":"2001"`)},
 			[]string{resource("AllergyIntolerance", "b", `"code":{"coding":[{`+snomed+`"code":"91936005"}]}`)}, "1 code gp-a acute-b AllergyIntolerance.recordedDate"},
 		{"medicines by their Medication", []string{resource("MedicationRequest", "a", `"medicationReference":{"reference":"Medication/m"},"authoredOn":"2020-01-01"`),

@@ -27,11 +27,20 @@ type ClinicalTime struct {
 	OpenLo    bool      // the start is not known
 	OpenHi    bool      // it goes on, or the end is not known
 	Precision Precision
-	Element   string // the element that it came from, e.g. "effectiveDateTime"
+	Start     Precision // of a Span whose start is known: how exactly that was written
+	Element   string    // the element that it came from, e.g. "effectiveDateTime"
 }
 
 // Dated reports whether there is any time at all.
 func (c ClinicalTime) Dated() bool { return c.Precision != 0 }
+
+// StartPrecision is how exactly Lo was written, 0 where the start is not known.
+func (c ClinicalTime) StartPrecision() Precision {
+	if c.Precision == Span {
+		return c.Start
+	}
+	return c.Precision
+}
 
 // Future reports whether all of c lies after now.
 func (c ClinicalTime) Future(now time.Time) bool { return c.Dated() && !c.OpenLo && c.Lo.After(now) }

@@ -177,6 +177,17 @@ func TestFutureAndOverlaps(t *testing.T) {
 	}
 }
 
+func TestStartPrecision(t *testing.T) {
+	for _, c := range []struct {
+		time ClinicalTime
+		want Precision
+	}{{ClinicalTime{}, 0}, {ClinicalTime{Precision: Year}, Year}, {ClinicalTime{Precision: Span, Start: Month}, Month}, {ClinicalTime{Precision: Span, OpenLo: true}, 0}} {
+		if got := c.time.StartPrecision(); got != c.want {
+			t.Errorf("%+v: got %d, want %d", c.time, got, c.want)
+		}
+	}
+}
+
 // FuzzParseClinicalTime: no text makes the parser panic, and what it accepts is an interval that is not empty and keeps to the
 // shape of FHIR, the leniences apart.
 func FuzzParseClinicalTime(f *testing.F) {
