@@ -610,32 +610,37 @@ func unescape(raw []byte) string {
 			break
 		}
 		b.Write(raw[:i])
-		c := raw[i+1]
-		raw = raw[i+2:]
-		switch c {
-		case 'b':
-			b.WriteByte('\b')
-		case 'f':
-			b.WriteByte('\f')
-		case 'n':
-			b.WriteByte('\n')
-		case 'r':
-			b.WriteByte('\r')
-		case 't':
-			b.WriteByte('\t')
-		case 'u':
-			r := hex4(raw)
-			raw = raw[4:]
-			if utf16.IsSurrogate(r) { // the scanner has seen that the other half follows
-				r = utf16.DecodeRune(r, hex4(raw[2:]))
-				raw = raw[6:]
-			}
-			b.WriteRune(r)
-		default:
-			b.WriteByte(c)
-		}
+		r, n := character(raw[i:])
+		b.WriteRune(r)
+		raw = raw[i+n:]
 	}
 	return b.String()
+}
+
+// character returns the first one that b says, and how many bytes of b say it.
+func character(b []byte) (rune, int) {
+	if b[0] != '\\' {
+		return utf8.DecodeRune(b)
+	}
+	switch c := b[1]; c {
+	case 'b':
+		return '\b', 2
+	case 'f':
+		return '\f', 2
+	case 'n':
+		return '\n', 2
+	case 'r':
+		return '\r', 2
+	case 't':
+		return '\t', 2
+	case 'u':
+		if r := hex4(b[2:]); !utf16.IsSurrogate(r) {
+			return r, 6
+		}
+		return utf16.DecodeRune(hex4(b[2:]), hex4(b[8:])), 12 // the scanner has seen that the other half follows
+	default:
+		return rune(c), 2
+	}
 }
 
 func hex4(b []byte) rune {

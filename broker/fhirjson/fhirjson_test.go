@@ -402,6 +402,34 @@ func TestSame(t *testing.T) {
 	}
 }
 
+// Strings are the same if they say the same, however each of their characters is written; finding out makes no string.
+func TestSameStrings(t *testing.T) {
+	var all []Value
+	for _, a := range []string{``, `a`, `\u0061`, `é`, `\u00e9`, `\u00E9`, `è`} {
+		for _, b := range []string{``, `\"`, `\\`, `/`, `\/`, `\u002f`, `\n`, `\u000a`, `\t`} {
+			for _, c := range []string{``, `😀`, `\ud83d\ude00`, `\ud83d\ude01`, "\ufffd", `\ufffd`, `z`, `\b`, `\f`, `\r`, `\u0000`} {
+				all = append(all, parse(t, `"`+a+b+c+`"`))
+			}
+		}
+	}
+	for _, x := range all {
+		for _, y := range all {
+			if Same(x, y, "") != (x.Text() == y.Text()) {
+				t.Fatalf("%s and %s: same %t", x.Raw(), y.Raw(), Same(x, y, ""))
+			}
+		}
+	}
+	long := strings.Repeat(`<p class=\"x\">\u00e9</p>\n`, 1000)
+	x, y := parse(t, `{"div":"`+long+`"}`), parse(t, `{"div":"`+strings.ReplaceAll(long, `\u00e9`, `é`)+`"}`)
+	if n := testing.AllocsPerRun(10, func() {
+		if !Same(x, y, "") {
+			t.Error("not the same")
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestViewIsText(t *testing.T) {
 	for _, s := range []string{`""`, `"a"`, `"\u00e9\n"`, `"é"`, `1`, `null`} {
 		if v := parse(t, s); v.View() != v.Text() {

@@ -22,9 +22,38 @@ func Same(a, b Value, aside string) bool {
 		}
 		return i == a.tok().next && j == b.tok().next
 	case String:
-		return a.View() == b.View()
+		return sameText(a.tok(), b.tok(), a.doc.src, b.doc.src)
 	}
 	return bytes.Equal(a.Raw(), b.Raw())
+}
+
+// sameText compares two strings as they are written, without making what they say: narratives are long, and full of escapes. It looks no further than they
+// are alike.
+func sameText(s, t *token, inS, inT []byte) bool {
+	a, b := inS[s.start+1:s.end-1], inT[t.start+1:t.end-1]
+	if !s.escaped() && !t.escaped() {
+		return string(a) == string(b)
+	}
+	for {
+		// Up to the first byte that is another, or a backslash, both say the same. A backslash never stands within a character: where one has
+		// one there, the other has the beginning of a character too.
+		alike := 0
+		for alike < len(a) && alike < len(b) && a[alike] == b[alike] && a[alike] != '\\' {
+			alike++
+		}
+		if a, b = a[alike:], b[alike:]; len(a) == 0 || len(b) == 0 {
+			return len(a) == len(b)
+		}
+		if a[0] != '\\' && b[0] != '\\' {
+			return false
+		}
+		x, m := character(a)
+		y, n := character(b)
+		if x != y {
+			return false
+		}
+		a, b = a[m:], b[n:]
+	}
 }
 
 func sameMembers(a, b Value, aside string) bool {
