@@ -16,10 +16,10 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
-// What we say of custodians that did not return all is made with samply's models of R4. Their zero values mean something (an unset enum is its first
-// code, an unset required list is null), so every required field is set here. What stands in every answer (our Patient, the Provenances, the Linkages)
-// is written as text, because the models cost a quarter of all allocations of a small request; a test holds that text against the models, byte for
-// byte, and every emitted resource against nulls, empty values and unknown codes. No resource of a custodian goes through them (M-1).
+// What stands in every answer (our Patient, what did not come whole, the Provenances, the Linkages) is written as text, because samply's models of R4 cost a
+// quarter of all allocations of a small request; a test holds that text against the models, byte for byte. What is rare is made with them. Their zero values mean
+// something (an unset enum is its first code, an unset required list is null), so every required field is set; a test holds every emitted resource against nulls, empty
+// values and unknown codes. No resource of a custodian goes through them (M-1).
 
 // author makes an entry of a resource of ours. Its id is made of what it is about, so that it is the same in every answer.
 func author(req Request, typ, id string, mode Mode, resource any) Entry {
@@ -33,22 +33,6 @@ func author(req Request, typ, id string, mode Mode, resource any) Entry {
 }
 
 func some[T any](v T) *T { return &v }
-
-// optional is a string that is left out if empty: FHIR knows no empty strings.
-func optional(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
-}
-
-func concept(system, code, text string) *fhir.CodeableConcept {
-	c := fhir.CodeableConcept{Text: optional(text)}
-	if code != "" {
-		c.Coding = []fhir.Coding{{System: some(system), Code: some(code)}}
-	}
-	return &c
-}
 
 // paper is what we write a resource of ours on.
 type paper struct{ out []byte }
@@ -141,13 +125,16 @@ func (p *paper) name(s record.Subject) {
 	p.text(`}]`)
 }
 
-// sayings is how a state is put: severity and issue type for machines (hl7.org/fhir/R4/valueset-issue-type.html: incomplete is for
-// sources that could not be reached in time, suppressed for what may not be shown), words for people.
-var sayings = map[record.State]struct {
+// saying is how a state is put.
+type saying struct {
 	severity fhir.IssueSeverity
 	code     fhir.IssueType
 	words    string
-}{
+}
+
+// sayings is how a state is put: severity and issue type for machines (hl7.org/fhir/R4/valueset-issue-type.html: incomplete is for
+// sources that could not be reached in time, suppressed for what may not be shown), words for people.
+var sayings = map[record.State]saying{
 	record.ReturnedInPart: {fhir.IssueSeverityWarning, fhir.IssueTypeIncomplete, "answered, and part of its record is not in this view"},
 	record.NoRecord:       {fhir.IssueSeverityInformation, fhir.IssueTypeInformational, "says that it holds no record of this person"},
 	record.Withheld:       {fhir.IssueSeverityWarning, fhir.IssueTypeSuppressed, "is not shown in this view"},
@@ -175,14 +162,28 @@ var partWords = map[string]string{
 
 // statusOutcome is what we say of a custodian that did not return all (M-10). The first issue is its state, further ones its parts.
 func statusOutcome(req Request, s record.Status) Entry {
+	text, say := statusText(s)
+	id := "outcome-" + string(s.Custodian.Key)
+	w := paper{make([]byte, 0, 1<<10)}
+	w.text(`{"resourceType":"OperationOutcome","id":"`, id, `","issue":[`)
+	w.issue(say.severity, say.code, req.CodeBase+record.SourceStatusSystemPath, string(s.State), text, diagnostics(s))
+	for _, part := range s.Parts {
+		w.text(`,`)
+		w.issue(fhir.IssueSeverityWarning, partCode(part.Reason), req.CodeBase+PartSystemPath, part.Reason, partText(part), "")
+	}
+	w.text(`]}`)
+	return w.entry(req, "OperationOutcome", id, Outcome)
+}
+
+// statusText is how a custodian's state is put, for people and for machines.
+func statusText(s record.Status) (string, saying) {
 	c := s.Custodian
-	system := req.CodeBase + record.SourceStatusSystemPath
 	say, known := sayings[s.State]
 	if !known {
 		say = sayings[record.Failed]
 	}
 	if s.State == record.NotAsked && s.Reason == record.NotAskedLocator {
-		say.severity, say.code, say.words = fhir.IssueSeverityInformation, fhir.IssueTypeInformational, "was not asked: nothing says that it knows this person"
+		say = saying{fhir.IssueSeverityInformation, fhir.IssueTypeInformational, "was not asked: nothing says that it knows this person"}
 	}
 	if s.State == record.NotAsked && s.Reason == record.NotAskedPermit {
 		say.code = fhir.IssueTypeSuppressed
@@ -194,20 +195,38 @@ func statusOutcome(req Request, s record.Status) Entry {
 	if c.Contact != "" {
 		text += " Contact: " + c.Contact
 	}
-	o := fhir.OperationOutcome{Id: some("outcome-" + string(c.Key)), Issue: []fhir.OperationOutcomeIssue{{
-		Severity: say.severity, Code: say.code, Details: concept(system, string(s.State), text), Diagnostics: optional(diagnostics(s))}}}
-	for _, part := range s.Parts {
-		code := fhir.IssueTypeIncomplete
-		switch part.Reason {
-		case record.PartWithheld, record.PartConfidential, record.PartStrangers:
-			code = fhir.IssueTypeSuppressed
-		case record.PartConflictingCopies:
-			code = fhir.IssueTypeConflict
-		}
-		o.Issue = append(o.Issue, fhir.OperationOutcomeIssue{Severity: fhir.IssueSeverityWarning, Code: code,
-			Details: concept(req.CodeBase+PartSystemPath, part.Reason, partText(part))})
+	return text, say
+}
+
+// issue writes an issue of an OperationOutcome.
+func (p *paper) issue(severity fhir.IssueSeverity, kind fhir.IssueType, system, code, text, diagnostics string) {
+	p.text(`{"severity":"`, severity.Code(), `","code":"`, kind.Code(), `","details":{`)
+	if code != "" {
+		p.text(`"coding":[{"system":`)
+		p.quote(system)
+		p.text(`,"code":`)
+		p.quote(code)
+		p.text(`}],`)
 	}
-	return author(req, "OperationOutcome", *o.Id, Outcome, o)
+	p.text(`"text":`)
+	p.quote(text)
+	p.text(`}`)
+	if diagnostics != "" {
+		p.text(`,"diagnostics":`)
+		p.quote(diagnostics)
+	}
+	p.text(`}`)
+}
+
+// partCode is the issue type of the reason of a part.
+func partCode(reason string) fhir.IssueType {
+	switch reason {
+	case record.PartWithheld, record.PartConfidential, record.PartStrangers:
+		return fhir.IssueTypeSuppressed
+	case record.PartConflictingCopies:
+		return fhir.IssueTypeConflict
+	}
+	return fhir.IssueTypeIncomplete
 }
 
 func partText(part record.Part) string {

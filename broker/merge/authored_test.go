@@ -35,6 +35,13 @@ func TestTextIsWhatTheModelsMake(t *testing.T) {
 		{Number: 22, Members: []string{req.Base + "/Condition/a"}, Differs: []string{"Condition.code", "Condition.other"}}} {
 		same(t, linkage(req, g), modelLinkage(req, g))
 	}
+	for state := range sayings {
+		for _, s := range []record.Status{{State: state}, {State: state, Reason: record.NotAskedLocator, Explanation: "Because \"it\" was asked.", Parts: []record.Part{{Reason: record.PartWithheld, Section: "results", Count: 2}}},
+			{State: state, Reason: record.NotAskedPermit, Rule: "C-4", Preference: 7, Adapter: "fhirr4/1", Asked: now, Took: time.Second, Parts: []record.Part{{Reason: record.PartConflictingCopies}, {Reason: "other", Source: "Observation"}, {}}}} {
+			s.Custodian = custodian("gp", record.KindGP)
+			same(t, statusOutcome(req, s), modelOutcome(req, s))
+		}
+	}
 }
 
 func same(t *testing.T, got, want Entry) {
@@ -149,4 +156,31 @@ func modelLinkage(req Request, g Group) Entry {
 	}
 	l.Id = some("linkage-" + hex.EncodeToString(sum.Sum(nil)[:16]))
 	return author(req, "Linkage", *l.Id, Include, l)
+}
+
+func modelOutcome(req Request, s record.Status) Entry {
+	text, say := statusText(s)
+	o := fhir.OperationOutcome{Id: some("outcome-" + string(s.Custodian.Key)), Issue: []fhir.OperationOutcomeIssue{{
+		Severity: say.severity, Code: say.code, Details: concept(req.CodeBase+record.SourceStatusSystemPath, string(s.State), text), Diagnostics: optional(diagnostics(s))}}}
+	for _, part := range s.Parts {
+		o.Issue = append(o.Issue, fhir.OperationOutcomeIssue{Severity: fhir.IssueSeverityWarning, Code: partCode(part.Reason),
+			Details: concept(req.CodeBase+PartSystemPath, part.Reason, partText(part))})
+	}
+	return author(req, "OperationOutcome", *o.Id, Outcome, o)
+}
+
+// optional is a string that is left out if empty: FHIR knows no empty strings.
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func concept(system, code, text string) *fhir.CodeableConcept {
+	c := fhir.CodeableConcept{Text: optional(text)}
+	if code != "" {
+		c.Coding = []fhir.Coding{{System: some(system), Code: some(code)}}
+	}
+	return &c
 }
