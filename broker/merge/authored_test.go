@@ -44,6 +44,15 @@ func TestTextIsWhatTheModelsMake(t *testing.T) {
 	}
 }
 
+func TestPartsSayWhyTheyAreMissing(t *testing.T) {
+	for reason, want := range map[string]string{record.PartWithheld: "suppressed", record.PartConfidential: "suppressed", record.PartStrangers: "suppressed",
+		record.PartConflictingCopies: "conflict", record.PartTruncated: "incomplete", "new": "incomplete"} {
+		if got := partCode(reason).Code(); got != want {
+			t.Errorf("%s: %s", reason, got)
+		}
+	}
+}
+
 func same(t *testing.T, got, want Entry) {
 	t.Helper()
 	if string(got.JSON) != string(want.JSON) || got.FullURL != want.FullURL || got.Type != want.Type || got.ID != want.ID || got.Mode != want.Mode {

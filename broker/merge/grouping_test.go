@@ -40,6 +40,26 @@ func brief(list []Group) string {
 	return strings.Join(out, "; ")
 }
 
+// That two things are alike is not told by what may not be seen of either.
+func TestNoGroupByWhatIsWithheld(t *testing.T) {
+	const psy = `"meta":{"security":[{"code":"PSY"}]}`
+	reply := func(key string) Reply {
+		r := replyOf(t, `{"resourceType":"MedicationRequest","id":"r",`+toAda+`,"medicationReference":{"reference":"Medication/m"},"authoredOn":"2020-01-01"}`,
+			`{"resourceType":"Medication","id":"m",`+psy+`,"code":{"coding":[{"system":"http://snomed.info/sct","code":"322280009"}]}}`)
+		r.Custodian.Key = record.CustodianKey(key)
+		return r
+	}
+	for _, c := range []struct {
+		rules  Rules
+		groups int
+	}{{everything, 1}, {without(record.MentalHealth), 0}} {
+		a := Assemble(request(t), []Prepared{prepare(t, request(t), c.rules, reply("gp")), prepare(t, request(t), c.rules, reply("acute"))}, nil)
+		if len(a.Groups) != c.groups {
+			t.Errorf("%d groups, want %d: %+v", len(a.Groups), c.groups, a.Groups)
+		}
+	}
+}
+
 func TestGroups(t *testing.T) {
 	const snomed = `"system":"http://snomed.info/sct",`
 	observation := func(id, more string) string {
@@ -109,6 +129,9 @@ func TestGroups(t *testing.T) {
 		{"the first of several times", []string{resource("ServiceRequest", "a", coded+`,"occurrenceTiming":{"event":["2020-02-01","2020"]}`)},
 			[]string{resource("ServiceRequest", "b", coded+`,"occurrenceDateTime":"2020"`), resource("ServiceRequest", "c", coded+`,"occurrenceDateTime":"2020-01-01"`)},
 			"1 code acute-b gp-a ServiceRequest.occurrenceDateTime ServiceRequest.occurrenceTiming"},
+		{"days are London's", []string{resource("Condition", "a", `"code":{"coding":[{`+snomed+`"code":"1"}]},"onsetDateTime":"2020-06-01T23:30:00Z"`)},
+			[]string{resource("Condition", "b", `"code":{"coding":[{`+snomed+`"code":"1"}]},"onsetDateTime":"2020-06-02T12:00:00Z"`), resource("Condition", "c", `"code":{"coding":[{`+snomed+`"code":"1"}]},"onsetDateTime":"2020-06-01T12:00:00Z"`)},
+			"1 code acute-b gp-a Condition.onsetDateTime"},
 		{"an allergy, whenever recorded", []string{resource("AllergyIntolerance", "a", `"code":{"coding":[{`+snomed+`"code":"91936005"}]},"recordedDate":"2001"`)},
 			[]string{resource("AllergyIntolerance", "b", `"code":{"coding":[{`+snomed+`"code":"91936005"}]}`)}, "1 code gp-a acute-b AllergyIntolerance.recordedDate"},
 		{"medicines by their Medication", []string{resource("MedicationRequest", "a", `"medicationReference":{"reference":"Medication/m"},"authoredOn":"2020-01-01"`),

@@ -173,6 +173,7 @@ func TestWhoseAResourceIs(t *testing.T) {
 		{"contained Condition of another", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/q"}}]}`, strange},
 		{"contained Condition of nobody", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"Condition","id":"c"}]}`, kept},
 		{"contained Bundle", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"Bundle","id":"c"}]}`, vague},
+		{"contained Parameters", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"Parameters","id":"c"}]}`, vague},
 		{"contained unknown", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"Wonder","id":"c"}]}`, vague},
 		{"contained practitioner", `{"resourceType":"Observation","id":"1",` + toAda + `,"contained":[{"resourceType":"Practitioner","id":"c"}],"performer":[{"reference":"#c"}]}`, kept},
 		{"appointment with a practitioner", `{"resourceType":"Appointment","id":"1","participant":[{"actor":{"reference":"Patient/p"}},{"actor":{"reference":"Practitioner/d"}}]}`, kept},

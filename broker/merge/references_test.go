@@ -281,6 +281,7 @@ func TestFilters(t *testing.T) {
 		{"Patient only", "Patient/gp-p", Filter{Types: []string{"Patient"}}, 4, 1, ""},
 		{"start", "Patient/gp-p Observation/gp-new Encounter/gp-long Condition/gp-undated", Filter{Start: day("2015-01-01")}, 1, 1, "marked undated: 1"},
 		{"end", "Patient/gp-p Observation/gp-old Encounter/gp-long Condition/gp-undated Practitioner/gp-d", Filter{End: day("2015-01-01")}, 1, 0, "marked undated: 1"},
+		{"since that very moment", "Patient/gp-p Encounter/gp-long Condition/gp-undated", Filter{Since: day("2025-01-01").Add(time.Second)}, 2, 1, "marked last-updated-unknown: 2"},
 		{"since", "Patient/gp-p Observation/gp-old Encounter/gp-long Condition/gp-undated Practitioner/gp-d", Filter{Since: day("2024-01-01")}, 1, 0, "marked last-updated-unknown: 2"},
 	} {
 		req := request(t)
@@ -300,7 +301,7 @@ func TestFilters(t *testing.T) {
 			t.Errorf("%s: said %s", c.name, said)
 		}
 		for _, e := range p.Entries {
-			if marked := strings.Contains(string(e.JSON), `"last-updated-unknown"`); marked != (c.name == "since" && (e.ID == "gp-long" || e.ID == "gp-undated")) {
+			if marked := strings.Contains(string(e.JSON), `"last-updated-unknown"`); marked != (strings.HasPrefix(c.name, "since") && (e.ID == "gp-long" || e.ID == "gp-undated")) {
 				t.Errorf("%s: %s marked %v", c.name, e.ID, marked)
 			}
 		}
