@@ -27,7 +27,9 @@ type converter struct {
 
 	out         []byte // resources, with a comma after each
 	urls        []string
-	people      []*person // whose number is the one asked
+	people      []*person       // whose number is the one asked
+	hung        map[string]bool // on them
+	hanging     int             // how much that is
 	visits      []*visit
 	others      map[string]bool // strangers that were written
 	unconverted map[string]int  // segments by name

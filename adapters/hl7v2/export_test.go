@@ -15,7 +15,7 @@ func Convert(text []byte, unstated string, number record.NHSNumber) ([]byte, map
 	if err != nil {
 		return nil, nil, err
 	}
-	c := &converter{subject: record.Subject{Number: number}, hold: func(int, int) error { return nil }, caps: caps{1 << 20, 8 << 20, 4 << 20}, out: []byte{'['}, others: map[string]bool{}, unconverted: map[string]int{}}
+	c := &converter{subject: record.Subject{Number: number}, hold: func(int, int) error { return nil }, caps: caps{1 << 20, 8 << 20, 4 << 20}, out: []byte{'['}, others: map[string]bool{}, hung: map[string]bool{}, unconverted: map[string]int{}}
 	for s, ok := range m.segments() {
 		if !ok {
 			return nil, nil, errSegment
@@ -31,7 +31,7 @@ func Convert(text []byte, unstated string, number record.NHSNumber) ([]byte, map
 		c.emit(v.write(), "")
 	}
 	if len(c.people) > 0 {
-		patient, err := onePatient(c.people)
+		patient, err := onePatient(c.people, c.caps.resourceBytes)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -201,7 +201,7 @@ func (f *fetch) ask(ctx context.Context, n int) harvest {
 		tag = string("0123456789abcdef"[n%16]) + tag // its tag is shorter: the beginning must tell them apart
 	}
 	c := &converter{subject: f.query.Subject, category: f.source.settings.ResultCategory, authorities: f.source.authorities, hold: f.hold, caps: caps{f.limits.Resources, f.limits.ResourceBytes, f.limits.StringBytes},
-		out: []byte{'['}, others: map[string]bool{}, unconverted: map[string]int{}}
+		out: []byte{'['}, others: map[string]bool{}, hung: map[string]bool{}, unconverted: map[string]int{}}
 	seen := map[string]bool{}
 	for pointer := ""; ; {
 		next, err := f.page(ctx, c, q, tag, pointer)
@@ -307,7 +307,7 @@ func (f *fetch) together(harvests []harvest) ([]fhirjson.Entry, error) {
 		}
 	}
 	head := &converter{hold: f.hold, out: []byte{'['}}
-	patient, err := onePatient(people)
+	patient, err := onePatient(people, f.limits.ResourceBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -337,14 +337,14 @@ func (f *fetch) together(harvests []harvest) ([]fhirjson.Entry, error) {
 	return entries, nil
 }
 
-// onePatient writes the Patient of the PID that says most, the first of several that say as much. PIDs that carry one NHS number and two dates of
-// birth are of two people, and which of them is meant is not known.
-func onePatient(people []*person) ([]byte, error) {
+// onePatient writes the Patient of the PID that says most, the first of several that say as much, with all that the others say beside it. PIDs that
+// carry one NHS number and two dates of birth are of two people, and which of them is meant is not known. most is the cap of a resource.
+func onePatient(people []*person, most int) ([]byte, error) {
 	best, birth := people[0], ""
 	var statuses []string
 	known := map[string]bool{}
 	for _, p := range people {
-		if p.fields+len(p.contacts) > best.fields+len(best.contacts) {
+		if p.fields > best.fields {
 			best = p
 		}
 		if status := numberStatus[p.status]; status != "" && !known[status] {
@@ -358,6 +358,9 @@ func onePatient(people []*person) ([]byte, error) {
 		if len(stated) > len(birth) {
 			birth = stated
 		}
+	}
+	if !best.gather(people, most) {
+		return nil, broker.ErrTooMuch
 	}
 	return best.patient(statuses), nil
 }

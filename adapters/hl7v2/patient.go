@@ -2,8 +2,10 @@ package hl7v2
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
@@ -111,13 +113,102 @@ func (p *person) more(s segment) {
 	}
 }
 
-// closePerson keeps a person who was asked about for the end, when all PIDs of the reply are known, and writes any other.
+// once leaves out of what hangs on a PID what is known, and adds the rest to it. It returns how much that is.
+func (p *person) once(known map[string]bool) int {
+	size := 0
+	for _, list := range [...]*[][]byte{&p.extras, &p.contacts, &p.gp} {
+		*list = slices.DeleteFunc(*list, func(x []byte) bool {
+			if x == nil || known[view(x)] {
+				return true
+			}
+			known[view(x)] = true
+			size += len(x) + 1
+			return false
+		})
+	}
+	return size
+}
+
+// gather brings to p what hangs on the other PIDs of the same person, each thing once, and those of their fields that say what its own do not. It
+// reports whether all that is no more than a resource may be.
+func (p *person) gather(people []*person, most int) bool {
+	known := map[string]bool{}
+	p.once(known)
+	for _, other := range people {
+		if other == p {
+			continue
+		}
+		p.size += other.once(known)
+		p.contacts, p.gp = append(p.contacts, other.contacts...), append(p.gp, other.gp...)
+		p.extras = append(p.extras, other.extras...)
+		for n := 2; n < len(other.pid.fields); n++ {
+			if other.repeats(n, p) {
+				continue
+			}
+			if x := extension(extField, "PID-"+strconv.Itoa(n)+": "+other.pid.shown(other.pid.field(n))); !known[view(x)] {
+				known[view(x)] = true
+				p.add(x)
+			}
+		}
+		if p.size > most {
+			return false
+		}
+	}
+	return true
+}
+
+// repeats reports whether field n of p's PID says nothing that the same field of another does not say: each of its repetitions is one of the other's
+// in fewer words. A code of the NHS number's status is said by the Patient whichever PID has it.
+func (p *person) repeats(n int, other *person) bool {
+	s, t := p.pid, other.pid
+	f := s.field(n)
+	switch {
+	case f == "" || f == null, f == t.field(n) && s.marks == t.marks, n == 32 && numberStatus[p.status] != "":
+		return true
+	case s.marks != t.marks:
+		return false
+	case n == 7: // how exactly a date is known, where both are of one person
+		return strings.HasPrefix(t.field(n), f)
+	}
+	const compared = 16 // repetitions of a field: one with more is not worth the time, and is kept whole
+	mark := string(rune(s.repetition))
+	own, theirs := strings.SplitN(f, mark, compared+1), strings.SplitN(t.field(n), mark, compared+1)
+	if len(own) > compared {
+		return false
+	}
+	for _, r := range own {
+		if !slices.ContainsFunc(theirs[:min(len(theirs), compared)], func(q string) bool { return s.fewer(r, q) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// fewer reports whether every component of a repetition that has something in it is the same in another.
+func (s segment) fewer(r, q string) bool {
+	mark := string(rune(s.component))
+	for r != "" {
+		var x, y string
+		x, r, _ = strings.Cut(r, mark)
+		y, q, _ = strings.Cut(q, mark)
+		if x != "" && x != y {
+			return false
+		}
+	}
+	return true
+}
+
+// closePerson keeps a person who was asked about for the end, when all PIDs of the reply are known, and writes any other. What hangs on the PIDs of
+// the one person goes into one Patient, and is held to the cap of one.
 func (c *converter) closePerson() {
 	p := c.person
 	c.person = nil
 	switch {
 	case p == nil:
 	case p.ours:
+		if c.hanging += p.once(c.hung); c.hanging > c.caps.resourceBytes {
+			c.fail(broker.ErrTooMuch)
+		}
 		c.people = append(c.people, p)
 	case !c.others[p.address]:
 		c.others[p.address] = true
