@@ -382,7 +382,7 @@ func (c *converter) attach(s segment) {
 	case name == "NK1" || name == "PD1":
 		c.person.more(s)
 	case name == "PV2" && c.visit != nil && c.visit.pv2.raw == "":
-		c.visit.pv2 = s
+		c.visit.more(s)
 	case c.result != nil:
 		c.result.keep(s)
 	case c.document != nil:

@@ -5,12 +5,12 @@ import "strings"
 // visit is a PV1, and what is about it.
 type visit struct {
 	about
-	pv1     segment
-	pv2     segment
-	person  *person
-	id      string
-	event   string // EVN-1, or the trigger of the message
-	members int    // fields that have something in them
+	pv1    segment
+	pv2    segment
+	person *person
+	id     string
+	event  string // EVN-1, or the trigger of the message
+	stated bool   // that it has anything but a set id
 }
 
 func (c *converter) openVisit(s segment) {
@@ -25,25 +25,46 @@ func (c *converter) openVisit(s segment) {
 	} else {
 		v.id = identity("PV1", c.person.seed, s.raw)
 	}
-	for n := 2; n < len(s.fields); n++ {
-		if f := s.fields[n]; f != "" && f != null {
-			v.members++
-		}
-	}
+	v.stated = s.states(2)
 	c.visit = v
 }
 
-// closeVisit keeps the visit for the end: messages about results repeat it in fewer words.
+// more takes the PV2. A visit whose PV1 has no number and says nothing is told from others by what its PV2 says.
+func (v *visit) more(s segment) {
+	v.pv2 = s
+	if !v.stated && s.states(1) {
+		v.stated = true
+		v.id = identity("PV1", v.person.seed, v.pv1.raw, s.raw)
+	}
+}
+
+// states reports whether any field from n on has something in it.
+func (s segment) states(n int) bool {
+	for ; n < len(s.fields); n++ {
+		if f := s.fields[n]; f != "" && f != null {
+			return true
+		}
+	}
+	return false
+}
+
+// closeVisit keeps the visit for the end: messages about results repeat it in fewer words. Of a visit of which nothing is stated it is not known that
+// there was one, and no Encounter says so: messages about a person have an empty PV1 where the standard demands one. What hangs on it hangs on the
+// person.
 func (c *converter) closeVisit() {
-	if v := c.visit; v != nil && v.members > 0 {
+	switch v := c.visit; {
+	case v == nil:
+	case v.stated:
 		c.visits = append(c.visits, v)
+	default:
+		v.person.add(v.extras...)
 	}
 	c.visit = nil
 }
 
 // encounter is the Reference of what belongs to the visit that is open.
 func (c *converter) encounter() []byte {
-	if c.visit == nil || c.visit.members == 0 {
+	if c.visit == nil || !c.visit.stated {
 		return nil
 	}
 	return reference("Encounter/" + c.visit.id)

@@ -314,6 +314,49 @@ func TestVisit(t *testing.T) {
 	}
 }
 
+// A PV1 with a set id alone is a visit if its PV2 says something, and what belongs to it refers to it. If nothing is stated of a visit, there is no
+// Encounter, and what hangs on it is the person's.
+func TestVisitOfFewWords(t *testing.T) {
+	read := func(pv2 ...string) (all []resource, said string) {
+		message := append([]string{"EVN|A31|20240101", "PID|1||9990000034^^^NHS^NH", "PV1|1"}, pv2...)
+		message = append(message, "NTE|1||A note on the visit", "OBX|1|NM|1^Weight^L||70|kg|||||F")
+		all, _ = converted(t, []byte(`MSH|^~\&|A|B|C|D|20260101||ADT^A31|1|P|2.5.1`+"\r"+strings.Join(message, "\r")+"\r"))
+		return all, everything(t, message...)
+	}
+	of := func(all []resource, typ string) (out []resource) {
+		for _, r := range all {
+			if r.text("resourceType") == typ {
+				out = append(out, r)
+			}
+		}
+		return out
+	}
+	all, said := read("PV2|||CP^Chest pain on admission")
+	visits := of(all, "Encounter")
+	if len(visits) != 1 || visits[0].text("reasonCode", 0, "text") != "Chest pain on admission" {
+		t.Fatalf("%d visits, want one with its reason", len(visits))
+	}
+	if of(all, "Observation")[0].text("encounter", "reference") != "Encounter/"+visits[0].text("id") {
+		t.Error("what belongs to the visit does not refer to it")
+	}
+	other, _ := read("PV2|||CP^A fall")
+	if of(other, "Encounter")[0].text("id") == visits[0].text("id") {
+		t.Error("two visits have one id")
+	}
+	for _, pv2 := range [][]string{nil, {"PV2|"}, {`PV2|||""`}} {
+		all, none := read(pv2...)
+		if len(of(all, "Encounter")) != 0 || of(all, "Observation")[0].get("encounter") != nil {
+			t.Error("an Encounter says that there was a visit")
+		}
+		said += none
+	}
+	for _, want := range []string{"NTE|1||A note on the visit", "EVN|A31|20240101"} {
+		if n := strings.Count(said, `"`+want+`"`); n != 4 {
+			t.Errorf("%q stands there %d times of 4", want, n)
+		}
+	}
+}
+
 // Sex and death as they are stated.
 func TestPatient(t *testing.T) {
 	for _, c := range []struct{ pid, key, want string }{
