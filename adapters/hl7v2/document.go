@@ -65,7 +65,7 @@ func (d *document) read(s segment) {
 	title := s.at(3, 2)
 	switch s.kind() {
 	case "ED", "RP":
-		if a := s.attachment(title, d.made); a != nil {
+		for _, a := range s.attachments(title, d.made) {
 			d.contents = append(d.contents, object(member{"attachment", a}))
 			d.size += len(a)
 		}

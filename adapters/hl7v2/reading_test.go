@@ -2,6 +2,7 @@ package hl7v2_test
 
 import (
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -276,6 +277,55 @@ func TestDocument(t *testing.T) {
 	for code, want := range map[string]string{"AV": "current", "OB": "superseded", "CA": "entered-in-error", "": "current"} {
 		if got := read("TXA|1|DS|TX||||||||||||||AU||" + code).text("status"); got != want {
 			t.Errorf("TXA-19 %s: got %s, want %s", code, got, want)
+		}
+	}
+}
+
+// Data and pointers come whole, below a TXA and below an OBR: every repetition is an attachment, and what FHIR has no word for stands beside it. Data
+// stands there once.
+func TestAttachments(t *testing.T) {
+	for _, c := range []struct{ kind, value, want string }{
+		{"ED", "^application^pdf^Base64^SGVsbG8=", `[{"contentType":"application/pdf","data":"SGVsbG8="}]`},
+		{"ED", "^application^pdf^Base64^SGVsbG8=~^text^plain^A^World", `[{"contentType":"application/pdf","data":"SGVsbG8="},{"contentType":"text/plain","data":"V29ybGQ="}]`},
+		{"ED", "^IM^DICOM^Base64^SGVsbG8=", `[{"kept":["^IM^DICOM"],"data":"SGVsbG8="}]`},
+		{"ED", "PACS&1.2.3&ISO^AP^PDF^Base64^SGVsbG8=^more", `[{"kept":["PACS&1.2.3&ISO^AP^PDF^^^more"],"contentType":"application/pdf","data":"SGVsbG8="}]`},
+		{"ED", "^AP^PDF^Hex^48^", `[{"kept":["Hex: 48","^AP^PDF"],"contentType":"application/pdf"}]`},
+		{"ED", "Nothing of the kind", `[{"kept":["Nothing of the kind"]}]`},
+		{"RP", "https://a.example/1^^application^pdf~https://a.example/2^PACS^IM^DICOM", `[{"contentType":"application/pdf","url":"https://a.example/1"},{"kept":["^PACS^IM^DICOM"],"url":"https://a.example/2"}]`},
+	} {
+		for _, above := range []string{"TXA|1|DS|AP|||||||||D1|||||AU", "OBR|1||F1|X^Y^L"} {
+			said := everything(t, "PID|1||9990000034^^^NHS^NH", above, "OBX|1|"+c.kind+"|L^Letter||"+c.value+"||||||F")
+			var list []map[string]any
+			if json.Unmarshal([]byte(said), &list) != nil {
+				t.Fatal("no list of resources")
+			}
+			var got []map[string]any
+			for _, r := range list {
+				contents, _ := r["content"].([]any)
+				for _, x := range contents {
+					a, _ := x.(map[string]any)["attachment"].(map[string]any)
+					delete(a, "title")
+					if l, _ := a["extension"].([]any); l != nil {
+						var kept []any
+						for _, e := range l {
+							kept = append(kept, e.(map[string]any)["valueString"])
+						}
+						delete(a, "extension")
+						a["kept"] = kept
+					}
+					got = append(got, a)
+				}
+			}
+			var want []map[string]any
+			if json.Unmarshal([]byte(c.want), &want) != nil {
+				t.Fatal("a case is no JSON")
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("%.3s, %s:\ngot  %v\nwant %v", above, c.value, got, want)
+			}
+			if strings.Count(said, "SGVsbG8=") > 1 || strings.Contains(said, "OBX-5") {
+				t.Errorf("%.3s, %s: the data stands there twice", above, c.value)
+			}
 		}
 	}
 }

@@ -269,17 +269,20 @@ func (r *result) asDocument(encounter []byte) []byte {
 	default:
 		members = append(members, unknownCode("status", status))
 	}
-	content := s.attachment(title, at)
-	if content == nil {
-		content = object(member{"title", str("No content was sent.")})
+	var contents [][]byte
+	for _, a := range s.attachments(title, at) {
+		contents = append(contents, object(member{"attachment", a}))
+	}
+	if contents == nil {
+		contents = [][]byte{object(member{"attachment", object(member{"title", str("No content was sent.")})})}
 	}
 	return s.complete(append(members,
 		member{"type", s.concept(s.first(3))},
 		member{"category", obr.documentCategory()},
 		member{"subject", reference(r.person.address)},
 		member{"description", str(r.noteText())},
-		member{"content", array(object(member{"attachment", content}))},
-		member{"context", object(member{"encounter", array(encounter)}, member{"related", related})}), r.extras)
+		member{"content", array(contents...)},
+		member{"context", object(member{"encounter", array(encounter)}, member{"related", related})}), r.extras, 5)
 }
 
 // documentCategory marks a document that came with a report as one about results: LOINC 11502-2, laboratory report, 18748-4, diagnostic imaging

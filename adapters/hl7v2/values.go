@@ -211,19 +211,32 @@ func (s segment) coding(raw string, c int) []byte {
 	return object(member{"extension", name}, member{"system", str(address)}, member{"code", str(code)}, member{"display", str(display)})
 }
 
-// attachment writes what an OBX of type ED or RP holds (HL7 2.5.1 sections 2.A.24 and 2.A.65): data, or the place where it is, which is
-// shown and never asked for.
-func (s segment) attachment(title string, made moment) []byte {
-	raw := s.first(5)
-	if raw == "" || raw == null {
-		return nil
+// attachments writes what an OBX of type ED or RP holds (HL7 2.5.1 sections 2.A.24 and 2.A.65), one for each repetition: data, or the place where it
+// is, which is shown and never asked for. What a repetition says and an attachment has no place for is kept with that one: OBX-5 is in them whole.
+func (s segment) attachments(title string, made moment) [][]byte {
+	var out [][]byte
+	for raw := range s.repetitions(5) {
+		if raw == "" || raw == null {
+			continue
+		}
+		read := s.encapsulated
+		if s.kind() == "RP" {
+			read = s.pointer
+		}
+		out = append(out, object(append(append(read(raw), member{"title", str(title)}), date("creation", made)...)...))
 	}
-	creation := date("creation", made)
-	if s.kind() == "RP" {
-		members := []member{{"contentType", str(mime(s.of(raw, 3), s.of(raw, 4)))}, {"url", trimmed(s.whole(raw, 1))}, {"title", str(title)}}
-		return object(append(members, creation...)...)
-	}
-	members := []member{{"contentType", str(mime(s.of(raw, 2), s.of(raw, 3)))}}
+	return out
+}
+
+// pointer reads an RP: the place, whose it is, type, subtype.
+func (s segment) pointer(raw string) []member {
+	media := mime(s.of(raw, 3), s.of(raw, 4))
+	return []member{{"extension", array(s.unsaid(raw, media, 3, 1))}, {"contentType", str(media)}, {"url", trimmed(s.whole(raw, 1))}}
+}
+
+// encapsulated reads an ED: whose it is, type, subtype, encoding, data.
+func (s segment) encapsulated(raw string) []member {
+	media := mime(s.of(raw, 2), s.of(raw, 3))
 	data := part(raw, s.component, 5)
 	bare := strings.Map(func(r rune) rune { // lines of base64 are broken anywhere: white space is no part of it
 		if r == ' ' || r == '\n' || r == '\t' {
@@ -231,15 +244,33 @@ func (s segment) attachment(title string, made moment) []byte {
 		}
 		return r
 	}, s.text(data))
+	var held, other []byte
 	switch encoding := s.of(raw, 4); {
 	case strings.EqualFold(encoding, "Base64") && isBase64(bare):
-		members = append(members, member{"data", str(bare)})
+		held = str(bare)
 	case (encoding == "" || encoding == "A") && data != "":
-		members = append(members, member{"data", str(base64.StdEncoding.EncodeToString([]byte(s.text(data))))})
+		held = str(base64.StdEncoding.EncodeToString([]byte(s.text(data))))
 	case data != "": // an encoding that is not known, or that the data does not keep to: kept as it came
-		members = append(members, member{"extension", array(extension(extOriginal, encoding+": "+data))})
+		other = extension(extOriginal, encoding+": "+s.shown(data))
 	}
-	return object(append(append(members, member{"title", str(title)}), creation...)...)
+	return []member{{"extension", array(other, s.unsaid(raw, media, 2, 4, 5))}, {"contentType", str(media)}, {"data", held}}
+}
+
+// unsaid keeps the components of a repetition but those of which its attachment says everything: said, and, from kind on, a type and a subtype that
+// stand in the media type as they are. "AP^PDF" is more than "application/pdf", and a type for which there is no media type is not said at all.
+func (s segment) unsaid(raw, media string, kind int, said ...int) []byte {
+	const most = 8 // an ED has five, an RP four: the last piece may hold further ones
+	pieces := strings.SplitN(raw, string(rune(s.component)), most)
+	named := strings.Trim(s.whole(raw, kind)+"/"+s.whole(raw, kind+1), "/")
+	if named == "" || strings.EqualFold(named, media) {
+		said = append(said, kind, kind+1)
+	}
+	for _, n := range said {
+		if n <= len(pieces) {
+			pieces[n-1] = ""
+		}
+	}
+	return extension(extOriginal, s.shown(strings.TrimRight(strings.Join(pieces, string(rune(s.component))), string(rune(s.component)))))
 }
 
 // isBase64 reports whether s is base64 without white space, as FHIR wants it. Decoding would need memory for nothing.
