@@ -1,12 +1,11 @@
 package hl7v2
 
 import (
-	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker"
-	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
@@ -76,7 +75,7 @@ func (a *about) note(s segment) {
 	text := strings.Join(lines, "\n") // an empty NTE is an empty line
 	a.notes = append(a.notes, text)
 	a.size += len(text) + 16
-	a.add(s.rest(object(member{"text", str(text)}))...)
+	a.add(s.rest([]member{{"text", str(text)}})...)
 }
 
 func (a *about) noteText() string { return strings.TrimRight(strings.Join(a.notes, "\n"), "\n ") }
@@ -91,44 +90,37 @@ func (s segment) shown(raw string) string {
 	return b.String()
 }
 
-// usage says which fields of a segment its resource is made of, one bit each. Of those that are coded, a code may have become one of FHIR's, and
-// what the tables do not have is kept where it is used.
-type usage struct{ used, coded uint64 }
-
-func bits(fields ...int) uint64 {
-	var out uint64
-	for _, n := range fields {
-		out |= 1 << n
-	}
-	return out
+// usages says, for every segment that is converted, which members its fields become: those whose names begin so. A field without a member is one whose
+// code may have become one of FHIR's, and what the tables do not have is kept where it is used.
+var usages = map[string]map[int][]string{
+	"PID": {1: nil, 3: {"identifier"}, 5: {"name"}, 7: {"birthDate"}, 8: nil, 11: {"address"}, 13: {"telecom"}, 14: {"telecom"}, 16: {"maritalStatus"}, 29: {"deceased"}, 30: nil},
+	"PD1": {3: {"generalPractitioner"}, 4: {"generalPractitioner"}},
+	"NK1": {1: nil, 2: {"name"}, 3: {"relationship"}, 4: {"address"}, 5: {"telecom"}},
+	"PV1": {1: nil, 2: nil, 3: {"location"}, 7: {"participant"}, 8: {"participant"}, 9: {"participant"}, 10: {"serviceType"}, 17: {"participant"},
+		19: {"identifier"}, 36: {"hospitalization"}, 44: {"period"}, 45: {"period"}},
+	"PV2": {3: {"reasonCode"}},
+	"OBR": {1: nil, 2: {"identifier"}, 3: {"identifier"}, 4: {"code"}, 7: {"effective"}, 8: {"effective"}, 22: {"issued"}, 24: nil, 25: nil, 32: {"resultsInterpreter"}},
+	"OBX": {1: nil, 2: nil, 3: {"code", "type"}, 5: {"value", "component", "dataAbsentReason"}, 6: {"value", "component"}, 7: {"referenceRange"}, 8: {"interpretation"}, 11: nil,
+		14: {"effective", "content"}, 16: {"performer"}, 17: {"method"}, 19: {"issued"}, 23: {"performer"}},
+	"SPM": {1: nil, 4: {"type"}, 17: {"collection"}, 18: {"receivedTime"}},
+	"TXA": {1: nil, 2: {"type"}, 4: {"context"}, 5: {"author"}, 6: {"content"}, 9: {"author"}, 10: {"authenticator"}, 12: {"masterIdentifier"}, 16: {"content"},
+		17: nil, 18: nil, 19: nil},
+	"NTE": {1: nil, 3: {"text"}},
+	"AL1": {1: nil, 3: {"code"}, 5: {"reaction"}, 6: {"recordedDate"}},
+	"DG1": {1: nil, 3: {"code"}, 4: {"code"}, 5: {"recordedDate"}, 16: {"asserter"}, 18: nil, 20: {"identifier"}},
+	"PR1": {1: nil, 3: {"code"}, 4: {"code"}, 5: {"performed"}, 11: {"performer"}, 12: {"performer"}},
 }
 
-// usages says it for every segment that is converted.
-var usages = map[string]usage{
-	"PID": {bits(1, 3, 5, 7, 8, 11, 13, 14, 16, 29, 30), bits(1, 8, 30)},
-	"PD1": {bits(3, 4), 0},
-	"NK1": {bits(1, 2, 3, 4, 5), bits(1)},
-	"PV1": {bits(1, 2, 3, 7, 8, 9, 10, 17, 19, 36, 44, 45), bits(1, 2)},
-	"PV2": {bits(3), 0},
-	"OBR": {bits(1, 2, 3, 4, 7, 8, 22, 24, 25, 32), bits(1, 24, 25)},
-	"OBX": {bits(1, 2, 3, 5, 6, 7, 8, 11, 14, 16, 17, 19, 23), bits(1, 2, 11)},
-	"SPM": {bits(1, 4, 17, 18), bits(1)},
-	"TXA": {bits(1, 2, 4, 5, 6, 9, 10, 12, 16, 17, 18, 19), bits(1, 17, 18, 19)},
-	"NTE": {bits(1, 3), bits(1)},
-	"AL1": {bits(1, 3, 5, 6), bits(1)},
-	"DG1": {bits(1, 3, 4, 5, 16, 18, 20), bits(1, 18)},
-	"PR1": {bits(1, 3, 4, 5, 11, 12), bits(1)},
-}
-
-// rest are the fields, as extensions, that made says nothing or not all of: those that were not converted, and those that hold a piece for which
-// FHIR has no place. So nothing of a message is lost, whatever a sender puts where. also are fields whose code became one of FHIR's.
-func (s segment) rest(made []byte, also ...int) [][]byte {
-	u := usages[s.name()]
-	u.used, u.coded = u.used|bits(also...), u.coded|bits(also...)
+// rest are the fields, as extensions, that members say nothing or not all of: those that were not converted, and those that hold a piece for which
+// FHIR has no place. So nothing of a message is lost, whatever a sender puts where. also are fields that are said elsewhere, or whose code became one
+// of FHIR's.
+func (s segment) rest(members []member, also ...int) [][]byte {
+	uses := usages[s.name()]
 	var out [][]byte
 	for n := 1; n < len(s.fields); n++ {
 		f := s.fields[n]
-		if f == "" || f == null || n < 64 && (u.coded&(1<<n) != 0 || u.used&(1<<n) != 0 && s.holds(made, f)) {
+		names, used := uses[n]
+		if f == "" || f == null || slices.Contains(also, n) || used && (names == nil || s.holds(members, names, f)) {
 			continue
 		}
 		out = append(out, extension(extField, s.name()+"-"+strconv.Itoa(n)+": "+s.shown(f)))
@@ -136,38 +128,10 @@ func (s segment) rest(made []byte, also ...int) [][]byte {
 	return out
 }
 
-// holds reports whether every piece of a field stands in a resource, as it is or as FHIR writes a time.
-func (s segment) holds(made []byte, field string) bool {
-	for left := maxPieces; field != ""; left-- {
-		if left == 0 {
-			return false
-		}
-		n := 0
-		for n < len(field) && field[n] != s.component && field[n] != s.repetition && field[n] != s.sub {
-			n++
-		}
-		piece := strings.TrimSpace(s.text(field[:n]))
-		field = field[min(n+1, len(field)):]
-		if piece == "" || bytes.Contains(made, []byte(piece)) {
-			continue
-		}
-		if q := fhirjson.Quote(piece); bytes.Contains(made, q[1:len(q)-1]) {
-			continue
-		}
-		if m := readTime(piece); !m.exact || !bytes.Contains(made, []byte(m.text)) {
-			return false
-		}
-	}
-	return true
-}
-
-// maxPieces caps the pieces of a field that are looked for: one with more is kept whole.
-const maxPieces = 256
-
 // complete writes a resource of a segment with all that it has no place for.
 func (s segment) complete(members []member, extras [][]byte, also ...int) []byte {
 	made := object(members...)
-	kept := array(append(s.rest(made, also...), extras...)...)
+	kept := array(append(s.rest(members, also...), extras...)...)
 	if kept == nil {
 		return made
 	}

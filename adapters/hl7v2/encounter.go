@@ -135,7 +135,7 @@ func (v *visit) write() []byte {
 		{"hospitalization", leaving},
 		{"location", where},
 	}
-	return s.complete(members, append(v.pv2.rest(reason), v.extras...))
+	return s.complete(members, append(v.pv2.rest([]member{{"reasonCode", reason}}), v.extras...))
 }
 
 // status says how a visit stands. A cancelling event decides; then whether an end is stated; then what the event says; then that an inpatient

@@ -109,7 +109,7 @@ func (p *person) more(s segment) {
 				p.gp = append(p.gp, object(member{"type", str("Organization")}, member{"display", str(name)}))
 			}
 		}
-		p.add(s.rest(array(p.gp...))...)
+		p.add(s.rest([]member{{"generalPractitioner", array(p.gp...)}})...)
 	}
 }
 

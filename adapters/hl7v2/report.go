@@ -193,7 +193,7 @@ func (r *result) observation(category string, encounter []byte) []byte {
 		performers = append(performers, object(member{"type", str("Organization")}, member{"display", str(org)}))
 	}
 	members = append(members, member{"performer", array(performers...)})
-	value := s.value()
+	value, bare := s.value()
 	members = append(members, value...)
 	if status == "N" && len(value) == 0 {
 		members = append(members, member{"dataAbsentReason", object(member{"coding", array(object(
@@ -201,11 +201,15 @@ func (r *result) observation(category string, encounter []byte) []byte {
 	}
 	members = append(members, member{"interpretation", array(s.flags()...)})
 	notes := [][]byte{}
-	if unit := s.field(6); len(value) > 0 && unit != "" && unit != null && unitMissing(value) {
-		// The value is text: its unit, which changes what it means, has no place but a note.
+	var also []int
+	if unit := s.field(6); len(value) > 0 && unit != "" && unit != null && bare {
+		// A value is text: its unit, which changes what it means, has no place but a note.
 		name := s.at(6, 1)
 		if name == "" {
 			name = s.text(unit)
+		}
+		if name == s.text(unit) {
+			also = append(also, 6)
 		}
 		notes = append(notes, object(member{"text", str("Units: " + name)}))
 	}
@@ -220,7 +224,7 @@ func (r *result) observation(category string, encounter []byte) []byte {
 	if f := s.field(7); f != "" && f != null {
 		ranges = array(object(member{"text", str(s.text(f))}))
 	}
-	return s.complete(append(members, member{"note", array(notes...)}, member{"method", method}, member{"referenceRange", ranges}), r.extras)
+	return s.complete(append(members, member{"note", array(notes...)}, member{"method", method}, member{"referenceRange", ranges}), r.extras, also...)
 }
 
 // flags writes OBX-8: codes of table 0078 as FHIR's, any other as it came.

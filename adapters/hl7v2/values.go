@@ -2,6 +2,7 @@ package hl7v2
 
 import (
 	"encoding/base64"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -70,29 +71,39 @@ func (s segment) kind() string {
 	return kind
 }
 
-// value returns the members that say what OBX-5 says.
-func (s segment) value() []member {
+// value returns the members that say what OBX-5 says, and whether they show a value without its unit, which an element that is no quantity has no
+// place for.
+func (s segment) value() (members []member, bare bool) {
 	raw := s.field(5)
 	switch {
 	case raw == "":
-		return nil
+		return nil, false
 	case raw == null:
-		return []member{{"dataAbsentReason", object(member{"text", str("The custodian sent an explicit nothing.")})}, original("valueString", raw)}
+		return []member{{"dataAbsentReason", object(member{"text", str("The custodian sent an explicit nothing.")})}, original("valueString", raw)}, true
 	}
 	kind := s.kind()
 	switch kind {
 	case "ST", "TX", "FT", "":
-		return s.words(kind)
+		members = s.words(kind)
+		return members, !measured(members)
 	}
 	if strings.IndexByte(raw, s.repetition) < 0 {
-		return s.one("value", kind, raw)
+		members = s.one("value", kind, raw)
+		return members, !measured(members)
 	}
 	// Several values of one OBX are components of one Observation, in order: FHIR has one value each.
 	var components [][]byte
 	for r := range s.repetitions(5) {
-		components = append(components, object(append([]member{{"code", s.concept(s.first(3))}}, s.one("value", kind, r)...)...))
+		one := s.one("value", kind, r)
+		bare = bare || r != "" && !measured(one)
+		components = append(components, object(append([]member{{"code", s.concept(s.first(3))}}, one...)...))
 	}
-	return []member{{"component", array(components...)}}
+	return []member{{"component", array(components...)}}, bare
+}
+
+// measured reports whether a value has a place for a unit.
+func measured(members []member) bool {
+	return slices.ContainsFunc(members, func(m member) bool { return m.key == "valueQuantity" || m.key == "valueRange" })
 }
 
 // words is a text value; repetitions are its lines. One that is a number, with a unit beside it, is a quantity: its characters stay, and a
@@ -164,17 +175,6 @@ func ascending(a, b string) bool {
 	x, errX := strconv.ParseFloat(a, 64)
 	y, errY := strconv.ParseFloat(b, 64)
 	return errX == nil && errY == nil && x <= y
-}
-
-// unitMissing reports whether a value is shown without its unit.
-func unitMissing(members []member) bool {
-	for _, m := range members {
-		switch m.key {
-		case "valueQuantity", "valueRange", "component":
-			return false
-		}
-	}
-	return true
 }
 
 // concept writes a CodeableConcept of a CE or CWE: up to two codings, and the words that people said or read.

@@ -1,0 +1,198 @@
+package hl7v2
+
+import (
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+)
+
+// What of a field stands in a resource is looked for in the members that are made of it, among their values: in all of the JSON a "g" would be found in
+// the name of any element, and an "M" that says what an address is for in the code that says who is married.
+
+// maxPieces caps the pieces of a field that are looked for, and maxSaid the values among which they are: a field with more is kept whole.
+const (
+	maxPieces = 256
+	maxSaid   = 1024
+)
+
+// holds reports whether every piece of a field stands in the members of those names: as a value, as a part of a value that is put together of nothing
+// but pieces of the field, or as FHIR writes a time.
+func (s segment) holds(members []member, names []string, field string) bool {
+	pieces := s.pieces(field)
+	if len(pieces) > maxPieces {
+		return false
+	}
+	said := saidBy(members, names)
+	if len(said) > maxSaid {
+		return false
+	}
+	found := make([]bool, len(pieces))
+	for _, v := range said {
+		if i, is := slices.BinarySearch(pieces, v); is {
+			found[i] = true
+		}
+	}
+	if !slices.Contains(found, false) {
+		return true
+	}
+	for _, v := range said {
+		for _, i := range s.madeOf(v, pieces) {
+			found[i] = true
+		}
+	}
+	for i, p := range pieces {
+		if m := readTime(p); !found[i] && (!m.exact || !slices.Contains(said, m.text)) {
+			return false
+		}
+	}
+	return true
+}
+
+// pieces returns what stands between the separators of a field, as JSON writes it, in order and each once. Of a field of very many there are
+// enough to see that there are more than maxPieces.
+func (s segment) pieces(field string) []string {
+	var out []string
+	for n := 0; field != "" && n <= maxPieces; n++ {
+		end := strings.IndexFunc(field, s.separates)
+		if end < 0 {
+			end = len(field)
+		}
+		if piece := strings.TrimSpace(s.text(field[:end])); piece != "" {
+			out = append(out, quoted(piece))
+		}
+		field = field[min(end+1, len(field)):]
+	}
+	if len(out) > maxPieces {
+		return out
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func (s segment) separates(r rune) bool {
+	return r == rune(s.component) || r == rune(s.repetition) || r == rune(s.sub)
+}
+
+// quoted is a text as it stands between the quotation marks of JSON.
+func quoted(text string) string {
+	q := fhirjson.Quote(text)
+	return view(q[1 : len(q)-1])
+}
+
+// madeOf returns which of the pieces a value is put together of with spaces, commas, line ends and the separators of HL7: none if there is anything
+// else in it, or more than the pieces would give.
+func (s segment) madeOf(value string, pieces []string) []int {
+	var used []int
+	for value = s.skip(value); value != ""; value = s.skip(value) {
+		i := s.longest(value, pieces)
+		if i < 0 || len(used) == len(pieces) {
+			return nil
+		}
+		used, value = append(used, i), value[len(pieces[i]):]
+	}
+	return used
+}
+
+// longest returns the longest of the pieces with which a value begins and which ends there where a piece may end, -1 for none.
+func (s segment) longest(value string, pieces []string) int {
+	for most := value; most != ""; {
+		i, is := slices.BinarySearch(pieces, most)
+		if !is {
+			i--
+		}
+		if i < 0 {
+			return -1
+		}
+		// In order, whatever stands between a beginning of most and most itself begins with it too: no piece that is wanted is longer than n.
+		n := common(pieces[i], most)
+		if n < len(pieces[i]) {
+			most = most[:n]
+			continue
+		}
+		if rest := value[n:]; rest == "" || s.skip(rest) != rest {
+			return i
+		}
+		most = most[:n-1]
+	}
+	return -1
+}
+
+// common returns how many bytes two texts have in common at their beginning.
+func common(a, b string) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// lineEnd is one as it stands in our JSON.
+var lineEnd = quoted("\n")
+
+// skip leaves out what stands between pieces.
+func (s segment) skip(value string) string {
+	for {
+		switch {
+		case value == "":
+			return ""
+		case value[0] == ' ', value[0] == ',', s.separates(rune(value[0])):
+			value = value[1:]
+		case strings.HasPrefix(value, lineEnd):
+			value = value[len(lineEnd):]
+		default:
+			return value
+		}
+	}
+}
+
+// saidBy returns the texts and numbers of the members whose names begin so, as they stand in the JSON: maxSaid and one more at the most.
+func saidBy(members []member, names []string) []string {
+	var out []string
+	for _, m := range members {
+		key := strings.TrimPrefix(m.key, "_")
+		if !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(key, n) }) {
+			continue
+		}
+		for v := range values(m.value) {
+			if out = append(out, v); len(out) > maxSaid {
+				return out
+			}
+		}
+	}
+	return out
+}
+
+// values yields the texts and numbers of JSON that was written here: there is no white space in it.
+func values(json []byte) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := 0; i < len(json); {
+			start := i
+			switch c := json[i]; {
+			case c == '"':
+				for i++; json[i] != '"'; i++ {
+					if json[i] == '\\' {
+						i++
+					}
+				}
+				i++
+				if i < len(json) && json[i] == ':' { // the name of a member
+					continue
+				}
+				if !yield(view(json[start+1 : i-1])) {
+					return
+				}
+			case c == '-' || c >= '0' && c <= '9':
+				for i < len(json) && strings.IndexByte(",]}", json[i]) < 0 {
+					i++
+				}
+				if !yield(view(json[start:i])) {
+					return
+				}
+			default:
+				i++
+			}
+		}
+	}
+}
