@@ -33,7 +33,8 @@ type converter struct {
 	others      map[string]bool // strangers that were written
 	unconverted map[string]int  // segments by name
 	pids        int             // seen
-	truncated   string          // the query whose continuation never came
+	hits        int             // in the answers so far, as they say themselves, -1 where one does not
+	truncated   string          // the query of which more was promised than came
 
 	event    segment // EVN of the group
 	trigger  string

@@ -270,6 +270,10 @@ func (f *fetch) page(ctx context.Context, c *converter, q question, tag, pointer
 	default:
 		return "", broker.ErrMalformed // data found, and none there
 	}
+	var more bool
+	if c.hits, more = e.more(c.hits); more && e.pointer == "" {
+		c.truncated = q.code() // it says itself that this is not all, and not how to ask for the rest
+	}
 	return e.pointer, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -313,6 +314,39 @@ func TestBrokenPromise(t *testing.T) {
 	reply, err := s.Fetch(t.Context(), query(t, held))
 	if err != nil || len(reply.Parts) != 1 || reply.Parts[0] != (record.Part{Source: "Z71", Reason: record.PartTruncated}) {
 		t.Errorf("got %v, %v", reply.Parts, err)
+	}
+}
+
+// An engine that counts more hits than it sent, and names no continuation: what came is returned, and says that it is not all.
+func TestCountsOfHits(t *testing.T) {
+	for _, c := range []struct {
+		first, second string // QAK-4 to QAK-6
+		whole         bool
+	}{
+		{first: "20|8|12"}, {first: "20|8|0"}, {first: "20|8|"}, {first: "||12"}, {first: "||some"},
+		{first: "8|8|0", whole: true}, {first: "||", whole: true}, {first: `""|""|""`, whole: true}, {first: "20||", whole: true}, {first: "||00", whole: true}, {first: "all|8|", whole: true},
+		{first: "20|8|12", second: "20|12|0", whole: true}, {first: "20|8|12", second: "20|12|", whole: true}, {first: "20|8|12", second: "20|11|0"}, {first: "20|8|12", second: "20||1"},
+		{first: "20||12", second: "20|12|0", whole: true},
+	} {
+		e := newEvil(t, func(n int) string {
+			counts, next := c.first, ""
+			switch {
+			case n > 0:
+				counts = c.second
+			case c.second != "":
+				next = "DSC|A|I\r"
+			}
+			return block(strings.Replace(good, "QAK|{TAG}|OK", "QAK|{TAG}|OK|Z71|"+counts, 1) + next)
+		})
+		s := source(t, e.address, func(s *hl7v2.Settings) { s.Queries = []string{simulator.QueryResults} })
+		reply, err := s.Fetch(t.Context(), query(t, held))
+		var want []record.Part
+		if !c.whole {
+			want = []record.Part{{Source: "Z71", Reason: record.PartTruncated}}
+		}
+		if err != nil || !slices.Equal(reply.Parts, want) {
+			t.Errorf("%s, then %s: got %v, %v, want %v", c.first, c.second, reply.Parts, err, want)
+		}
 	}
 }
 

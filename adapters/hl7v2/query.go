@@ -176,6 +176,18 @@ func (s Settings) read(text []byte, q question, asked sent, number record.NHSNum
 	return e, s.check(e, q, asked, number)
 }
 
+// more reports whether an answer without a continuation says that it is not the last: that hits remain (QAK-6), or that there are more of them (QAK-4)
+// than have come. before are those of the answers before it, and here those with its own (QAK-5): -1 where one did not say. What is said of remaining
+// hits and cannot be read is not nothing.
+func (e *envelope) more(before int) (here int, more bool) {
+	here = -1
+	if n, err := strconv.Atoi(e.qak.at(5, 1)); err == nil && n >= 0 && before >= 0 {
+		here = before + n
+	}
+	hits, err := strconv.Atoi(e.qak.at(4, 1))
+	return here, strings.Trim(e.qak.at(6, 1), "0 ") != "" || err == nil && here >= 0 && here < hits
+}
+
 // check holds an answer against the query, and returns what it says: nil if it is a record to be read, else a refusal, or that it cannot be
 // believed at all.
 func (s Settings) check(e *envelope, q question, asked sent, number record.NHSNumber) error {
