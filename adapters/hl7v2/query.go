@@ -225,6 +225,9 @@ func (s Settings) check(e *envelope, q question, asked sent, number record.NHSNu
 	case "OK":
 		return nil
 	case "NF":
+		if e.holdsRecord() {
+			return broker.ErrMalformed // it contradicts itself, and neither is to be believed
+		}
 		return &refusal{broker.ErrNoRecord}
 	case "PD":
 		return &refusal{broker.ErrWithheld}
@@ -238,6 +241,16 @@ func (s Settings) check(e *envelope, q question, asked sent, number record.NHSNu
 		}
 	}
 	return broker.ErrMalformed
+}
+
+// holdsRecord reports whether there is anything but words in an answer beside what belongs to the query.
+func (e *envelope) holdsRecord() bool {
+	for s, ok := range e.body.segments() {
+		if !ok || s.name() != "NTE" {
+			return true
+		}
+	}
+	return false
 }
 
 // echoes checks that an answer names our query and the person we asked about.
