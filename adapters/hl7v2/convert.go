@@ -203,6 +203,10 @@ func (c *converter) take(s segment) {
 		}
 	case "ORC":
 		c.closeOrder()
+		if c.person == nil { // whose order it is, is not known yet
+			c.aside(s)
+			return
+		}
 		c.order = []segment{s}
 	case "OBR":
 		c.closeDocument()
@@ -274,6 +278,7 @@ func (c *converter) fail(err error) {
 // end writes what is open.
 func (c *converter) end() error {
 	c.closeAll()
+	c.dropEvent()
 	c.trigger = ""
 	if len(c.early) > 0 {
 		c.fail(broker.ErrMalformed) // nobody's
@@ -290,22 +295,20 @@ func (c *converter) closeAll() {
 	c.closePerson()
 }
 
-// dropEvent keeps an EVN that no visit followed with the person who did.
+// dropEvent keeps an EVN that no visit followed with the person who did, or with the one who will.
 func (c *converter) dropEvent() {
-	if c.event.name() != "" && c.person != nil {
-		c.person.keep(c.event)
+	if s := c.event; s.name() != "" {
+		c.event = segment{}
+		c.aside(s)
 	}
-	c.event = segment{}
 }
 
 // closeOrder ends a report or document with all that belongs to it, and an order that no report followed.
 func (c *converter) closeOrder() {
 	c.closeReport()
 	c.closeDocument()
-	if len(c.order) > 0 && c.person != nil {
-		for _, s := range c.order {
-			c.person.keep(s)
-		}
+	for _, s := range c.order {
+		c.person.keep(s)
 	}
 	c.order = nil
 }

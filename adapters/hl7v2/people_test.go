@@ -80,3 +80,20 @@ func TestManyPIDsAreOneResource(t *testing.T) {
 		}
 	}
 }
+
+// What comes before the person whose it is is kept with that person, orders and events too; what nobody follows cannot be read.
+func TestWhatComesBeforeThePerson(t *testing.T) {
+	const pid = "PID|1||9990000034^^^NHS^NH"
+	said := everything(t, "EVN|A28|20240101", "EVN|A31|20240102", "ORC|NW|ORDER77", "TQ1|1", pid, "EVN|A08|20240103", "ORC|NW|ORDER78", pid)
+	for _, want := range []string{"EVN|A28|20240101", "EVN|A31|20240102", "ORC|NW|ORDER77", "TQ1|1", "EVN|A08|20240103", "ORC|NW|ORDER78"} {
+		if n := strings.Count(said, `"`+want+`"`); n != 1 {
+			t.Errorf("%q stands there %d times", want, n)
+		}
+	}
+	for _, last := range []string{"EVN|A31|20240102", "EVN|A31|20240102\rORC|NW|ORDER77"} {
+		_, _, err := hl7v2.Convert([]byte(`MSH|^~\&|A|B|C|D|20260101||ORU^R01|1|P|2.5.1||||||UNICODE UTF-8`+"\r"+pid+"\r"+last+"\r"), "", number(t, held))
+		if !errors.Is(err, broker.ErrMalformed) {
+			t.Errorf("%q of nobody: got %v", last, err)
+		}
+	}
+}
