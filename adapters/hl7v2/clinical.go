@@ -59,7 +59,7 @@ func (c *converter) allergy(s segment) []byte {
 		{"code", required(s.concept(s.first(3)))},
 		{"patient", reference(c.person.address)},
 		{"encounter", c.encounter()},
-		{"reaction", reaction}}, date("recordedDate", readTime(s.at(6, 1)))...), nil, used...)
+		{"reaction", reaction}}, date("recordedDate", s.moment(s.at(6, 1)))...), nil, used...)
 }
 
 // diagnosis writes DG1. DG1-5 is when it was made, not when the condition began.
@@ -95,7 +95,7 @@ func (c *converter) diagnosis(s segment) []byte {
 		{"code", required(code)},
 		{"subject", reference(c.person.address)},
 		{"encounter", c.encounter()},
-		{"asserter", asserter}}, date("recordedDate", readTime(s.at(5, 1)))...), nil, used...)
+		{"asserter", asserter}}, date("recordedDate", s.moment(s.at(5, 1)))...), nil, used...)
 }
 
 // procedure writes PR1. Whether it was completed is not stated.
@@ -123,5 +123,5 @@ func (c *converter) procedure(s segment) []byte {
 		{"code", required(code)},
 		{"subject", reference(c.person.address)},
 		{"encounter", c.encounter()},
-		{"performer", array(performers...)}}, date("performedDateTime", readTime(s.at(5, 1)))...), nil, used...)
+		{"performer", array(performers...)}}, date("performedDateTime", s.moment(s.at(5, 1)))...), nil, used...)
 }

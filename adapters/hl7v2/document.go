@@ -21,7 +21,7 @@ type document struct {
 }
 
 func (c *converter) openDocument(s segment) {
-	d := &document{txa: s, person: c.person, encounter: c.encounter(), made: readTime(s.at(6, 1)), said: map[string]bool{}}
+	d := &document{txa: s, person: c.person, encounter: c.encounter(), made: s.moment(s.at(6, 1)), said: map[string]bool{}}
 	if number := s.first(12); number != "" && number != null {
 		d.id = identity("TXA", c.person.seed, number)
 	} else {
@@ -148,7 +148,7 @@ func (d *document) write() []byte {
 	if d.related != "" {
 		related = array(reference("DiagnosticReport/" + d.related))
 	}
-	activity := readTime(s.at(4, 1))
+	activity := s.moment(s.at(4, 1))
 	return s.complete(append(members,
 		member{"type", kind},
 		member{"subject", reference(d.person.address)},

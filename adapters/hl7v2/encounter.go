@@ -86,7 +86,7 @@ func (v *visit) fewerWords(w *visit) bool {
 // write returns the Encounter.
 func (v *visit) write() []byte {
 	s := v.pv1
-	start, end := readTime(s.at(44, 1)), readTime(s.at(45, 1))
+	start, end := s.moment(s.at(44, 1)), s.moment(s.at(45, 1))
 	class := s.at(2, 1)
 	coded := object(member{"extension", array(object(member{"url", str(absentReason)}, member{"valueCode", str("unknown")}))})
 	if code, known := classes[class]; known {
@@ -149,7 +149,7 @@ func (v *visit) status(end moment) string {
 		return "finished"
 	case moved != "":
 		return moved
-	case v.pv1.at(2, 1) == "I" && readTime(v.pv1.at(44, 1)).text != "":
+	case v.pv1.at(2, 1) == "I" && v.pv1.moment(v.pv1.at(44, 1)).text != "":
 		return "in-progress"
 	}
 	return "unknown"

@@ -52,7 +52,7 @@ const errSegment = constant("a line is no segment")
 
 // ReadTime shows a moment.
 func ReadTime(raw string) (text string, exact bool) {
-	m := readTime(raw)
+	m := readTime(raw, "")
 	return m.text, m.exact
 }
 

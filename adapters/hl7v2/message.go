@@ -16,6 +16,7 @@ import (
 type message struct {
 	text string // from MSH on
 	set  charset
+	zone string // of times that state none, where it may be another than London's
 	marks
 }
 
@@ -28,7 +29,8 @@ type segment struct {
 	fields []string
 	raw    string
 	marks
-	set charset
+	set  charset
+	zone string
 }
 
 // maxFields caps the fields of a segment: the longest of the standard, PV1 and OBR among them, have about fifty. maxRepetitions caps how often its
@@ -57,8 +59,12 @@ func parse(b []byte, unstated string) (*message, error) {
 		head = b[:i]
 	}
 	stated := ""
-	if f := strings.SplitN(string(head), string(rune(m.field)), 19); len(f) > 17 {
+	f := strings.SplitN(string(head), string(rune(m.field)), 19) // MSH-n is f[n-1]: the first separator is MSH-1
+	if len(f) > 17 {
 		stated, _, _ = strings.Cut(f[17], string(rune(m.repetition)))
+	}
+	if len(f) > 6 {
+		m.zone = foreign(part(f[6], m.component, 1))
 	}
 	switch {
 	case stated == "" && marked:
@@ -122,7 +128,7 @@ func (m *message) segment(line string) (segment, bool) {
 	if n > maxFields || strings.Count(line, string(rune(m.repetition))) > maxRepetitions {
 		return segment{}, false
 	}
-	s := segment{fields: make([]string, 0, n+1), raw: line, marks: m.marks, set: m.set}
+	s := segment{fields: make([]string, 0, n+1), raw: line, marks: m.marks, set: m.set, zone: m.zone}
 	for f := range strings.SplitSeq(line, string(rune(m.field))) {
 		s.fields = append(s.fields, f)
 		if len(s.fields) == 1 && f == "MSH" {

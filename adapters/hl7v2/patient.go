@@ -57,7 +57,7 @@ func digits(s string) string { return strings.NewReplacer(" ", "", "-", "").Repl
 
 // identify reads whose PID it is. It is ours if it carries the number that was asked, and no other but those that it replaced.
 func (c *converter) identify(s segment) *person {
-	p := &person{pid: s, birth: readTime(s.at(7, 1)), status: s.at(32, 1), seed: s.field(3), further: c.authorities}
+	p := &person{pid: s, birth: s.moment(s.at(7, 1)), status: s.at(32, 1), seed: s.field(3), further: c.authorities}
 	for n := 1; n < len(s.fields); n++ {
 		if s.fields[n] != "" {
 			p.fields++
@@ -238,7 +238,7 @@ func (p *person) patient(statuses []string) []byte {
 		}
 		members = append(members, date("birthDate", b)...)
 	}
-	switch died := readTime(s.at(29, 1)); {
+	switch died := s.moment(s.at(29, 1)); {
 	case died.text != "":
 		members = append(members, date("deceasedDateTime", died)...)
 	case s.at(30, 1) == "Y":

@@ -51,6 +51,32 @@ func TestTimes(t *testing.T) {
 	}
 }
 
+// A time without a zone is London's, unless the message's own time is by another clock and the two would differ: then it is the day.
+func TestZoneOfTheMessage(t *testing.T) {
+	for _, c := range []struct{ sent, raw, want string }{
+		{"20260701120000", "20260701100000", "2026-07-01T10:00:00+01:00"},
+		{"20260701120000+0100", "20260701100000", "2026-07-01T10:00:00+01:00"},
+		{"20260701120000+0100", "20260101100000", "2026-01-01T10:00:00+00:00"}, // a clock of London's, which was set back in between
+		{"20260101120000+0000", "20260701100000", "2026-07-01T10:00:00+01:00"},
+		{"202610250130+0000", "20260701100000", "2026-07-01T10:00:00+01:00"}, // clocks showed it twice, and one of the two is meant
+		{"202610250130+0100", "20260101100000", "2026-01-01T10:00:00+00:00"},
+		{"20260701120000+0000", "20260701100000", "2026-07-01"},
+		{"20260701120000.123+0000", "202607011000", "2026-07-01"},
+		{"20260701120000+0000", "20260101100000", "2026-01-01T10:00:00+00:00"}, // here they agree
+		{"20260101120000-0500", "20260101100000", "2026-01-01"},
+		{"20260101120000-0500", "20260101100000+0100", "2026-01-01T10:00:00+01:00"},
+		{"20260101120000-0500", "20260101", "2026-01-01"},
+		{"20260701+0000", "20260701100000", "2026-07-01T10:00:00+01:00"}, // no time, and so no clock
+	} {
+		all, _ := converted(t, []byte(`MSH|^~\&|A|B|C|D|`+c.sent+`||ORU^R01|1|P|2.5.1`+"\rPID|1||9990000034^^^NHS^NH\rOBX|1|NM|1^A^L||5||||||F|||"+c.raw+"\r"))
+		for _, r := range all {
+			if r.text("resourceType") == "Observation" && (r.text("effectiveDateTime") != c.want || !r.sameTime("effectiveDateTime", c.raw)) {
+				t.Errorf("%s in a message of %s: got %s beside %q, want %s", c.raw, c.sent, r.text("effectiveDateTime"), r.kept("effectiveDateTime"), c.want)
+			}
+		}
+	}
+}
+
 // Escapes become what they stand for; what stands for no character stays as it came.
 func TestEscapes(t *testing.T) {
 	for field, want := range map[string]string{

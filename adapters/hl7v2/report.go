@@ -82,7 +82,7 @@ func (c *converter) closeReport() {
 
 // when returns the members for the time of what was observed: OBR-7, and OBR-8 where it ends later.
 func (s segment) when() []member {
-	start, end := readTime(s.at(7, 1)), readTime(s.at(8, 1))
+	start, end := s.moment(s.at(7, 1)), s.moment(s.at(8, 1))
 	if end.text == "" || end.text == start.text {
 		return date("effectiveDateTime", start)
 	}
@@ -124,7 +124,7 @@ func (r *report) write() []byte {
 		member{"subject", reference(r.person.address)},
 		member{"encounter", r.encounter})
 	members = append(members, s.when()...)
-	members = append(members, instant("issued", readTime(s.at(22, 1)))...)
+	members = append(members, instant("issued", s.moment(s.at(22, 1)))...)
 	var interpreters [][]byte
 	for n := range s.repetitions(32) {
 		// NDL holds its XCN in subcomponents: the same with another separator.
@@ -175,15 +175,15 @@ func (r *result) observation(category string, encounter []byte) []byte {
 	members = append(members, coded("status", status, resultStatus)...)
 	members = append(members, member{"category", obr.categories(category)}, member{"code", required(s.concept(s.first(3)))},
 		member{"subject", reference(r.person.address)}, member{"encounter", encounter})
-	if at := readTime(s.at(14, 1)); at.text != "" || at.raw != "" {
+	if at := s.moment(s.at(14, 1)); at.text != "" || at.raw != "" {
 		members = append(members, date("effectiveDateTime", at)...)
 	} else {
 		members = append(members, obr.when()...)
 	}
-	if at := readTime(s.at(19, 1)); at.raw != "" {
+	if at := s.moment(s.at(19, 1)); at.raw != "" {
 		members = append(members, instant("issued", at)...)
 	} else {
-		members = append(members, instant("issued", readTime(obr.at(22, 1)))...)
+		members = append(members, instant("issued", obr.moment(obr.at(22, 1)))...)
 	}
 	var performers [][]byte
 	for x := range s.repetitions(16) {
@@ -250,9 +250,9 @@ func (r *result) asDocument(encounter []byte) []byte {
 		obr = r.report.obr
 		related = array(reference("DiagnosticReport/" + r.report.id))
 	}
-	at := readTime(s.at(14, 1))
+	at := s.moment(s.at(14, 1))
 	if at.raw == "" {
-		at = readTime(obr.at(7, 1))
+		at = obr.moment(obr.at(7, 1))
 	}
 	title := s.at(3, 2)
 	if title == "" {
@@ -307,7 +307,7 @@ func (c *converter) specimen(s segment) {
 	}
 	id := identity("SPM", c.report.id, s.raw)
 	c.report.specimens = append(c.report.specimens, reference("Specimen/"+id))
-	from, to := readTime(s.text(part(s.first(17), s.component, 1))), readTime(s.text(part(s.first(17), s.component, 2)))
+	from, to := s.moment(s.text(part(s.first(17), s.component, 1))), s.moment(s.text(part(s.first(17), s.component, 2)))
 	collected := date("collectedDateTime", from)
 	if to.text != "" && to.text != from.text {
 		collected = []member{{"collectedPeriod", object(append(date("start", from), date("end", to)...)...)}}
@@ -317,5 +317,5 @@ func (c *converter) specimen(s segment) {
 		{"type", s.concept(s.first(4))},
 		{"subject", reference(c.person.address)},
 		{"collection", object(collected...)}},
-		date("receivedTime", readTime(s.at(18, 1)))...), nil), "")
+		date("receivedTime", s.moment(s.at(18, 1)))...), nil), "")
 }

@@ -43,7 +43,7 @@ func (s segment) holds(members []member, names []string, field string) bool {
 		}
 	}
 	for i, p := range pieces {
-		if m := readTime(p); !found[i] && (!m.exact || !slices.Contains(said, m.text)) {
+		if m := s.moment(p); !found[i] && (!m.exact || !slices.Contains(said, m.text)) {
 			return false
 		}
 	}

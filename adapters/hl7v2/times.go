@@ -19,8 +19,9 @@ type moment struct {
 //
 // What is partial stays partial. FHIR demands seconds and a zone with a time of day: seconds that were not written are filled with zeros, as
 // FHIR allows, and a zone that was not written is that of London on that day. An hour without minutes, and a time that London clocks showed twice
-// or never, cannot be said in FHIR: the day is, which claims less. Wherever text is not all that raw says, raw is kept beside it.
-func readTime(raw string) moment {
+// or never, cannot be said in FHIR: the day is, which claims less. So is a time whose hour is not sure, because the message has another default than
+// London's (see message.zone). Wherever text is not all that raw says, raw is kept beside it.
+func readTime(raw, unstated string) moment {
 	m := moment{raw: raw}
 	digits, zone, ok := splitZone(raw)
 	if !ok {
@@ -60,7 +61,7 @@ func readTime(raw string) moment {
 	}
 	if zone == "" {
 		offset, known := london(date + "T" + clock)
-		if !known {
+		if !known || unstated != "" && unstated != offset {
 			return m
 		}
 		zone = offset
@@ -75,6 +76,22 @@ func readTime(raw string) moment {
 		m.text, m.full, m.exact = date, false, false
 	}
 	return m
+}
+
+// moment reads a time of the segment.
+func (s segment) moment(raw string) moment { return readTime(raw, s.zone) }
+
+// foreign returns the zone of MSH-7 where it is not what London's clocks show at that moment, else "". HL7 2.5.1 section 2.15.9.7 makes the zone of
+// MSH-7 the default of all times of the message. Whose MSH-7 is London's does not mean that: read so, a message of July would move every time of
+// January by an hour. Who writes another zone may mean it, or may write this one time by another clock than the rest.
+func foreign(sent string) string {
+	_, zone, _ := splitZone(sent)
+	m := readTime(sent, "")
+	t, err := record.ParseClinicalTime(m.text)
+	if zone == "" || !m.full || err != nil || t.Lo.In(record.London).Format("-07:00") == zone {
+		return ""
+	}
+	return zone
 }
 
 // splitZone cuts +ZZZZ or -ZZZZ off, and returns it with a colon.

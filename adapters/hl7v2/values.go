@@ -133,7 +133,7 @@ func (s segment) one(key, kind, raw string) []member {
 	case "CE", "CWE", "CNE", "CF":
 		return []member{{key + "CodeableConcept", s.concept(raw)}}
 	case "DT", "DTM", "TS":
-		if m := readTime(part(raw, s.component, 1)); m.text != "" {
+		if m := s.moment(part(raw, s.component, 1)); m.text != "" {
 			return date(key+"DateTime", m)
 		}
 	case "TM":
@@ -141,7 +141,7 @@ func (s segment) one(key, kind, raw string) []member {
 			return []member{{key + "Time", str(t[:2] + ":" + t[2:4] + ":" + t[4:])}}
 		}
 	case "DR":
-		from, to := readTime(s.whole(raw, 1)), readTime(s.whole(raw, 2))
+		from, to := s.moment(s.whole(raw, 1)), s.moment(s.whole(raw, 2))
 		if from.text != "" || to.text != "" {
 			return []member{{key + "Period", object(append(date("start", from), date("end", to)...)...)}}
 		}
