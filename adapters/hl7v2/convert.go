@@ -326,6 +326,13 @@ func (c *converter) emit(resource []byte, url string) {
 	c.urls = append(c.urls, url)
 }
 
+// reserve counts what is kept until the whole reply is known. It is counted once more when it is written, and both are in memory then.
+func (c *converter) reserve(size int) {
+	if err := c.hold(size, 0); err != nil {
+		c.fail(err)
+	}
+}
+
 // noteOn gives a note to what it follows.
 func (c *converter) noteOn(s segment) {
 	switch {

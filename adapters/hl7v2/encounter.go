@@ -56,6 +56,7 @@ func (c *converter) closeVisit() {
 	case v == nil:
 	case v.stated:
 		c.visits = append(c.visits, v)
+		c.reserve(v.size)
 	default:
 		v.person.add(v.extras...)
 	}

@@ -27,6 +27,8 @@ func TestMemory(t *testing.T) {
 		"results":        block(good + strings.Repeat(obxGood, 19_000)),
 		"one segment":    block(good + "ZZZ|" + strings.Repeat("x&", 14<<20) + "\r"),
 		"segments":       block(good + strings.Repeat("ZZZ\r", 7<<20)),
+		"visits":         block(good + strings.Repeat("PV1|||A\r"+strings.Repeat("ZZZ\r", 60_000), 100)),
+		"people":         block(good + strings.Repeat("PID|||{NHS}^^^NHS^NH\r"+strings.Repeat("ZZZ\r", 60_000), 100)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEvil(t, func(int) string { return answer })

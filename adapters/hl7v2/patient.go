@@ -117,14 +117,15 @@ func (p *person) more(s segment) {
 func (p *person) once(known map[string]bool) int {
 	size := 0
 	for _, list := range [...]*[][]byte{&p.extras, &p.contacts, &p.gp} {
-		*list = slices.DeleteFunc(*list, func(x []byte) bool {
-			if x == nil || known[view(x)] {
-				return true
+		var fresh [][]byte // a list of its own: what is left out is let go of
+		for _, x := range *list {
+			if x != nil && !known[view(x)] {
+				known[view(x)] = true
+				fresh = append(fresh, x)
+				size += len(x) + 1
 			}
-			known[view(x)] = true
-			size += len(x) + 1
-			return false
-		})
+		}
+		*list = fresh
 	}
 	return size
 }
@@ -206,9 +207,11 @@ func (c *converter) closePerson() {
 	switch {
 	case p == nil:
 	case p.ours:
-		if c.hanging += p.once(c.hung); c.hanging > c.caps.resourceBytes {
+		fresh := p.once(c.hung)
+		if c.hanging += fresh; c.hanging > c.caps.resourceBytes {
 			c.fail(broker.ErrTooMuch)
 		}
+		c.reserve(fresh)
 		c.people = append(c.people, p)
 	case !c.others[p.address]:
 		c.others[p.address] = true
