@@ -20,8 +20,8 @@ const (
 // holds reports whether every piece of a field stands in the members of those names: as a value, as a part of a value that is put together of nothing
 // but pieces of the field, or as FHIR writes a time.
 func (s segment) holds(members []member, names []string, field string) bool {
-	pieces := s.pieces(field)
-	if len(pieces) > maxPieces {
+	pieces, all := s.pieces(field)
+	if !all {
 		return false
 	}
 	said := saidBy(members, names)
@@ -50,11 +50,13 @@ func (s segment) holds(members []member, names []string, field string) bool {
 	return true
 }
 
-// pieces returns what stands between the separators of a field, as JSON writes it, in order and each once. Of a field of very many there are
-// enough to see that there are more than maxPieces.
-func (s segment) pieces(field string) []string {
-	var out []string
-	for n := 0; field != "" && n <= maxPieces; n++ {
+// pieces returns what stands between the separators of a field, as JSON writes it, in order and each once; all is false if there is more of the field
+// than maxPieces, empty ones among them.
+func (s segment) pieces(field string) (out []string, all bool) {
+	for n := 0; field != ""; n++ {
+		if n == maxPieces {
+			return nil, false
+		}
 		end := strings.IndexFunc(field, s.separates)
 		if end < 0 {
 			end = len(field)
@@ -64,11 +66,8 @@ func (s segment) pieces(field string) []string {
 		}
 		field = field[min(end+1, len(field)):]
 	}
-	if len(out) > maxPieces {
-		return out
-	}
 	slices.Sort(out)
-	return slices.Compact(out)
+	return slices.Compact(out), true
 }
 
 func (s segment) separates(r rune) bool {

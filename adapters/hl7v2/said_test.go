@@ -34,6 +34,7 @@ func TestWhatIsKept(t *testing.T) {
 		{"the unit of a text", []string{pid, obr, "OBX|1|NM|X^Y in mg||.5|mg|||||F"}, "OBX-6", false},
 		{"the unit of a text, and its name", []string{pid, obr, "OBX|1|NM|X^Y in mg||.5|mg^milligram|||||F"}, "OBX-6: mg^milligram", true},
 		{"more pieces than are looked for", []string{pid, obr, "OBX|1|TX|X^Y||" + strings.Repeat("a~", 300) + "||||||F"}, "OBX-5: a~a~", true},
+		{"a piece behind many empty ones", []string{pid + "|||1 Old Road^^Town" + strings.Repeat("^", 300) + "last"}, "PID-11: 1 Old Road^^Town^^^", true},
 	} {
 		if got := strings.Contains(everything(t, c.segments...), `"valueString":"`+c.kept); got != c.want {
 			t.Errorf("%s: kept %v, want %v", c.name, got, c.want)
