@@ -59,7 +59,9 @@ func (b *Broker) open(ctx context.Context, req Request) (*access, *Refusal) {
 		if refusal := a.takesAddress(); refusal != nil {
 			return refusal
 		}
-		if time.Until(a.deadline) < b.cfg.Minimum {
+		// Less than that before neutral answers leave is refused too, whoever it is about: custodians would not be asked, and the answer about somebody
+		// whom nobody holds would be another than the neutral one.
+		if min(time.Until(a.deadline), a.untilNeutral()) < b.cfg.Minimum {
 			return a.refuse(OutOfTime, consent.ReasonBudget, "R-5")
 		}
 		// Waiting for room takes from the time that custodians have: nothing counts after arrival + NeutralWait.
@@ -365,6 +367,12 @@ func (a *access) public(r *Refusal) *Refusal {
 		}
 	}
 	return r
+}
+
+// untilNeutral is how long custodians may still be heard: nothing counts after arrival + neutralWait - reserve, because whoever is held by nobody must have been
+// answered by neutralWait, like everybody else of whom nothing may be said.
+func (a *access) untilNeutral() time.Duration {
+	return time.Until(a.req.Arrived.Add(a.b.cfg.NeutralWait)) - a.b.cfg.Reserve
 }
 
 // waitNeutral holds the answer until arrival + neutralWait, so that the six neutral classes cannot be told apart by time.

@@ -97,7 +97,8 @@ func New(cfg Config) (*Broker, error) {
 	if cfg.Ledger == nil || cfg.Tracer == nil || len(cfg.Custodians) == 0 {
 		return nil, errors.New("broker: a ledger, a tracer and at least one custodian are required")
 	}
-	if len(cfg.IDKey) < 32 || cfg.NeutralWait <= 0 || cfg.Request <= cfg.Reserve || cfg.MaxInFlightBytes < cfg.RequestBytes || cfg.RequestBytes <= 0 {
+	if len(cfg.IDKey) < 32 || cfg.NeutralWait <= 0 || cfg.Request <= cfg.Reserve || cfg.MaxInFlightBytes < cfg.RequestBytes || cfg.RequestBytes <= 0 ||
+		cfg.NeutralWait < cfg.Reserve+cfg.Minimum {
 		return nil, errors.New("broker: keys, times or sizes are missing or contradict each other")
 	}
 	if cfg.Sections == nil {
@@ -148,7 +149,7 @@ type Request struct {
 	BreakGlassReason string
 	Filter           merge.Filter
 	Demographics     bool             // Patient search and read: ask custodians for the Patient only
-	Arrived          time.Time        // neutral answers leave at Arrived + NeutralWait
+	Arrived          time.Time        // when all of it had been read; neutral answers leave at Arrived + NeutralWait
 	MaxBytes         int64            // refuse with UseStream before release if the Bundle would be larger; 0: no bound
 	Meta             merge.BundleMeta // how the Bundle will be written; ReceiptTag is set by the transport from the receipt
 	BadNumber        bool             // of a call that could not be read: its number fails its check digit

@@ -316,7 +316,7 @@ func (a *access) fetchDocument(p consent.Permit, o audit.Opened) (Document, reco
 	}
 	e := c.opener(a.req.Document.Locator) // takesAddress saw that there is one
 	status.Adapter = e.Adapter
-	left := min(time.Until(a.deadline), time.Until(a.req.Arrived.Add(a.b.cfg.NeutralWait))) - a.b.cfg.Reserve
+	left := min(time.Until(a.deadline)-a.b.cfg.Reserve, a.untilNeutral())
 	switch {
 	case left <= 0:
 		status.State, status.Reason, status.Asked = record.NotAsked, record.NotAskedBudget, time.Time{}

@@ -145,9 +145,7 @@ func (a *access) askOne(c *custodian, e *endpoint, p consent.Permit, whole time.
 	h := asked{held: held{c: c, failed: true}}
 	h.prepared.Status = record.Status{Custodian: c.Rules.Custodian, Adapter: e.Adapter, Asked: now.UTC()}
 	status := &h.prepared.Status
-	// Nothing counts after arrival + neutralWait - reserve: whoever is held by nobody must have been answered by then, like everybody else of whom
-	// nothing may be said.
-	left := min(time.Until(a.deadline), time.Until(a.req.Arrived.Add(a.b.cfg.NeutralWait))) - a.b.cfg.Reserve
+	left := min(time.Until(a.deadline)-a.b.cfg.Reserve, a.untilNeutral())
 	switch {
 	case left <= 0:
 		status.State, status.Reason, status.Asked = record.NotAsked, record.NotAskedBudget, time.Time{}

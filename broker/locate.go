@@ -50,7 +50,7 @@ func (a *access) locate(c *custodian, p consent.Permit) (h held, unasked bool, t
 		return held{}, false, 0
 	}
 	e, now := c.index, time.Now()
-	left := min(time.Until(a.deadline), time.Until(a.req.Arrived.Add(a.b.cfg.NeutralWait))) - a.b.cfg.Reserve
+	left := min(time.Until(a.deadline)-a.b.cfg.Reserve, a.untilNeutral())
 	if left < c.Timeout/2 || e.throttled(now) {
 		return held{}, false, 0
 	}

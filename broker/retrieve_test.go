@@ -302,6 +302,21 @@ func TestNeutralAnswers(t *testing.T) {
 	})
 }
 
+// A request that came too late for custodians to be heard before neutral answers leave is refused in the same words whoever it is about, and nobody is traced.
+func TestTooLateForNeutralAnswers(t *testing.T) {
+	h := open(t, audittest.Open(t), nil)
+	h.tracer.heard = func(record.NHSNumber) { t.Error("somebody was traced") }
+	h.tracer.standing[number(t, "9990000026")] = record.Unknown
+	for _, digits := range []string{ann, "9990000026"} {
+		req := question(number(t, digits))
+		req.Arrived = time.Now().Add(-2600 * time.Millisecond) // of 3.25 s, of which 250 ms are kept back; the least is 500 ms
+		_, err := h.Retrieve(t.Context(), req)
+		if r := refusal(t, err); r.Kind != broker.OutOfTime || h.asked() != 0 {
+			t.Errorf("%s: %s, %d custodians asked", h.tracer.standing[req.Subject], r.Kind, h.asked())
+		}
+	}
+}
+
 // The table of answers to a whole request (design section 3).
 func TestOutcomes(t *testing.T) {
 	l := audittest.Open(t)

@@ -92,7 +92,7 @@ func (h *handler) followedNote(f broker.Followed) []merge.Entry {
 // readAuditQuestion reads parameters as readQuestion does: what is not known is ignored and told, or refused where the caller asked for that.
 func (x *exchange) readAuditQuestion(parameters url.Values) (q broker.LedgerQuestion, used url.Values, ignored []string, p *problem) {
 	used = url.Values{}
-	q = broker.LedgerQuestion{ID: x.id, Face: "rest", Requester: x.caller.Requester, Role: x.h.roles.Role(x.caller.Requester), Arrived: x.arrived, Reason: x.r.Header.Get("X-Audit-Reason")}
+	q = broker.LedgerQuestion{ID: x.id, Face: "rest", Requester: x.caller.Requester, Role: x.h.roles.Role(x.caller.Requester), Arrived: time.Now(), Reason: x.r.Header.Get("X-Audit-Reason")}
 	if x.caller.Problem != nil {
 		q.TokenProblem = consent.ReasonNoActingPerson
 	}
@@ -293,7 +293,7 @@ func dateBound(q *audit.Question, text string) *problem {
 // readAuditEvent serves GET AuditEvent/{id}: the event that a search shows under this id, to whoever may see it there.
 func readAuditEvent(id string) func(*exchange) *problem {
 	return func(x *exchange) *problem {
-		q := broker.LedgerQuestion{ID: x.id, Face: "rest", Requester: x.caller.Requester, Role: x.h.roles.Role(x.caller.Requester), Arrived: x.arrived, Reason: x.r.Header.Get("X-Audit-Reason")}
+		q := broker.LedgerQuestion{ID: x.id, Face: "rest", Requester: x.caller.Requester, Role: x.h.roles.Role(x.caller.Requester), Arrived: time.Now(), Reason: x.r.Header.Get("X-Audit-Reason")}
 		if x.caller.Problem != nil {
 			q.TokenProblem = consent.ReasonNoActingPerson
 		}

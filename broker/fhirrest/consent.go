@@ -272,7 +272,7 @@ func (x *exchange) objectionRequest(q *consentQuestion) (broker.ObjectionRequest
 	}
 	q.used.Set("patient", x.h.handles.Seal(asked.Subject))
 	req := broker.ObjectionRequest{ID: x.id, Face: "rest", Requester: x.caller.Requester, Role: x.h.roles.Role(x.caller.Requester), Subject: asked.Subject,
-		BirthDate: q.birthDate, Arrived: x.arrived}
+		BirthDate: q.birthDate, Arrived: time.Now()}
 	if x.caller.Problem != nil {
 		req.TokenProblem = consent.ReasonNoActingPerson
 	}

@@ -2,6 +2,7 @@ package fhirrest
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -68,6 +69,38 @@ func TestNeutralAnswersOfARealBroker(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A body that comes long after its headers takes nothing from the time in which neutral answers are alike: they are counted from when the request has been
+// read, so that somebody whom nobody holds is asked for, and answered like all the others.
+func TestNeutralAnswersToALateBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const late, wait = 4 * time.Second, 3250 * time.Millisecond
+		k := newHouse(t, func(c *broker.Config) { c.NeutralWait = wait })
+		for class, digits := range brokertest.Neutral() {
+			body := parameters(identifierParameter(digits))
+			r := k.ask("POST", "/fhir/Patient/$everything", body, "Content-Type: "+jsonType)
+			r.Body = io.NopCloser(&lateReader{late, strings.NewReader(body)})
+			began := time.Now()
+			resp := k.do(r)
+			if took := time.Since(began); resp.StatusCode != 404 || took != late+wait {
+				t.Errorf("%s: got %d after %v, want 404 after %v", class, resp.StatusCode, took, late+wait)
+			}
+		}
+	})
+}
+
+// lateReader gives its text after a while.
+type lateReader struct {
+	after time.Duration
+	text  *strings.Reader
+}
+
+// Read implements io.Reader.
+func (r *lateReader) Read(p []byte) (int, error) {
+	time.Sleep(r.after)
+	r.after = 0
+	return r.text.Read(p)
 }
 
 // withoutTime takes out when an answer was made, which is when it was asked for.

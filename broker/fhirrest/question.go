@@ -250,7 +250,7 @@ func (x *exchange) request(q question) (broker.Request, *problem) {
 	}
 	req := broker.Request{ID: x.id, Face: "rest", Operation: q.operation, Subject: asked.Subject, BirthDate: q.birthDate, Requester: x.caller.Requester,
 		Role: x.h.roles.Role(x.caller.Requester), Purpose: asked.Purpose, Permission: asked.Permission, Relationship: asked.Relationship,
-		BreakGlassReason: reason, Filter: q.filter, Demographics: q.operation != "everything", Arrived: x.arrived}
+		BreakGlassReason: reason, Filter: q.filter, Demographics: q.operation != "everything", Arrived: time.Now()}
 	if x.caller.Problem != nil {
 		req.TokenProblem = consent.ReasonNoActingPerson
 	}

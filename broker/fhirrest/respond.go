@@ -25,8 +25,8 @@ type exchange struct {
 	h       *handler
 	w       http.ResponseWriter
 	r       *http.Request
-	arrived time.Time
-	id      string // X-Request-ID
+	arrived time.Time // its headers; the broker counts from when all of it had been read
+	id      string    // X-Request-ID
 	caller  authn.Caller
 
 	query                url.Values

@@ -62,7 +62,7 @@ func newGate(cfg Config) *gate {
 type admitted struct {
 	caller    authn.Caller
 	requestID string
-	arrived   time.Time
+	arrived   time.Time // of a handler: when its question had been read
 }
 
 // tokenProblem is why the broker must refuse and record the call, "" for none: the system is known, the person it acts for is not.
@@ -75,12 +75,15 @@ func (a admitted) tokenProblem() consent.Reason {
 
 type admittedKey struct{}
 
-// who returns what the gate found out. A handler that was reached in any other way gets INTERNAL, and asks nobody.
+// who returns what the gate found out. A handler that was reached in any other way gets INTERNAL, and asks nobody. Handlers call it first, when the question
+// has been read, and the broker counts from then on: a message that comes long after its headers, or an issuer that keeps us waiting, takes nothing from the
+// time in which the six neutral classes are answered alike.
 func who(ctx context.Context) (admitted, error) {
 	a, ok := ctx.Value(admittedKey{}).(admitted)
 	if !ok {
 		return admitted{}, fail(rowInternal)
 	}
+	a.arrived = time.Now()
 	return a, nil
 }
 

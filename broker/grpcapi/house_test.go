@@ -95,6 +95,34 @@ func TestNeutralAnswersAreAlike(t *testing.T) {
 	})
 }
 
+// A stream's request message that comes long after its headers takes nothing from the time in which neutral answers are alike.
+func TestNeutralAnswersToALateMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const late, wait = 4 * time.Second, 3250 * time.Millisecond
+		w := house(t, func(c *broker.Config) { c.NeutralWait = wait })
+		for class, digits := range brokertest.Neutral() {
+			began := time.Now()
+			s, err := w.conn.NewStream(as(t, "doctor"), &v1.RecordService_ServiceDesc.Streams[0], v1.RecordService_StreamRecord_FullMethodName)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(late)
+			in := good()
+			if err := s.SendMsg(&v1.StreamRecordRequest{NhsNumber: digits, Purpose: in.GetPurpose(), Permission: in.GetPermission()}); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.CloseSend(); err != nil {
+				t.Fatal(err)
+			}
+			err = s.RecvMsg(&v1.StreamRecordResponse{})
+			if took := time.Since(began); took != late+wait {
+				t.Errorf("%s: answered after %v, want %v", class, took, late+wait)
+			}
+			wantStatus(t, err, codes.NotFound, "NOT_FOUND")
+		}
+	})
+}
+
 // the memory of an answer counts until it is written, and not a moment longer. Here it is enough for one request at a time.
 func TestRoomIsGivenBack(t *testing.T) {
 	w := house(t, func(c *broker.Config) { c.RequestBytes, c.MaxInFlightBytes = 1<<20, 1<<20 })

@@ -44,6 +44,7 @@ func TestCheckExplains(t *testing.T) {
 		{"request: 8s ", "request: soon ", "give a time such as"},
 		{"request: 8s ", "request: 2s ", "limits.neutralWait: must not be more than limits.request"},
 		{"neutralWait: 3250ms", "neutralWait: 1s", "could be told apart by time"},
+		{"minimum: 500ms", "minimum: 3500ms", "limits.minimum: with limits.reserve"},
 		{"requestBytes: 64MiB", "requestBytes: 64 megs", "give a size such as"},
 		{"baseURL: https://acute.example/fhir", "baseUrl: https://acute.example/fhir", "there is no such setting"},
 		{"fromASID: \"200000000001\"", "fromASID: 2000", "fromASID: the Spine id of our system, 12 digits"},

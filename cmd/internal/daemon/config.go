@@ -233,7 +233,7 @@ type Limits struct {
 	Reserve          Duration `yaml:"reserve"`          // kept back for release and sending; default 250ms
 	Custodian        Duration `yaml:"custodian"`        // one custodian; default 3s
 	Minimum          Duration `yaml:"minimum"`          // less than this left: refuse at once; default 500ms
-	NeutralWait      Duration `yaml:"neutralWait"`      // neutral answers leave this long after arrival; default custodian + reserve
+	NeutralWait      Duration `yaml:"neutralWait"`      // neutral answers leave this long after the request has been read; default custodian + reserve
 	CustodianBytes   Bytes    `yaml:"custodianBytes"`   // decoded, per custodian; default 32MiB
 	RequestBytes     Bytes    `yaml:"requestBytes"`     // decoded, per request; default 64MiB
 	MaxInFlightBytes Bytes    `yaml:"maxInFlightBytes"` // memory of all requests at once, four bytes for one decoded; default 1GiB, for a container of 2 GiB
@@ -668,6 +668,7 @@ func (c *Config) problems() []Problem {
 	need(l.Minimum < l.Request, "limits.minimum", "must be less than limits.request")
 	need(l.NeutralWait <= l.Request, "limits.neutralWait", "must not be more than limits.request")
 	need(l.NeutralWait >= l.Custodian+l.Reserve, "limits.neutralWait", "must be at least limits.custodian + limits.reserve, or the six neutral classes could be told apart by time")
+	need(l.NeutralWait >= l.Minimum+l.Reserve, "limits.minimum", "with limits.reserve it must not be longer than limits.neutralWait: no request would have the time")
 	need(l.CustodianBytes <= l.RequestBytes, "limits.custodianBytes", "must not be more than limits.requestBytes")
 	need(l.RequestBytes <= l.MaxInFlightBytes/4, "limits.requestBytes", "must not be more than a quarter of limits.maxInFlightBytes")
 	need(l.Resources > 0 && l.Pages > 0 && l.PerUserBurst > 0 && l.PerUser > 0 && l.BreakerFailures > 0, "limits", "counts must be greater than nothing")
