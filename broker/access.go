@@ -347,9 +347,9 @@ func (a *access) told(e consent.Explanation) consent.Explanation {
 }
 
 // public makes a refusal fit for the caller: neutral answers wait and lose their reason, suppression names contacts, and a carer does not learn of
-// objections: for them suppression is a refusal like that of a request that no delegation covers.
+// objections: for them suppression is a refusal like that of a request that no delegation covers. A neutral answer, which says nothing to anybody, stays one.
 func (a *access) public(r *Refusal) *Refusal {
-	if e := a.told(r.Explanation); e != r.Explanation {
+	if e := a.told(r.Explanation); e != r.Explanation && r.Kind != NotFound {
 		r = &Refusal{Kind: Forbidden, Reason: e.Reason, Rule: e.Rule, Explanation: e, Receipt: r.Receipt}
 	}
 	switch r.Kind {

@@ -202,6 +202,41 @@ func TestDocumentObjections(t *testing.T) {
 	}
 }
 
+// C-10, C-6: a carer is told nothing by a document's address: what the person has come to object to reads as what they no longer let the carer see.
+func TestDocumentTellsCarersNothing(t *testing.T) {
+	for _, how := range []string{"an objection", "less delegated"} {
+		h, l := withLibrary(t, audittest.Open(t), nil)
+		person, carer := number(t, ann), number(t, "9990000026")
+		wish := consent.Delegation{Carer: carer, Name: "my daughter", Sections: record.AllSections, Until: time.Now().Add(time.Hour)}
+		d, _, err := h.RecordDelegation(t.Context(), choosing(person), wish)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := h.addressed(t, themselves(carer, person), "acute-d1")
+		if how == "an objection" {
+			_, _, err = h.RecordObjection(t.Context(), choosing(person), consent.Objection{Scope: consent.ToSection, Section: record.Correspondence, Method: "online"})
+		} else if _, _, err = h.WithdrawDelegation(t.Context(), choosing(person), d.ID); err == nil {
+			wish.Sections = record.SectionsOf(record.Results)
+			_, _, err = h.RecordDelegation(t.Context(), choosing(person), wish)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Arrived = time.Now()
+		_, err = h.Document(t.Context(), req)
+		r := refusal(t, err)
+		if r.Kind != broker.NotFound || r.Reason != "" || r.Rule != "" || r.Explanation != (consent.Explanation{}) || r.Receipt.Position != 0 {
+			t.Errorf("%s: got %s %s", how, r.Kind, r.Reason)
+		}
+		if took := time.Since(req.Arrived); took < 250*time.Millisecond {
+			t.Errorf("%s: answered after %v, before neutral answers leave", how, took)
+		}
+		if l.fetched.Load() != 0 {
+			t.Errorf("%s: the holder was asked", how)
+		}
+	}
+}
+
 // T-07: an address serves those for whom it was made, and only for a while; and no other can be made up.
 func TestDocumentAddressesAreBound(t *testing.T) {
 	h, l := withLibrary(t, audittest.Open(t), nil)
