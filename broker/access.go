@@ -34,7 +34,8 @@ type access struct {
 	version  int            // how often it has changed
 	opened   audit.Opened
 	deadline time.Time
-	bytes    *account // nil until there is room
+	troubled []record.Status // the custodians in trouble when it came: what it finds out itself must not change a neutral answer
+	bytes    *account        // nil until there is room
 	merging  merge.Request
 	only     *custodian // of a document: whoever holds it, and nobody else is asked; nil: everybody
 
@@ -114,7 +115,7 @@ func (b *Broker) start(ctx context.Context, req Request) *access {
 	if req.Arrived.IsZero() {
 		req.Arrived = time.Now()
 	}
-	a := &access{b: b, caller: ctx, req: req}
+	a := &access{b: b, caller: ctx, req: req, troubled: b.troubled()}
 	a.deadline = req.Arrived.Add(b.cfg.Request)
 	if d, ok := ctx.Deadline(); ok && d.Before(a.deadline) {
 		a.deadline = d
@@ -355,7 +356,7 @@ func (a *access) public(r *Refusal) *Refusal {
 	switch r.Kind {
 	case NotFound:
 		a.waitNeutral()
-		return &Refusal{Kind: NotFound, Statuses: a.b.troubled()}
+		return &Refusal{Kind: NotFound, Statuses: a.troubled}
 	case Suppressed:
 		for _, c := range a.b.custodians {
 			r.Statuses = append(r.Statuses, record.Status{Custodian: c.Rules.Custodian, State: record.Withheld, Reason: string(consent.ReasonObjection), Adapter: c.Adapter,

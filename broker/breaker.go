@@ -230,8 +230,8 @@ func (b *Broker) Custodians() []CustodianHealth {
 	return out
 }
 
-// troubled lists custodians whose breaker is not closed: the broker's own recent state, never this request's, so that a neutral answer
-// names the same for everyone (design section 3).
+// troubled lists custodians whose breaker is not closed: the broker's own recent state. A request takes it when it comes, before it is a probe itself, so that
+// a neutral answer names the same for everyone (design section 3).
 func (b *Broker) troubled() []record.Status {
 	var out []record.Status
 	for _, c := range b.custodians {

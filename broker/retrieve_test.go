@@ -578,6 +578,38 @@ func TestBreaker(t *testing.T) {
 	})
 }
 
+// Section 3: a neutral answer names the custodians in trouble as they were when the request came. One that asks, and finds a custodian well again, names it
+// like one that asks nobody.
+func TestNeutralAnswerIsNotItsOwnProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		unknown, nobody := number(t, "9990000026"), number(t, "9990000034")
+		for _, n := range []record.NHSNumber{unknown, nobody} {
+			h := open(t, audittest.Open(t), func(c *broker.Config) { c.BreakerFailures = 1 })
+			h.tracer.standing[unknown] = record.Unknown
+			for _, s := range h.sources {
+				s.answer = func(context.Context, broker.Query) (broker.Reply, error) { return broker.Reply{}, broker.ErrNoRecord }
+			}
+			h.sources[0].answer = func(context.Context, broker.Query) (broker.Reply, error) {
+				return broker.Reply{}, broker.ErrUnavailable
+			}
+			if _, err := h.Retrieve(t.Context(), question(number(t, ann))); refusal(t, err).Kind != broker.Transient {
+				t.Fatal(err)
+			}
+			h.sources[0].answer = h.sources[1].answer
+			time.Sleep(16 * time.Second)
+			_, err := h.Retrieve(t.Context(), question(n))
+			r := refusal(t, err)
+			if r.Kind != broker.NotFound || len(r.Statuses) != 1 || r.Statuses[0].Custodian.Key != "gp" {
+				t.Errorf("unknown %v: %s, %d custodians in trouble, want gp", n == unknown, r.Kind, len(r.Statuses))
+			}
+			want := map[bool]string{true: "half-open", false: "closed"}[n == unknown]
+			if got := h.Custodians()[0].Breaker; got != want {
+				t.Errorf("unknown %v: the breaker is %s, want %s", n == unknown, got, want)
+			}
+		}
+	})
+}
+
 // A short budget says nothing about the custodian.
 func TestShortBudgetIsNoIllness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
