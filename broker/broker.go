@@ -243,7 +243,6 @@ func (b *Broker) Stream(ctx context.Context, req Request, sink Sink) error {
 	}
 	// Nothing is sent before it is certain that the answer will not be the neutral one: a plan alone would say that somebody is known here.
 	_, planned := a.prepared(nil)
-	var unsent []held
 	certain := !allPending(planned)
 	if certain && sink.Plan(a.merging.Handle, planned) != nil {
 		return gone()
@@ -254,7 +253,7 @@ func (b *Broker) Stream(ctx context.Context, req Request, sink Sink) error {
 			return a.cutShort(statuses)
 		}
 		if !certain && unheld(a.prepare(h).prepared.Status) {
-			unsent, sent = append(unsent, h), append(sent, h)
+			sent = append(sent, h)
 			continue
 		}
 		if !certain {
@@ -262,10 +261,11 @@ func (b *Broker) Stream(ctx context.Context, req Request, sink Sink) error {
 			if sink.Plan(a.merging.Handle, planned) != nil {
 				return gone()
 			}
-			for _, h := range unsent {
-				if sink.Chunk(h.prepared.Status, nil, audit.Receipt{}) != nil {
+			for i := range sent {
+				if sink.Chunk(sent[i].prepared.Status, nil, audit.Receipt{}) != nil {
 					return gone()
 				}
+				sent[i].sent = true
 			}
 		}
 		var receipt audit.Receipt

@@ -310,15 +310,19 @@ func (a *access) build(h *held, sections record.Sections) (err error) {
 	return nil
 }
 
-// prepare makes h's part again if preferences changed since; a part that was sent is final.
+// prepare makes h's part again if preferences changed since; a part that was sent is final. A custodian of which nothing may be shown any more is withheld
+// whatever became of asking it: another state would tell whether it knows the person.
 func (a *access) prepare(h held) held {
-	if h.failed || h.sent || h.version == a.version {
+	if h.sent || h.version == a.version {
 		return h
 	}
 	h.version = a.version
 	sections := a.may(h.c)
 	if sections == 0 {
 		h.prepared = merge.Prepared{Status: a.decided(h.c)}
+		return h
+	}
+	if h.failed {
 		return h
 	}
 	if err := a.build(&h, sections); err != nil {

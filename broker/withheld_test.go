@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -22,6 +23,72 @@ import (
 	"github.com/mycarerecord/mycarerecord/broker/record"
 	"github.com/mycarerecord/mycarerecord/consent"
 )
+
+// An objection to a custodian that comes while custodians are asked: whatever had become of asking that one, it is withheld, by every face. Another state would
+// tell whether it knows the person. What a stream had said before stays said.
+func TestObjectionMeanwhileHidesTheState(t *testing.T) {
+	for name, end := range map[string]error{"it holds a record": nil, "it holds none": broker.ErrNoRecord, "it is down": broker.ErrUnavailable} {
+		for _, face := range []string{"whole", "stream", "stream that had said"} {
+			t.Run(name+", "+face, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					l := audittest.Open(t)
+					h := open(t, l, nil)
+					n := number(t, ann)
+					for _, s := range h.sources {
+						s.answer = func(context.Context, broker.Query) (broker.Reply, error) { return broker.Reply{}, broker.ErrNoRecord }
+					}
+					first, last := h.sources[2], h.sources[0] // who answers before the third, and who after it
+					if face == "stream" {
+						first, last = last, first
+					}
+					after := map[*source]time.Duration{first: 0, last: 2 * time.Second}
+					h.sources[0].answer = func(ctx context.Context, q broker.Query) (broker.Reply, error) {
+						time.Sleep(after[h.sources[0]])
+						if _, _, err := h.RecordObjection(ctx, objecting(n), consent.Objection{Scope: consent.ToCustodian, Custodian: "mentalhealth"}); err != nil {
+							t.Error(err)
+						}
+						return reply("gp", q.Subject.Number, observation("o1", "2024-05-01", "x")), nil
+					}
+					h.sources[1].answer = func(_ context.Context, q broker.Query) (broker.Reply, error) {
+						time.Sleep(time.Second)
+						return reply("acute", q.Subject.Number, observation("o1", "2024-05-01", "x")), nil
+					}
+					h.sources[2].answer = func(_ context.Context, q broker.Query) (broker.Reply, error) {
+						time.Sleep(after[h.sources[2]])
+						if end != nil {
+							return broker.Reply{}, end
+						}
+						return reply("mentalhealth", q.Subject.Number, observation("o1", "2024-05-01", "x")), nil
+					}
+					var r recorder
+					if face == "whole" {
+						res, err := h.Retrieve(t.Context(), question(n))
+						if err != nil {
+							t.Fatal(err)
+						}
+						r.authored = res.Answer
+					} else if err := h.Stream(t.Context(), question(n), &r); err != nil {
+						t.Fatal(err)
+					}
+					want := record.Withheld
+					for _, s := range r.chunks {
+						switch {
+						case s.Custodian.Key != "mentalhealth":
+						case face == "stream that had said":
+							want = s.State
+						case s.State != want:
+							t.Errorf("the stream says %s in between, want %s", s.State, want)
+						}
+					}
+					if s := r.authored.Statuses[2]; s.State != want || (s.Rule == consent.RuleObjection) != (want == record.Withheld) {
+						t.Errorf("the answer says %s, by %q, want %s", s.State, s.Rule, want)
+					}
+					verified(t, l)
+				})
+			})
+		}
+	}
+}
 
 // C-4: with an objection to the mental-health section no byte of a marked entry is anywhere in the answer, references to it are masked, and the rest
 // is whole; by every face, and also when the objection comes while custodians are asked.
