@@ -220,7 +220,7 @@ func (q *consentQuestion) person(h *handler, one map[string]string) *problem {
 		handle := strings.TrimPrefix(strings.TrimPrefix(reference, h.base+"/"), "Patient/")
 		n, ok := h.handles.Open(handle)
 		if !ok {
-			if record.HoldsNHSNumber(reference) {
+			if record.SpellsNHSNumber(reference) {
 				return bad(fhir.IssueTypeValue, "patient is the id of a Patient that this service returned: an NHS number is given as patient.identifier, by POST.")
 			}
 			q.nobody = true

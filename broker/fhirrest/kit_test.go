@@ -348,7 +348,7 @@ func read(t testing.TB, resp *http.Response) resource {
 		return true
 	})
 	for name, values := range resp.Header {
-		if record.HoldsNHSNumber(strings.Join(values, " ")) {
+		if record.SpellsNHSNumber(strings.Join(values, " ")) {
 			t.Errorf("the header %s holds an NHS number", name)
 		}
 	}

@@ -85,7 +85,7 @@ func (x *exchange) readQuestion(operation string, parameters url.Values, known [
 // showName returns a parameter's name if it is one that FHIR could know, so that nothing odd is repeated.
 func showName(name string) string {
 	plain := len(name) >= 1 && len(name) <= 64 && !strings.ContainsFunc(name, func(r rune) bool { return !isIDRune(r) && r != '_' })
-	if !plain || record.HoldsNHSNumber(name) {
+	if !plain || record.SpellsNHSNumber(name) {
 		return "(a name that is not shown)"
 	}
 	return name
@@ -128,7 +128,7 @@ func (q *question) person(h *handler, one map[string]string) *problem {
 	if id := one["_id"]; id != "" {
 		n, ok := h.handles.Open(id)
 		switch {
-		case !ok && (!isID(id) || record.HoldsNHSNumber(id)): // who takes an NHS number for an id must not read that there is no such person
+		case !ok && (!isID(id) || record.SpellsNHSNumber(id)): // who takes an NHS number for an id must not read that there is no such person
 			return bad(fhir.IssueTypeValue, "_id is the id of a Patient that this service returned: an NHS number is searched for by identifier.")
 		case !ok:
 			q.nobody = id

@@ -42,7 +42,7 @@ const minGzip = 1400
 // it is a FHIR id that holds no NHS number. UUIDs always pass, because some hold ten digits that look like one.
 func (x *exchange) requestID() {
 	given := x.r.Header.Values("X-Request-ID")
-	if len(given) == 1 && isID(given[0]) && (isUUID(given[0]) || !record.HoldsNHSNumber(given[0])) {
+	if len(given) == 1 && isID(given[0]) && (isUUID(given[0]) || !record.SpellsNHSNumber(given[0])) {
 		x.id = given[0]
 		return
 	}

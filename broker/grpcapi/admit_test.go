@@ -214,6 +214,7 @@ func TestRequestID(t *testing.T) {
 		{"odd", []string{"a b"}, false},
 		{"an NHS number", []string{number}, false},
 		{"an NHS number in it", []string{"x-" + number}, false},
+		{"an NHS number as people write it", []string{"999-000-0018"}, false},
 		{"nearly a UUID", []string{uuidWithNumber}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

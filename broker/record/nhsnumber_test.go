@@ -129,6 +129,19 @@ func TestHoldsNHSNumber(t *testing.T) {
 	}
 }
 
+func TestSpellsNHSNumber(t *testing.T) {
+	for text, want := range map[string]bool{
+		"9990000018": true, "x-9990000018": true, "999-000-0018": true, "999 000 0018": true, "999.000.0018": true, "999-000.0018": true, "enc-999-000-0018-a": true,
+		"1-999-000-0018": true, "a999-000-0018b": true, "2026-999-000-0018": true,
+		"999-000-0019": false, "999_000_0018": false, "1999-000-0018": false, "999-000-00180": false, "999--000-0018": false, "99-9000-0018": false, "": false, "999-000-001": false,
+		"0f8fad5b-d9cb-469f-a165-70867728950e": false, "000-000-0000": false, "999-000 0018": true, "2026-11-30": false,
+	} {
+		if got := SpellsNHSNumber(text); got != want {
+			t.Errorf("%s: got %t, want %t", text, got, want)
+		}
+	}
+}
+
 func FuzzParseNHSNumber(f *testing.F) {
 	for _, s := range append([]string{"", "0000000000", "9990000019", "999 000 0018", "９９９0000018"}, valid...) {
 		f.Add(s)
@@ -144,7 +157,7 @@ func FuzzParseNHSNumber(f *testing.F) {
 			}
 			return
 		}
-		if n.Reveal() != s || !HoldsNHSNumber(s) || !HoldsNHSNumber("a"+s+"b") || HoldsNHSNumber("0"+s) {
+		if n.Reveal() != s || !HoldsNHSNumber(s) || !HoldsNHSNumber("a"+s+"b") || !SpellsNHSNumber(s) || !SpellsNHSNumber(s[:3]+" "+s[3:6]+"-"+s[6:]) || HoldsNHSNumber("0"+s) {
 			t.Error("a number is not what it was read from")
 		}
 	})
