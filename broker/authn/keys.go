@@ -26,7 +26,8 @@ type Keys interface {
 // maxKeys bounds a key set. Issuers rotate between two or three.
 const maxKeys = 64
 
-// maxUnknown bounds the key ids remembered as unknown. When it is full, unknown key ids start no fetch at all.
+// maxUnknown bounds the key ids remembered as unknown. When it is full, no more are remembered, and those may each start a fetch, as far as [KeyTimes].Every lets
+// them: whoever makes up key ids, for which no token is needed, must not keep an issuer's next key out.
 const maxUnknown = 256
 
 // keySet holds public keys by key id. Several may share one: of different types, or while an issuer rotates carelessly.
@@ -154,7 +155,7 @@ func (c *keyCache) due(now time.Time) bool {
 
 func (c *keyCache) knownUnknown(id string, now time.Time) bool {
 	until, there := c.unknown[id]
-	return there && now.Before(until) || !there && len(c.unknown) >= maxUnknown
+	return there && now.Before(until)
 }
 
 func (c *keyCache) remember(id string, now time.Time) {

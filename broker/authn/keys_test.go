@@ -35,6 +35,49 @@ func TestUnknownKeysCannotCauseAFetchStorm(t *testing.T) {
 	t.Logf("%d fetches for %d tokens with unknown ids, %v", keys.fetches.Load(), n, time.Since(start))
 }
 
+// Somebody without a key of the issuer's makes up as many key ids as are remembered, once. The key that the issuer signs with from then on is found all the same,
+// and fetches keep their distance.
+func TestMadeUpKeyIDsKeepNoKeyOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := testKeys()
+		rotated := false
+		keys := &fakeKeys{serve: func(context.Context, Issuer) ([]byte, error) {
+			time.Sleep(time.Second) // of the bubble's clock: all ids are there when the fetch ends
+			if rotated {
+				return jwks(jwk("k2", "ES256", k.other.Public())), nil
+			}
+			return jwks(jwk("k1", "ES256", k.issuer.Public())), nil
+		}}
+		v, err := New(testConfig(), keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		madeUp := func(from, to int, at time.Time) {
+			var all sync.WaitGroup
+			for i := from; i < to; i++ {
+				all.Go(func() {
+					tok := token(with(plainHeader, object{"kid": fmt.Sprint("made-up-", i)}), personClaims())
+					if _, err := v.Verify(t.Context(), []string{"Bearer " + tok}, nil, at); !errors.Is(err, ErrToken) {
+						t.Errorf("a made-up key id: got %v, want %v", err, ErrToken)
+					}
+				})
+			}
+			all.Wait()
+		}
+		madeUp(0, maxUnknown, noon)
+		rotated = true
+		madeUp(maxUnknown, 2*maxUnknown, noon.Add(time.Second))
+		if got := keys.fetches.Load(); got != 1 {
+			t.Errorf("%d fetches in two seconds, want 1", got)
+		}
+		tok := compact(text(with(plainHeader, object{"kid": "k2"})), text(personClaims()), k.other)
+		if _, err := v.Verify(t.Context(), []string{"Bearer " + tok}, nil, noon.Add(30*time.Second)); err != nil {
+			t.Errorf("the issuer's new key, half a minute later: %v", err)
+		}
+	})
+}
+
 func TestOneUnknownKeyIsAskedForOnce(t *testing.T) {
 	keys := servingAll()
 	v := newVerifier(t, keys)
