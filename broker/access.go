@@ -304,9 +304,13 @@ func (a *access) begin() *Refusal {
 		return &Refusal{Kind: Transient, RetryAfter: time.Second}
 	}
 	a.opened = opened
+	filter := a.req.Filter
+	if a.req.Demographics {
+		filter.Types = []string{"Patient"} // custodians are asked for no more, and some return more all the same (M-12)
+	}
 	a.merging = merge.Request{Base: a.b.cfg.Base, CodeBase: a.b.cfg.CodeBase, Subject: a.subject, Handle: a.b.handles.Seal(a.subject.Number),
 		PatientView: a.req.Purpose == record.PatientAccess, Carer: a.req.Purpose == record.PatientAccess && a.req.Requester.Own != a.subject.Number,
-		Now: time.Now().UTC(), IDKey: a.b.cfg.IDKey, Filter: a.req.Filter, RequestID: a.req.ID, Sections: a.b.cfg.Sections}
+		Now: time.Now().UTC(), IDKey: a.b.cfg.IDKey, Filter: filter, RequestID: a.req.ID, Sections: a.b.cfg.Sections}
 	return nil
 }
 

@@ -110,6 +110,19 @@ func withoutTime(text string) string {
 	return before + after
 }
 
+// M-12: a Patient is searched for, and what custodians return beside it is not shown. These two return an observation.
+func TestPatientSearchShowsPatients(t *testing.T) {
+	k := newHouse(t, nil)
+	r := read(t, k.get(search(brokertest.Ann)))
+	modes := map[string]int{}
+	for _, e := range r.Entry {
+		modes[e.Search.Mode+" "+e.Resource.ResourceType]++
+	}
+	if *r.Total != 1 || modes["match Patient"] != 1 || modes["include Patient"] != 2 || modes["match Observation"] != 0 {
+		t.Errorf("got a total of %d, and %v", *r.Total, modes)
+	}
+}
+
 // the memory of an answer counts until its last byte is written, and not a moment longer. Here it is enough for one request at a time.
 func TestRoomIsGivenBack(t *testing.T) {
 	k := newHouse(t, func(c *broker.Config) { c.RequestBytes, c.MaxInFlightBytes = 1<<20, 1<<20 })
