@@ -66,7 +66,7 @@ func (b *Broker) open(ctx context.Context, req Request) (*access, *Refusal) {
 			return a.refuse(OutOfTime, consent.ReasonBudget, "R-5")
 		}
 		// Waiting for room takes from the time that custodians have: nothing counts after arrival + NeutralWait.
-		if a.bytes = openAccount(a.ctx, b.room, b.cfg.NeutralWait/4, b.cfg.RequestBytes, len(b.custodians)); a.bytes == nil {
+		if a.bytes = openAccount(a.ctx, b.room, b.cfg.NeutralWait/4, b.cfg.RequestBytes, b.sources); a.bytes == nil {
 			if a.caller.Err() != nil {
 				return a.refuse(Gone, consent.ReasonCancelled, "")
 			}

@@ -79,6 +79,7 @@ type Config struct {
 type Broker struct {
 	cfg        Config
 	custodians []*custodian
+	sources    int // of all custodians
 	handles    *Handles
 	pages      cipher.AEAD
 	room       *room
@@ -129,7 +130,8 @@ func New(cfg Config) (*Broker, error) {
 		if l := binding.Locator; l != nil && !l.valid(binding.Timeout) {
 			return nil, fmt.Errorf("broker: custodian %s has a locator without an index, that may be more than 72h behind, or that takes more than a quarter of its time", binding.Rules.Custodian.Key)
 		}
-		b.custodians = append(b.custodians, newCustodian(binding, cfg))
+		c := newCustodian(binding, cfg)
+		b.custodians, b.sources = append(b.custodians, c), b.sources+len(c.sources)
 	}
 	return b, nil
 }

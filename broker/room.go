@@ -136,14 +136,14 @@ func (b *Broker) Memory() (bytes int64, requests uint64) {
 	return b.room.size - b.room.free, b.room.next
 }
 
-// account is what the replies of one request hold. Half of what it may hold is shared out beforehand, so that no custodian can take what the
+// account is what the replies of one request hold. Half of what it may hold is shared out to sources beforehand, so that no custodian can take what the
 // others need (P8); the other half is for whoever comes first. What it holds is reserved of the room, and stays so until the answer has been
 // written.
 type account struct {
 	room  *room
 	age   uint64
 	ctx   context.Context // the request's: nobody waits longer
-	share int64           // each custodian's own
+	share int64           // each source's own
 	most  int64           // bytes of memory that all of it may take
 
 	growing  sync.Mutex // held while one of its parts waits for room: what that gets may do for the others
@@ -156,8 +156,8 @@ type account struct {
 }
 
 // openAccount reserves what a request takes at first, waiting for it at most so long, and returns nil if there is no room. limit is how many
-// decoded bytes the request may hold, ctx the request's context.
-func openAccount(ctx context.Context, r *room, atMost time.Duration, limit int64, custodians int) *account {
+// decoded bytes the request may hold, sources how many may hold some at once, ctx the request's context.
+func openAccount(ctx context.Context, r *room, atMost time.Duration, limit int64, sources int) *account {
 	r.mu.Lock()
 	limit = min(limit, r.size/weight) // a request alone must find room
 	first := min(limit*weight, r.usual)
@@ -167,7 +167,7 @@ func openAccount(ctx context.Context, r *room, atMost time.Duration, limit int64
 	if !r.take(soon, first) {
 		return nil
 	}
-	a := &account{room: r, ctx: ctx, share: limit / 2 / int64(max(1, custodians)), common: limit / 2, most: limit * weight, reserved: first}
+	a := &account{room: r, ctx: ctx, share: limit / 2 / int64(max(1, sources)), common: limit / 2, most: limit * weight, reserved: first}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.next++

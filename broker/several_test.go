@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,6 +133,40 @@ func TestEverySetOfSourcesEnds(t *testing.T) {
 		}
 	}
 	verified(t, h.ledger)
+}
+
+// what a request may hold is shared out to sources, so that custodians of several hold no more of it together than custodians of one.
+func TestSourcesHoldNoMoreThanARequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit, piece = 4 << 20, 10 << 10
+		var held atomic.Int64
+		h := open(t, audittest.Open(t), func(c *broker.Config) {
+			c.RequestBytes = limit
+			for i := range c.Custodians {
+				b := &c.Custodians[i]
+				b.Source, b.Adapter = nil, ""
+				for _, name := range []string{"a", "b", "c", "d"} {
+					s := &source{answer: func(_ context.Context, q broker.Query) (broker.Reply, error) {
+						for range 30 {
+							if q.Limits.Take(piece) {
+								held.Add(piece)
+							}
+						}
+						time.Sleep(time.Second) // all hold what they got at once
+						return broker.Reply{}, broker.ErrNoRecord
+					}}
+					b.Sources = append(b.Sources, broker.NamedSource{Name: name, Source: s, Adapter: "memory"})
+				}
+			}
+		})
+		_, err := h.Retrieve(t.Context(), question(number(t, ann)))
+		if r := refusal(t, err); r.Kind != broker.NotFound {
+			t.Errorf("got %s", r.Kind)
+		}
+		if got := held.Load(); got > limit || got < limit*3/4 {
+			t.Errorf("36 sources held %d KiB, want most of %d and no more", got>>10, limit>>10)
+		}
+	})
 }
 
 func rank(s record.State) int {
