@@ -151,7 +151,7 @@ func TestWhatRequestsSay(t *testing.T) {
 	if got := k.last(); got.Purpose != record.UrgentCare || got.Permission.Kind != record.AskedYes || got.Relationship.Kind != record.Caseload {
 		t.Errorf("stated in the token: got %v, %v, %v", got.Purpose, got.Permission, got.Relationship)
 	}
-	read(t, k.post("/fhir/Patient/$everything", jsonType, parameters(identifierParameter(ada), `{"name":"birthDate","valueDate":"1970-02-03"}`)))
+	read(t, k.post("/fhir/Patient/$everything", jsonType, parameters(identifierParameter(ada), `{"name":"birthDate","valueDate":"1970-02-03"}`, `{"name":"birthdate","valueDate":"1970-02-03"}`)))
 	if got := k.last(); got.BirthDate != "1970-02-03" {
 		t.Error("the second identifier did not arrive")
 	}
@@ -196,6 +196,7 @@ func TestBadRequests(t *testing.T) {
 		"modifier, lenient":                {get(search(ada)+"&birthdate:missing=true", "Prefer: handling=lenient"), 400, "not-supported"},
 		"birth date no date":               {get(search(ada) + "&birthdate=3%20February"), 400, "value"},
 		"birth date no day":                {get(search(ada) + "&birthdate=1970-02"), 400, "value"},
+		"two birth dates, two spellings":   {post(op, jsonType, parameters(identifierParameter(ada), `{"name":"birthDate","valueDate":"1970-02-03"}`, `{"name":"birthdate","valueDate":"1970-02-04"}`)), 400, "invalid"},
 		"birth date as a range":            {get(search(ada) + "&birthdate=ge1970-02-03"), 400, "value"},
 		"unknown parameter, strict":        {get(search(ada)+"&name=Smith", "Prefer: handling=strict"), 400, "not-supported"},
 		"unknown parameter, strict later":  {get(search(ada)+"&name=Smith", "Prefer: respond-async, handling=strict"), 400, "not-supported"},

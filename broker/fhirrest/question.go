@@ -69,10 +69,14 @@ func (x *exchange) readQuestion(operation string, parameters url.Values, known [
 				return q, p
 			}
 		case len(values) > 0:
-			if slices.ContainsFunc(values, func(v string) bool { return v != values[0] }) {
-				return q, bad(fhir.IssueTypeInvalid, "The parameter "+name+" is given more than once, with different values: give one.")
+			key := strings.ToLower(name) // birthDate and birthdate are one parameter
+			if other, given := one[key]; given {
+				values = append(values, other)
 			}
-			one[strings.ToLower(name)] = values[0]
+			if slices.ContainsFunc(values, func(v string) bool { return v != values[0] }) {
+				return q, bad(fhir.IssueTypeInvalid, "The parameter "+key+" is given more than once, with different values: give one.")
+			}
+			one[key] = values[0]
 		}
 	}
 	slices.Sort(q.ignored)
