@@ -74,7 +74,7 @@ func (f *fetch) pages(ctx context.Context, req wire.Request) (searchset, error) 
 		if err != nil {
 			return searchset{}, err
 		}
-		out.total = max(out.total, total)
+		out.total, out.missing = max(out.total, total), out.missing+b.Missing
 		if out.entries == nil {
 			out.entries = b.Entries
 		} else {

@@ -11,10 +11,14 @@ import (
 type searchset struct {
 	entries []fhirjson.Entry
 	total   int // how many the pages say there are; 0 where they do not
+	missing int // entries that hold nothing
 }
 
-// short reports whether fewer came than the pages say. What came as one of the modes is not among those that they count, and neither is an outcome.
+// short reports whether fewer came than the pages say, or something in name only. What came as one of the modes is not among those that they count, and neither is an outcome.
 func (s searchset) short(modes ...string) bool {
+	if s.missing > 0 {
+		return true
+	}
 	came := 0
 	for _, e := range s.entries {
 		if !slices.Contains(modes, e.Mode) && !e.Resource.Get("resourceType").Is("OperationOutcome") {

@@ -42,6 +42,7 @@ func TestFewerThanItSays(t *testing.T) {
 		{"one of -1 of a type", byType, observations, says("-1", o1), truncated("Observation"), nil},
 		{"all on two pages", byType, observations, strings.Replace(says("2", o1), `"entry"`, `"link":[{"relation":"next","url":"{{base}}/?page=2"}],"entry"`, 1), nil, nil},
 		{"one on each of two pages, of three", byType, observations, strings.Replace(says("3", o1), `"entry"`, `"link":[{"relation":"next","url":"{{base}}/?page=2"}],"entry"`, 1), truncated("Observation"), nil},
+		{"one of one of a type, and an entry that holds nothing", byType, observations, says("1", o1, `{"search":{"mode":"match"}}`), truncated("Observation"), nil},
 		{"everything", whole, all, says("2", p1, o1), nil, nil},
 		{"everything, counted with what is included", whole, all, says("3", p1, o1, gp), nil, nil},
 		{"everything, counted without", whole, all, says("1", p1, gp), nil, nil},

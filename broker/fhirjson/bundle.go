@@ -13,11 +13,12 @@ type Bundle struct {
 	Type    string
 	Next    string // link with relation next, "" if none
 	Entries []Entry
+	Missing int // entries without a resource that say nothing of a request: something is not there, and nobody knows what
 }
 
 // ReadBundle reads a Bundle's own fields and the places of its resources. What is not a Bundle, entries whose resource is not an object with a resourceType, and
-// names that are FHIR's but for case are refused: the error is always an [*Error]. An entry without a resource counts for nothing only where it says what became of a
-// request (FHIR R4 Bundle, bdl-5); elsewhere something is missing, and nobody would know.
+// names that are FHIR's but for case are refused: the error is always an [*Error]. An entry without a resource counts for nothing where it says what became of a
+// request (FHIR R4 Bundle, bdl-5), and as missing elsewhere.
 func ReadBundle(d *Doc) (Bundle, error) {
 	root := d.Root()
 	if !root.Get("resourceType").Is("Bundle") {
@@ -45,7 +46,10 @@ func ReadBundle(d *Doc) (Bundle, error) {
 		if e.Variant("resource", "fullUrl", "search") {
 			return Bundle{}, &Error{"a name in other case", e.Start()}
 		}
-		if !r.Exists() && (e.Get("request").Exists() || e.Get("response").Exists()) {
+		if !r.Exists() && e.Kind() == Object {
+			if !e.Get("request").Exists() && !e.Get("response").Exists() {
+				b.Missing++
+			}
 			continue
 		}
 		if r.Kind() != Object || r.Get("resourceType").View() == "" {

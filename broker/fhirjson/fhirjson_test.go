@@ -340,6 +340,9 @@ func TestReadBundle(t *testing.T) {
 		!bytes.Equal(b.Entries[0].Resource.Raw(), []byte(`{"resourceType":"Patient","id":"1"}`)) || b.Entries[1].FullURL != "" {
 		t.Errorf("%+v %v", b, err)
 	}
+	if b, err := read(`{"resourceType":"Bundle","entry":[{"fullUrl":"u","search":{"mode":"match"}},{"request":{"method":"DELETE"}},{}]}`); err != nil || len(b.Entries) != 0 || b.Missing != 2 {
+		t.Errorf("without resources: %+v %v", b, err)
+	}
 	if b, err := read(`{"resourceType":"Bundle","type":"searchset"}`); err != nil || len(b.Entries) != 0 || b.Next != "" {
 		t.Errorf("empty: %+v %v", b, err)
 	}
@@ -355,7 +358,6 @@ func TestReadBundle(t *testing.T) {
 		"type is a number":      {`{"resourceType":"Bundle","entry":[{"resource":{"resourceType":1}}]}`, "not a resource"},
 		"entry is a string":     {`{"resourceType":"Bundle","entry":["x"]}`, "not a resource"},
 		"entry is null":         {`{"resourceType":"Bundle","entry":[null]}`, "not a resource"},
-		"no resource":           {`{"resourceType":"Bundle","entry":[{"fullUrl":"u","search":{"mode":"match"}}]}`, "not a resource"},
 		"Resource":              {`{"resourceType":"Bundle","entry":[{"Resource":{"resourceType":"Patient"},"response":{}}]}`, "a name in other case"},
 		"Entry":                 {`{"resourceType":"Bundle","Entry":[{"resource":{"resourceType":"Patient"}}]}`, "a name in other case"},
 		"Link":                  {`{"resourceType":"Bundle","Link":[{"relation":"next","url":"a"}]}`, "a name in other case"},

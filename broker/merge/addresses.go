@@ -30,11 +30,38 @@ func canonical(address string) string {
 		end = len(rest)
 	}
 	host, to := rest[2:end], rest[end:]
-	if plain := plainPath(to); plain != to || hasCapitals(host) || strings.IndexByte(host, ':') >= 0 {
-		host = strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(host), ":443"), ":80")
-		rest = "//" + strings.TrimSuffix(host, ".") + plain
+	if plain := plainPath(to); plain != to || oddHost(host) {
+		rest = "//" + plainHost(host) + plain
 	}
 	return strings.TrimRight(rest, "/")
+}
+
+// oddHost reports whether a host may be another than [plainHost] makes of it.
+func oddHost(host string) bool {
+	for i := range len(host) {
+		switch c := host[i]; {
+		case c >= 'A' && c <= 'Z', c == ':', c == '@':
+			return true
+		}
+	}
+	return strings.HasSuffix(host, ".")
+}
+
+// plainHost is a host in small letters, without a user, a last dot, and the port that is meant anyway.
+func plainHost(host string) string {
+	host = strings.ToLower(host[strings.LastIndexByte(host, '@')+1:])
+	port := ""
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		if port = strings.TrimLeft(host[i+1:], "0"); port == "443" || port == "80" {
+			port = ""
+		}
+		host = host[:i]
+	}
+	host = strings.TrimSuffix(host, ".")
+	if port == "" {
+		return host
+	}
+	return host + ":" + port
 }
 
 // plainPath is a path without escapes, dots, empty segments, blanks around it and a last slash. Nearly every path is that already.
@@ -65,13 +92,12 @@ func oddlySpelt(p string) bool {
 	return last == '/' && len(p) > 1
 }
 
-func hasCapitals(s string) bool {
-	for i := range len(s) {
-		if s[i] >= 'A' && s[i] <= 'Z' {
-			return true
-		}
+// segment is an id as it stands in an address that is compared.
+func segment(id string) string {
+	if !oddlySpelt(id) {
+		return id
 	}
-	return false
+	return strings.TrimPrefix(plainPath("/"+id), "/")
 }
 
 func isHTTP(address string) bool {

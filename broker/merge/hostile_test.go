@@ -56,6 +56,11 @@ func TestHostileShapesStayLinear(t *testing.T) {
 		{"a list of lines that lead nowhere", []string{`{"resourceType":"List","id":"l",` + toAda + `,"entry":[` + members(`{"item":{"reference":"#%"}}`) + `]}`}},
 		{"a contained one of many references, its type last", []string{`{"resourceType":"CarePlan","id":"l",` + toAda + `,"contained":[{` + members(`"x%":{"reference":"Basic/%"}`) + `,"resourceType":"Observation"}]}`}},
 		{"many codes", []string{`{"resourceType":"Observation","id":"l",` + toAda + `,"code":{"coding":[` + members(`{"code":"%"}`) + `]}}`}},
+		{"questions of many ids", []string{depression, `{"resourceType":"Observation","id":"l",` + toAda + `,"focus":[` + members(`{"reference":"Condition?_id=%&_id=%&_id=%&_id=%"}`) + `]}`}},
+		{"a question of very many ids, of a long address", []string{depression, `{"resourceType":"Observation","id":"l",` + toAda + `,"focus":[{"reference":"` + strings.Repeat("a", 20*n) + `/Condition?` + strings.Repeat("_id=a&", 4*n) + `"}]}`}},
+		{"one identifier of many, and who cites it", []string{strings.Replace(depression, `{"system":"urn:s","value":"secret-number"}`, members(`{"system":"s","value":"v"}`), 1),
+			`{"resourceType":"Observation","id":"l",` + toAda + `,"focus":[` + members(`{"identifier":{"system":"s","value":"v"}}`) + `]}`}},
+		{"copies of Encounters, part of each other", next(`{"resourceType":"Encounter","id":"e",` + toAda + `,"length":{"value":%},"partOf":{"reference":"Encounter/e"}}`)},
 		{"many Patients", many(`{"resourceType":"Patient","id":"q%"}`)},
 	} {
 		reply := bare(t, ada)

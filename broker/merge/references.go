@@ -3,6 +3,7 @@ package merge
 import (
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
@@ -35,6 +36,7 @@ type ref struct {
 	identifier string         // where it is by identifier: see businessKey
 	target     int32          // item, -1 for none
 	document   bool           // an Attachment
+	any        bool           // it asks for more than is looked at
 }
 
 // scan finds the references of it.
@@ -51,7 +53,7 @@ func (p *preparing) scanAll(it *item, cites func(target int32)) {
 	p.around = it.v.VisitOn(p.around, func(around []fhirjson.Value, x fhirjson.Value) bool {
 		switch x.Kind() {
 		case fhirjson.String:
-			if x.KeyIs("reference") {
+			if x.KeyIs("reference") && p.isReference(around, it.typ) {
 				p.question(it, around, x.View())
 			}
 			if !p.address(it, around, x) && !x.KeyIs("div") && x.End()-x.Start() < 1024 {
@@ -62,8 +64,8 @@ func (p *preparing) scanAll(it *item, cites func(target int32)) {
 				}
 			}
 		case fhirjson.Object:
-			if key := x.KeyView(); key == "identifier" || strings.HasSuffix(key, "Identifier") {
-				p.byIdentifier(it, around, businessKey(x), -1)
+			if key := x.KeyView(); key == "identifier" || key == "requisition" || strings.HasSuffix(key, "Identifier") {
+				p.byIdentifier(it, around, x)
 			}
 		}
 		return true
@@ -71,33 +73,79 @@ func (p *preparing) scanAll(it *item, cites func(target int32)) {
 	it.refs[1] = int32(len(p.refs))
 }
 
-// byIdentifier notes what stands around an identifier, or a search, of a resource in the reply. The resource that has it as its own is not meant.
-func (p *preparing) byIdentifier(it *item, around []fhirjson.Value, key string, target int32) {
-	whole := around[len(around)-1]
-	if len(around) < 2 || whole.Kind() != fhirjson.Object || whole.Get("resourceType").Exists() || target < 0 && p.cited[key] == nil {
-		return
+// byIdentifier notes an Identifier that is of a resource in the reply, in it. In a Reference it is the Reference that must go where that resource may not be seen, elsewhere
+// the Identifier. The identifiers of a resource are its own.
+func (p *preparing) byIdentifier(it *item, around []fhirjson.Value, id fhirjson.Value) {
+	own := id.KeyIs("identifier") || id.KeyIs("masterIdentifier")
+	whole, key := around[len(around)-1], businessKey(id)
+	switch {
+	case p.cited[key] == nil || own && whole.Get("resourceType").Exists():
+	case id.KeyIs("identifier") && isReferenceShaped(whole):
+		p.refs = append(p.refs, p.lined(ref{whole: whole, identifier: key, target: -1}, around, it.typ))
+	default:
+		p.refs = append(p.refs, ref{whole: id, identifier: key, target: -1})
 	}
-	r := ref{whole: whole, identifier: key, target: target}
-	r.line, r.holder = p.lineOf(around, it.typ)
-	p.refs = append(p.refs, r)
 }
 
-// question notes a conditional reference: Type?identifier=system|value, Type?_id=id.
-func (p *preparing) question(it *item, around []fhirjson.Value, address string) {
-	head, query, is := strings.Cut(address, "?")
-	if !is {
-		return
-	}
-	parameters, _ := url.ParseQuery(query) // of what cannot be read, the rest
-	for _, id := range parameters["_id"] {
-		if t := p.resolveHead(head+"/"+id, it); t >= 0 {
-			p.byIdentifier(it, around, "", t)
+// isReferenceShaped reports whether an object has only what a Reference has.
+func isReferenceShaped(v fhirjson.Value) bool {
+	for key := range v.Members() {
+		switch strings.TrimPrefix(key, "_") {
+		case "reference", "identifier", "type", "display", "id", "extension":
+		default:
+			return false
 		}
 	}
-	for _, token := range parameters["identifier"] {
-		system, value, _ := strings.Cut(token, "|")
-		p.byIdentifier(it, around, system+"\x00"+value, -1)
+	return true
+}
+
+// Of a conditional reference so much is looked at. What has more asks for anything, and for what may not be seen too.
+const (
+	longestQuestion = 4 << 10
+	mostAsked       = 16
+)
+
+// question notes a conditional reference, Type?identifier=system|value or Type?_id=id, to a resource of the reply.
+func (p *preparing) question(it *item, around []fhirjson.Value, address string) {
+	head, query, is := strings.Cut(address, "?")
+	if !is || !IsType(head[strings.LastIndexByte(head, '/')+1:]) {
+		return
 	}
+	r := p.lined(ref{whole: around[len(around)-1], target: -1}, around, it.typ)
+	if len(address) > longestQuestion || strings.Count(query, "&")+strings.Count(query, ",") > mostAsked {
+		r.any = true
+		p.refs = append(p.refs, r)
+		return
+	}
+	for part := range strings.SplitSeq(query, "&") {
+		name, text, _ := strings.Cut(part, "=")
+		name, bad := url.QueryUnescape(name)
+		text, worse := url.QueryUnescape(text)
+		if r.any = bad != nil || worse != nil; r.any {
+			p.refs = append(p.refs, r)
+			return
+		}
+		name, _, _ = strings.Cut(name, ":") // a modifier
+		for value := range strings.SplitSeq(text, ",") {
+			r.target, r.identifier = -1, ""
+			switch name {
+			case "_id":
+				r.target = p.resolveHead(head+"/"+value, it)
+			case "identifier":
+				system, number, _ := strings.Cut(value, "|")
+				r.identifier = system + "\x00" + number
+			}
+			if r.target >= 0 || p.cited[r.identifier] != nil {
+				p.refs = append(p.refs, r)
+			}
+		}
+	}
+}
+
+// lined is a reference with the line that it is, if it is one.
+func (p *preparing) lined(r ref, around []fhirjson.Value, typ string) ref {
+	r.line, r.holder = p.lineOf(around, typ)
+	return r
 }
 
 // address notes a string if it is the address of a Reference or of an Attachment on the custodian's own server, and reports whether it is of either.
@@ -106,9 +154,7 @@ func (p *preparing) address(it *item, around []fhirjson.Value, x fhirjson.Value)
 	case x.KeyIs("reference") && p.isReference(around, it.typ):
 		if address := x.View(); !strings.HasPrefix(address, "#") && address != "" {
 			head, rest := splitAddress(address)
-			r := ref{text: x, rest: rest, whole: around[len(around)-1], target: p.resolveHead(head, it)}
-			r.line, r.holder = p.lineOf(around, it.typ)
-			p.refs = append(p.refs, r)
+			p.refs = append(p.refs, p.lined(ref{text: x, rest: rest, whole: around[len(around)-1], target: p.resolveHead(head, it)}, around, it.typ))
 		}
 	case x.KeyIs("url") && p.isAttachment(around, it.typ):
 		if address := x.View(); p.own(address, it) || p.leadsHere(address) || p.rules.DocumentAddress != nil && hasScheme(address) {
@@ -250,7 +296,11 @@ func (p *preparing) server(root string) server {
 	if known {
 		return s
 	}
-	if root != "" {
+	written, odd := p.spelt[root]
+	switch {
+	case odd && written != "":
+		s.root = written + "/"
+	case root != "" && !odd:
 		s.root = "https:" + root + "/"
 	}
 	for i := range p.origins {
@@ -287,15 +337,37 @@ func (p *preparing) leadsHere(address string) bool {
 	if !hasScheme(address) || isURN(address) {
 		return false
 	}
-	to, err := url.Parse(address)
-	if web := strings.EqualFold(address[:min(len(address), len("http"))], "http"); web && (err != nil || to.Host == "" || strings.IndexByte(address, '\\') >= 0) {
-		return true // no address, and yet browsers find one in it: a slash too few, a backslash, a tab
+	scheme, rest, _ := strings.Cut(address, ":")
+	if !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+		to, err := url.Parse(address)
+		return err == nil && p.sameHost(to) && p.belowUs(to.Path)
 	}
-	if err != nil || !p.sameHost(to) {
+	// What is no address, and in which browsers find one all the same, is taken for one of ours: a slash too few, a backslash, a tab or an escape in the host.
+	if !strings.HasPrefix(rest, "//") {
+		return true
+	}
+	authority, end := rest[2:], len(rest)
+	if i := strings.IndexAny(authority, "/?#"); i >= 0 {
+		authority, end = authority[:i], i+2
+	}
+	to, err := url.Parse("https://" + authority)
+	if err != nil || to.Host == "" || strings.ContainsAny(authority, "\\%") {
+		return true
+	}
+	if !p.sameHost(to) {
 		return false
 	}
+	way := strings.NewReplacer("\t", "", "\n", "", "\r", "", "\\", "/").Replace(rest[end:])
+	way, _, _ = strings.Cut(way, "#")
+	way, _, _ = strings.Cut(way, "?")
+	plain, err := url.PathUnescape(way)
+	return err != nil || p.belowUs(plain)
+}
+
+// belowUs reports whether a path on our host is below our base.
+func (p *preparing) belowUs(way string) bool {
 	base := strings.TrimRight(p.here.Path, "/") + "/"
-	return strings.HasPrefix(path.Clean("/"+to.Path)+"/", base)
+	return strings.HasPrefix(path.Clean("/"+way)+"/", base)
 }
 
 // sameHost reports whether an address is on our host and port.
@@ -328,15 +400,18 @@ func businessKey(id fhirjson.Value) string {
 
 // masked reports whether a reference is to something that must not be shown. An identifier is, if all that carry it are.
 func (p *preparing) masked(r ref) bool {
-	if r.identifier == "" {
-		return r.target >= 0 && p.items[r.target].hidden()
+	if r.any || r.identifier == "" {
+		return r.any || r.target >= 0 && p.items[r.target].hidden()
 	}
-	for _, i := range p.cited[r.identifier] {
-		if !p.items[i].hidden() {
-			return false
+	hidden, known := p.secret[r.identifier]
+	if !known {
+		hidden = !slices.ContainsFunc(p.cited[r.identifier], func(i int32) bool { return !p.items[i].hidden() })
+		if p.secret == nil {
+			p.secret = map[string]bool{}
 		}
+		p.secret[r.identifier] = hidden
 	}
-	return true
+	return hidden
 }
 
 // hidden reports whether references to it are masked.

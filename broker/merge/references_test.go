@@ -79,6 +79,8 @@ func TestDanglingReferencesLeadNowhere(t *testing.T) {
 		{`https://broker.example./fhir/Encounter/acute-e`, maskJSON},
 		{`https://broker.example/fhir/Enc\tounter/acute-e`, maskJSON},
 		{`https://broker.example/fhir/Encounter/acute-e?x=%zz#%`, maskJSON},
+		{`https://broker.example/%zz/fhir/Encounter/acute-e`, maskJSON},
+		{`https://broker.example\\fhir/Encounter/acute-e`, maskJSON},
 		{`https://broker.example/fhir/Encounter/acute-e`, maskJSON},
 		{`http://broker.example/fhir/Encounter/acute-e/_history/1`, maskJSON},
 		{`HTTPS://Broker.Example:443/fhir/Encounter/acute-e`, maskJSON},
@@ -111,6 +113,7 @@ func TestWhereDanglingReferencesLead(t *testing.T) {
 		{"no base", "", "", "https://mycarerecord.example/custodian/gp/Encounter/gone"},
 		{"our own base", "https://broker.example/fhir", "", "https://mycarerecord.example/custodian/gp/Encounter/gone"},
 		{"above our own base", "https://broker.example", "", "https://broker.example/Encounter/gone"},
+		{"a root with escapes", "https://gp.example/fhir", "https://inside.example/tenant%2Fa/x%25y/Observation/1", "https://inside.example/tenant%2Fa/x%25y/Encounter/gone"},
 		{"beside our own base", "https://broker.example/gp", "", "https://broker.example/gp/Encounter/gone"},
 	} {
 		reply := replyOf(t, c.fullURL+` {"resourceType":"Observation","id":"1","encounter":{"reference":"Encounter/gone"},`+
@@ -467,6 +470,30 @@ func TestCopiesOfWhatSupports(t *testing.T) {
 			t.Errorf("%s %+v %s", list(p.Entries), p.Counts, reasons(p.Status))
 		}
 		slices.Reverse(texts)
+	}
+}
+
+// Ids that FHIR does not allow are found by what refers to them all the same.
+func TestIDsThatAddressesEscape(t *testing.T) {
+	for _, id := range []string{"p%7C1", "p%2D1", "a b", "a//b", "100%"} {
+		for _, url := range []string{"", "https://gp.example/fhir/Patient/" + id + " "} {
+			for _, root := range []string{"", "https://gp.example/fhir/"} {
+				p := prepare(t, request(t), everything, bare(t, url+strings.Replace(ada, `"id":"p"`, `"id":"`+id+`"`, 1), `{"resourceType":"Observation","id":"o","subject":{"reference":"`+root+`Patient/`+id+`"}}`))
+				if p.Counts.Shown != 2 || p.Dangling != 0 {
+					t.Errorf("%q %q %q: %+v", id, url, root, p.Counts)
+				}
+			}
+		}
+	}
+}
+
+// Addresses of documents elsewhere stay, however they are written.
+func TestDocumentsElsewhereStay(t *testing.T) {
+	for _, url := range []string{`https://docs.example/Report 100%.pdf`, `https://docs.example/get?file=C:\\scans\\1.pdf`, `https://docs.example/a?q=100%`, `httpx://docs/1`} {
+		p := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"DocumentReference","id":"d",`+toAda+`,"content":[{"attachment":{"url":"`+url+`"}}]}`))
+		if got := member(t, p, "DocumentReference", "gp-d", "content", "attachment"); got != `{"url":"`+url+`"}` {
+			t.Errorf("%s: got %s", url, got)
+		}
 	}
 }
 

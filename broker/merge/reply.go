@@ -82,9 +82,10 @@ type preparing struct {
 	nameless   map[[sha256.Size]byte]int32 // items without an id, by their bytes
 	origins    []origin                    // the sources that the reply came from; nearly always one
 	servers    map[string]server
-	here       *url.URL      // our base: see leadsHere
-	plainBase  bool          // nothing in our base or in the custodian's key needs an escape in JSON
-	parts      []record.Part // from OperationOutcomes and Lists
+	spelt      map[string]string // canonical root -> as it was written, where that is not the same
+	here       *url.URL          // our base: see leadsHere
+	plainBase  bool              // nothing in our base or in the custodian's key needs an escape in JSON
+	parts      []record.Part     // from OperationOutcomes and Lists
 	received   int
 	strangers  int // dropped because they name somebody else
 	unreadable int // dropped because they name nobody for certain
@@ -94,6 +95,7 @@ type preparing struct {
 	withinType string
 	inside     map[string]fhirjson.Value // see contained
 	insideOf   *item
+	secret     map[string]bool    // whether all that carry an identifier are hidden, asked when every fate is settled
 	cited      map[string][]int32 // business identifier -> items, made only where something is withheld
 
 	// Memory that is used again from resource to resource of this one reply, so that a large reply costs few allocations. What a resource
@@ -141,14 +143,15 @@ func (p *preparing) index() error {
 		if same, is := p.fold(int32(i)); is {
 			it.fate, it.keeper = folded, same
 		}
-		root, is := rootOf(urls[i], it.typ, it.id)
+		id := segment(it.id)
+		root, is := rootOf(urls[i], it.typ, id)
 		if urls[i] != "" && (is || !ofAnother(urls[i], it)) {
 			if err := p.register(urls[i], int32(i)); err != nil {
 				return err
 			}
 		}
 		if it.id != "" && !(is && root == it.root) {
-			if err := p.register(p.words.join(it.root, "/", it.typ, "/", it.id), int32(i)); err != nil {
+			if err := p.register(p.words.join(it.root, "/", it.typ, "/", id), int32(i)); err != nil {
 				return err
 			}
 		}
@@ -200,10 +203,11 @@ func (p *preparing) read(base string, entries []fhirjson.Entry, urls []string) (
 			if isURN(url) {
 				url = o.mark + url
 			}
-			if root, is := rootOf(url, it.typ, it.id); is {
+			if root, is := rootOf(url, it.typ, segment(it.id)); is {
 				it.root = root
 				if root != last || len(roots) == 0 { // nearly always it is that of the one before
 					last, roots[root] = root, true
+					p.noteSpelling(root, head, it)
 				}
 			}
 		}
@@ -277,6 +281,23 @@ func (it *item) read(v fhirjson.Value) error {
 	it.kind, it.id = kindOf(typ), id.View()
 	it.typ = it.kind.name
 	return nil
+}
+
+// noteSpelling keeps how a root is written, where that is not how it is compared: references that dangle are written with it.
+func (p *preparing) noteSpelling(root, address string, it *item) {
+	if strings.HasSuffix(address, strings.TrimPrefix(root, "//")+"/"+it.typ+"/"+it.id) { // nearly always
+		return
+	}
+	if p.spelt == nil {
+		p.spelt = map[string]string{}
+	}
+	written, is := strings.CutSuffix(strings.TrimRight(address, "/"), "/"+it.typ+"/"+it.id)
+	if !is {
+		written = ""
+	}
+	if p.spelt[root] == "" {
+		p.spelt[root] = written
+	}
 }
 
 // rootOf is the root of a canonical RESTful address of a resource: what stands before /Type/id.
@@ -363,6 +384,34 @@ func (p *preparing) resolve(address string, it *item) int32 {
 
 // resolveHead is resolve for an address of which what follows the id is cut off.
 func (p *preparing) resolveHead(head string, it *item) int32 {
+	head = strings.TrimSpace(head)
+	i := p.lookUp(head, it)
+	if i < 0 && strings.HasPrefix(head, "/") { // without its scheme, or from the root of the host (RFC 3986, 4.2)
+		authority := ""
+		if !strings.HasPrefix(head, "//") && strings.HasPrefix(it.root, "//") {
+			host, _, _ := strings.Cut(it.root[2:], "/")
+			authority = "//" + host
+		}
+		i = p.lookUp("https:"+authority+head, it)
+	}
+	if i < 0 && strings.IndexByte(head, '%') >= 0 { // an escape may hide what ends the id
+		if plain, err := url.PathUnescape(head); err == nil {
+			head, _ = splitAddress(plain)
+			i = p.lookUp(head, it)
+		}
+	}
+	if i < 0 {
+		return -1
+	}
+	to := &p.items[i]
+	if to.fate != folded && p.items[to.keeper].origin != to.origin {
+		return i // another source's copy of one id differs from this: it may be another thing altogether
+	}
+	return to.keeper
+}
+
+// lookUp returns the item that was registered under an address, -1 if none was.
+func (p *preparing) lookUp(head string, it *item) int32 {
 	key := p.key[:0]
 	switch {
 	case isHTTP(head):
@@ -371,6 +420,8 @@ func (p *preparing) resolveHead(head string, it *item) int32 {
 		key = append(append(key, p.from(it).mark...), canonical(head)...)
 	case head == "":
 		return -1
+	case oddlySpelt(head) && strings.HasPrefix(it.root, "//"): // its dots may lead out of the root, and into it again
+		key = append(key, canonical("https:"+it.root+"/"+strings.TrimSpace(head))...)
 	default:
 		key = append(append(append(key, it.root...), '/'), strings.TrimPrefix(plainPath(head), "/")...)
 	}
@@ -384,9 +435,5 @@ func (p *preparing) resolveHead(head string, it *item) int32 {
 	if !found {
 		return -1
 	}
-	to := &p.items[i]
-	if to.fate != folded && p.items[to.keeper].origin != to.origin {
-		return i // another source's copy of one id differs from this: it may be another thing altogether
-	}
-	return to.keeper
+	return i
 }

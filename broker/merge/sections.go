@@ -258,7 +258,7 @@ func (p *preparing) follow() {
 			continue
 		}
 		if it.typ == "Encounter" {
-			it.sections |= handed(int32(i))
+			it.sections |= handed[i]
 			continue
 		}
 		it.sections |= p.fromEncounters(&it.layout, it, handed)
@@ -270,48 +270,62 @@ func (p *preparing) follow() {
 }
 
 // fromEncounters are the sections that the Encounters of a resource hand down, which is it or contained in it.
-func (p *preparing) fromEncounters(v *fhirjson.Layout, it *item, handed func(i int32) record.Sections) (all record.Sections) {
+func (p *preparing) fromEncounters(v *fhirjson.Layout, it *item, handed []record.Sections) (all record.Sections) {
 	context := v.Get(contextMember)
-	for _, r := range [...]fhirjson.Value{v.Get(encounterMember), context, context.First().Get("encounter")} {
+	for _, r := range [...]fhirjson.Value{v.Get(encounterMember), context, context.First().Get("encounter"), v.Get(partOfMember)} {
 		for e := range r.Elems() {
 			if up := p.encounterAt(e, it); up >= 0 {
-				all |= handed(up)
+				all |= handed[up]
 			}
 		}
 	}
 	return all
 }
 
-// handedDown returns what says which sections an Encounter hands down: its own, and those of all that it is part of, however far up.
-func (p *preparing) handedDown() func(i int32) record.Sections {
-	known, own := map[int32]record.Sections{}, p.sectionRules().handed
-	var way []int32 // from an Encounter up, to the top or to what is known
-	return func(i int32) record.Sections {
-		way = way[:0]
-		at := i
-		for at >= 0 {
-			if _, is := known[at]; is {
-				break
-			}
-			known[at] = 0
-			way = append(way, at)
-			at = p.encounterAt(p.items[at].get(partOfMember), &p.items[at])
+// handedDown returns which sections each Encounter hands down, by item: its own, those of its copies, and those of all that either is part of, however far up.
+func (p *preparing) handedDown() []record.Sections {
+	own := p.sectionRules().handed
+	handed := make([]record.Sections, len(p.items))
+	below := map[int32][]int32{} // to whom an Encounter hands down
+	var work []int32
+	for i := range p.items {
+		it := &p.items[i]
+		if it.typ != "Encounter" || it.fate == dropped {
+			continue
 		}
-		var all record.Sections
-		if at >= 0 {
-			all = known[at]
-			if round := slices.Index(way, at); round >= 0 { // parts of each other
-				for _, x := range way[round:] {
-					all |= p.items[x].sections & own
-				}
-			}
+		if handed[i] = it.sections & own; handed[i] != 0 {
+			work = append(work, int32(i))
 		}
-		for n := len(way) - 1; n >= 0; n-- {
-			all |= p.items[way[n]].sections & own
-			known[way[n]] = all
+		if up := p.encounterAt(it.get(partOfMember), it); up >= 0 {
+			below[up] = append(below[up], int32(i))
 		}
-		return known[i]
 	}
+	for _, c := range p.copies {
+		if p.items[c.list[0]].typ != "Encounter" {
+			continue
+		}
+		last := int32(-1)
+		for _, i := range c.list {
+			if p.items[i].fate == dropped {
+				continue
+			}
+			if last >= 0 {
+				below[i], below[last] = append(below[i], last), append(below[last], i)
+			}
+			last = i
+		}
+	}
+	for len(work) > 0 {
+		i := work[len(work)-1]
+		work = work[:len(work)-1]
+		for _, to := range below[i] {
+			if more := handed[i] &^ handed[to]; more != 0 {
+				handed[to] |= more
+				work = append(work, to)
+			}
+		}
+	}
+	return handed
 }
 
 // encounterAt returns the Encounter that a Reference leads to, -1 for none.

@@ -189,4 +189,9 @@ func TestCopiesOfAnEncounterHandDownAlike(t *testing.T) {
 	if len(p.Entries) != 1 || p.Counts.Withheld != 3 {
 		t.Errorf("%s %+v", list(p.Entries), p.Counts)
 	}
+	top := `{"resourceType":"Encounter","id":"top",` + toAda + `,"serviceType":{"coding":[{"code":"74732009"}]}}`
+	part := `{"resourceType":"Encounter","id":"e","meta":{"lastUpdated":"2020-01-01T00:00:00Z"},` + toAda + `,"partOf":{"reference":"Encounter/top"}}`
+	if p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, top, part, young, within)); len(p.Entries) != 1 || p.Counts.Withheld != 4 {
+		t.Errorf("part of one by a copy: %s %+v", list(p.Entries), p.Counts)
+	}
 }

@@ -20,15 +20,6 @@ func (p *preparing) withhold() {
 			it.fate = withheld
 		}
 	}
-	for i := range p.items { // what a Binary holds is as open as what it says it belongs to (FHIR R4 Binary.securityContext)
-		it := &p.items[i]
-		if it.fate != undecided || it.typ != "Binary" {
-			continue
-		}
-		if t := p.resolve(it.get(securityMember).Get("reference").View(), it); t >= 0 && p.items[t].hidden() {
-			it.fate, it.unnamed = withheld, true
-		}
-	}
 	// A Provenance says that there is something: it goes where all that it is about goes.
 	for i := range p.items {
 		it := &p.items[i]
@@ -145,7 +136,15 @@ func (p *preparing) spread() {
 	for i := range p.items {
 		suspicious = suspicious || p.items[i].hidden()
 	}
-	with := map[int32][]int32{} // who goes with whom: who cites them, the next of their copies, the document or the text that they are too
+	var work []int32
+	with := map[int32][]int32{}     // who goes with whom: who cites them, the next of their copies, the document or the text that they are too
+	goes := func(target, i int32) { // i goes where target does
+		if p.items[target].hidden() {
+			work = append(work, i)
+		} else {
+			with[target] = append(with[target], i)
+		}
+	}
 	if suspicious {
 		p.cited = map[string][]int32{}
 		for i := range p.items {
@@ -159,9 +158,9 @@ func (p *preparing) spread() {
 			}
 		}
 		for _, c := range p.copies {
-			last := int32(-1)
+			last, gone := int32(-1), false
 			for _, i := range c.list {
-				if p.items[i].fate != undecided {
+				if gone = gone || p.items[i].fate == withheld; p.items[i].fate != undecided {
 					continue
 				}
 				if last >= 0 {
@@ -169,12 +168,23 @@ func (p *preparing) spread() {
 				}
 				last = i
 			}
+			if gone && last >= 0 {
+				work = append(work, last)
+			}
 		}
 		for _, pair := range p.texts {
 			with[pair[0]], with[pair[1]] = append(with[pair[0]], pair[1]), append(with[pair[1]], pair[0])
 		}
+		for i := range p.items { // what a Binary holds is as open as what it says it belongs to (FHIR R4 Binary.securityContext)
+			it := &p.items[i]
+			if it.fate != undecided || it.typ != "Binary" {
+				continue
+			}
+			if t := p.resolve(it.get(securityMember).Get("reference").View(), it); t >= 0 {
+				goes(t, int32(i))
+			}
+		}
 	}
-	var work []int32
 	for i := range p.items {
 		it := &p.items[i]
 		if it.fate != undecided {
@@ -184,13 +194,7 @@ func (p *preparing) spread() {
 			p.scan(it)
 			continue
 		}
-		p.scanAll(it, func(target int32) {
-			if p.items[target].hidden() {
-				work = append(work, int32(i))
-			} else {
-				with[target] = append(with[target], int32(i))
-			}
-		})
+		p.scanAll(it, func(target int32) { goes(target, int32(i)) })
 	}
 	for len(work) > 0 {
 		i := work[len(work)-1]

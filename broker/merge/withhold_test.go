@@ -82,6 +82,12 @@ func TestWhatLeadsToWithheldEntriesIsMasked(t *testing.T) {
 	const id = `{"system":"urn:s","value":"secret-number"}`
 	for _, reference := range []string{`"reference":"Condition/secret%2dcondition"`, `"reference":"https://GP.example/fhir/Condition/secret-condition"`,
 		`"reference":"https://gp.example:443/fhir/Condition/secret-condition"`, `"reference":"Condition/secret-condition/"`, `"reference":"Condition/secret-condition/_history"`,
+		`"reference":"https://gp.example./fhir/Condition/secret-condition"`, `"reference":"https://u@gp.example:0443/fhir/Condition/secret-condition"`,
+		`"reference":"https://gp.example:/fhir/Condition/secret-condition"`, `"reference":"../fhir/Condition/secret-condition"`, `"reference":"/fhir/Condition/secret-condition"`,
+		`"reference":"//gp.example/fhir/Condition/secret-condition"`, `"reference":" https://gp.example/fhir/Condition/secret-condition"`,
+		`"reference":"Condition/secret-condition%2F_history%2F1"`, `"reference":"Condition/secret-condition%23x"`,
+		`"reference":"Condition?_id=x,secret-condition"`, `"reference":"Condition?_id:exact=secret-condition"`, `"reference":"Condition?identifier=urn:x|y,urn:s%7Csecret-number"`,
+		`"reference":"Condition?` + strings.Repeat("a&", 20000) + `_id=secret-condition"`,
 		`"reference":"Condition?identifier=urn:s|secret-number"`, `"reference":"Condition?_id=secret-condition"`, `"reference":"https://gp.example/fhir/Condition?_id=secret-condition&x=%zz"`,
 		`"reference":"https://elsewhere.example/Condition/9","identifier":` + id, `"identifier":` + id + `,"reference":"Observation/o"`,
 		`"reference":"#x","identifier":` + id, `"reference":"","identifier":` + id, `"reference":null,"identifier":` + id} {
@@ -97,7 +103,20 @@ func TestWhatLeadsToWithheldEntriesIsMasked(t *testing.T) {
 	if got := member(t, p, "Encounter", "gp-e", "diagnosis"); got != `[{"condition":`+maskJSON+`}]` {
 		t.Errorf("got %s", got)
 	}
-	if got := member(t, p, "Composition", "gp-c", "relatesTo"); got != `[`+maskJSON+`]` {
+	if got := member(t, p, "Composition", "gp-c", "relatesTo"); got != `[{"code":"appends","targetIdentifier":`+maskJSON+`}]` {
+		t.Errorf("got %s", got)
+	}
+	// Where an Identifier is no Reference's, it alone goes: what stands around it stays what it is.
+	p = prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression,
+		`{"resourceType":"Observation","id":"1",`+toAda+`,"extension":[{"url":"u","valueIdentifier":`+id+`}],"meta":{"xIdentifier":`+id+`}}`,
+		`{"resourceType":"ServiceRequest","id":"2",`+toAda+`,"requisition":`+id+`,"identifier":[{"system":"urn:s","value":"its own"}]}`))
+	if got := member(t, p, "Observation", "gp-1", "extension"); got != `[{"url":"u","valueIdentifier":`+maskJSON+`}]` {
+		t.Errorf("got %s", got)
+	}
+	if got := string(find(t, p, "Observation", "gp-1").JSON); !strings.Contains(got, `"xIdentifier":`+maskJSON) || !strings.Contains(got, `"source":"https://mycarerecord.example/custodian/gp"`) {
+		t.Errorf("got %s", got)
+	}
+	if got := member(t, p, "ServiceRequest", "gp-2", "requisition"); got != maskJSON {
 		t.Errorf("got %s", got)
 	}
 	p = prepare(t, request(t), without(record.MentalHealth), replyOf(t, `{"resourceType":"DocumentReference","id":"d",`+toAda+`,"masterIdentifier":`+id+`,"type":{"coding":[{"code":"736253002"}]}}`,
@@ -207,6 +226,15 @@ func TestLabelsWithholdWhatStandsInNoSection(t *testing.T) {
 			`{"resourceType":"Medication","id":"m","meta":{"tag":[{"system":"https://mycarerecord.example` + record.SectionSystemPath + `","code":"mental-health"}]},"code":{"text":"secret"}}`}},
 		{"a Binary", "Binary/gp-b", []string{document, `{"resourceType":"Binary","id":"b",` + psy + `,"data":"secret"}`}},
 		{"a Binary of what is withheld", "Binary/gp-b", []string{depression, document, `{"resourceType":"Binary","id":"b","securityContext":{"reference":"Condition/secret-condition"},"data":"secret"}`}},
+		{"a Binary of a Binary of what is withheld", "Binary/gp-b", []string{depression, document, `{"resourceType":"Binary","id":"b","securityContext":{"reference":"Binary/c"},"data":"secret"}`,
+			`{"resourceType":"Binary","id":"c","securityContext":{"reference":"Condition/secret-condition"},"data":"secret"}`}},
+		{"a Binary of what goes for naming it", "Binary/gp-b", []string{depression, document, `{"resourceType":"Binary","id":"b","securityContext":{"reference":"Basic/u"},"data":"secret"}`,
+			`{"resourceType":"Basic","id":"u",` + toAda + `,"extension":[{"url":"u","valueUri":"Condition/secret-condition"}]}`}},
+		{"a copy of such a Binary", "Binary/gp-b", []string{depression, document, `{"resourceType":"Binary","id":"b","securityContext":{"reference":"Condition/secret-condition"},"data":"secret"}`,
+			`{"resourceType":"Binary","id":"b","meta":{"lastUpdated":"2021-01-01T00:00:00Z"},"data":"secret"}`}},
+		{"what is contained in an Encounter that is part of one", "MedicationRequest/gp-1", []string{
+			strings.Replace(prescribed, "CONTAINED", `{"resourceType":"Encounter","id":"c","partOf":{"reference":"Encounter/e"}}`, 1),
+			`{"resourceType":"Encounter","id":"e",` + toAda + `,"reasonCode":[{"coding":[{"code":"35489007"}]}]}`}},
 		{"a Provenance", "Provenance/gp-v", []string{document, `{"resourceType":"Provenance","id":"v",` + psy + `,"target":[{"reference":"DocumentReference/1"}],"reason":[{"text":"secret"}]}`}},
 		{"a Medication within", "MedicationRequest/gp-1", []string{strings.Replace(prescribed, "CONTAINED", `{"resourceType":"Medication","id":"c",`+psy+`}`, 1)}},
 		{"a Claim within", "MedicationRequest/gp-1", []string{strings.Replace(prescribed, "CONTAINED", `{"resourceType":"Claim","id":"c",`+psy+`}`, 1)}},

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -93,7 +94,7 @@ func TestOpenLoadCountsWhoWaits(t *testing.T) {
 }
 
 func TestWholeAndAdded(t *testing.T) {
-	body, status := "0123456789", http.StatusOK
+	body, status := strings.Repeat("0123456789", 100), http.StatusOK
 	var c *candidate
 	c = against(t, func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get("X-Request-ID")
@@ -104,16 +105,16 @@ func TestWholeAndAdded(t *testing.T) {
 		w.WriteHeader(status)
 		_, _ = w.Write([]byte(body))
 	})
-	c.length = 10
+	c.length = 1000
 	a := c.ask(0, time.Now().Add(-90*time.Minute))
 	if !a.whole || a.slowest != 80*time.Minute || a.added() < 10*time.Minute || a.added() > 11*time.Minute || a.after != 7*time.Second {
 		t.Errorf("got %+v", a)
 	}
-	body = "012345678"
+	body = strings.Repeat("0123456789", 79)
 	if c.ask(0, time.Now()).whole {
 		t.Error("an answer without its end counts as whole")
 	}
-	body, status = "0123456789", http.StatusServiceUnavailable
+	body, status = strings.Repeat("0123456789", 100), http.StatusServiceUnavailable
 	if c.ask(0, time.Now()).whole {
 		t.Error("a refusal counts as whole")
 	}
