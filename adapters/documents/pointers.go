@@ -172,7 +172,7 @@ func (f *fetch) next(bundle fhirjson.Value, last wire.Request) (wire.Request, bo
 // take takes the pointers of one page. Each says whose it is and under whom it is listed. One that is about somebody else is left for the merge, which drops
 // and counts it; a page of nothing but those is about another person.
 func (f *fetch) take(bundle fhirjson.Value) error {
-	f.total = max(f.total, total(bundle))
+	f.total = max(f.total, fhirjson.Total(bundle))
 	list := bundle.Get("entry")
 	if list.Exists() && list.Kind() != fhirjson.Array {
 		return broker.ErrMalformed
@@ -225,22 +225,6 @@ func (f *fetch) take(bundle fhirjson.Value) error {
 	}
 	return nil
 }
-
-// total is how many a page says that the search found in all: 0 if it says nothing, more than there can be if what it says is no number.
-func total(bundle fhirjson.Value) int {
-	said := bundle.Get("total")
-	if !said.Exists() {
-		return 0
-	}
-	n, err := strconv.Atoi(string(said.Raw()))
-	if err != nil || n < 0 {
-		return maxTotal
-	}
-	return min(n, maxTotal)
-}
-
-// maxTotal is more than any search returns here.
-const maxTotal = 1 << 30
 
 // permitted reports whether a pointer is listed under one of the custodian's organisations.
 func (f *fetch) permitted(r fhirjson.Value) bool {

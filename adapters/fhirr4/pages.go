@@ -110,7 +110,7 @@ func (f *fetch) page(ctx context.Context, req wire.Request) (fhirjson.Bundle, in
 			return fhirjson.Bundle{}, 0, broker.ErrTooMuch
 		}
 	}
-	return b, total(d.Root()), f.count(len(b.Entries))
+	return b, fhirjson.Total(d.Root()), f.count(len(b.Entries))
 }
 
 // err is what an OperationOutcome means that came in place of a Bundle.

@@ -2,7 +2,6 @@ package fhirr4
 
 import (
 	"slices"
-	"strconv"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 )
@@ -26,20 +25,4 @@ func (s searchset) short(modes ...string) bool {
 		}
 	}
 	return s.total > came
-}
-
-// maxTotal is more than any search returns here.
-const maxTotal = 1 << 30
-
-// total is how many matches a page says that there are on all pages together: 0 if it says nothing, more than there can be if what it says is no number.
-func total(bundle fhirjson.Value) int {
-	said := bundle.Get("total")
-	if !said.Exists() {
-		return 0
-	}
-	n, err := strconv.Atoi(string(said.Raw()))
-	if err != nil || n < 0 {
-		return maxTotal
-	}
-	return min(n, maxTotal)
 }

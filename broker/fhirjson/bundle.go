@@ -1,5 +1,7 @@
 package fhirjson
 
+import "strconv"
+
 // Entry is one resource of a custodian's reply: its address there, if it gave one, and its bytes. Address and mode are views of the text, which the
 // resource keeps alive anyway.
 type Entry struct {
@@ -61,4 +63,21 @@ func ReadBundle(d *Doc) (Bundle, error) {
 		b.Entries = append(b.Entries, Entry{FullURL: e.Get("fullUrl").View(), Mode: e.At("search", "mode").View(), Resource: r})
 	}
 	return b, nil
+}
+
+// maxTotal is more than any search returns.
+const maxTotal = 1 << 30
+
+// Total is how many matches a searchset says that there are on all its pages together: 0 if it says nothing, 2^30, more than there can be, if it says more than that or what
+// it says is no number.
+func Total(bundle Value) int {
+	said := bundle.Get("total")
+	if !said.Exists() {
+		return 0
+	}
+	n, err := strconv.Atoi(string(said.Raw()))
+	if err != nil || n < 0 {
+		return maxTotal
+	}
+	return min(n, maxTotal)
 }

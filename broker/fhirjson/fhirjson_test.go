@@ -442,3 +442,11 @@ func TestViewIsText(t *testing.T) {
 		t.Error("absent")
 	}
 }
+
+func TestTotal(t *testing.T) {
+	for text, want := range map[string]int{`{}`: 0, `{"total":0}`: 0, `{"total":12}`: 12, `{"total":-1}`: maxTotal, `{"total":"3"}`: maxTotal, `{"total":1.5}`: maxTotal, `{"total":99999999999}`: maxTotal, `{"total":null}`: maxTotal} {
+		if got := Total(parse(t, text)); got != want {
+			t.Errorf("%s: %d", text, got)
+		}
+	}
+}
