@@ -271,7 +271,7 @@ func (f *fetch) page(ctx context.Context, c *converter, q question, tag, pointer
 		return "", broker.ErrMalformed // data found, and none there
 	}
 	var more bool
-	if c.hits, more = e.more(c.hits); more && e.pointer == "" {
+	if c.hits, more = e.more(c.hits); more && e.pointer == "" || e.complains() {
 		c.truncated = q.code() // it says itself that this is not all, and not how to ask for the rest
 	}
 	return e.pointer, nil

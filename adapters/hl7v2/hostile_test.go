@@ -353,6 +353,24 @@ func TestCountsOfHits(t *testing.T) {
 	}
 }
 
+// An engine that sends a record, and says that there was an error: what came is returned, and says that it is not all. A warning is none.
+func TestErrorsBesideARecord(t *testing.T) {
+	for severity, whole := range map[string]bool{"E": false, "F": false, "W": true, "I": true, "": true} {
+		e := newEvil(t, func(int) string {
+			return block(strings.Replace(good, "QAK|", "ERR|||207^x^HL70357|"+severity+"\rQAK|", 1))
+		})
+		s := source(t, e.address, func(s *hl7v2.Settings) { s.Queries = []string{simulator.QueryResults} })
+		reply, err := s.Fetch(t.Context(), query(t, held))
+		var want []record.Part
+		if !whole {
+			want = []record.Part{{Source: "Z71", Reason: record.PartTruncated}}
+		}
+		if err != nil || !slices.Equal(reply.Parts, want) {
+			t.Errorf("severity %q: got %v, %v, want %v", severity, reply.Parts, err, want)
+		}
+	}
+}
+
 // A connection on which anything came unasked, or the answer to something else, or that the engine closed, carries no other query; a good one does.
 func TestConnections(t *testing.T) {
 	for _, c := range []struct {
