@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/samply/golang-fhir-models/fhir-models/fhir"
@@ -166,10 +165,10 @@ func statusOutcome(req Request, s record.Status) Entry {
 	id := "outcome-" + string(s.Custodian.Key)
 	w := paper{make([]byte, 0, 1<<10)}
 	w.text(`{"resourceType":"OperationOutcome","id":"`, id, `","issue":[`)
-	w.issue(say.severity, say.code, req.CodeBase+record.SourceStatusSystemPath, string(s.State), text, diagnostics(s))
+	w.issue(say.severity, say.code, req.CodeBase, record.SourceStatusSystemPath, string(s.State), text, diagnostics(s))
 	for _, part := range s.Parts {
 		w.text(`,`)
-		w.issue(fhir.IssueSeverityWarning, partCode(part.Reason), req.CodeBase+PartSystemPath, part.Reason, partText(part), "")
+		w.issue(fhir.IssueSeverityWarning, partCode(part.Reason), req.CodeBase, PartSystemPath, part.Reason, partText(part), "")
 	}
 	w.text(`]}`)
 	return w.entry(req, "OperationOutcome", id, Outcome)
@@ -198,12 +197,12 @@ func statusText(s record.Status) (string, saying) {
 	return text, say
 }
 
-// issue writes an issue of an OperationOutcome.
-func (p *paper) issue(severity fhir.IssueSeverity, kind fhir.IssueType, system, code, text, diagnostics string) {
+// issue writes an issue of an OperationOutcome, with a code of the system that is base and path.
+func (p *paper) issue(severity fhir.IssueSeverity, kind fhir.IssueType, base, path, code, text, diagnostics string) {
 	p.text(`{"severity":"`, severity.Code(), `","code":"`, kind.Code(), `","details":{`)
 	if code != "" {
 		p.text(`"coding":[{"system":`)
-		p.quote(system)
+		p.quote(base, path)
 		p.text(`,"code":`)
 		p.quote(code)
 		p.text(`}],`)
@@ -248,26 +247,38 @@ func partText(part record.Part) string {
 
 // diagnostics says how the custodian was asked, for whoever looks into it: adapter, time, reason of a closed list, rule.
 func diagnostics(s record.Status) string {
-	var out []string
+	out := make([]byte, 0, 256)
+	say := func(what string) {
+		if len(out) > 0 {
+			out = append(out, "; "...)
+		}
+		out = append(out, what...)
+	}
 	if s.Adapter != "" {
-		out = append(out, "adapter "+s.Adapter)
+		say("adapter ")
+		out = append(out, s.Adapter...)
 	}
 	if !s.Asked.IsZero() {
-		out = append(out, "asked "+s.Asked.UTC().Format(time.RFC3339Nano))
+		say("asked ")
+		out = s.Asked.UTC().AppendFormat(out, time.RFC3339Nano)
 		if s.Took > 0 {
-			out = append(out, "answered "+s.Asked.Add(s.Took).UTC().Format(time.RFC3339Nano))
+			say("answered ")
+			out = s.Asked.Add(s.Took).UTC().AppendFormat(out, time.RFC3339Nano)
 		}
 	}
 	if s.Reason != "" {
-		out = append(out, "reason "+s.Reason)
+		say("reason ")
+		out = append(out, s.Reason...)
 	}
 	if s.Rule != "" {
-		out = append(out, "rule "+s.Rule)
+		say("rule ")
+		out = append(out, s.Rule...)
 	}
 	if s.Preference != 0 {
-		out = append(out, "preference at "+strconv.FormatUint(s.Preference, 10))
+		say("preference at ")
+		out = strconv.AppendUint(out, s.Preference, 10)
 	}
-	return strings.Join(out, "; ")
+	return string(out)
 }
 
 // notesOutcome says where a filter let entries through that it could not judge (M-12).

@@ -285,7 +285,7 @@ func (it *item) read(v fhirjson.Value) error {
 
 // noteSpelling keeps how a root is written, where that is not how it is compared: references that dangle are written with it.
 func (p *preparing) noteSpelling(root, address string, it *item) {
-	if strings.HasSuffix(address, strings.TrimPrefix(root, "//")+"/"+it.typ+"/"+it.id) { // nearly always
+	if written, is := rootOf(address[strings.IndexByte(address, ':')+1:], it.typ, it.id); is && written == root { // nearly always
 		return
 	}
 	if p.spelt == nil {
