@@ -218,9 +218,9 @@ func (p *preparing) status(c Counts) record.Status {
 		Shown: c.Shown, Received: c.Received, Parts: slices.Clone(p.reply.Parts)}
 	s.Parts = append(s.Parts, p.parts...)
 	s.Parts = append(s.Parts, p.withheldParts()...)
-	for reason, n := range map[string]int{record.PartStrangers: p.strangers, record.PartUnreadable: p.unreadable, record.PartConflictingCopies: p.extra} {
-		if n > 0 {
-			s.Parts = append(s.Parts, record.Part{Reason: reason, Count: n})
+	for _, x := range [...]record.Part{{Reason: record.PartStrangers, Count: p.strangers}, {Reason: record.PartUnreadable, Count: p.unreadable}, {Reason: record.PartConflictingCopies, Count: p.extra}} {
+		if x.Count > 0 {
+			s.Parts = append(s.Parts, x)
 		}
 	}
 	slices.SortStableFunc(s.Parts, compareParts)

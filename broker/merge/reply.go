@@ -182,8 +182,7 @@ func (p *preparing) read(base string, entries []fhirjson.Entry, urls []string) (
 	if len(p.origins) > 0 {
 		o.mark = strconv.Itoa(len(p.origins)) + " "
 	}
-	roots := map[string]bool{}
-	last := "" // root that was noted
+	roots, last := 0, "" // roots that were seen, as far as that is one or several; the one that was noted last
 	for _, e := range entries {
 		p.items = append(p.items, item{origin: int32(len(p.origins))})
 		it := &p.items[len(p.items)-1]
@@ -205,15 +204,15 @@ func (p *preparing) read(base string, entries []fhirjson.Entry, urls []string) (
 			}
 			if root, is := rootOf(url, it.typ, segment(it.id)); is {
 				it.root = root
-				if root != last || len(roots) == 0 { // nearly always it is that of the one before
-					last, roots[root] = root, true
+				if root != last || roots == 0 { // nearly always it is that of the one before
+					last, roots = root, roots+1
 					p.noteSpelling(root, head, it)
 				}
 			}
 		}
 		urls = append(urls, url)
 	}
-	if len(roots) == 1 {
+	if roots == 1 {
 		o.sole = last
 	}
 	p.origins = append(p.origins, o)
