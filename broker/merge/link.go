@@ -38,7 +38,7 @@ func (p *preparing) choose() {
 		}
 		target := it.get(targetMember)
 		for _, r := range p.refsOf(it) {
-			if target.Exists() && r.target >= 0 && r.whole.Start() >= target.Start() && r.whole.End() <= target.End() {
+			if target.Exists() && r.leads() && r.whole.Start() >= target.Start() && r.whole.End() <= target.End() {
 				t := &p.items[r.target]
 				if t.fate == shown && t.kind.row.class != supporting || types["Provenance"] && t.fate == filtered {
 					it.fate = shown
@@ -78,7 +78,7 @@ func (p *preparing) reach(from []int32, types map[string]bool) {
 		work = work[:len(work)-1]
 		for _, r := range p.refsOf(&p.items[i]) {
 			switch {
-			case r.target < 0 || seen[r.target] || p.items[r.target].fate != undecided:
+			case !r.leads() || seen[r.target] || p.items[r.target].fate != undecided:
 			case p.items[r.target].conflicting: // which of the copies is meant is not for us to say (M-5)
 				for _, i := range p.copies[typeID{p.items[r.target].typ, p.items[r.target].id}].list {
 					show(i)

@@ -127,7 +127,6 @@ func (p *preparing) describe(it *item) {
 
 // relate gives resources the sections that others hand down to them.
 func (p *preparing) relate() {
-	p.shareSections() // first of Encounters: each hands down what its copies say
 	p.follow()
 	p.shareSections()
 	p.joinTexts()

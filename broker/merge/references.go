@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 	"github.com/mycarerecord/mycarerecord/broker/record"
@@ -38,6 +39,10 @@ type ref struct {
 	document   bool           // an Attachment
 	any        bool           // it asks for more than is looked at
 }
+
+// leads reports whether a reference leads to a resource of the reply. One that only asks for it does not: it is noted where something is withheld and nowhere else, and what
+// is shown beside must not tell that.
+func (r *ref) leads() bool { return r.target >= 0 && r.text.Exists() }
 
 // scan finds the references of it.
 func (p *preparing) scan(it *item) {
@@ -342,7 +347,7 @@ func (p *preparing) leadsHere(address string) bool {
 		to, err := url.Parse(address)
 		return err == nil && p.sameHost(to) && p.belowUs(to.Path)
 	}
-	// What is no address, and in which browsers find one all the same, is taken for one of ours: a slash too few, a backslash, a tab or an escape in the host.
+	// What is no address, and in which browsers find one all the same, is taken for one of ours: a slash too few; a backslash, a tab, an escape or another alphabet in the host.
 	if !strings.HasPrefix(rest, "//") {
 		return true
 	}
@@ -351,7 +356,8 @@ func (p *preparing) leadsHere(address string) bool {
 		authority, end = authority[:i], i+2
 	}
 	to, err := url.Parse("https://" + authority)
-	if err != nil || to.Host == "" || strings.ContainsAny(authority, "\\%") {
+	odd := func(c rune) bool { return c == '\\' || c == '%' || c > unicode.MaxASCII } // browsers have ASCII for more letters than one would think
+	if err != nil || to.Host == "" || strings.ContainsFunc(authority, odd) {
 		return true
 	}
 	if !p.sameHost(to) {

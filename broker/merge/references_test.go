@@ -79,6 +79,8 @@ func TestDanglingReferencesLeadNowhere(t *testing.T) {
 		{`https://broker.example./fhir/Encounter/acute-e`, maskJSON},
 		{`https://broker.example/fhir/Enc\tounter/acute-e`, maskJSON},
 		{`https://broker.example/fhir/Encounter/acute-e?x=%zz#%`, maskJSON},
+		{`https://ｂroker.example/fhir/Encounter/acute-e`, maskJSON},
+		{`https://broker。example/fhir/Encounter/acute-e`, maskJSON},
 		{`https://broker.example/%zz/fhir/Encounter/acute-e`, maskJSON},
 		{`https://broker.example\\fhir/Encounter/acute-e`, maskJSON},
 		{`https://broker.example/fhir/Encounter/acute-e`, maskJSON},

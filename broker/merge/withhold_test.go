@@ -127,6 +127,18 @@ func TestWhatLeadsToWithheldEntriesIsMasked(t *testing.T) {
 	}
 }
 
+// What is shown beside does not tell whether something is withheld: what only a question asks for is not shown for it, and it is looked at only then.
+func TestAQuestionShowsNothing(t *testing.T) {
+	texts := []string{`{"resourceType":"Observation","id":"o",` + toAda + `,"performer":[{"reference":"Practitioner?_id=d"}]}`, `{"resourceType":"Practitioner","id":"d"}`,
+		`{"resourceType":"Provenance","id":"v","target":[{"reference":"Observation?_id=o"}]}`}
+	for _, more := range [][]string{nil, {depression}} {
+		p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, append(more, texts...)...))
+		if got := list(p.Entries); got != "Patient/gp-p Observation/gp-o" || p.Counts.Unlinked != 2 {
+			t.Errorf("%d more: %s %+v", len(more), got, p.Counts)
+		}
+	}
+}
+
 // An identifier that something shown carries too says nothing of what is withheld.
 func TestASharedIdentifierIsNotMasked(t *testing.T) {
 	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression,
