@@ -309,12 +309,7 @@ func TestACutConnectionIsNotUsedAgain(t *testing.T) {
 
 // The same where the answer was whole before the cut.
 func TestACutConnectionIsNotKept(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	p := NewPool(dialerOf(l), 1)
+	p := NewPool(somewhere(t), 1)
 	defer p.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := p.Ask(ctx, func(*Line) (bool, error) { cancel(); return true, nil }); err != nil || p.resting() != 0 {
@@ -423,18 +418,21 @@ func TestCloseCutsNothing(t *testing.T) {
 	}
 }
 
-func dialerOf(l net.Listener) *Dialer {
+// somewhere is where a connection can be had on which nothing is ever said, until the test ends.
+func somewhere(t *testing.T) *Dialer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
 	host, port, _ := net.SplitHostPort(l.Addr().String())
 	return newDialer("", host, port, nil)
 }
 
 // A question is asked again at most once, and only if the service could not be reached and no byte of it left.
 func TestWhatIsAskedAgain(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
+	to := somewhere(t)
 	var ended *Error
 	for _, c := range []struct {
 		name  string
@@ -448,7 +446,7 @@ func TestWhatIsAskedAgain(t *testing.T) {
 		{"refused", &Error{Kind: Unauthorised}, false, 1},
 		{"good", nil, false, 1},
 	} {
-		p := NewPool(dialerOf(l), 1)
+		p := NewPool(to, 1)
 		asked := 0
 		err := p.Ask(t.Context(), func(l *Line) (bool, error) {
 			if asked++; c.write {
@@ -465,12 +463,7 @@ func TestWhatIsAskedAgain(t *testing.T) {
 
 // A panic leaves no connection open and no room taken.
 func TestAPanicLeavesNothingOpen(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	p := NewPool(dialerOf(l), 1)
+	p := NewPool(somewhere(t), 1)
 	defer p.Close()
 	var line *Line
 	func() {
