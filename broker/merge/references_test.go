@@ -489,6 +489,19 @@ func TestIDsThatAddressesEscape(t *testing.T) {
 	}
 }
 
+// A relative address of a document is on the custodian's server, whatever it holds and wherever it stands.
+func TestRelativeDocumentsAreTheCustodians(t *testing.T) {
+	for _, at := range []string{"Binary/acute-b?at=10:30", "Binary/acute-b#page:1"} {
+		for _, text := range []string{`{"resourceType":"DocumentReference","id":"1",` + toAda + `,"content":[{"attachment":{"url":"AT"}}]}`,
+			`{"resourceType":"DiagnosticReport","id":"1",` + toAda + `,"contained":[{"resourceType":"Media","id":"m","content":{"url":"AT"}}]}`} {
+			p := prepare(t, request(t), everything, replyOf(t, strings.Replace(text, "AT", at, 1)))
+			if got := string(p.Entries[1].JSON); !strings.Contains(got, `"url":"https://gp.example/fhir/`+at+`"`) || p.Dangling != 1 {
+				t.Errorf("%s: got %s", at, got)
+			}
+		}
+	}
+}
+
 // Addresses of documents elsewhere stay, however they are written.
 func TestDocumentsElsewhereStay(t *testing.T) {
 	for _, url := range []string{`https://docs.example/Report 100%.pdf`, `https://docs.example/get?file=C:\\scans\\1.pdf`, `https://docs.example/a?q=100%`, `httpx://docs/1`} {

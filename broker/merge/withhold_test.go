@@ -88,7 +88,7 @@ func TestWhatLeadsToWithheldEntriesIsMasked(t *testing.T) {
 		`"reference":"Condition/secret-condition%2F_history%2F1"`, `"reference":"Condition/secret-condition%23x"`,
 		`"reference":"Condition?_id=x,secret-condition"`, `"reference":"Condition?_id:exact=secret-condition"`, `"reference":"Condition?identifier=urn:x|y,urn:s%7Csecret-number"`,
 		`"reference":"Condition?` + strings.Repeat("a&", 20000) + `_id=secret-condition"`,
-		`"reference":"Condition?identifier=urn:s|secret-number"`, `"reference":"Condition?_id=secret-condition"`, `"reference":"https://gp.example/fhir/Condition?_id=secret-condition&x=%zz"`,
+		`"reference":"Condition?identifier=urn:s|secret-number"`, `"reference":"Condition?code=%zz&_id=another"`, `"reference":"Condition?_id=secret-condition"`, `"reference":"https://gp.example/fhir/Condition?_id=secret-condition&x=%zz"`,
 		`"reference":"https://elsewhere.example/Condition/9","identifier":` + id, `"identifier":` + id + `,"reference":"Observation/o"`,
 		`"reference":"#x","identifier":` + id, `"reference":"","identifier":` + id, `"reference":null,"identifier":` + id} {
 		p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, `{"resourceType":"Observation","id":"o",`+toAda+`}`,
@@ -109,11 +109,15 @@ func TestWhatLeadsToWithheldEntriesIsMasked(t *testing.T) {
 	// Where an Identifier is no Reference's, it alone goes: what stands around it stays what it is.
 	p = prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression,
 		`{"resourceType":"Observation","id":"1",`+toAda+`,"extension":[{"url":"u","valueIdentifier":`+id+`}],"meta":{"xIdentifier":`+id+`}}`,
+		`{"resourceType":"Specimen","id":"3",`+toAda+`,"parentOf":{"identifier":`+id+`,"quantity":1}}`,
 		`{"resourceType":"ServiceRequest","id":"2",`+toAda+`,"requisition":`+id+`,"identifier":[{"system":"urn:s","value":"its own"}]}`))
 	if got := member(t, p, "Observation", "gp-1", "extension"); got != `[{"url":"u","valueIdentifier":`+maskJSON+`}]` {
 		t.Errorf("got %s", got)
 	}
 	if got := string(find(t, p, "Observation", "gp-1").JSON); !strings.Contains(got, `"xIdentifier":`+maskJSON) || !strings.Contains(got, `"source":"https://mycarerecord.example/custodian/gp"`) {
+		t.Errorf("got %s", got)
+	}
+	if got := member(t, p, "Specimen", "gp-3", "parentOf"); got != `{"identifier":`+maskJSON+`,"quantity":1}` {
 		t.Errorf("got %s", got)
 	}
 	if got := member(t, p, "ServiceRequest", "gp-2", "requisition"); got != maskJSON {
@@ -316,6 +320,15 @@ func TestWhatCannotBeMaskedGoesWithItsCopiesAndItsText(t *testing.T) {
 		if len(p.Entries) != 1 || p.Counts.Withheld != 5 || strings.Contains(reasons(p.Status), "copies") {
 			t.Errorf("%s %+v %s", list(p.Entries), p.Counts, reasons(p.Status))
 		}
+	}
+}
+
+func TestCopiesOfAProvenanceGoTogether(t *testing.T) {
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, `{"resourceType":"Observation","id":"o",`+toAda+`}`,
+		`{"resourceType":"Provenance","id":"v","target":[{"reference":"Condition/secret-condition"}]}`,
+		`{"resourceType":"Provenance","id":"v","target":[{"reference":"Condition/secret-condition"},{"reference":"Observation/o"}]}`))
+	if list(p.Entries) != "Patient/gp-p Observation/gp-o" || p.Counts.Withheld != 3 || strings.Contains(reasons(p.Status), "copies") {
+		t.Errorf("%s %+v %s", list(p.Entries), p.Counts, reasons(p.Status))
 	}
 }
 
