@@ -24,7 +24,7 @@ import (
 )
 
 // Adapter is the kind and version that replies carry. The version changes when the same answers of a custodian would be read differently.
-const Adapter = "fhirr4/1"
+const Adapter = "fhirr4/2"
 
 // Source reads one custodian. It is safe for concurrent use.
 type Source struct {
