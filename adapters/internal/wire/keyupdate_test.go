@@ -12,7 +12,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -26,6 +28,7 @@ func TestNewKeysBehindAnAnswer(t *testing.T) {
 	}
 	var keys bytes.Buffer // written in the handshake, read after it
 	var seen lines
+	var asked atomic.Bool
 	config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true, KeyLogWriter: &keys}
 	base, _ := scriptTLS(t, config, func(n int, c net.Conn, _ *http.Request) {
 		seen.add(c)
@@ -35,6 +38,7 @@ func TestNewKeysBehindAnAnswer(t *testing.T) {
 		_, _ = io.WriteString(c, good)
 		if n == 1 && s.ConnectionState().CipherSuite == tls.TLS_AES_128_GCM_SHA256 { // what Go chooses wherever the processor knows AES
 			g.text = append(g.text, keyUpdate(t, keys.String(), 1)...)
+			asked.Store(true)
 		}
 		g.on = false
 		_, _ = g.Write(g.text)
@@ -47,8 +51,14 @@ func TestNewKeysBehindAnAnswer(t *testing.T) {
 			t.Errorf("request %d: %q, %v", n, got.Body, err)
 		}
 	}
-	if n := seen.count(); n > 2 {
-		t.Errorf("%d connections, though only the first was unfit", n)
+	if !asked.Load() {
+		if os.Getenv("CI") != "" {
+			t.Fatal("CI is set, and Go chose another cipher than the one in which this test can ask for new keys: run it on a processor that knows AES")
+		}
+		t.Skip("Go chose another cipher than the one in which this test can ask for new keys: the processor does not know AES")
+	}
+	if n := seen.count(); n != 2 {
+		t.Errorf("%d connections, though the first alone was unfit", n)
 	}
 }
 
