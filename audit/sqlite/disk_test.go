@@ -77,21 +77,33 @@ type (
 	syncFunc   = func(*libc.TLS, uintptr, int32) int32
 )
 
+// own is SQLite's own file system as it is before any of ours is registered, which writes to it.
+var own = sync.OnceValue(func() *lib.Tsqlite3_vfs {
+	tls := libc.NewTLS()
+	defer tls.Close()
+	base := lib.Xsqlite3_vfs_find(tls, 0)
+	if base == 0 {
+		return nil
+	}
+	vfs := *pointer[lib.Tsqlite3_vfs](base)
+	return &vfs
+})
+
 // newDisk registers a file system under a name of its own.
 func newDisk(name string) (*disk, error) {
-	d := &disk{name: name, tls: libc.NewTLS(), files: map[string]*diskFile{}, handles: map[uintptr]*diskFile{},
-		real: map[uintptr]*lib.Tsqlite3_io_methods{}, methods: map[uintptr]uintptr{}}
-	base := lib.Xsqlite3_vfs_find(d.tls, 0)
-	if base == 0 {
+	base := own()
+	if base == nil {
 		return nil, errors.New("SQLite has no file system")
 	}
+	d := &disk{name: name, tls: libc.NewTLS(), files: map[string]*diskFile{}, handles: map[uintptr]*diskFile{},
+		real: map[uintptr]*lib.Tsqlite3_io_methods{}, methods: map[uintptr]uintptr{}}
 	d.vfs = libc.Xmalloc(d.tls, libc.Tsize_t(unsafe.Sizeof(lib.Tsqlite3_vfs{})))
 	zName, err := libc.CString(name)
 	if err != nil {
 		return nil, err
 	}
 	ours := pointer[lib.Tsqlite3_vfs](d.vfs)
-	*ours = *pointer[lib.Tsqlite3_vfs](base)
+	*ours = *base
 	ours.FpNext, ours.FzName = 0, zName
 	realOpen := call[openFunc](ours.FxOpen)
 	ours.FxOpen = d.function(openFunc(func(tls *libc.TLS, vfs, zPath, file uintptr, flags int32, out uintptr) int32 {
