@@ -16,23 +16,27 @@ import (
 // The keyed hash is HMAC-SHA256 over the version, the kind, and each word with its length, however long the words are.
 func TestHashIsHMAC(t *testing.T) {
 	for _, n := range []int{0, 1, 10, 100, 185, 186, 187, 300, 5000} {
-		e := epoch{number: 1}
-		_, _ = rand.Read(e.lookup[:])
+		var lookup [keySize]byte
+		_, _ = rand.Read(lookup[:])
+		e := newEpoch(1, [keySize]byte{}, lookup)
 		words := []string{strings.Repeat("a", n), "", "word"}
 		h := hmac.New(sha256.New, e.lookup[:])
 		_, _ = h.Write([]byte{EntryVersion, byte(MarkKey)})
 		for _, w := range words {
 			_, _ = h.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(w))), w...)) //nolint:gosec // short
 		}
-		if want := (Mark{MarkKey, string(h.Sum(nil))}); e.hash(MarkKey, words...) != want {
-			t.Errorf("a word of %d bytes: not the HMAC", n)
+		want := Mark{MarkKey, string(h.Sum(nil))}
+		for range 2 {
+			if e.hash(MarkKey, words...) != want {
+				t.Errorf("a word of %d bytes: not the HMAC", n)
+			}
 		}
 	}
 }
 
 // What a request records is hashed, sealed, opened and read a few times, and makes little each time.
 func TestAllocations(t *testing.T) {
-	e := epoch{number: 1, sealing: newXAES([keySize]byte{})}
+	e := newEpoch(1, [keySize]byte{}, [keySize]byte{})
 	k := &Keys{epochs: []epoch{e}}
 	a := Access{Key: strings.Repeat("0f", 16), RequestID: "7d0c2b0e-5b5e-4f0f-9b0a-000000000000", Face: "rest", Operation: "record", Subject: someone(t, "9990000018"),
 		Requester: record.Requester{Kind: record.Professional, User: "555000001", Name: "Example", Organisation: "X9A01", Client: "epr"}, Purpose: record.Treatment, At: time.Now()}
@@ -51,7 +55,7 @@ func TestAllocations(t *testing.T) {
 		most float64
 		do   func()
 	}{
-		{"a mark", 9, func() { _ = e.hash(MarkPerson, "9990000018") }},
+		{"a mark", 5, func() { _ = e.hash(MarkPerson, "9990000018") }},
 		{"a draft, sealed", 9, func() { _, _ = newDraft(k, nil).entry(1, TypeBegin, entry.Time) }},
 		{"an entry, opened and read", 42, func() {
 			if f, err := found(k, &entry); err != nil || f.Access.Key != a.Key {

@@ -3,8 +3,6 @@ package audit
 import (
 	"cmp"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"hash"
@@ -61,7 +59,7 @@ const (
 
 // ListDigest returns a hash to write a list's rows to: keyed, because a list may be short and its rows guessed.
 func (l *Ledger) ListDigest() hash.Hash {
-	h := hmac.New(sha256.New, l.keys.Load().current().lookup[:])
+	h := l.keys.Load().current().mac()
 	_, _ = io.WriteString(h, "mycarerecord list of objections v1\x00") // hash.Hash.Write never returns an error
 	return h
 }

@@ -91,7 +91,7 @@ type Reader interface {
 	// Leaves is Entries without what is sealed: Sealed of each is nil. It costs little where Entries reads much.
 	Leaves(from uint64, limit int) ([]Entry, error)
 
-	// Nodes returns at most limit nodes of a level from an index on, in order.
+	// Nodes returns at most limit nodes of a level from an index on, in order. Those of level 0 are the leaf hashes of the entries.
 	Nodes(level uint8, from uint64, limit int) ([]Node, error)
 
 	// Checkpoints returns at most limit checkpoints from a size on, in order of size.

@@ -91,26 +91,14 @@ func fold(row []tlog.Hash) tlog.Hash {
 
 // kept returns count hashes of a kept level; level 0 are the leaves.
 func (s hashes) kept(level uint8, from uint64, count int) ([]tlog.Hash, error) {
+	nodes, err := s.r.Nodes(level, from, count)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]tlog.Hash, 0, count)
-	if level == 0 {
-		leaves, err := s.r.Leaves(from, count)
-		if err != nil {
-			return nil, err
-		}
-		for i := range leaves {
-			if leaves[i].Position == from+uint64(i) {
-				out = append(out, leaves[i].Leaf)
-			}
-		}
-	} else {
-		nodes, err := s.r.Nodes(level, from, count)
-		if err != nil {
-			return nil, err
-		}
-		for i, n := range nodes {
-			if n.Index == from+uint64(i) {
-				out = append(out, n.Hash)
-			}
+	for i, n := range nodes {
+		if n.Index == from+uint64(i) {
+			out = append(out, n.Hash)
 		}
 	}
 	if len(out) != count {

@@ -14,14 +14,10 @@ type grown struct {
 	nodes  []Node
 }
 
-func (g grown) Leaves(from uint64, limit int) (out []Entry, err error) {
-	for i := from; i < uint64(len(g.leaves)) && len(out) < limit; i++ {
-		out = append(out, Entry{Position: i, Leaf: g.leaves[i]})
-	}
-	return out, nil
-}
-
 func (g grown) Nodes(level uint8, from uint64, limit int) (out []Node, err error) {
+	for i := from; level == 0 && i < uint64(len(g.leaves)) && len(out) < limit; i++ {
+		out = append(out, Node{Index: i, Hash: g.leaves[i]})
+	}
 	for _, n := range g.nodes {
 		if n.Level == level && n.Index >= from && len(out) < limit {
 			out = append(out, n)

@@ -177,8 +177,11 @@ func (r *reader) Leaves(from uint64, limit int) (out []audit.Entry, err error) {
 
 // Nodes implements audit.Reader.
 func (r *reader) Nodes(level uint8, from uint64, limit int) (out []audit.Node, err error) {
-	const query = `SELECT number, hash FROM nodes WHERE level = $1 AND number >= $2 ORDER BY number LIMIT $3`
-	err = r.each("reading the tree", query, []any{int16(level), int64(from), limit}, func(rows pgx.Rows) error {
+	query, args := `SELECT number, hash FROM nodes WHERE level = $3 AND number >= $1 ORDER BY number LIMIT $2`, []any{int64(from), limit, int16(level)}
+	if level == 0 { // as in Leaves
+		query, args = `SELECT position, leaf FROM entries WHERE position >= (SELECT $1::bigint) ORDER BY position LIMIT (SELECT $2::bigint)`, args[:2]
+	}
+	err = r.each("reading the tree", query, args, func(rows pgx.Rows) error {
 		var number int64
 		var hash []byte
 		if err := rows.Scan(&number, &hash); err != nil {

@@ -31,6 +31,7 @@ const (
 	putNode       = `INSERT INTO nodes (level, number, hash) VALUES (?, ?, ?) ON CONFLICT (level, number) DO UPDATE SET hash = excluded.hash`
 	putCheckpoint = `INSERT INTO checkpoints (size, at, note) VALUES (?, ?, ?) ON CONFLICT (size) DO UPDATE SET at = excluded.at, note = excluded.note`
 	readLeaves    = `SELECT position, version, type, time, epoch, commitment, leaf FROM entries WHERE position >= ? ORDER BY position LIMIT ?`
+	leafHashes    = `SELECT position, leaf FROM entries WHERE position >= ? ORDER BY position LIMIT ?`
 	readNodes     = `SELECT number, hash FROM nodes WHERE level = ? AND number >= ? ORDER BY number LIMIT ?`
 	lastSigned    = `SELECT size, at, note FROM checkpoints ORDER BY size DESC LIMIT 1`
 )
@@ -89,7 +90,7 @@ var entriesAt = func() (out [3]entriesQuery) {
 }()
 
 // asked are the statements above that only read.
-var asked = []string{entriesAt[0].text, entriesAt[1].text, entriesAt[2].text, readHead, readEntry, newestMark, readObjection, objectionsOf, isOpen, openDue, openDueOf, openCount, readLeaves, readNodes, lastSigned}
+var asked = []string{entriesAt[0].text, entriesAt[1].text, entriesAt[2].text, readHead, readEntry, newestMark, readObjection, objectionsOf, isOpen, openDue, openDueOf, openCount, readLeaves, leafHashes, readNodes, lastSigned}
 
 // written are those of a transaction that writes.
 var written = slices.Concat([]string{writeHead, putObjection, putAlert, putNode, putCheckpoint},
@@ -286,7 +287,11 @@ func (r *reader) Leaves(from uint64, limit int) (out []audit.Entry, err error) {
 
 // Nodes implements audit.Reader.
 func (r *reader) Nodes(level uint8, from uint64, limit int) (out []audit.Node, err error) {
-	err = r.each("reading the tree", readNodes, []driver.Value{int64(level), number(from), int64(limit)}, func(at *row) error {
+	query, args := readNodes, []driver.Value{int64(level), number(from), int64(limit)}
+	if level == 0 {
+		query, args = leafHashes, args[1:]
+	}
+	err = r.each("reading the tree", query, args, func(at *row) error {
 		n := audit.Node{Level: level, Index: at.position(0)}
 		if copy(n.Hash[:], at.bytes(1)) != 32 && !at.bad {
 			return fmt.Errorf("%w: the tree holds a hash of the wrong length", audit.ErrDamaged)

@@ -265,6 +265,11 @@ func (m *model) differs(r audit.Reader) error {
 						nodes = append(nodes, audit.Node{Level: level, Index: at[1], Hash: hash})
 					}
 				}
+				for _, e := range m.entries[min(from, size):] {
+					if level == 0 {
+						nodes = append(nodes, audit.Node{Index: e.Position, Hash: e.Leaf})
+					}
+				}
 				slices.SortFunc(nodes, func(a, b audit.Node) int { return cmp.Compare(a.Index, b.Index) })
 				got, err := r.Nodes(level, uint64(from), limit)
 				same("nodes", got, page(nodes, limit), err)

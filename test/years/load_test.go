@@ -338,6 +338,13 @@ func (t loading) Leaves(from uint64, limit int) ([]audit.Entry, error) { return 
 
 // Nodes implements audit.Reader.
 func (t loading) Nodes(level uint8, from uint64, limit int) (out []audit.Node, err error) {
+	if level == 0 {
+		leaves, err := t.Leaves(from, limit)
+		for _, e := range leaves {
+			out = append(out, audit.Node{Index: e.Position, Hash: e.Leaf})
+		}
+		return out, err
+	}
 	for ; len(out) < limit; from++ {
 		n, ok := t.s.nodes[[2]uint64{uint64(level), from}]
 		if !ok {
