@@ -61,7 +61,7 @@ func (p *preparing) scanAll(it *item, cites func(target int32)) {
 			if x.KeyIs("reference") && p.isReference(around, it.typ) {
 				p.question(it, around, x.View())
 			}
-			if !p.address(it, around, x) && !x.KeyIs("div") && x.End()-x.Start() < 1024 {
+			if !p.address(it, around, x) && !x.KeyIs("div") {
 				if s := x.View(); strings.IndexByte(s, '/') >= 0 || isURN(s) {
 					if t := p.resolve(s, it); t >= 0 {
 						cites(t)

@@ -323,6 +323,22 @@ func TestWhatCannotBeMaskedGoesWithItsCopiesAndItsText(t *testing.T) {
 	}
 }
 
+// However long an address is, and whatever comes behind it.
+func TestALongAddressOfAWithheldEntryIsOneToo(t *testing.T) {
+	long := strings.Repeat("a", 3000)
+	far := "https://gp.example/" + long + "/fhir/Condition/far"
+	reply := replyOf(t, depression,
+		`{"resourceType":"Basic","id":"query",`+toAda+`,"extension":[{"url":"u","valueUri":"Condition/secret-condition?`+long+`"}]}`,
+		`{"resourceType":"Basic","id":"fragment",`+toAda+`,"extension":[{"url":"u","valueUri":"Condition/secret-condition#`+long+`"}]}`,
+		`{"resourceType":"Basic","id":"far",`+toAda+`,"extension":[{"url":"u","valueUri":"`+far+`"}]}`,
+		`{"resourceType":"Basic","id":"none",`+toAda+`,"extension":[{"url":"u","valueUri":"Condition/`+long+`"}]}`,
+		far+" "+strings.Replace(depression, "secret-condition", "far", 1))
+	p := prepare(t, request(t), without(record.MentalHealth), reply)
+	if list(p.Entries) != "Patient/gp-p Basic/gp-none" || p.Counts.Withheld != 5 {
+		t.Errorf("%s %+v", list(p.Entries), p.Counts)
+	}
+}
+
 func TestCopiesOfAProvenanceGoTogether(t *testing.T) {
 	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, `{"resourceType":"Observation","id":"o",`+toAda+`}`,
 		`{"resourceType":"Provenance","id":"v","target":[{"reference":"Condition/secret-condition"}]}`,
