@@ -6,12 +6,12 @@ import "iter"
 // that is asked for many. It is made by [Value.Layout].
 type Layout struct {
 	v      Value
-	places [layoutPlaces]uint16 // by the hint of its key, or behind that: how far behind the object a member stands in the tape; 0 is nowhere
+	places [layoutPlaces]uint16 // by what is told of its key, or behind that: how far behind the object a member stands in the tape; 0 is nowhere
 	whole  bool                 // all members are in it; else it is of no use
 }
 
 // Most resources have fewer members than layoutMost. That is less than layoutPlaces, so that a look for what is not there comes to an empty place, and few are not where
-// their hint says.
+// they are looked for first.
 const (
 	layoutPlaces = 32
 	layoutMost   = 24
@@ -23,7 +23,7 @@ func (v Value) Layout() (l Layout) {
 	if v.doc == nil {
 		return l
 	}
-	tape, src := v.doc.tape, v.doc.src
+	tape := v.doc.tape
 	t := &tape[v.i]
 	if t.kind != Object || t.next-v.i > 1<<16-1 {
 		return l
@@ -33,7 +33,7 @@ func (v Value) Layout() (l Layout) {
 		if n++; n > layoutMost {
 			return l
 		}
-		at := placeOf(hint(view(tape[m].key(src))))
+		at := placeOf(tape[m].told)
 		for l.places[at%layoutPlaces] != 0 {
 			at++
 		}
@@ -43,7 +43,8 @@ func (v Value) Layout() (l Layout) {
 	return l
 }
 
-func placeOf(hint uint32) uint8 { return uint8(hint >> 27) }
+// placeOf is where a member is looked for first, by what a token tells of its key.
+func placeOf(told uint8) uint8 { return told & keyBits >> 2 }
 
 // Value returns the object.
 func (l *Layout) Value() Value { return l.v }

@@ -20,7 +20,7 @@ type step struct {
 
 func stepOf(key string) step {
 	h := hint(key)
-	return step{key, maskOf(h), keyTold(h), placeOf(h)}
+	return step{key, maskOf(h), keyTold(h), placeOf(keyTold(h))}
 }
 
 // PathOf makes a Path of dotted keys.

@@ -388,7 +388,7 @@ func (s *scanner) plain(i uint) (kind Kind, end uint, err *Error) {
 
 // hint is a number that is the same for plain ASCII keys that are equal but for case. Its highest bits differ for most others. Keys whose hints
 // differ need not be compared. What is kept of it: in a container while it is read bits 20 to 31 (add), of an object bits 26 to 30 of all its keys (maskOf), of a member bits 16 to 22 of
-// its own (keyTold), and in a Layout bits 27 to 31 say where a member is (placeOf).
+// its own (keyTold), of which in a Layout bits 18 to 22 say where a member is (placeOf).
 func hint(key string) uint32 {
 	n := len(key)
 	if n == 0 {

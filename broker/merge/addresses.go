@@ -78,19 +78,33 @@ func plainPath(p string) string {
 
 // oddlySpelt reports whether a path may be another than [plainPath] makes of it, a last slash aside.
 func oddlySpelt(p string) bool {
-	last := byte('/') // a path that begins with a dot or a slash is one that has two in a row
 	for i := range len(p) {
-		c := p[i]
-		switch {
-		case c == '%' || c <= ' ':
-			return true
-		case last == '/' && (c == '.' || c == '/') && (i > 0 || c == '.'):
+		if pathLetters[p[i]] {
+			continue
+		}
+		switch p[i] {
+		case '.':
+			if i == 0 || p[i-1] == '/' {
+				return true
+			}
+		case '/':
+			if i > 0 && (p[i-1] == '/' || i == len(p)-1) {
+				return true
+			}
+		default:
 			return true
 		}
-		last = c
 	}
-	return last == '/' && len(p) > 1
+	return false
 }
+
+// pathLetters are the bytes that are in a path what they are anywhere in it: all but escapes, blanks, dots and slashes.
+var pathLetters = func() (of [256]bool) {
+	for c := range of {
+		of[c] = c > ' ' && c != '%' && c != '.' && c != '/'
+	}
+	return of
+}()
 
 // segment is an id as it stands in an address that is compared.
 func segment(id string) string {

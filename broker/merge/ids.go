@@ -25,24 +25,25 @@ func (p *preparing) idOf(typ, id string) string {
 
 // plain reports whether {key}-{id} may be an id of ours.
 func (p *preparing) plain(id string) bool {
-	key := string(p.reply.Custodian.Key)
-	if len(key)+1+len(id) > maxID || !legalID(key) {
+	if !p.legalKey || len(p.reply.Custodian.Key)+1+len(id) > maxID {
 		return false
 	}
-	row, longest := 0, 0 // digits in a row, dots and dashes between them aside
+	// Digits in a row, dots and dashes between them aside. It has no branch: which letters an id has cannot be foreseen.
+	illegal, row, longest := byte(0), byte(0), byte(0)
 	for i := range len(id) {
-		switch idLetters[id[i]] {
-		case digit:
-			row++
-			longest = max(longest, row)
-		case letter:
-			row = 0
-		case between:
-		default:
-			return false
-		}
+		c := idLetters[id[i]]
+		illegal |= c.illegal
+		row = row&c.goesOn + c.digit
+		longest = max(longest, row)
 	}
-	return longest < len(p.number) || !record.HoldsNHSNumber(id) && !p.spells(id)
+	return illegal == 0 && (int(longest) < len(p.number) || !record.HoldsNHSNumber(id) && !p.spells(id))
+}
+
+// idLetter says what a character is in an id.
+type idLetter struct {
+	illegal byte // 1 if it may not stand there
+	digit   byte // 1 if it is one
+	goesOn  byte // all bits if the digits before it and behind it are in a row, none if not
 }
 
 // idLetters are the characters that an id may have (hl7.org/fhir/R4/datatypes.html#id).
@@ -50,25 +51,17 @@ var idLetters = func() (of [256]idLetter) {
 	for c := range of {
 		switch {
 		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
-			of[c] = letter
+			of[c] = idLetter{}
 		case c >= '0' && c <= '9':
-			of[c] = digit
+			of[c] = idLetter{digit: 1, goesOn: 0xff}
 		case c == '-', c == '.':
-			of[c] = between
+			of[c] = idLetter{goesOn: 0xff}
+		default:
+			of[c] = idLetter{illegal: 1}
 		}
 	}
 	return of
 }()
-
-// idLetter is a sort of character.
-type idLetter uint8
-
-const (
-	illegal idLetter = iota
-	letter
-	digit
-	between
-)
 
 // spells reports whether an id spells the number asked for with dots or dashes between its digits.
 func (p *preparing) spells(id string) bool {
@@ -100,7 +93,7 @@ func legalID(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		if idLetters[s[i]] == illegal {
+		if idLetters[s[i]].illegal != 0 {
 			return false
 		}
 	}

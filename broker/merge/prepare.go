@@ -28,6 +28,7 @@ func Prepare(req Request, rules Rules, reply Reply) (Prepared, error) {
 		return Prepared{}, fmt.Errorf("%w: no NHS number was asked for", ErrWrongSubject)
 	}
 	p.key = fhirjson.AppendQuote(p.key, req.Base, string(reply.Custodian.Key))
+	p.legalKey = legalID(string(reply.Custodian.Key))
 	p.plainBase = len(p.key) == len(req.Base)+len(reply.Custodian.Key)+len(`""`)
 	if err := p.index(); err != nil {
 		return Prepared{}, err

@@ -322,7 +322,7 @@ func TestFilters(t *testing.T) {
 
 func TestNewIDs(t *testing.T) {
 	long := strings.Repeat("x", 61)
-	p := preparing{req: request(t), number: asked, reply: Reply{Custodian: custodian("gp", record.KindGP)}}
+	p := preparing{req: request(t), number: asked, reply: Reply{Custodian: custodian("gp", record.KindGP)}, legalKey: true}
 	for _, c := range []struct {
 		id    string
 		plain bool

@@ -85,6 +85,7 @@ type preparing struct {
 	spelt      map[string]string // canonical root -> as it was written, where that is not the same
 	here       *url.URL          // our base: see leadsHere
 	plainBase  bool              // nothing in our base or in the custodian's key needs an escape in JSON
+	legalKey   bool              // the custodian's key may be in an id
 	parts      []record.Part     // from OperationOutcomes and Lists
 	received   int
 	strangers  int // dropped because they name somebody else
@@ -419,7 +420,9 @@ func (p *preparing) lookUp(head string, it *item) int32 {
 		key = append(append(key, p.from(it).mark...), canonical(head)...)
 	case head == "":
 		return -1
-	case oddlySpelt(head) && strings.HasPrefix(it.root, "//"): // its dots may lead out of the root, and into it again
+	case !oddlySpelt(head):
+		key = append(append(append(key, it.root...), '/'), strings.TrimPrefix(head, "/")...)
+	case strings.HasPrefix(it.root, "//"): // its dots may lead out of the root, and into it again
 		key = append(key, canonical("https:"+it.root+"/"+strings.TrimSpace(head))...)
 	default:
 		key = append(append(append(key, it.root...), '/'), strings.TrimPrefix(plainPath(head), "/")...)
