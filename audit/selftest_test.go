@@ -189,6 +189,7 @@ func TestVerifyFindsTampering(t *testing.T) {
 		"an access is moved to another":       "UPDATE marks SET value = zeroblob(32) WHERE kind = 2 AND position = 2",
 		"an alert is gone":                    "DELETE FROM alerts",
 		"a node of the tree is added":         "INSERT INTO nodes VALUES (1, 0, zeroblob(32))",
+		"a node of a level that there is not": "INSERT INTO nodes VALUES (2, 0, zeroblob(32))",
 		"the frontier":                        "UPDATE head SET frontier = zeroblob(length(frontier))",
 		"an access is open again":             "INSERT INTO open_accesses (position, due) VALUES (1, 0)",
 		"two entries change places":           "UPDATE entries SET position = CASE position WHEN 1 THEN 100 ELSE 1 END WHERE position IN (1); UPDATE entries SET position = 1 WHERE position = 2; UPDATE entries SET position = 2 WHERE position = 100",
@@ -211,6 +212,20 @@ func TestVerifyFindsTampering(t *testing.T) {
 				t.Errorf("%v: %d problems, want some", err, r.Found)
 			}
 		})
+	}
+}
+
+// A longer hash begins like the right one.
+func TestVerifyFindsHashesOfAnotherLength(t *testing.T) {
+	p := filled(t, audit.Config{})
+	tamper(t, p, "PRAGMA ignore_check_constraints = 1", "UPDATE entries SET leaf = CAST(leaf || x'00' AS BLOB) WHERE position = 2")
+	store, err := sqlite.Open(ctx, sqlite.Config{Path: p.Path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	if r, err := audit.Verify(context.Background(), store, p.Keys); !errors.Is(err, audit.ErrDamaged) && (err != nil || r.Found == 0) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -111,7 +111,9 @@ func scanEntry(row scanner, more ...any) (audit.Entry, error) {
 		return audit.Entry{}, err
 	}
 	e := audit.Entry{Position: uint64(position), Version: uint8(version), Type: audit.EntryType(kind), Time: time.UnixMicro(micros).UTC(), Epoch: uint32(epoch)}
-	if copy(e.Commitment[:], commitment) != 32 || copy(e.Leaf[:], leaf) != 32 {
+	copy(e.Commitment[:], commitment)
+	copy(e.Leaf[:], leaf)
+	if len(commitment) != len(e.Commitment) || len(leaf) != len(e.Leaf) {
 		return e, fmt.Errorf("%w: entry %d has a hash of the wrong length", audit.ErrDamaged, e.Position)
 	}
 	return e, nil
@@ -188,7 +190,7 @@ func (r *reader) Nodes(level uint8, from uint64, limit int) (out []audit.Node, e
 			return r.s.judge("reading the tree", err)
 		}
 		n := audit.Node{Level: level, Index: uint64(number)}
-		if copy(n.Hash[:], hash) != 32 {
+		if copy(n.Hash[:], hash); len(hash) != len(n.Hash) {
 			return fmt.Errorf("%w: the tree holds a hash of the wrong length", audit.ErrDamaged)
 		}
 		out = append(out, n)
