@@ -124,7 +124,7 @@ const maxWords = 16
 type named struct{ organisation, user bool }
 
 func parsed(e *merge.Entry) (fhirjson.Value, bool) {
-	doc, err := fhirjson.Parse(e.JSON, fhirjson.Limits{})
+	doc, err := fhirjson.Parse(e.JSON, merge.EntryLimits)
 	if err != nil {
 		return fhirjson.Value{}, false
 	}

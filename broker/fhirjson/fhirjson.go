@@ -100,7 +100,12 @@ type Doc struct {
 	addresses []int32 // see Value.Addresses
 	codes     []int32 // see Value.Codes
 	types     []int32 // see Value.Resources
+	misshapen bool
 }
+
+// Misshapen reports whether the text holds what stands nowhere in FHIR, and what would hide what it says from who looks for it: an array in an array, or a member `code` that is a
+// number, true or false, or a list of strings.
+func (d *Doc) Misshapen() bool { return d.misshapen }
 
 // Parse indexes src, which MUST NOT change afterwards. The error is always an [*Error].
 func Parse(src []byte, lim Limits) (*Doc, error) {
@@ -116,7 +121,7 @@ func Parse(src []byte, lim Limits) (*Doc, error) {
 	if err := s.scan(); err != nil {
 		return nil, err
 	}
-	return &Doc{src, s.tape, s.addresses, s.codes, s.types}, nil
+	return &Doc{src, s.tape, s.addresses, s.codes, s.types, s.misshapen}, nil
 }
 
 // A text may have fewValues values, and one more for every leastBytes.

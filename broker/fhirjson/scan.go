@@ -20,6 +20,7 @@ type scanner struct {
 	addresses []int32
 	codes     []int32 // see Value.Codes
 	types     []int32 // see Value.Resources
+	misshapen bool    // see Doc.Misshapen
 	// keys of the object being closed, reused between objects
 	seen map[string]struct{}
 	stops
@@ -163,6 +164,7 @@ func (s *scanner) hand(i, n uint, next stage) (uint, uint, stage, *Error) {
 	if s.src[i] != '"' {
 		kind, end, err := s.plain(i)
 		t.start, t.end, t.next, t.kind = int32(i), int32(end), int32(n+1), kind
+		s.misshapen = s.misshapen || kind != Null && string(t.key(s.src)) == codeKey
 		return end, n + 1, after, err
 	}
 	end, flags, err := s.str(i)
@@ -254,6 +256,9 @@ value:
 			t.kind = Array
 			if i = space(src, i); i < size && src[i] == ']' {
 				goto closing
+			}
+			if s.open[s.depth-1].closing == ']' || t.told == codeTold && string(t.key(src)) == codeKey && i < size && src[i] == '"' {
+				s.misshapen = true
 			}
 			goto value
 		default:

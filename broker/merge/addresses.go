@@ -123,7 +123,8 @@ func isURN(address string) bool {
 	return len(address) > len("urn:") && address[0]|0x20 == 'u' && strings.EqualFold(address[:len("urn:")], "urn:")
 }
 
-// splitAddress cuts a version, a fragment or a query off an address: rest begins with "/_history", "#" or "?", or is empty.
+// splitAddress cuts a version, a fragment or a query off an address: rest begins with "/_history", "#" or "?", or is empty. What follows "/_history/" and is no id may lead anywhere
+// else: it is no version.
 func splitAddress(address string) (head, rest string) {
 	end := len(address)
 	if i := strings.IndexByte(address, '#'); i >= 0 {
@@ -134,7 +135,9 @@ func splitAddress(address string) (head, rest string) {
 	}
 	if strings.IndexByte(address[:end], '_') >= 0 {
 		if i := strings.Index(address[:end], "/_history/"); i >= 0 {
-			end = i
+			if version := address[i+len("/_history/") : end]; version == "" || legalID(version) && strings.Trim(version, ".") != "" {
+				end = i
+			}
 		} else if strings.HasSuffix(address[:end], "/_history") {
 			end -= len("/_history")
 		}

@@ -106,28 +106,30 @@ var dates = map[string]dating{
 // clinicalTime returns when a resource happened, undated if its table has nothing that can be read.
 func clinicalTime(typ string, v fhirjson.Value) record.ClinicalTime {
 	l := v.Layout()
-	return kindOf(typ).dating.of(&l)
+	t, _ := kindOf(typ).dating.of(&l)
+	return t
 }
 
-func (table *datingPaths) of(l *fhirjson.Layout) record.ClinicalTime {
+// of is when a resource happened; said is whether it means to say so, in a way that can be read or not.
+func (table *datingPaths) of(l *fhirjson.Layout) (t record.ClinicalTime, said bool) {
 	for n := range table.paths {
-		t := table.paths[n].of(l)
-		if !t.Dated() {
-			if table.paths[n].says(l) {
-				break // it cannot be read; when something was written down is not when it happened
-			}
+		t, said := table.paths[n].of(l)
+		if !said {
 			continue
+		}
+		if !t.Dated() {
+			return t, true // it cannot be read; when something was written down is not when it happened
 		}
 		if n == 0 || t.Element == "onsetPeriod" {
 			for n := range table.until {
-				if end := table.until[n].of(l); end.Dated() && !end.OpenHi && end.Hi.After(t.Lo) && (t.OpenHi || end.Hi.After(t.Hi)) {
+				if end, _ := table.until[n].of(l); end.Dated() && !end.OpenHi && end.Hi.After(t.Lo) && (t.OpenHi || end.Hi.After(t.Hi)) {
 					t.Hi, t.OpenHi, t.Start, t.Precision = end.Hi, false, t.StartPrecision(), record.Span
 				}
 			}
 		}
-		return t
+		return t, true
 	}
-	return record.ClinicalTime{}
+	return record.ClinicalTime{}, false
 }
 
 // specimenTime gives an Observation without a time of its own that of its specimen.
@@ -136,11 +138,14 @@ func (p *preparing) specimenTime(it *item) record.ClinicalTime {
 	if address == "" {
 		return record.ClinicalTime{}
 	}
-	i := p.resolve(address, it)
-	if i < 0 || p.items[i].typ != "Specimen" || p.items[i].hidden() {
-		return record.ClinicalTime{}
+	var t record.ClinicalTime
+	if id, within := strings.CutPrefix(address, "#"); within {
+		if c, is := p.contained(it, id); is && c.v.Get("resourceType").Is("Specimen") {
+			t = clinicalTime("Specimen", c.v)
+		}
+	} else if i := p.resolve(address, it); i >= 0 && p.items[i].typ == "Specimen" && !p.items[i].absent() {
+		t = p.items[i].time
 	}
-	t := p.items[i].kind.dating.of(&p.items[i].layout)
 	if t.Dated() {
 		t.Element = "specimen." + t.Element
 	}
@@ -158,32 +163,37 @@ func (p *preparing) madeByAsking(it *item) bool {
 // clocksDiffer is how far a custodian's clock may be from ours.
 const clocksDiffer = 2 * time.Minute
 
-// of reads the first value of the path that says a time, or all of them together.
-func (p *timePath) of(l *fhirjson.Layout) record.ClinicalTime {
-	var sum record.ClinicalTime
+// of reads the first value of the path that says a time, or all of them together. said is whether any does, that can be read or not.
+func (p *timePath) of(l *fhirjson.Layout) (sum record.ClinicalTime, said bool) {
 	for x := range l.Along(p.path) {
-		t := timeOf(x)
-		if !t.Dated() {
+		if !saysTime(x) {
 			continue
 		}
-		t.Element = p.element
+		said = true
+		t := timeOf(x)
+		if t.Dated() {
+			t.Element = p.element
+		}
 		if !p.all {
-			return t
+			return t, true
 		}
 		sum = span(sum, t)
 	}
-	return sum
+	return sum, said
 }
 
-// says reports whether there is any time, that can be read or not.
-func (p *timePath) says(l *fhirjson.Layout) bool {
-	for x := range l.Along(p.path) {
-		if x.Kind() == fhirjson.String || x.Get("start").Exists() || x.Get("end").Exists() || x.Get("event").Exists() {
-			return true
-		}
+// saysTime reports whether a value means to say a time.
+func saysTime(x fhirjson.Value) bool {
+	switch x.Kind() {
+	case fhirjson.Null, fhirjson.Absent:
+		return false
+	case fhirjson.Object:
+		return x.Get("start").Exists() || x.Get("end").Exists() || x.Get("event").Exists() || saysPeriod(x.Get("repeat").Get("boundsPeriod"))
 	}
-	return false
+	return true
 }
+
+func saysPeriod(x fhirjson.Value) bool { return x.Get("start").Exists() || x.Get("end").Exists() }
 
 // timeOf reads a date, dateTime, instant, Period or Timing.
 func timeOf(v fhirjson.Value) record.ClinicalTime {

@@ -190,3 +190,28 @@ func TestListsThatAreMadeByAsking(t *testing.T) {
 		}
 	}
 }
+
+func TestTimesThatCannotBeRead(t *testing.T) {
+	for _, x := range []string{`{"resourceType":"ServiceRequest","occurrenceTiming":{"repeat":{"boundsPeriod":{"start":"2026-13-01"}}},"authoredOn":"2020-01-01"}`,
+		`{"resourceType":"Observation","effectiveDateTime":20200101,"issued":"2020-01-01T00:00:00Z"}`,
+		`{"resourceType":"DocumentReference","content":[{"attachment":{"creation":"2026-13-01"}},{"attachment":{"creation":"2001-01-01"}}]}`} {
+		v := parsed(t, x)
+		if got := clinicalTime(v.Get("resourceType").Text(), v); got.Dated() {
+			t.Errorf("%s of %s", got.Lo, got.Element)
+		}
+	}
+}
+
+// The time of a specimen is borrowed where an Observation says none, and not where it says one that cannot be read.
+func TestTimesOfSpecimens(t *testing.T) {
+	const specimen = `{"resourceType":"Specimen","id":"s","subject":{"reference":"Patient/p"},"collection":{"collectedDateTime":"2019-01-01"}}`
+	p := prepare(t, request(t), everything, replyOf(t, specimen,
+		`{"resourceType":"Observation","id":"none",`+toAda+`,"specimen":{"reference":"Specimen/s"}}`,
+		`{"resourceType":"Observation","id":"within",`+toAda+`,"contained":[`+specimen+`],"specimen":{"reference":"#s"}}`,
+		`{"resourceType":"Observation","id":"bad",`+toAda+`,"effectiveDateTime":"2020-13-45","specimen":{"reference":"Specimen/s"}}`))
+	for id, want := range map[string]string{"gp-none": "specimen.collection.collectedDateTime", "gp-within": "specimen.collection.collectedDateTime", "gp-bad": ""} {
+		if got := find(t, p, "Observation", id).Time; got.Element != want || got.Dated() != (want != "") {
+			t.Errorf("%s: %+v", id, got)
+		}
+	}
+}

@@ -132,6 +132,7 @@ const (
 	differsName        = "differs"           // extension, repeated: the path of an element that is not the same in all
 	byIdentifier       = "identifier"
 	byCodeAndTime      = "code-and-time"
+	mostCodings        = 32 // of a Medication that an entry refers to
 	maxDifferences     = 64 // beyond that many only the outermost elements are named, and beyond that many of these the resource alone
 	maxElementNameSize = 64
 	maxPathSize        = 128 // what is written in R4 has shorter ones
@@ -188,7 +189,7 @@ func (p *preparing) marks(list []mark, it *item) []mark {
 		return list
 	}
 	coded := func(c fhirjson.Value) {
-		if s, code := c.To(systemMember).View(), c.To(codeMember).View(); s != "" && code != "" {
+		if s, code := c.To(systemMember).View(), c.To(codeMember).View(); s != "" && code != "" && !sayNothing[s] {
 			put(false, byCodeAndTime, s, code)
 		}
 	}
@@ -197,7 +198,11 @@ func (p *preparing) marks(list []mark, it *item) []mark {
 		for c := range it.layout.Along(of.path) {
 			switch {
 			case of.medication:
+				n := 0
 				for c := range p.medication(c, it).Along(codings) {
+					if n++; n > mostCodings {
+						break // many may refer to one that has many
+					}
 					coded(c)
 				}
 			case c.Kind() == fhirjson.Object:
@@ -210,13 +215,22 @@ func (p *preparing) marks(list []mark, it *item) []mark {
 	return list
 }
 
+// sayNothing are the systems of codes that say why there is no code: what is not known twice is not the same thing.
+var sayNothing = map[string]bool{
+	"http://terminology.hl7.org/CodeSystem/data-absent-reason": true,
+	"http://terminology.hl7.org/CodeSystem/v3-NullFlavor":      true,
+	"http://hl7.org/fhir/data-absent-reason":                   true, // before R4
+	"http://hl7.org/fhir/v3/NullFlavor":                        true,
+}
+
 // medication returns the Medication that a Reference leads to, contained or in the reply; absent if there is none.
 func (p *preparing) medication(r fhirjson.Value, it *item) fhirjson.Value {
 	address := r.Get("reference").View()
 	if id, within := strings.CutPrefix(address, "#"); within {
-		return p.contained(it, id)
+		c, _ := p.contained(it, id)
+		return c.v
 	}
-	if i := p.resolve(address, it); i >= 0 && !p.items[i].hidden() {
+	if i := p.resolve(address, it); i >= 0 && !p.items[i].absent() {
 		return p.items[i].v
 	}
 	return fhirjson.Value{}
@@ -435,7 +449,7 @@ func differences(entries []*Entry) []string {
 	c := comparing{path: make([]byte, 0, maxPathSize)}
 	var before fhirjson.Value
 	for _, e := range entries {
-		d, err := fhirjson.Parse(e.JSON, fhirjson.Limits{})
+		d, err := fhirjson.Parse(e.JSON, EntryLimits)
 		if err != nil {
 			continue // its bytes were read before and are ours since; a test holds that they can be read
 		}

@@ -456,3 +456,10 @@ func TestGroupsOfHostileSize(t *testing.T) {
 		t.Errorf("%d groups", len(a.Groups))
 	}
 }
+
+func TestUnknownIsNoCode(t *testing.T) {
+	const x = `{"resourceType":"AllergyIntolerance","id":"a","patient":{"reference":"Patient/p"},"code":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/data-absent-reason","code":"unknown"}],"text":"%"}}`
+	if g := groups([]Prepared{at(t, "acute", everything, strings.Replace(x, "%", "latex", 1)), at(t, "gp", everything, strings.Replace(x, "%", "peanut", 1))}); len(g) > 0 {
+		t.Errorf("%+v", g)
+	}
+}

@@ -5,8 +5,10 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
@@ -101,32 +103,65 @@ func legalID(s string) bool {
 }
 
 // settleCopies decides which of several resources with one type and id keeps the id: the one updated last, and where that does not
-// decide the one whose bytes come last, so that the order of arrival does not matter.
+// decide the one whose bytes come last, so that the order of arrival does not matter. In the same way it decides to which of them an address leads.
 func (p *preparing) settleCopies() {
+	if p.copies == nil {
+		return
+	}
+	updated := map[int32]time.Time{} // asked once of each: meta may be long
+	better := func(a, b int32) bool {
+		x, y := &p.items[a], &p.items[b]
+		if x.fate == dropped || y.fate == dropped {
+			return y.fate == dropped && (x.fate != dropped || x.stranger && !y.stranger)
+		}
+		if c := updated[a].Compare(updated[b]); c != 0 {
+			return c > 0
+		}
+		return bytes.Compare(x.v.Raw(), y.v.Raw()) > 0
+	}
 	for _, c := range p.copies {
-		living := slices.DeleteFunc(slices.Clone(c.list), func(i int32) bool { return p.items[i].fate == dropped })
-		if len(living) == 0 {
-			continue
+		for _, i := range c.list {
+			updated[i] = p.items[i].updated().Lo
 		}
-		keeper := slices.MaxFunc(living, func(a, b int32) int {
-			x, y := &p.items[a], &p.items[b]
-			if c := x.updated().Lo.Compare(y.updated().Lo); c != 0 {
-				return c
+		keeper, living := c.list[0], 0
+		for _, i := range c.list {
+			if p.items[i].fate != dropped {
+				living++
 			}
-			return bytes.Compare(x.v.Raw(), y.v.Raw())
-		})
+			if better(i, keeper) {
+				keeper = i
+			}
+		}
 		for _, i := range c.list { // dropped ones too: they must not lead a reference away from one that is shown
-			p.items[i].keeper = keeper
-		}
-		for _, i := range living {
-			p.items[i].conflicting = len(living) > 1
+			it := &p.items[i]
+			it.keeper, it.conflicting = keeper, it.fate != dropped && living > 1
 		}
 	}
+	p.places = map[addressed]int32{}
 	for i := range p.items {
-		if it := &p.items[i]; it.fate == folded {
-			it.keeper = p.items[it.keeper].keeper
+		it := &p.items[i]
+		n := int32(i)
+		if it.fate == folded {
+			n = it.stands
+			it.keeper = p.items[n].keeper
+		}
+		if c := p.copies[typeID{it.typ, it.id}]; c != nil && it.id != "" {
+			if have, is := p.places[it.addressed()]; !is || better(n, have) {
+				p.places[it.addressed()] = n
+			}
 		}
 	}
+}
+
+// addressed is what an address of a type and id is unique for: a root of one source.
+type addressed struct {
+	typeID
+	origin int32
+	root   string
+}
+
+func (it *item) addressed() addressed {
+	return addressed{typeID{it.typ, it.id}, it.origin, it.root}
 }
 
 // shareSections gives copies each other's sections and labels: if one must not be shown, none is.
@@ -170,13 +205,34 @@ func (p *preparing) joinTexts() {
 	if len(p.texts) == 0 {
 		return
 	}
-	for from := range 2 { // first all that a DocumentReference has texts of, then each of them
-		for _, pair := range p.texts {
-			give, take := &p.items[pair[from]], &p.items[pair[1-from]]
-			take.sections |= give.sections
-			take.unnamed = take.unnamed || give.unnamed
+	// A text may be of several documents, a document may have several texts, and either may have copies: all that hang together are one.
+	beside := map[int32][]int32{}
+	join := func(a, b int32) { beside[a], beside[b] = append(beside[a], b), append(beside[b], a) }
+	for _, pair := range p.texts {
+		join(pair[0], pair[1])
+	}
+	for _, c := range p.copies {
+		last := int32(-1)
+		for _, i := range c.list {
+			if p.items[i].conflicting {
+				if last >= 0 {
+					join(last, i)
+				}
+				last = i
+			}
 		}
-		p.shareSections()
+	}
+	work := slices.Collect(maps.Keys(beside))
+	for len(work) > 0 {
+		from := &p.items[work[len(work)-1]]
+		all := beside[work[len(work)-1]]
+		work = work[:len(work)-1]
+		for _, i := range all {
+			if to := &p.items[i]; from.sections&^to.sections != 0 || from.unnamed && !to.unnamed {
+				to.sections, to.unnamed = to.sections|from.sections, to.unnamed || from.unnamed
+				work = append(work, i)
+			}
+		}
 	}
 }
 

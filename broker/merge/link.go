@@ -31,6 +31,11 @@ func (p *preparing) choose() {
 			roots = append(roots, int32(i))
 		}
 	}
+	var about map[int32][]int32 // Provenances of what may come to be shown, by that
+	tell := func(i int32) {
+		p.items[i].fate = shown
+		roots = append(roots, i)
+	}
 	for i := range p.items { // a custodian's Provenance is shown with what it is about
 		it := &p.items[i]
 		if it.fate != undecided || it.kind.row.class != provenance {
@@ -41,10 +46,22 @@ func (p *preparing) choose() {
 			if target.Exists() && r.leads() && r.whole.Start() >= target.Start() && r.whole.End() <= target.End() {
 				t := &p.items[r.target]
 				if t.fate == shown && t.kind.row.class != supporting || types["Provenance"] && t.fate == filtered {
-					it.fate = shown
-					roots = append(roots, int32(i))
+					tell(int32(i))
 					break
 				}
+				if t.kind.row.class == provenance && t.fate == undecided {
+					if about == nil {
+						about = map[int32][]int32{}
+					}
+					about[r.target] = append(about[r.target], int32(i))
+				}
+			}
+		}
+	}
+	for n := 0; about != nil && n < len(roots); n++ {
+		for _, i := range about[roots[n]] {
+			if p.items[i].fate == undecided {
+				tell(i)
 			}
 		}
 	}
@@ -62,9 +79,13 @@ func (p *preparing) choose() {
 // reach shows the supporting resources that the given ones lead to, through others of their sort too; with types, those of the types only.
 func (p *preparing) reach(from []int32, types map[string]bool) {
 	seen := make([]bool, len(p.items))
+	copied := map[typeID]bool{} // copies that were looked at
 	work := from
 	show := func(i int32) {
 		t := &p.items[i]
+		if seen[i] {
+			return
+		}
 		if c := t.kind.row.class; t.fate == undecided && (c == supporting || c == either && !t.get(patientMember).Exists()) {
 			seen[i] = true
 			if types == nil || types[t.typ] {
@@ -77,14 +98,16 @@ func (p *preparing) reach(from []int32, types map[string]bool) {
 		i := work[len(work)-1]
 		work = work[:len(work)-1]
 		for _, r := range p.refsOf(&p.items[i]) {
-			switch {
-			case !r.leads() || seen[r.target] || p.items[r.target].fate != undecided:
-			case p.items[r.target].conflicting: // which of the copies is meant is not for us to say (M-5)
-				for _, i := range p.copies[typeID{p.items[r.target].typ, p.items[r.target].id}].list {
+			if !r.leads() {
+				continue
+			}
+			t := &p.items[r.target]
+			show(r.target)
+			if key := (typeID{t.typ, t.id}); t.conflicting && !copied[key] { // which of the copies is meant is not for us to say (M-5)
+				copied[key] = true
+				for _, i := range p.copies[key].list {
 					show(i)
 				}
-			default:
-				show(r.target)
 			}
 		}
 	}

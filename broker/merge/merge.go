@@ -115,6 +115,9 @@ type Entry struct {
 	marksFrom, marksTo int32 // its marks in those of its Prepared
 }
 
+// EntryLimits are those under which an entry of ours is read again: a mask may reach deeper than what it stands for.
+var EntryLimits = fhirjson.Limits{Depth: fhirjson.Default.Depth + 2}
+
 // Counts is the conservation sum of one custodian (M-11): Received = Shown + all the others. It is for the ledger and for operators: what
 // a requester may know of it is in the Status.
 type Counts struct {

@@ -63,18 +63,26 @@ func (p *preparing) drop() {
 			it.fate = financial
 			continue
 		}
-		switch p.whose(it) {
-		case ours:
+		if p.keep(it) {
 			p.describe(it)
-		case another:
-			it.fate = dropped
-			p.strangers++
-		default:
-			it.fate = dropped
-			p.unreadable++
 		}
 	}
 	p.unfold()
+}
+
+// keep drops a resource that is not this person's for certain, and reports whether it is.
+func (p *preparing) keep(it *item) bool {
+	switch p.whose(it) {
+	case ours:
+		return true
+	case another:
+		it.fate, it.stranger = dropped, true
+		p.strangers++
+	default:
+		it.fate = dropped
+		p.unreadable++
+	}
+	return false
 }
 
 // whose decides whose a resource is, with all that it contains: ours, another's, or unclear.
@@ -91,26 +99,50 @@ func (p *preparing) whose(it *item) whom {
 	return p.contents(it)
 }
 
-// unfold takes out again what was folded into another's resource and is this person's: the same bytes at another root, or from another source, may be about somebody
-// else. The first of such copies stands for the others.
+// unfold looks again at what was folded: the same bytes at another root, or from another source, may be about somebody else. Of this person's copies that were folded into
+// another's one stands for the others.
 func (p *preparing) unfold() {
-	stands := map[int32]int32{} // for the copies of a dropped resource
+	var back []int32
 	for i := range p.items {
 		it := &p.items[i]
-		if it.fate != folded || p.items[it.keeper].fate != dropped || p.whose(it) != ours {
+		if it.fate != folded || p.bySource(it, &p.items[it.stands]) == 0 || p.items[it.stands].fate == financial {
 			continue
 		}
-		first, is := stands[it.keeper]
-		if !is {
-			stands[it.keeper], first = int32(i), int32(i)
-			it.fate = undecided
-			p.describe(it)
-			if c := p.copies[typeID{it.typ, it.id}]; c != nil && it.id != "" {
-				c.list = append(c.list, int32(i))
-			}
+		switch {
+		case !p.keep(it):
+			it.keeper = int32(i)
+		case p.items[it.stands].fate == dropped:
+			back = append(back, int32(i))
+		default:
+			p.stand(it.stands, int32(i))
 		}
-		it.keeper = first
 	}
+	slices.SortStableFunc(back, func(a, b int32) int { return p.bySource(&p.items[a], &p.items[b]) })
+	stands := map[int32]int32{} // for the copies of a dropped resource
+	for _, i := range back {
+		it := &p.items[i]
+		first, is := stands[it.stands]
+		if is {
+			if it.keeper, it.stands = first, first; p.bySource(it, &p.items[first]) != 0 {
+				p.stand(first, i)
+			}
+			continue
+		}
+		stands[it.stands] = i
+		it.fate, it.keeper = undecided, i
+		p.describe(it)
+		if c := p.copies[typeID{it.typ, it.id}]; c != nil && it.id != "" {
+			c.list = append(c.list, i)
+		}
+	}
+}
+
+// stand notes that an item stands for one that came from another root or source.
+func (p *preparing) stand(i, other int32) {
+	if p.elsewhere == nil {
+		p.elsewhere = map[int32][]int32{}
+	}
+	p.elsewhere[i] = append(p.elsewhere[i], other)
 }
 
 // describe gives a resource about the person its time and sections, as far as it says them itself, and what it is labelled.
@@ -120,7 +152,7 @@ func (p *preparing) describe(it *item) {
 		return
 	}
 	it.primary, it.sections = p.place(it.kind, &it.layout)
-	it.time = it.kind.dating.of(&it.layout)
+	it.time, it.saysTime = it.kind.dating.of(&it.layout)
 	if it.typ == "List" && p.madeByAsking(it) {
 		it.time = record.ClinicalTime{}
 	}
@@ -136,7 +168,7 @@ func (p *preparing) relate() {
 // borrow gives Observations without a time of their own that of their specimen, if that may be told.
 func (p *preparing) borrow() {
 	for i := range p.items {
-		if it := &p.items[i]; it.typ == "Observation" && it.fate == undecided && !it.time.Dated() {
+		if it := &p.items[i]; it.typ == "Observation" && it.fate == undecided && !it.saysTime {
 			it.time = p.specimenTime(it)
 		}
 	}
@@ -160,9 +192,6 @@ func (p *preparing) finish() (Prepared, error) {
 		fates[it.fate]++
 		if it.fate == folded && p.items[it.keeper].fate == shown {
 			out.foldedShown++
-		}
-		if it.conflicting && it.keeper != int32(i) && it.fate != withheld {
-			p.extra++
 		}
 		if it.fate != shown {
 			continue
@@ -191,9 +220,18 @@ func (p *preparing) finish() (Prepared, error) {
 		default:
 			out.also = append(out.also, it.newID)
 		}
-		e.JSON = p.rewrite(it)
+		e.JSON = p.rewrite(int32(i))
 		e.Digest = sha256.Sum256(e.JSON) // while it is near
 		out.Entries = append(out.Entries, e)
+	}
+	for _, c := range p.copies {
+		n := -1 // the first of those that are shown is no other copy
+		for _, i := range c.list {
+			if p.items[i].conflicting && p.items[i].fate == shown {
+				n++
+			}
+		}
+		p.extra += max(0, n)
 	}
 	sortEntries(out.Entries)
 	out.Counts = Counts{Received: p.received, Shown: len(out.Entries), Folded: fates[folded], Strangers: fates[dropped], Withheld: fates[withheld],

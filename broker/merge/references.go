@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"net/netip"
 	"net/url"
 	"path"
 	"slices"
@@ -8,7 +9,6 @@ import (
 	"unicode"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
-	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
 // What is a reference, and what becomes of it (M-3, M-5, M-6, C-4):
@@ -16,11 +16,12 @@ import (
 //   - The string `reference` of every Reference, wherever it stands: elements, extensions, contained resources. Three elements of R4 have
 //     that name and are no Reference (DetectedIssue.reference, Immunization.education.reference, Expression.reference).
 //   - The `url` of every Attachment that leads to the custodian's own server, or to where its documents are.
-//   - A Reference that gives an identifier, or asks for one (Type?identifier=), if that identifier is of a resource in the reply that must not be shown. So is whatever
-//     else holds such an identifier, under a name that ends so: relatesTo.targetIdentifier.
+//   - A Reference that gives an identifier, or asks for a resource (questions.go), if that is of the reply and must not be shown. So is whatever else holds such an
+//     identifier, under a name that ends so: relatesTo.targetIdentifier.
 //
 // A reference within the reply gets the new id; a version, fragment or query after it stays. To a resource that is withheld, or dropped because it is
-// somebody else's, it is masked: the whole Reference is replaced, display and identifier with it. References to `#contained` are left alone.
+// somebody else's, it is masked: the whole Reference is replaced, display and identifier with it, and what stands within it is no reference any more. References to
+// `#contained` are left alone.
 //
 // Anything else (not in the reply, conditional, to a financial resource) leads nowhere in the answer, is kept and counted as dangling, and must
 // not lead to another custodian's entry instead (M-6):
@@ -37,7 +38,7 @@ type ref struct {
 	identifier string         // where it is by identifier: see businessKey
 	target     int32          // item, -1 for none
 	document   bool           // an Attachment
-	any        bool           // it asks for more than is looked at
+	asks       *question      // where it asks
 }
 
 // leads reports whether a reference leads to a resource of the reply. One that only asks for it does not: it is noted where something is withheld and nowhere else, and what
@@ -47,45 +48,68 @@ func (r *ref) leads() bool { return r.target >= 0 && r.text.Exists() }
 // scan finds the references of it.
 func (p *preparing) scan(it *item) {
 	it.refs[0] = int32(len(p.refs))
-	p.around = it.v.Addresses(p.around, func(around []fhirjson.Value, x fhirjson.Value) { p.address(it, around, x) })
+	p.around = it.v.Addresses(p.around, func(around []fhirjson.Value, x fhirjson.Value) {
+		if p.address(it, around, x) && x.KeyIs("reference") && mayAsk(x.View()) {
+			if q := p.questionOf(x.View(), it, true); q != nil && q.any { // masked whether anything is withheld or not: that it is must not tell
+				p.refs = append(p.refs, p.lined(ref{asks: q, whole: around[len(around)-1], target: -1}, around, it.typ))
+				p.asked = true
+			}
+		}
+	})
 	it.refs[1] = int32(len(p.refs))
 }
 
-// scanAll does what scan does, for a reply of which something is withheld. It also finds identifiers of withheld resources, and reports every other
-// string that is the address of a resource of the reply: see spread.
-func (p *preparing) scanAll(it *item, cites func(target int32)) {
-	it.refs[0] = int32(len(p.refs))
-	p.around = it.v.VisitOn(p.around, func(around []fhirjson.Value, x fhirjson.Value) bool {
+// scanAll does what scan does, for a reply of which something is withheld, as if what stands in v stood in it: see spread. It also finds questions for withheld resources and
+// their identifiers, and reports every other string that is the address of a resource of the reply, or asks for it by that or by an identifier.
+func (p *preparing) scanAll(v fhirjson.Value, it *item, cites func(target int32), citesKey func(key string)) {
+	p.around = v.VisitOn(p.around, func(around []fhirjson.Value, x fhirjson.Value) bool {
 		switch x.Kind() {
 		case fhirjson.String:
-			if x.KeyIs("reference") && p.isReference(around, it.typ) {
-				p.question(it, around, x.View())
-			}
-			if !p.address(it, around, x) && !x.KeyIs("div") {
+			if p.address(it, around, x) {
+				p.question(it, around, x)
+			} else if !x.KeyIs("div") {
 				if s := x.View(); strings.IndexByte(s, '/') >= 0 || isURN(s) {
 					if t := p.resolve(s, it); t >= 0 {
 						cites(t)
 					}
 				}
+				if s := x.View(); mayAsk(s) {
+					if q := p.questionOf(s, it, false); q != nil {
+						q.answers(cites, citesKey)
+					}
+				}
 			}
 		case fhirjson.Object:
-			if key := x.KeyView(); key == "identifier" || key == "requisition" || strings.HasSuffix(key, "Identifier") {
-				p.byIdentifier(it, around, x)
+			in := x
+			if at := around; len(at) > 0 && at[len(at)-1].Kind() == fhirjson.Array {
+				in, around = at[len(at)-1], at[:len(at)-1]
+			}
+			if key := in.KeyView(); len(around) > 0 && (key == "identifier" || key == "requisition" || strings.HasSuffix(key, "Identifier")) {
+				p.byIdentifier(it, around, in, x)
 			}
 		}
 		return true
 	})
-	it.refs[1] = int32(len(p.refs))
 }
 
-// byIdentifier notes an Identifier that is of a resource in the reply, in it. In a Reference it is the Reference that must go where that resource may not be seen, elsewhere
-// the Identifier. The identifiers of a resource are its own.
-func (p *preparing) byIdentifier(it *item, around []fhirjson.Value, id fhirjson.Value) {
-	own := id.KeyIs("identifier") || id.KeyIs("masterIdentifier")
+// question notes what a Reference or an Attachment asks for.
+func (p *preparing) question(it *item, around []fhirjson.Value, x fhirjson.Value) {
+	if !mayAsk(x.View()) {
+		return
+	}
+	if q := p.questionOf(x.View(), it, x.KeyIs("reference")); q != nil && (q.any || len(q.ids)+len(q.keys) > 0) {
+		p.refs = append(p.refs, p.lined(ref{asks: q, whole: around[len(around)-1], target: -1}, around, it.typ))
+	}
+}
+
+// byIdentifier notes an Identifier that is of a resource in the reply, in it: id, which is the member of that name or one of several there. In a Reference it is the Reference that
+// must go where that resource may not be seen, elsewhere the Identifier. The identifiers of a resource are its own.
+func (p *preparing) byIdentifier(it *item, around []fhirjson.Value, member, id fhirjson.Value) {
+	own := member.KeyIs("identifier") || member.KeyIs("masterIdentifier")
 	whole, key := around[len(around)-1], businessKey(id)
 	switch {
-	case p.cited[key] == nil || own && whole.Get("resourceType").Exists():
-	case id.KeyIs("identifier") && isReferenceShaped(whole):
+	case key == "" || own && whole.Get("resourceType").Exists() || p.carriers(key) == nil:
+	case member.KeyIs("identifier") && isReferenceShaped(whole):
 		p.refs = append(p.refs, p.lined(ref{whole: whole, identifier: key, target: -1}, around, it.typ))
 	default:
 		p.refs = append(p.refs, ref{whole: id, identifier: key, target: -1})
@@ -104,49 +128,6 @@ func isReferenceShaped(v fhirjson.Value) bool {
 	return true
 }
 
-// Of a conditional reference so much is looked at. What has more asks for anything, and for what may not be seen too.
-const (
-	longestQuestion = 4 << 10
-	mostAsked       = 16
-)
-
-// question notes a conditional reference, Type?identifier=system|value or Type?_id=id, to a resource of the reply.
-func (p *preparing) question(it *item, around []fhirjson.Value, address string) {
-	head, query, is := strings.Cut(address, "?")
-	if !is || !IsType(head[strings.LastIndexByte(head, '/')+1:]) {
-		return
-	}
-	r := p.lined(ref{whole: around[len(around)-1], target: -1}, around, it.typ)
-	if len(address) > longestQuestion || strings.Count(query, "&")+strings.Count(query, ",") > mostAsked {
-		r.any = true
-		p.refs = append(p.refs, r)
-		return
-	}
-	for part := range strings.SplitSeq(query, "&") {
-		name, text, _ := strings.Cut(part, "=")
-		name, bad := url.QueryUnescape(name)
-		text, worse := url.QueryUnescape(text)
-		if r.any = bad != nil || worse != nil; r.any {
-			p.refs = append(p.refs, r)
-			return
-		}
-		name, _, _ = strings.Cut(name, ":") // a modifier
-		for value := range strings.SplitSeq(text, ",") {
-			r.target, r.identifier = -1, ""
-			switch name {
-			case "_id":
-				r.target = p.resolveHead(head+"/"+value, it)
-			case "identifier":
-				system, number, _ := strings.Cut(value, "|")
-				r.identifier = system + "\x00" + number
-			}
-			if r.target >= 0 || p.cited[r.identifier] != nil {
-				p.refs = append(p.refs, r)
-			}
-		}
-	}
-}
-
 // lined is a reference with the line that it is, if it is one.
 func (p *preparing) lined(r ref, around []fhirjson.Value, typ string) ref {
 	r.line, r.holder = p.lineOf(around, typ)
@@ -162,7 +143,7 @@ func (p *preparing) address(it *item, around []fhirjson.Value, x fhirjson.Value)
 			p.refs = append(p.refs, p.lined(ref{text: x, rest: rest, whole: around[len(around)-1], target: p.resolveHead(head, it)}, around, it.typ))
 		}
 	case x.KeyIs("url") && p.isAttachment(around, it.typ):
-		if address := x.View(); p.own(address, it) || p.leadsHere(address) || p.rules.DocumentAddress != nil && hasScheme(address) {
+		if address := x.View(); p.own(address, it) || p.leadsHere(address) || p.rules.DocumentAddress != nil && hasScheme(address) || p.resolve(address, it) >= 0 {
 			head, rest := splitAddress(address)
 			p.refs = append(p.refs, ref{text: x, rest: rest, whole: around[len(around)-1], target: p.resolveHead(head, it), document: true})
 		}
@@ -277,9 +258,21 @@ func (p *preparing) absolute(address string, it *item) (root, rest string) {
 	if hasScheme(address) {
 		return address, ""
 	}
+	if strings.HasPrefix(address, "//") { // with a host, without a scheme (RFC 3986, 4.2)
+		if root = "https:"; p.leadsHere(root + address) {
+			return "", ""
+		}
+		return root, address
+	}
 	rest = strings.TrimLeft(address, "/")
+	first, _, _ := strings.Cut(rest, "/")
+	fromBase := IsType(first) // what begins so is meant from the server's base, and not from the root of its host
 	for _, of := range [...]string{it.root, p.from(it).base} {
-		if s := p.server(of); s.root != "" && !(s.near && p.leadsHere(s.root+rest)) {
+		s := p.server(of)
+		if host := originOf(s.root); rest != address && host != "" && !fromBase && !(s.near && p.leadsHere(host+address)) {
+			return host, address
+		}
+		if s.root != "" && !(s.near && p.leadsHere(s.root+rest)) {
 			return s.root, rest
 		}
 	}
@@ -287,6 +280,18 @@ func (p *preparing) absolute(address string, it *item) (root, rest string) {
 		return "", ""
 	}
 	return root, rest
+}
+
+// originOf is the scheme and host of an absolute http address, "" of any other.
+func originOf(address string) string {
+	if !isHTTP(address) {
+		return ""
+	}
+	host := strings.IndexByte(address, ':') + len("://")
+	if i := strings.IndexByte(address[host:], '/'); i >= 0 {
+		return address[:host+i]
+	}
+	return address
 }
 
 // server is where a canonical root is.
@@ -384,41 +389,47 @@ func (p *preparing) sameHost(to *url.URL) bool {
 			p.here = &url.URL{}
 		}
 	}
-	return to.Host != "" && strings.EqualFold(strings.TrimSuffix(to.Hostname(), "."), p.here.Hostname()) && port(to) == port(p.here)
+	return to.Host != "" && sameName(strings.TrimSuffix(to.Hostname(), "."), p.here.Hostname()) && port(to) == port(p.here)
+}
+
+// sameName reports whether a host may be ours. Browsers read numbers in many ways (10.1, 0x0a000001, [::ffff:10.0.0.1]): where ours is one, each that no parser here reads may be it.
+func sameName(host, ours string) bool {
+	if strings.EqualFold(host, ours) {
+		return true
+	}
+	us, err := netip.ParseAddr(ours)
+	if err != nil {
+		return false
+	}
+	if them, err := netip.ParseAddr(host); err == nil {
+		return them.Unmap() == us.Unmap()
+	}
+	last := strings.ToLower(host[strings.LastIndexByte(host, '.')+1:])
+	return last != "" && strings.Trim(strings.TrimPrefix(last, "0x"), "0123456789abcdef") == "" && last[0] >= '0' && last[0] <= '9'
 }
 
 // port is an address's port. http and https count as one: proxies change one for the other.
 func port(u *url.URL) string {
-	if n := u.Port(); n != "80" && n != "443" {
+	if n := strings.TrimLeft(u.Port(), "0"); n != "80" && n != "443" {
 		return n
 	}
 	return ""
 }
 
-// businessKey is an Identifier as one text, "" for one that names no resource of a reply for certain.
-func businessKey(id fhirjson.Value) string {
-	s, v := id.Get("system").View(), id.Get("value").View()
-	if s == "" || v == "" || s == record.NHSNumberSystem {
-		return ""
-	}
-	return s + "\x00" + v
-}
-
 // masked reports whether a reference is to something that must not be shown. An identifier is, if all that carry it are.
-func (p *preparing) masked(r ref) bool {
-	if r.any || r.identifier == "" {
-		return r.any || r.target >= 0 && p.items[r.target].hidden()
+func (p *preparing) masked(r *ref) bool {
+	switch {
+	case r.asks != nil:
+		return r.asks.any || slices.ContainsFunc(r.asks.ids, func(i int32) bool { return p.items[i].hidden() }) || slices.ContainsFunc(r.asks.keys, p.secretly)
+	case r.identifier != "":
+		return p.secretly(r.identifier)
 	}
-	hidden, known := p.secret[r.identifier]
-	if !known {
-		hidden = !slices.ContainsFunc(p.cited[r.identifier], func(i int32) bool { return !p.items[i].hidden() })
-		if p.secret == nil {
-			p.secret = map[string]bool{}
-		}
-		p.secret[r.identifier] = hidden
-	}
-	return hidden
+	return r.target >= 0 && p.items[r.target].hidden()
 }
 
-// hidden reports whether references to it are masked.
-func (it *item) hidden() bool { return it.fate == withheld || it.fate == dropped }
+// hidden reports whether it must not be named: references to it are masked, and what names it where nothing can be masked goes. Of what names nobody for certain (a
+// definition, a code system, an entry without a subject) there is nothing to hide: references to it dangle.
+func (it *item) hidden() bool { return it.fate == withheld || it.stranger && it.fate == dropped }
+
+// absent reports whether nothing of it may be used: it is hidden, or whose it is cannot be told.
+func (it *item) absent() bool { return it.fate == withheld || it.fate == dropped }

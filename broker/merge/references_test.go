@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
@@ -64,7 +65,9 @@ func TestDanglingReferencesLeadNowhere(t *testing.T) {
 		{`Encounter/a:b`, ours + `https://gp.example/fhir/Encounter/a:b","display":"d"}`},
 		{`encounter/e`, ours + `https://gp.example/fhir/encounter/e","display":"d"}`},
 		{`e`, ours + `https://gp.example/fhir/e","display":"d"}`},
-		{`//broker.example/fhir/Encounter/acute-e`, ours + `https://gp.example/fhir/broker.example/fhir/Encounter/acute-e","display":"d"}`},
+		{`/fhir/Encounter/gone`, ours + `https://gp.example/fhir/Encounter/gone","display":"d"}`},
+		{`/files/gone`, ours + `https://gp.example/files/gone","display":"d"}`},
+		{`//elsewhere.example/fhir/Encounter/e`, ours + `https://elsewhere.example/fhir/Encounter/e","display":"d"}`},
 		{`Practitioner?identifier=https://fhir.nhs.uk/Id/sds-user-id|1`, ours + `https://gp.example/fhir/Practitioner?identifier=https://fhir.nhs.uk/Id/sds-user-id|1","display":"d"}`},
 		// Of its own server in full, of elsewhere, and names: as they came.
 		{`https://gp.example/fhir/Encounter/gone`, ours + `https://gp.example/fhir/Encounter/gone","display":"d"}`},
@@ -73,6 +76,7 @@ func TestDanglingReferencesLeadNowhere(t *testing.T) {
 		{`https://broker.example:8443/fhir/Encounter/e`, ours + `https://broker.example:8443/fhir/Encounter/e","display":"d"}`},
 		{`urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0`, ours + `urn:uuid:0c3151bd-1cbf-4d64-b04d-cd9187a4c6e0","display":"d"}`},
 		// On our own base.
+		{`//broker.example/fhir/Encounter/acute-e`, maskJSON},
 		{`https:/broker.example/fhir/Encounter/acute-e`, maskJSON},
 		{`https:\\\\broker.example/fhir/Encounter/acute-e`, maskJSON},
 		{`https://broker%2Eexample/fhir/Encounter/acute-e`, maskJSON},
@@ -572,6 +576,113 @@ func TestRootsWhateverComesFirst(t *testing.T) {
 		}
 		if p.Counts != first || p.Counts.Shown != 1 {
 			t.Errorf("in the order %v: %+v, and %+v in another", order, p.Counts, first)
+		}
+	}
+}
+
+func TestWaysToOurBase(t *testing.T) {
+	for _, address := range []string{"Observation/o/_history/../../../Condition/acute-1", "Observation/o/_history/%2e%2e/%2e%2e/%2e%2e/Condition/acute-1", "https://broker.example:0443/fhir/Condition/acute-1"} {
+		p := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Observation","id":"o",`+toAda+`}`, `{"resourceType":"Observation","id":"e",`+toAda+`,"focus":[{"reference":"`+address+`"}]}`))
+		if got := member(t, p, "Observation", "gp-e", "focus"); got != `[`+maskJSON+`]` && !strings.Contains(got, "gp.example") {
+			t.Errorf("%s: %s", address, got)
+		}
+	}
+}
+
+// Browsers read the numbers of a host in ways of their own.
+func TestNumbersOfOurHost(t *testing.T) {
+	for base, hosts := range map[string][]string{"https://10.0.0.1/fhir": {"10.1", "167772161", "0x0a000001", "012.0.0.1"}, "https://[::1]/fhir": {"[0:0:0:0:0:0:0:1]"}} {
+		for _, host := range hosts {
+			req := request(t)
+			req.Base = base
+			p := prepare(t, req, everything, replyOf(t, `{"resourceType":"Observation","id":"e",`+toAda+`,"focus":[{"reference":"https://`+host+`/fhir/Condition/acute-1"}]}`))
+			if got := member(t, p, "Observation", "gp-e", "focus"); got != `[`+maskJSON+`]` {
+				t.Errorf("%s", got)
+			}
+		}
+	}
+}
+
+func TestAddressesOfTwoRoots(t *testing.T) {
+	p := prepare(t, request(t), everything, bare(t, "https://a.example/fhir/Patient/p "+ada,
+		`https://a.example/fhir/Observation/1 {"resourceType":"Observation","id":"1",`+toAda+`,"valueString":"hers"}`,
+		`https://b.example/fhir/Observation/1 {"resourceType":"Observation","id":"1","subject":{"reference":"Patient/q"}}`,
+		`https://a.example/fhir/DiagnosticReport/r {"resourceType":"DiagnosticReport","id":"r",`+toAda+`,"result":[{"reference":"https://b.example/fhir/Observation/1"}]}`))
+	if got := member(t, p, "DiagnosticReport", "gp-r", "result"); got != `[`+maskJSON+`]` {
+		t.Errorf("a reference to somebody else's: %s", got)
+	}
+	p = prepare(t, request(t), everything, bare(t, "https://a.example/fhir/Patient/p "+ada,
+		`https://a.example/fhir/Observation/1 {"resourceType":"Observation","id":"1",`+toAda+`,"valueString":"sodium","meta":{"lastUpdated":"2020-01-01T00:00:00Z"}}`,
+		`https://b.example/fhir/Observation/1 {"resourceType":"Observation","id":"1","subject":{"reference":"https://a.example/fhir/Patient/p"},"valueString":"potassium","meta":{"lastUpdated":"2021-01-01T00:00:00Z"}}`,
+		`https://a.example/fhir/DiagnosticReport/r {"resourceType":"DiagnosticReport","id":"r",`+toAda+`,"result":[{"reference":"Observation/1"},{"reference":"https://b.example/fhir/Observation/1"}]}`))
+	if got := member(t, p, "DiagnosticReport", "gp-r", "result"); got == `[{"reference":"Observation/gp-1"},{"reference":"Observation/gp-1"}]` {
+		t.Errorf("both lead to potassium: %s", got)
+	}
+}
+
+// The same bytes mean what they mean at each root and source that they come from, whichever comes first.
+func TestWhatFoldedCopiesMeanCounts(t *testing.T) {
+	const o = `{"resourceType":"Observation","id":"1","subject":{"reference":"https://a.example/fhir/Patient/p"},"encounter":{"reference":"Encounter/e"}}`
+	texts := []string{"https://a.example/fhir/Patient/p " + ada, `https://a.example/fhir/Observation/1 ` + o, `https://b.example/fhir/Observation/1 ` + o,
+		`https://b.example/fhir/Encounter/e {"resourceType":"Encounter","id":"e","subject":{"reference":"https://a.example/fhir/Patient/p"},"type":[{"coding":[{"code":"35489007"}]}]}`}
+	for range 2 {
+		if p := prepare(t, request(t), without(record.MentalHealth), bare(t, texts...)); has(p, "Observation", "gp-1") {
+			t.Error("shown")
+		}
+		texts[1], texts[2] = texts[2], texts[1]
+	}
+	const o2 = `{"resourceType":"Observation","id":"1",` + toAda + `,"encounter":{"reference":"Encounter/e"}}`
+	r := bare(t, ada, o2)
+	r.Beside = []Beside{{Base: "https://b.example/fhir", Entries: []fhirjson.Entry{entryOf(t, ada), entryOf(t, o2), entryOf(t, `{"resourceType":"Encounter","id":"e",`+toAda+`,"type":[{"coding":[{"code":"35489007"}]}]}`)}}}
+	if p := prepare(t, request(t), without(record.MentalHealth), r); has(p, "Observation", "gp-1") {
+		t.Error("shown, of two sources")
+	}
+}
+
+// What names another Patient is that person's, however the address is spelt, and whether or not the reply holds them.
+func TestAnotherPatientHoweverSpelt(t *testing.T) {
+	for _, address := range []string{"Patient/q", "Patient/q/", "Patient/q?_format=json", "https://gp.example/fhir/Patient/q/", "Patient//q", "Patient%2Fq", " Patient/q", "Patient/q/_history/..", "Patient?identifier=x"} {
+		p := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Observation","id":"o",`+toAda+`,"focus":[{"reference":"`+address+`","display":"Baby Stranger"}]}`))
+		if has(p, "Observation", "gp-o") {
+			t.Errorf("%q", address)
+		}
+	}
+}
+
+func TestProvenancesOfProvenances(t *testing.T) {
+	texts := []string{`{"resourceType":"Observation","id":"o",` + toAda + `}`, `{"resourceType":"Provenance","id":"a","target":[{"reference":"Observation/o"}]}`,
+		`{"resourceType":"Provenance","id":"b","target":[{"reference":"Provenance/a"}]}`, `{"resourceType":"Provenance","id":"c","target":[{"reference":"Provenance/b"}]}`}
+	for range 2 {
+		if p := prepare(t, request(t), everything, replyOf(t, texts...)); p.Counts.Shown != 5 {
+			t.Errorf("%s", list(p.Entries))
+		}
+		slices.Reverse(texts)
+	}
+	// Where nothing that they are about may be seen, none of them is.
+	texts[0] = depression
+	texts[1] = strings.Replace(texts[1], "Observation/o", "Condition/secret-condition", 1)
+	for range 2 {
+		if p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, texts...)); p.Counts.Withheld != 4 {
+			t.Errorf("%+v", p.Counts)
+		}
+		slices.Reverse(texts)
+	}
+}
+
+// Of two Devices of one id one may be about the person and the other about nobody: both are what an Observation may mean.
+func TestCopiesOfTwoClasses(t *testing.T) {
+	p := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"Observation","id":"o",`+toAda+`,"device":{"reference":"Device/d"}}`,
+		`{"resourceType":"Device","id":"d","patient":{"reference":"Patient/p"},"meta":{"lastUpdated":"2021-01-01T00:00:00Z"}}`, `{"resourceType":"Device","id":"d","status":"active"}`))
+	if p.Counts.Shown != 4 || reasons(p.Status) != "conflicting-copies=1" {
+		t.Errorf("%+v %s", p.Counts, reasons(p.Status))
+	}
+}
+
+func TestOnlyCopiesThatAreShownAreCounted(t *testing.T) {
+	for _, text := range []string{`{"resourceType":"Claim","id":"c","status":"%"}`, `{"resourceType":"Location","id":"c","status":"%"}`} {
+		p := prepare(t, request(t), everything, replyOf(t, strings.Replace(text, "%", "active", 1), strings.Replace(text, "%", "draft", 1)))
+		if p.Status.State != record.Returned {
+			t.Errorf("%s %s", p.Status.State, reasons(p.Status))
 		}
 	}
 }

@@ -2,8 +2,10 @@ package merge
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,12 +38,15 @@ type item struct {
 	kind        *kind
 	fate        fate
 	isSubject   bool            // the Patient that the reply is about
+	stranger    bool            // dropped because it names somebody else
 	conflicting bool            // another resource has the same type and id
 	keeper      int32           // the copy that keeps the id, itself where there are no copies
+	stands      int32           // of one that is folded: the resource of the same bytes that stands for it
 	sections    record.Sections // all of them
 	primary     record.Section  // one of them
 	unnamed     bool            // withheld for a reason that is no section: a label, an excluded code
 	time        record.ClinicalTime
+	saysTime    bool     // it means to say a time, in a way that can be read or not
 	lateUnknown bool     // kept although _since was given and it has no lastUpdated
 	url         string   // our fullUrl, and at its end
 	newID       string   // our id
@@ -94,10 +99,14 @@ type preparing struct {
 	dangling   int
 	within     fhirjson.Value // see typeWithin
 	withinType string
-	inside     map[string]fhirjson.Value // see contained
+	inside     map[string]inner // see contained
 	insideOf   *item
-	secret     map[string]bool    // whether all that carry an identifier are hidden, asked when every fate is settled
-	cited      map[string][]int32 // business identifier -> items, made only where something is withheld
+	secret     map[string]bool           // whether all that carry an identifier are hidden, asked when every fate is settled
+	cited      map[string][]int32        // business identifier -> items: see carriers
+	places     map[addressed]int32       // of what has copies, when they are settled: which of them an address leads to
+	asked      bool                      // a Reference asks for anything
+	elsewhere  map[int32][]int32         // item -> what was folded into it from another root or source
+	masks      map[int32][]fhirjson.Edit // see mask
 
 	// Memory that is used again from resource to resource of this one reply, so that a large reply costs few allocations. What a resource
 	// keeps of it is never written again.
@@ -115,6 +124,9 @@ type preparing struct {
 
 // index reads the reply's resources: types, ids, addresses, copies. Its errors are of kind ErrMalformed.
 func (p *preparing) index() error {
+	if p.misshapen() {
+		return ErrMalformed
+	}
 	n := len(p.reply.Entries)
 	for _, b := range p.reply.Beside {
 		n += len(b.Entries)
@@ -141,8 +153,14 @@ func (p *preparing) index() error {
 		if it.root == "" {
 			it.root = p.from(it).base
 		}
+		here := it.root
 		if same, is := p.fold(int32(i)); is {
-			it.fate, it.keeper = folded, same
+			// Which of the two stands for both must not depend on which came first. Addresses lead to the same, whichever it is.
+			if first := &p.items[same]; p.bySource(it, first) < 0 {
+				*it, *first = *first, *it
+				first.keeper = same
+			}
+			it.fate, it.keeper, it.stands = folded, same, same
 		}
 		id := segment(it.id)
 		root, is := rootOf(urls[i], it.typ, id)
@@ -151,13 +169,30 @@ func (p *preparing) index() error {
 				return err
 			}
 		}
-		if it.id != "" && !(is && root == it.root) {
-			if err := p.register(p.words.join(it.root, "/", it.typ, "/", id), int32(i)); err != nil {
+		if it.id != "" && !(is && root == here) {
+			if err := p.register(p.words.join(here, "/", it.typ, "/", id), int32(i)); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// bySource orders copies of one resource by where they came from, whenever they did.
+func (p *preparing) bySource(a, b *item) int {
+	return cmp.Or(cmp.Compare(a.origin, b.origin), cmp.Compare(a.root, b.root))
+}
+
+// misshapen reports whether any text of the reply holds what stands nowhere in FHIR: what is not to be shown could not be known by it.
+func (p *preparing) misshapen() bool {
+	var last *fhirjson.Doc
+	bad := func(e fhirjson.Entry) bool {
+		d := e.Resource.Doc()
+		known := d == last // the entries of a page stand together
+		last = d
+		return !known && d.Misshapen()
+	}
+	return slices.ContainsFunc(p.reply.Entries, bad) || slices.ContainsFunc(p.reply.Beside, func(b Beside) bool { return slices.ContainsFunc(b.Entries, bad) })
 }
 
 // mayRefer is how many references there may be in the reply at most, those that an identifier makes aside.
@@ -404,10 +439,17 @@ func (p *preparing) resolveHead(head string, it *item) int32 {
 		return -1
 	}
 	to := &p.items[i]
-	if to.fate != folded && p.items[to.keeper].origin != to.origin {
-		return i // another source's copy of one id differs from this: it may be another thing altogether
+	if keeper := &p.items[to.keeper]; p.bySource(keeper, to) == 0 {
+		return to.keeper
 	}
-	return to.keeper
+	// What has one id at another source, or at another root, and other bytes, may be another thing altogether.
+	if at, is := p.places[to.addressed()]; is {
+		return at
+	}
+	if to.fate == folded {
+		return to.stands
+	}
+	return i
 }
 
 // lookUp returns the item that was registered under an address, -1 if none was.

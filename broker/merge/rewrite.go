@@ -2,6 +2,7 @@ package merge
 
 import (
 	"slices"
+	"sort"
 
 	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 	"github.com/mycarerecord/mycarerecord/broker/record"
@@ -25,25 +26,18 @@ var maskedValue = []byte(`{"extension":[{"url":"http://hl7.org/fhir/StructureDef
 
 // rewrite returns the bytes of it with the changes of M-3 and no other: id, references, addresses of documents, meta.tag, meta.source,
 // masks. White space and number text stay. It counts dangling references.
-func (p *preparing) rewrite(it *item) []byte {
+func (p *preparing) rewrite(i int32) []byte {
+	it := &p.items[i]
 	p.edits, p.scratch = p.edits[:0], p.scratch[:0]
 	p.relabel(it) // first, because that stands in front in nearly every resource: then there is nothing to sort
-	var holders map[int]fhirjson.Value
-	var lines map[int]bool
+	if p.masks != nil {
+		p.edits = append(p.edits, p.masks[i]...)
+	}
 	replace := func(v fhirjson.Value, by []byte) {
 		p.edits = append(p.edits, fhirjson.Edit{Start: v.Start(), End: v.End(), New: by})
 	}
 	for _, r := range p.refsOf(it) {
 		switch {
-		case p.masked(r):
-			if r.line.Exists() {
-				if lines == nil {
-					holders, lines = map[int]fhirjson.Value{}, map[int]bool{}
-				}
-				lines[r.line.Start()] = true
-				holders[r.holder.Start()] = r.holder
-			}
-			replace(r.whole, maskedValue) // within a line that goes this changes nothing; where dropLines does not take it, it is masked
 		case !r.text.Exists(): // nothing of it leads anywhere
 		case r.target >= 0 && (p.items[r.target].fate == shown || p.items[r.target].fate == filtered):
 			t := &p.items[r.target]
@@ -72,11 +66,52 @@ func (p *preparing) rewrite(it *item) []byte {
 			}
 		}
 	}
-	for _, h := range holders {
-		p.edits = append(p.edits, dropLines(h, lines)...)
-	}
 	p.edits = outermost(p.edits)
 	return it.v.AppendRewrite(p.out.take(it.v.RewriteSize(p.edits)), p.edits)
+}
+
+// mask settles what is masked in an entry that may be shown, and which lines of a List or Composition go. What stands within is no reference of the entry any more: it leads
+// nobody to anything, and nothing is shown for it.
+func (p *preparing) mask(i int32) {
+	it := &p.items[i]
+	refs := p.refsOf(it)
+	var edits []fhirjson.Edit
+	var holders map[int]fhirjson.Value
+	var lines map[int]bool
+	for n := range refs {
+		r := &refs[n]
+		if !p.masked(r) {
+			continue
+		}
+		if r.line.Exists() {
+			if lines == nil {
+				holders, lines = map[int]fhirjson.Value{}, map[int]bool{}
+			}
+			lines[r.line.Start()] = true
+			holders[r.holder.Start()] = r.holder
+		}
+		// Within a line that goes this changes nothing; where dropLines does not take it, it is masked.
+		edits = append(edits, fhirjson.Edit{Start: r.whole.Start(), End: r.whole.End(), New: maskedValue})
+	}
+	if len(edits) == 0 {
+		return
+	}
+	for _, h := range holders {
+		edits = append(edits, dropLines(h, lines)...)
+	}
+	edits = outermost(edits)
+	kept := refs[:0]
+	for n := range refs {
+		at := refs[n].whole
+		if e := sort.Search(len(edits), func(e int) bool { return edits[e].End >= at.End() }); e == len(edits) || edits[e].Start > at.Start() {
+			kept = append(kept, refs[n])
+		}
+	}
+	it.refs[1] = it.refs[0] + int32(len(kept))
+	if p.masks == nil {
+		p.masks = map[int32][]fhirjson.Edit{}
+	}
+	p.masks[i] = edits
 }
 
 // sealed puts the sealed address of a document where its own stands, and reports whether there is one.

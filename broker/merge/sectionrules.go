@@ -248,7 +248,7 @@ func (p *sectionParser) code(l *namedList, text string, snomed bool) {
 		if l.coded == nil {
 			l.coded = map[Code]bool{}
 		}
-		l.coded[Code{system, code}] = true
+		l.coded[Code{plainSystem(system), code}] = true
 	}
 }
 

@@ -159,10 +159,10 @@ func (x *sectionRule) holds(v *fhirjson.Layout, kind kindSet) bool {
 // has reports whether a coding, or a text, is in the list.
 func (l *sectionList) has(v fhirjson.Value) bool {
 	if l.terms == nil && l.wholes == nil {
-		code := v.To(codeMember).View()
-		return l.codes[code] || l.coded != nil && l.coded[Code{v.Get("system").View(), code}]
+		code := strings.TrimSpace(v.To(codeMember).View())
+		return l.codes[code] || l.coded != nil && l.coded[Code{plainSystem(v.Get("system").View()), code}]
 	}
-	text := strings.ToLower(v.View())
+	text := strings.ToLower(strings.TrimSpace(v.View()))
 	return slices.Contains(l.wholes, text) || slices.ContainsFunc(l.terms, func(term string) bool { return strings.Contains(text, term) })
 }
 
@@ -258,35 +258,78 @@ func (p *preparing) follow() {
 			continue
 		}
 		if it.typ == "Encounter" {
-			it.sections |= handed[i]
+			it.sections |= handed.of[i]
 			continue
 		}
-		it.sections |= p.fromEncounters(&it.layout, it, handed)
-		for c := range it.get(containedMember).Elems() {
-			l := c.Layout()
-			it.sections |= p.fromEncounters(&l, it, handed)
+		it.sections |= p.handedTo(it, handed)
+		for _, other := range p.elsewhere[int32(i)] {
+			it.sections |= p.handedTo(&p.items[other], handed)
 		}
 	}
 }
 
+// handedTo are the sections that a resource is handed down, with what it contains.
+func (p *preparing) handedTo(it *item, handed *handing) record.Sections {
+	all := p.fromEncounters(&it.layout, it, handed)
+	for c := range it.get(containedMember).Elems() {
+		l := c.Layout()
+		all |= p.fromEncounters(&l, it, handed)
+	}
+	return all
+}
+
 // fromEncounters are the sections that the Encounters of a resource hand down, which is it or contained in it.
-func (p *preparing) fromEncounters(v *fhirjson.Layout, it *item, handed []record.Sections) (all record.Sections) {
-	context := v.Get(contextMember)
-	for _, r := range [...]fhirjson.Value{v.Get(encounterMember), context, context.First().Get("encounter"), v.Get(partOfMember)} {
-		for e := range r.Elems() {
-			if up := p.encounterAt(e, it); up >= 0 {
-				all |= handed[up]
+func (p *preparing) fromEncounters(v *fhirjson.Layout, it *item, handed *handing) (all record.Sections) {
+	hand := func(up int32) {
+		if p.encounter(up) {
+			all |= handed.of[up]
+		}
+	}
+	handBy := func(key string) {
+		sum, known := handed.by[key]
+		if !known {
+			for _, up := range p.carriers(key) {
+				if p.encounter(up) {
+					sum |= handed.of[up]
+				}
 			}
+			handed.by[key] = sum
+		}
+		all |= sum
+	}
+	for _, r := range [...]fhirjson.Value{v.Get(encounterMember), v.Get(partOfMember)} {
+		for e := range r.Elems() {
+			p.meant(e, it, hand, handBy)
+		}
+	}
+	for c := range v.Get(contextMember).Elems() { // a Reference, or of a document what it is about
+		p.meant(c, it, hand, handBy)
+		for e := range c.Get("encounter").Elems() {
+			p.meant(e, it, hand, handBy)
 		}
 	}
 	return all
 }
 
 // handedDown returns which sections each Encounter hands down, by item: its own, those of its copies, and those of all that either is part of, however far up.
-func (p *preparing) handedDown() []record.Sections {
+func (p *preparing) handedDown() *handing {
 	own := p.sectionRules().handed
 	handed := make([]record.Sections, len(p.items))
 	below := map[int32][]int32{} // to whom an Encounter hands down
+	nodes := map[string]int32{}  // what carries an identifier together, behind the items
+	node := func(key string) int32 {
+		n, is := nodes[key]
+		if !is {
+			n = int32(len(handed))
+			nodes[key], handed = n, append(handed, 0)
+			for _, i := range p.carriers(key) {
+				if p.encounter(i) {
+					below[i] = append(below[i], n)
+				}
+			}
+		}
+		return n
+	}
 	var work []int32
 	for i := range p.items {
 		it := &p.items[i]
@@ -296,8 +339,15 @@ func (p *preparing) handedDown() []record.Sections {
 		if handed[i] = it.sections & own; handed[i] != 0 {
 			work = append(work, int32(i))
 		}
-		if up := p.encounterAt(it.get(partOfMember), it); up >= 0 {
-			below[up] = append(below[up], int32(i))
+		p.meant(it.get(partOfMember), it, func(up int32) {
+			if p.encounter(up) {
+				below[up] = append(below[up], int32(i))
+			}
+		}, func(key string) {
+			below[node(key)] = append(below[node(key)], int32(i))
+		})
+		if it.fate == folded { // what is about it where it comes from is about what stands for it
+			below[int32(i)] = append(below[int32(i)], it.stands)
 		}
 	}
 	for _, c := range p.copies {
@@ -325,18 +375,16 @@ func (p *preparing) handedDown() []record.Sections {
 			}
 		}
 	}
-	return handed
+	return &handing{of: handed, by: map[string]record.Sections{}}
 }
 
-// encounterAt returns the Encounter that a Reference leads to, -1 for none.
-func (p *preparing) encounterAt(r fhirjson.Value, it *item) int32 {
-	address := r.To(referenceMember).View()
-	if address == "" {
-		return -1
-	}
-	i := p.resolve(address, it)
-	if i < 0 || p.items[i].typ != "Encounter" || p.items[i].fate == dropped {
-		return -1
-	}
-	return i
+// handing is what Encounters hand down: each of them, by item, and those that carry an identifier together.
+type handing struct {
+	of []record.Sections
+	by map[string]record.Sections
+}
+
+// encounter reports whether an item is an Encounter that may hand sections down.
+func (p *preparing) encounter(i int32) bool {
+	return p.items[i].typ == "Encounter" && p.items[i].fate != dropped
 }

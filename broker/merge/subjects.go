@@ -227,14 +227,8 @@ func (p *preparing) names(r fhirjson.Value, it *item) whom {
 			}
 			return nobody
 		}
-		if c := p.contained(it, address[1:]); c.Exists() {
-			switch {
-			case !c.Get("resourceType").Is("Patient"):
-				return nobody
-			case p.isAsked(c):
-				return ours
-			}
-			return another
+		if c, is := p.contained(it, address[1:]); is {
+			return c.whose
 		}
 		return unclear
 	}
@@ -256,16 +250,29 @@ func (p *preparing) names(r fhirjson.Value, it *item) whom {
 	return unclear
 }
 
+// inner is a contained resource, and whom a reference to it names.
+type inner struct {
+	v     fhirjson.Value
+	whose whom
+}
+
 // contained returns the resource with that id in it, the last of several. It keeps an index of the resource last asked about, because a
 // hostile one may hold many that refer to many.
-func (p *preparing) contained(it *item, id string) fhirjson.Value {
+func (p *preparing) contained(it *item, id string) (inner, bool) {
 	if p.insideOf != it {
-		p.insideOf, p.inside = it, map[string]fhirjson.Value{}
+		p.insideOf, p.inside = it, map[string]inner{}
 		for c := range it.get(containedMember).Elems() {
-			p.inside[c.Get("id").View()] = c
+			whose := nobody
+			if c.Get("resourceType").Is("Patient") {
+				if whose = another; p.isAsked(c) {
+					whose = ours
+				}
+			}
+			p.inside[c.Get("id").View()] = inner{c, whose}
 		}
 	}
-	return p.inside[id]
+	c, is := p.inside[id]
+	return c, is
 }
 
 // attribute decides whose a resource is. It returns ours, another, or unclear for one that names nobody.
@@ -378,14 +385,17 @@ func (p *preparing) namesAnother(c fhirjson.Value, it *item) (is bool) {
 	return is
 }
 
-// typeOfAddress returns the resource type that an address names, "" if it names none.
+// typeOfAddress returns the resource type that an address names, "" if it names none: of Type/id, and of a question Type?identifier=.
 func typeOfAddress(address string) string {
-	head, _ := splitAddress(address)
-	if i := strings.IndexByte(address, '?'); i >= 0 {
-		head = address[:i] // conditional: Type?identifier=
-		return head[strings.LastIndexByte(head, '/')+1:]
+	head, rest := splitAddress(address)
+	head = strings.TrimRight(plainPath(head), "/")
+	if i := strings.Index(head, "/_history/"); i >= 0 {
+		head = head[:i]
 	}
 	i := strings.LastIndexByte(head, '/')
+	if last := head[i+1:]; strings.HasPrefix(rest, "?") && IsType(last) {
+		return last
+	}
 	if i < 0 {
 		return ""
 	}

@@ -20,21 +20,49 @@ func (p *preparing) withhold() {
 			it.fate = withheld
 		}
 	}
-	// A Provenance says that there is something: it goes where all that it is about goes.
+	p.withholdProvenances()
+}
+
+// withholdProvenances withholds every Provenance of which all that it is about is hidden: it says that there is something. One may be about another.
+func (p *preparing) withholdProvenances() {
+	type about struct{ hidden, other int } // of what it is about: withheld; neither hidden nor of the directory
+	var of map[int32]*about
+	var by map[int32][]int32 // the Provenances of a Provenance
+	var work []int32
 	for i := range p.items {
 		it := &p.items[i]
 		if it.fate != undecided || it.kind.row.class != provenance {
 			continue
 		}
-		all, any := true, false
+		if of == nil {
+			of, by = map[int32]*about{}, map[int32][]int32{}
+		}
+		a := &about{}
+		of[int32(i)] = a
 		for r := range it.get(targetMember).Elems() {
-			if t := p.resolve(r.Get("reference").View(), it); t >= 0 {
-				any = any || p.items[t].fate == withheld
-				all = all && (p.items[t].hidden() || p.items[t].kind.row.class == supporting)
+			t := p.resolve(r.Get("reference").View(), it)
+			switch {
+			case t < 0:
+			case p.items[t].fate == withheld:
+				a.hidden++
+			case !p.items[t].hidden() && p.items[t].kind.row.class != supporting:
+				a.other++
+				by[t] = append(by[t], int32(i))
 			}
 		}
-		if any && all {
-			it.fate, it.unnamed = withheld, true
+		if a.hidden > 0 && a.other == 0 {
+			work = append(work, int32(i))
+		}
+	}
+	for len(work) > 0 {
+		i := work[len(work)-1]
+		work = work[:len(work)-1]
+		p.items[i].fate, p.items[i].unnamed = withheld, true
+		for _, n := range by[i] {
+			a := of[n]
+			if a.hidden, a.other = a.hidden+1, a.other-1; a.other == 0 {
+				work = append(work, n)
+			}
 		}
 	}
 }
@@ -63,8 +91,8 @@ func (p *preparing) labelled(it *item) bool {
 			for c := range v.Along(path) {
 				code := c.Get("code")
 				any = any || code.View() != ""
-				entered = entered || p.rules.LabelsEntered && code.Is("PATAST") // v3-ObservationValue: patient asserted
-				hide = hide || code.Is("NOPAT")                                 // v3-ActCode: no disclosure to the patient
+				entered = entered || p.rules.LabelsEntered && strings.TrimSpace(code.View()) == "PATAST" // v3-ObservationValue: patient asserted
+				hide = hide || strings.TrimSpace(code.View()) == "NOPAT"                                 // v3-ActCode: no disclosure to the patient
 			}
 		}
 		return any
@@ -114,7 +142,8 @@ type CodeList map[string][]string // systems, by code
 func CodesOf(codes ...Code) CodeList {
 	l := make(CodeList, len(codes))
 	for _, c := range codes {
-		l[c.Code] = append(l[c.Code], strings.TrimRight(c.System, "/"))
+		code := strings.TrimSpace(c.Code)
+		l[code] = append(l[code], plainSystem(c.System))
 	}
 	return l
 }
@@ -125,8 +154,23 @@ func (l CodeList) holds(system, code string) bool {
 	if !is {
 		return false
 	}
-	system, _, _ = strings.Cut(system, "|") // with a version
-	return system == "" || slices.Contains(systems, "") || slices.Contains(systems, strings.TrimRight(system, "/"))
+	system = plainSystem(system)
+	return system == "" || slices.Contains(systems, "") || slices.Contains(systems, system)
+}
+
+// snomed is the system of SNOMED CT as plainSystem has it. Its editions and versions are named behind it (hl7.org/fhir/R4/snomedct.html), and a code is the same in all of them.
+const snomed = "//snomed.info/sct"
+
+// plainSystem is the form in which systems of codes are compared: without http: or https:, blanks, a version, a last slash, or an edition of SNOMED CT.
+func plainSystem(system string) string {
+	system, _, _ = strings.Cut(strings.TrimSpace(system), "|")
+	if isHTTP(system) {
+		system = system[strings.IndexByte(system, ':')+1:]
+	}
+	if strings.HasPrefix(system, snomed+"/") {
+		return snomed
+	}
+	return strings.TrimRight(system, "/")
 }
 
 // spread scans what may be shown for references, and withholds what names a withheld resource where it cannot be masked: a string
@@ -145,18 +189,19 @@ func (p *preparing) spread() {
 			with[target] = append(with[target], i)
 		}
 	}
-	if suspicious {
-		p.cited = map[string][]int32{}
-		for i := range p.items {
-			it := &p.items[i]
-			for _, member := range [...]fhirjson.Path{identifierMember, masterMember} {
-				for id := range it.get(member).Elems() {
-					if key := businessKey(id); key != "" && it.fate != folded {
-						p.cited[key] = append(p.cited[key], int32(i))
-					}
-				}
+	nodes := map[string]int32{} // what carries an identifier together, behind the items
+	goesBy := func(key string, i int32) {
+		n, is := nodes[key]
+		if !is {
+			n = int32(len(p.items) + len(nodes))
+			nodes[key] = n
+			for _, t := range p.carriers(key) {
+				goes(t, n)
 			}
 		}
+		with[n] = append(with[n], i)
+	}
+	if suspicious {
 		for _, c := range p.copies {
 			last, gone := int32(-1), false
 			for _, i := range c.list {
@@ -173,16 +218,27 @@ func (p *preparing) spread() {
 			}
 		}
 		for _, pair := range p.texts {
-			with[pair[0]], with[pair[1]] = append(with[pair[0]], pair[1]), append(with[pair[1]], pair[0])
+			goes(pair[0], pair[1])
+			goes(pair[1], pair[0])
+		}
+		for i := range p.items { // what a document holds is as closed as the document
+			if it := &p.items[i]; it.fate == withheld {
+				from := len(p.refs)
+				p.scan(it)
+				for _, r := range p.refs[from:] {
+					if r.target >= 0 && p.items[r.target].typ == "Binary" {
+						work = append(work, r.target)
+					}
+				}
+				p.refs, it.refs = p.refs[:from], [2]int32{}
+			}
 		}
 		for i := range p.items { // what a Binary holds is as open as what it says it belongs to (FHIR R4 Binary.securityContext)
 			it := &p.items[i]
 			if it.fate != undecided || it.typ != "Binary" {
 				continue
 			}
-			if t := p.resolve(it.get(securityMember).Get("reference").View(), it); t >= 0 {
-				goes(t, int32(i))
-			}
+			p.meant(it.get(securityMember), it, func(t int32) { goes(t, int32(i)) }, func(key string) { goesBy(key, int32(i)) })
 		}
 	}
 	for i := range p.items {
@@ -194,14 +250,42 @@ func (p *preparing) spread() {
 			p.scan(it)
 			continue
 		}
-		p.scanAll(it, func(target int32) { goes(target, int32(i)) })
+		cites, citesKey := func(target int32) { goes(target, int32(i)) }, func(key string) { goesBy(key, int32(i)) }
+		it.refs[0] = int32(len(p.refs))
+		p.scanAll(it.v, it, cites, citesKey)
+		for _, other := range p.elsewhere[int32(i)] { // what its bytes mean where they come from too: if that is withheld, it is masked here
+			from := len(p.refs)
+			p.scanAll(it.v, &p.items[other], cites, citesKey)
+			for n := from; n < len(p.refs); n++ {
+				p.refs[n].text = fhirjson.Value{}
+			}
+		}
+		it.refs[1] = int32(len(p.refs))
+		for _, r := range p.refsOf(it) {
+			if r.target >= 0 && p.items[r.target].typ == "Binary" {
+				with[int32(i)] = append(with[int32(i)], r.target)
+			}
+		}
 	}
 	for len(work) > 0 {
 		i := work[len(work)-1]
 		work = work[:len(work)-1]
+		if int(i) >= len(p.items) {
+			work = append(work, with[i]...)
+			delete(with, i) // once
+			continue
+		}
 		if it := &p.items[i]; it.fate == undecided {
 			it.fate, it.unnamed = withheld, true
 			work = append(work, with[i]...)
+		}
+	}
+	if !suspicious && !p.asked {
+		return
+	}
+	for i := range p.items {
+		if p.items[i].fate == undecided {
+			p.mask(int32(i))
 		}
 	}
 }

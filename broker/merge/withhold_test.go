@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
@@ -530,5 +531,54 @@ func TestADocumentAndItsTextAreWithheldTogether(t *testing.T) {
 	p = prepare(t, request(t), without(record.MentalHealth), replyOf(t, text("d", report), pointer(plan), pointer(report)))
 	if len(p.Entries) != 1 {
 		t.Errorf("shown: %s", list(p.Entries))
+	}
+}
+
+// What names nobody is left out; what names it by a profile or a code system stays.
+func TestDefinitionsHideNothing(t *testing.T) {
+	p := prepare(t, request(t), everything, bare(t, strings.Replace(ada, `"id":"p"`, `"id":"p","meta":{"profile":["https://gp.example/fhir/StructureDefinition/s"]}`, 1),
+		`{"resourceType":"StructureDefinition","id":"s"}`, `{"resourceType":"CodeSystem","id":"local"}`,
+		`{"resourceType":"AllergyIntolerance","id":"a","patient":{"reference":"Patient/p"},"code":{"coding":[{"system":"https://gp.example/fhir/CodeSystem/local","code":"penicillin"}]}}`))
+	if p.Counts.Withheld != 0 || !has(p, "AllergyIntolerance", "gp-a") {
+		t.Errorf("%+v, %s: %s %s %s", p.Counts, list(p.Entries), p.Status.State, p.Status.Reason, p.Status.Rule)
+	}
+}
+
+func TestWhatOnlyAWithheldLineNames(t *testing.T) {
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, `{"resourceType":"Practitioner","id":"psych"}`,
+		`{"resourceType":"Composition","id":"c",`+toAda+`,"section":[{"title":"Mental health","author":[{"reference":"Practitioner/psych"}],"entry":[{"reference":"Condition/secret-condition"}]},{"title":"x","text":{"div":"x"}}]}`))
+	if has(p, "Practitioner", "gp-psych") {
+		t.Error(list(p.Entries))
+	}
+}
+
+func TestTextsOfSeveralDocuments(t *testing.T) {
+	const x = `{"url":"https://mycarerecord.example/StructureDefinition/document-reference","valueReference":{"reference":"DocumentReference/%"}}`
+	to := func(id string) string { return strings.Replace(x, "%", id, 1) }
+	for _, texts := range [][]string{{`{"resourceType":"Composition","id":"c",` + toAda + `,"extension":[` + to("secret") + `,` + to("other") + `]}`},
+		{`{"resourceType":"Composition","id":"c",` + toAda + `,"extension":[` + to("secret") + `]}`, `{"resourceType":"Composition","id":"c","title":"2",` + toAda + `,"extension":[` + to("other") + `]}`}} {
+		p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, append(texts, `{"resourceType":"DocumentReference","id":"secret",`+toAda+`,"type":{"coding":[{"code":"736253002"}]}}`, `{"resourceType":"DocumentReference","id":"other",`+toAda+`}`)...))
+		if has(p, "DocumentReference", "gp-other") {
+			t.Error(list(p.Entries))
+		}
+	}
+}
+
+func TestAMaskIsNotTooDeepForUs(t *testing.T) {
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, `{"resourceType":"Observation","id":"o",`+toAda+`,"x":`+strings.Repeat(`{"x":`, 61)+`{"reference":"Condition/secret-condition"}`+strings.Repeat(`}`, 61)+`}`))
+	if _, err := fhirjson.Parse(find(t, p, "Observation", "gp-o").JSON, EntryLimits); err != nil {
+		t.Error(err)
+	}
+}
+
+// The content of a withheld document is not shown for another that has it too.
+func TestTheContentOfAWithheldDocument(t *testing.T) {
+	const binary = `{"resourceType":"Binary","id":"b","contentType":"text/plain","data":"c2VjcmV0"}`
+	withBinary := func(id, code string) string {
+		return `{"resourceType":"DocumentReference","id":"` + id + `",` + toAda + `,"type":{"coding":[{"code":"` + code + `"}]},"content":[{"attachment":{"url":"Binary/b"}}]}`
+	}
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, binary, withBinary("secret", "736253002"), withBinary("open", "1")))
+	if list(p.Entries) != "Patient/gp-p DocumentReference/gp-open" || member(t, p, "DocumentReference", "gp-open", "content", "attachment") != maskJSON {
+		t.Errorf("%s", list(p.Entries))
 	}
 }
