@@ -265,8 +265,8 @@ func (f *fetch) page(ctx context.Context, c *converter, q question, tag, pointer
 	case len(c.people) > people:
 	case c.pids > pids:
 		return "", broker.ErrWrongSubject
-	case q.legacy && pointer == "":
-		return "", &refusal{broker.ErrNoRecord} // version 2.3 has no other way to say so
+	case q.legacy && pointer == "" && e.qak.at(2, 1) == "":
+		return "", e.noRecord() // version 2.3, which has no QAK, has no other way to say so
 	default:
 		return "", broker.ErrMalformed // data found, and none there
 	}

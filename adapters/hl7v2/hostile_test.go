@@ -82,7 +82,11 @@ func (e *evil) serve(conn net.Conn, answer func(n int) string) {
 		e.mu.Unlock()
 		l := strings.Split(strings.Trim(text, "\x0b\x1c"), "\r")
 		msh, qpd := strings.Split(l[0], "|"), strings.Split(l[1], "|")
-		fill := strings.NewReplacer("{CTL}", msh[9], "{TAG}", qpd[2], "{QPD}", l[1], "{NHS}", held)
+		tag := 2
+		if qpd[0] == "QRD" {
+			tag = 4
+		}
+		fill := strings.NewReplacer("{CTL}", msh[9], "{TAG}", qpd[tag], "{QPD}", l[1], "{NHS}", held)
 		out, closing := strings.CutSuffix(answer(n), "{CLOSE}")
 		for len(out) > 0 && err == nil { // in pieces, so that a large answer is not copied whole
 			k := min(len(out), 64<<10)

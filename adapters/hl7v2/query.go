@@ -231,10 +231,7 @@ func (s Settings) check(e *envelope, q question, asked sent, number record.NHSNu
 	case "OK":
 		return nil
 	case "NF":
-		if e.holdsRecord() {
-			return broker.ErrMalformed // it contradicts itself, and neither is to be believed
-		}
-		return &refusal{broker.ErrNoRecord}
+		return e.noRecord()
 	case "PD":
 		return &refusal{broker.ErrWithheld}
 	case "TM":
@@ -257,6 +254,11 @@ func (e *envelope) holdsRecord() bool {
 		}
 	}
 	return false
+}
+
+// countsHits reports whether an answer says of any hit: in all (QAK-4), here (QAK-5) or remaining (QAK-6). A count that cannot be read is not nothing.
+func (e *envelope) countsHits() bool {
+	return strings.Trim(e.qak.at(4, 1)+e.qak.at(5, 1)+e.qak.at(6, 1), "0 ") != ""
 }
 
 // echoes checks that an answer names our query and the person we asked about.
