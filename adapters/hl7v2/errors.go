@@ -31,6 +31,7 @@ type complaint struct {
 	segment, field string
 	code           string
 	severity       string
+	early          bool // as version 2.4 and before have it, which know no severity
 }
 
 // unknownKey is the code of table 0357 that says that the person is not known.
@@ -40,15 +41,15 @@ const unknownKey = "204"
 func (e *envelope) complaints() []complaint {
 	var out []complaint
 	if code := e.msa.at(6, 1); code != "" {
-		out = append(out, complaint{code: code})
+		out = append(out, complaint{code: code, early: true})
 	}
 	for _, s := range e.errs {
 		if code := s.at(3, 1); code != "" || s.field(1) == "" || s.field(1) == null {
-			out = append(out, complaint{s.at(2, 1), s.at(2, 3), code, s.at(4, 1)})
+			out = append(out, complaint{s.at(2, 1), s.at(2, 3), code, s.at(4, 1), false})
 			continue
 		}
 		for r := range s.repetitions(1) { // version 2.4 and before: ERR-1 holds segment, sequence, field and code
-			out = append(out, complaint{s.of(r, 1), s.of(r, 3), s.of(r, 4), s.at(4, 1)})
+			out = append(out, complaint{s.of(r, 1), s.of(r, 3), s.of(r, 4), s.at(4, 1), true})
 		}
 	}
 	return out
@@ -57,6 +58,12 @@ func (e *envelope) complaints() []complaint {
 // harmless reports whether it is success, a warning or information, and no error.
 func (c complaint) harmless() bool {
 	return c.severity == "W" || c.severity == "I" || c.severity == "" && c.code == "0"
+}
+
+// complains reports whether an answer that came speaks of an error all the same: something is missing, and it does not say what. One of version 2.5 and
+// later says how grave it is.
+func (e *envelope) complains() bool {
+	return slices.ContainsFunc(e.complaints(), func(c complaint) bool { return !c.harmless() && (c.severity != "" || c.early) })
 }
 
 // trouble is the error of an answer, nil if it speaks of none but that the person is not known. One located at MSH-3, MSH-4 or MSH-8 (sending application,

@@ -359,7 +359,7 @@ func TestCountsOfHits(t *testing.T) {
 
 // An engine that sends a record, and says that there was an error: what came is returned, and says that it is not all. A warning is none.
 func TestErrorsBesideARecord(t *testing.T) {
-	for severity, whole := range map[string]bool{"E": false, "F": false, "W": true, "I": true, "": true} {
+	for severity, whole := range map[string]bool{"E": false, "F": false, "X": false, "W": true, "I": true, "": true} {
 		e := newEvil(t, func(int) string {
 			return block(strings.Replace(good, "QAK|", "ERR|||207^x^HL70357|"+severity+"\rQAK|", 1))
 		})

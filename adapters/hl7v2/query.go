@@ -3,7 +3,6 @@ package hl7v2
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -187,11 +186,6 @@ func (e *envelope) more(before int) (here int, more bool) {
 	}
 	hits, err := strconv.Atoi(e.qak.at(4, 1))
 	return here, strings.Trim(e.qak.at(6, 1), "0 ") != "" || err == nil && here >= 0 && here < hits
-}
-
-// complains reports whether an answer that came says of an error all the same (ERR-4, HL7 table 0516): something is missing, and it does not say what.
-func (e *envelope) complains() bool {
-	return slices.ContainsFunc(e.errs, func(s segment) bool { return s.at(4, 1) == "E" || s.at(4, 1) == "F" })
 }
 
 // check holds an answer against the query, and returns what it says: nil if it is a record to be read, else a refusal, or that it cannot be

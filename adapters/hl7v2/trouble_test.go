@@ -2,10 +2,12 @@ package hl7v2_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/mycarerecord/mycarerecord/adapters/hl7v2"
 	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/broker/record"
 )
 
 const (
@@ -83,5 +85,41 @@ func TestWhatIsNoRecord(t *testing.T) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 		})
+	}
+}
+
+// Before version 2.5 an error has a code and no severity (ERR-1, MSA-6). A record beside it is not whole, whichever version the engine says it speaks.
+func TestEarlierErrorsBesideARecord(t *testing.T) {
+	for errs, whole := range map[string]bool{
+		errLegacy: false, "ERR|PID^1^5^207\r": false, "ERR|PID^1^5^0~PID^1^7^102\r": false, "ERR|PID^1^5\r": false, "ERR|207\r": false,
+		"ERR|^^^0&Message accepted&HL70357\r": true, "ERR|^^^207|||W\r": true, "ERR|^^^207|||E\r": false, "": true,
+	} {
+		for _, c := range []struct {
+			text   string
+			change func(*hl7v2.Settings)
+			source string
+		}{
+			{mshGood + "MSA|AA|{CTL}\r" + errs + "QAK|{TAG}|OK\r{QPD}\r" + pidGood + labGood, func(s *hl7v2.Settings) { s.Queries = []string{"Z71^Results^LOCAL"} }, "Z71"},
+			{mshLegacy + ackLegacy + pidGood + labGood + errs, legacyOnly, "RES"},
+		} {
+			notWhole(t, errs, c.text, c.change, c.source, whole)
+		}
+	}
+	for code, whole := range map[string]bool{"207": false, "0": true, "": true} {
+		notWhole(t, "MSA-6 "+code, mshLegacy+"MSA|AA|{CTL}||||"+code+"\r{QPD}\r"+pidGood+labGood, legacyOnly, "RES", whole)
+	}
+}
+
+// notWhole asks an engine that answers with a record, and fails unless the reply says that more was promised, or, where it is whole, does not.
+func notWhole(t *testing.T, name, text string, change func(*hl7v2.Settings), from string, whole bool) {
+	t.Helper()
+	e := newEvil(t, func(int) string { return block(text) })
+	reply, err := source(t, e.address, change).Fetch(t.Context(), query(t, held))
+	var want []record.Part
+	if !whole {
+		want = []record.Part{{Source: from, Reason: record.PartTruncated}}
+	}
+	if err != nil || !slices.Equal(reply.Parts, want) {
+		t.Errorf("%q beside a record of %s: got %v, %v, want %v", name, from, reply.Parts, err, want)
 	}
 }
