@@ -83,9 +83,13 @@ func (s segment) moment(raw string) moment { return readTime(raw, s.zone) }
 
 // foreign returns the zone of MSH-7 where it is not what London's clocks show at that moment, else "". HL7 2.5.1 section 2.15.9.7 makes the zone of
 // MSH-7 the default of all times of the message. Whose MSH-7 is London's does not mean that: read so, a message of July would move every time of
-// January by an hour. Who writes another zone may mean it, or may write this one time by another clock than the rest.
+// January by an hour. Who writes another zone may mean it, or may write this one time by another clock than the rest. A zone that London never has is
+// another whatever the time; of one that it has, a time that is not exact does not say whether it is London's then.
 func foreign(sent string) string {
 	_, zone, _ := splitZone(sent)
+	if zone != "" && zone != "+00:00" && zone != "+01:00" {
+		return zone
+	}
 	m := readTime(sent, "")
 	t, err := record.ParseClinicalTime(m.text)
 	if zone == "" || !m.full || err != nil || t.Lo.In(record.London).Format("-07:00") == zone {
