@@ -321,6 +321,10 @@ func TestAttachments(t *testing.T) {
 		{"ED", "^IM^DICOM^Base64^SGVsbG8=", `[{"kept":["^IM^DICOM"],"data":"SGVsbG8="}]`},
 		{"ED", "PACS&1.2.3&ISO^AP^PDF^Base64^SGVsbG8=^more", `[{"kept":["PACS&1.2.3&ISO^AP^PDF^^^more"],"contentType":"application/pdf","data":"SGVsbG8="}]`},
 		{"ED", "^AP^PDF^Hex^48^", `[{"kept":["Hex: 48","^AP^PDF"],"contentType":"application/pdf"}]`},
+		{"ED", "AAA1^BBB2^CCC3^DDD4", `[{"kept":["AAA1^BBB2^CCC3^DDD4"]}]`},
+		{"ED", "^AP^PDF^Base64", `[{"kept":["^AP^PDF^Base64"],"contentType":"application/pdf"}]`},
+		{"ED", "^AP^PDF^Base64&DDD4^SGVsbG8=", `[{"kept":["^AP^PDF^Base64&DDD4"],"contentType":"application/pdf","data":"SGVsbG8="}]`},
+		{"ED", `^AP^PDF^A^""`, `[{"kept":["^AP^PDF^A^\"\""],"contentType":"application/pdf"}]`},
 		{"ED", "Nothing of the kind", `[{"kept":["Nothing of the kind"]}]`},
 		{"RP", "https://a.example/1^^application^pdf~https://a.example/2^PACS^IM^DICOM", `[{"contentType":"application/pdf","url":"https://a.example/1"},{"kept":["^PACS^IM^DICOM"],"url":"https://a.example/2"}]`},
 	} {

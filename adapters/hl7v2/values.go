@@ -245,7 +245,8 @@ func (s segment) encapsulated(raw string) []member {
 		return r
 	}, s.text(data))
 	var held, other []byte
-	switch encoding := s.of(raw, 4); {
+	encoding := s.of(raw, 4)
+	switch {
 	case strings.EqualFold(encoding, "Base64") && isBase64(bare):
 		held = str(bare)
 	case (encoding == "" || encoding == "A") && data != "":
@@ -253,7 +254,14 @@ func (s segment) encapsulated(raw string) []member {
 	case data != "": // an encoding that is not known, or that the data does not keep to: kept as it came
 		other = extension(extOriginal, encoding+": "+s.shown(data))
 	}
-	return []member{{"extension", array(other, s.unsaid(raw, media, 2, 4, 5))}, {"contentType", str(media)}, {"data", held}}
+	var said []int
+	if held != nil || other != nil {
+		said = append(said, 5)
+		if encoding == s.whole(raw, 4) {
+			said = append(said, 4)
+		}
+	}
+	return []member{{"extension", array(other, s.unsaid(raw, media, 2, said...))}, {"contentType", str(media)}, {"data", held}}
 }
 
 // unsaid keeps the components of a repetition but those of which its attachment says everything: said, and, from kind on, a type and a subtype that
