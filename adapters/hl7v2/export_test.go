@@ -86,3 +86,18 @@ func ReadBlock(text string) (string, error) {
 // Tables are those of codes.go that map a code of HL7 to one of FHIR.
 var Tables = map[string]map[string]string{"0085": resultStatus, "0123": reportStatus, "0001": genders, "0004": classes, "0273": availability, "0271": completion,
 	"0272": confidentiality, "0074": sections}
+
+// Compared returns how many bytes are compared while the pieces of a field are looked for in values that are put together of them.
+func Compared(field string, values ...string) int {
+	s := segment{marks: marks{'|', '^', '~', '\\', '&'}}
+	pieces, all := s.pieces(field)
+	if !all {
+		return 0
+	}
+	l := look{s, pieces, mostCompared(field)}
+	before := l.left
+	for _, v := range values {
+		l.madeOf(v)
+	}
+	return before - l.left
+}

@@ -37,18 +37,34 @@ func (s segment) holds(members []member, names []string, field string) bool {
 	if !slices.Contains(found, false) {
 		return true
 	}
+	l := look{s, pieces, mostCompared(field)}
 	for _, v := range said {
-		for _, i := range s.madeOf(v, pieces) {
+		for _, i := range l.madeOf(v) {
 			found[i] = true
 		}
 	}
 	for i, p := range pieces {
-		if m := s.moment(p); !found[i] && (!m.exact || !slices.Contains(said, m.text)) {
+		if found[i] {
+			continue
+		}
+		m := s.moment(p)
+		if l.left -= len(said); l.left < 0 || !m.exact || !slices.Contains(said, m.text) {
 			return false
 		}
 	}
 	return true
 }
+
+// look is a search for pieces, in order, in values that are put together of them.
+type look struct {
+	segment
+	pieces []string
+	left   int // bytes that may still be compared
+}
+
+// mostCompared bounds the bytes that are compared for a field by its length, so that the work of a message grows no faster than the message. A field on
+// which more would have to be spent is kept whole.
+func mostCompared(field string) int { return 16<<10 + 16*len(field) }
 
 // pieces returns what stands between the separators of a field, as JSON writes it, in order and each once; all is false if there is more of the field
 // than maxPieces, empty ones among them.
@@ -81,23 +97,23 @@ func quoted(text string) string {
 }
 
 // madeOf returns which of the pieces a value is put together of with spaces, commas, line ends and the separators of HL7: none if there is anything
-// else in it, or more than the pieces would give.
-func (s segment) madeOf(value string, pieces []string) []int {
+// else in it, or more than the pieces would give, or nothing left to look with.
+func (l *look) madeOf(value string) []int {
 	var used []int
-	for value = s.skip(value); value != ""; value = s.skip(value) {
-		i := s.longest(value, pieces)
-		if i < 0 || len(used) == len(pieces) {
+	for value = l.skip(value); value != ""; value = l.skip(value) {
+		i := l.longest(value)
+		if i < 0 || len(used) == len(l.pieces) {
 			return nil
 		}
-		used, value = append(used, i), value[len(pieces[i]):]
+		used, value = append(used, i), value[len(l.pieces[i]):]
 	}
 	return used
 }
 
 // longest returns the longest of the pieces with which a value begins and which ends there where a piece may end, -1 for none.
-func (s segment) longest(value string, pieces []string) int {
-	for most := value; most != ""; {
-		i, is := slices.BinarySearch(pieces, most)
+func (l *look) longest(value string) int {
+	for most := value; most != "" && l.left >= 0; {
+		i, is := slices.BinarySearchFunc(l.pieces, most, l.compare)
 		if !is {
 			i--
 		}
@@ -105,12 +121,12 @@ func (s segment) longest(value string, pieces []string) int {
 			return -1
 		}
 		// In order, whatever stands between a beginning of most and most itself begins with it too: no piece that is wanted is longer than n.
-		n := common(pieces[i], most)
-		if n < len(pieces[i]) {
+		n := l.common(l.pieces[i], most)
+		if n < len(l.pieces[i]) {
 			most = most[:n]
 			continue
 		}
-		if rest := value[n:]; rest == "" || s.skip(rest) != rest {
+		if rest := value[n:]; rest == "" || l.skip(rest) != rest {
 			return i
 		}
 		most = most[:n-1]
@@ -118,12 +134,19 @@ func (s segment) longest(value string, pieces []string) int {
 	return -1
 }
 
-// common returns how many bytes two texts have in common at their beginning.
-func common(a, b string) int {
+// compare puts two texts in order.
+func (l *look) compare(a, b string) int {
+	n := l.common(a, b)
+	return strings.Compare(a[n:], b[n:])
+}
+
+// common returns how many bytes two texts have in common at their beginning: as many as it looks at, and one more, are counted.
+func (l *look) common(a, b string) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {
 		n++
 	}
+	l.left -= n + 1
 	return n
 }
 

@@ -1,6 +1,7 @@
 package hl7v2_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -12,6 +13,11 @@ func TestWhatIsKept(t *testing.T) {
 		pid = "PID|1||9990000034^^^NHS^NH||Baker^Ann||19500102|F"
 		obr = "OBR|1||F1|X^Y"
 	)
+	var lines []string
+	for i := range 250 {
+		lines = append(lines, fmt.Sprintf("%s%03d", strings.Repeat("Not seen. ", 9), i))
+	}
+	alike := strings.Join(lines, "~")
 	for _, c := range []struct {
 		name     string
 		segments []string
@@ -33,6 +39,7 @@ func TestWhatIsKept(t *testing.T) {
 		{"the unit of a number", []string{pid, obr, "OBX|1|NM|X^Y in mg||5|mg|||||F"}, "OBX-6", false},
 		{"the unit of a text", []string{pid, obr, "OBX|1|NM|X^Y in mg||.5|mg|||||F"}, "OBX-6", false},
 		{"the unit of a text, and its name", []string{pid, obr, "OBX|1|NM|X^Y in mg||.5|mg^milligram|||||F"}, "OBX-6: mg^milligram", true},
+		{"lines that are much alike", []string{pid, obr, "OBX|1|TX|X^Y||" + alike + "||||||F"}, "OBX-5", false},
 		{"more pieces than are looked for", []string{pid, obr, "OBX|1|TX|X^Y||" + strings.Repeat("a~", 300) + "||||||F"}, "OBX-5: a~a~", true},
 		{"a piece behind many empty ones", []string{pid + "|||1 Old Road^^Town" + strings.Repeat("^", 300) + "last"}, "PID-11: 1 Old Road^^Town^^^", true},
 	} {
