@@ -1,11 +1,13 @@
 package hl7v2_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/mycarerecord/mycarerecord/adapters/hl7v2"
+	"github.com/mycarerecord/mycarerecord/broker"
 )
 
 // Pieces that begin with each other, and values that are almost put together of them, get no more work than their bytes are worth.
@@ -26,6 +28,23 @@ func TestLookingForPiecesIsLinear(t *testing.T) {
 			t.Errorf("%d bytes compared for a field of %d", compared, len(field))
 		} else {
 			t.Logf("%d bytes compared for a field of %d", compared, len(field))
+		}
+	}
+}
+
+// Each value of an OBX is a component or a file that repeats what stands beside it: more of that than a resource may be is not written first.
+func TestValuesThatRepeatWhatIsBesideThem(t *testing.T) {
+	long, often := strings.Repeat("x", 2_000), strings.Repeat("1~", 9_000)
+	for name, text := range map[string]string{
+		"a code":              "OBX|1|NM|" + long + "^A^L||" + often + "||||||F\r",
+		"a unit":              "OBX|1|NM|1^A^L||" + often + "|" + long + "|||||F\r",
+		"a time":              "OBX|1|RP|1^A^L||" + often + "||||||F|||" + long + "\r",
+		"the report's time":   "OBR|1||F1|X^Y^L|||" + long + "\rOBX|1|RP|1^A^L||" + often + "||||||F\r",
+		"the document's time": "TXA|1|DS|AP|||" + long + "||||||D1|||||AU\rOBX|1|RP|1^A^L||" + often + "||||||F\r",
+	} {
+		_, _, err := hl7v2.Convert([]byte(`MSH|^~\&|A|B|C|D|20260101||ORU^R01|1|P|2.5.1||||||ASCII`+"\rPID|1||"+held+"^^^NHS^NH\r"+text), "", number(t, held))
+		if !errors.Is(err, broker.ErrTooMuch) {
+			t.Errorf("%s: got %v", name, err)
 		}
 	}
 }

@@ -3,6 +3,8 @@ package hl7v2
 import (
 	"strconv"
 	"strings"
+
+	"github.com/mycarerecord/mycarerecord/broker"
 )
 
 // report is an OBR with its order, and what is about it.
@@ -16,6 +18,16 @@ type report struct {
 	results   []string // addresses
 	specimens [][]byte
 	count     int // OBX so far
+	said      said
+}
+
+// said is what a report says of all its results: made once, or a long OBR with many results would be read again for each. A result that stands alone
+// has none of it.
+type said struct {
+	when, issued []member
+	made         moment // OBR-7
+	category     []byte // of the results
+	kind         []byte // of what is a document
 }
 
 // result is an OBX, and what is about it.
@@ -28,7 +40,8 @@ type result struct {
 }
 
 func (c *converter) openReport(s segment) {
-	r := &report{obr: s, order: c.order, person: c.person, encounter: c.encounter()}
+	r := &report{obr: s, order: c.order, person: c.person, encounter: c.encounter(), said: said{s.when(), instant("issued", s.moment(s.at(22, 1))),
+		s.moment(s.at(7, 1)), s.categories(c.category), s.documentCategory()}}
 	c.order = nil
 	if s.at(2, 1) == "" && s.at(3, 1) == "" {
 		r.id = identity("OBR", c.person.seed, s.raw)
@@ -39,6 +52,10 @@ func (c *converter) openReport(s segment) {
 }
 
 func (c *converter) openResult(s segment) {
+	if c.tooOften(s) {
+		c.fail(broker.ErrTooMuch)
+		return
+	}
 	if c.document != nil && c.document.takes(s) {
 		c.document.read(s)
 		return
@@ -51,6 +68,23 @@ func (c *converter) openResult(s segment) {
 		r.id = identity("OBX", c.person.seed, s.raw)
 	}
 	c.result = r
+}
+
+// tooOften reports whether the values of an OBX would be more than a resource may be: each that is no line of a text is a component or a file of its own,
+// and repeats code or title, unit and time.
+func (c *converter) tooOften(s segment) bool {
+	switch s.kind() {
+	case "ST", "TX", "FT", "":
+		return false
+	}
+	beside := len(s.field(3)) + len(s.field(6)) + len(s.field(14))
+	if c.report != nil {
+		beside += len(c.report.said.made.raw)
+	}
+	if c.document != nil {
+		beside += len(c.document.made.raw)
+	}
+	return beside*strings.Count(s.field(5), string(rune(s.repetition))) > c.caps.resourceBytes
 }
 
 // closeResult writes a result: an Observation, or for data and pointers, which FHIR's Observation cannot hold, a DocumentReference.
@@ -67,7 +101,7 @@ func (c *converter) closeResult() {
 	if r.report != nil {
 		r.report.results = append(r.report.results, "Observation/"+r.id)
 	}
-	c.emit(r.observation(c.category, c.encounter()), "")
+	c.emit(r.observation(c.encounter()), "")
 }
 
 func (c *converter) closeReport() {
@@ -123,8 +157,8 @@ func (r *report) write() []byte {
 		member{"code", required(s.concept(s.first(4)))},
 		member{"subject", reference(r.person.address)},
 		member{"encounter", r.encounter})
-	members = append(members, s.when()...)
-	members = append(members, instant("issued", s.moment(s.at(22, 1)))...)
+	members = append(members, r.said.when...)
+	members = append(members, r.said.issued...)
 	var interpreters [][]byte
 	for n := range s.repetitions(32) {
 		// NDL holds its XCN in subcomponents: the same with another separator.
@@ -160,30 +194,28 @@ func required(concept []byte) []byte {
 }
 
 // observation returns the Observation.
-func (r *result) observation(category string, encounter []byte) []byte {
+func (r *result) observation(encounter []byte) []byte {
 	s := r.obx
-	obr := segment{marks: s.marks, set: s.set}
+	var report said
 	if r.report != nil {
-		obr = r.report.obr
-	} else {
-		category = ""
+		report = r.report.said
 	}
 	status := s.at(11, 1)
 	members := make([]member, 0, 24)
 	members = append(members,
 		member{"resourceType", str("Observation")}, member{"id", str(r.id)})
 	members = append(members, coded("status", status, resultStatus)...)
-	members = append(members, member{"category", obr.categories(category)}, member{"code", required(s.concept(s.first(3)))},
+	members = append(members, member{"category", report.category}, member{"code", required(s.concept(s.first(3)))},
 		member{"subject", reference(r.person.address)}, member{"encounter", encounter})
 	if at := s.moment(s.at(14, 1)); at.text != "" || at.raw != "" {
 		members = append(members, date("effectiveDateTime", at)...)
 	} else {
-		members = append(members, obr.when()...)
+		members = append(members, report.when...)
 	}
 	if at := s.moment(s.at(19, 1)); at.raw != "" {
 		members = append(members, instant("issued", at)...)
 	} else {
-		members = append(members, instant("issued", obr.moment(obr.at(22, 1)))...)
+		members = append(members, report.issued...)
 	}
 	var performers [][]byte
 	for x := range s.repetitions(16) {
@@ -244,15 +276,15 @@ func (s segment) flags() [][]byte {
 // asDocument returns a DocumentReference for data that came as a result, such as a report as a PDF file.
 func (r *result) asDocument(encounter []byte) []byte {
 	s := r.obx
-	obr := segment{marks: s.marks, set: s.set}
+	var report said
 	var related []byte
 	if r.report != nil {
-		obr = r.report.obr
+		report = r.report.said
 		related = array(reference("DiagnosticReport/" + r.report.id))
 	}
 	at := s.moment(s.at(14, 1))
 	if at.raw == "" {
-		at = obr.moment(obr.at(7, 1))
+		at = report.made
 	}
 	title := s.at(3, 2)
 	if title == "" {
@@ -282,7 +314,7 @@ func (r *result) asDocument(encounter []byte) []byte {
 	}
 	return s.complete(append(members,
 		member{"type", s.concept(s.first(3))},
-		member{"category", obr.documentCategory()},
+		member{"category", report.kind},
 		member{"subject", reference(r.person.address)},
 		member{"description", str(r.noteText())},
 		member{"content", array(contents...)},
