@@ -31,7 +31,7 @@ func Convert(text []byte, unstated string, number record.NHSNumber) ([]byte, map
 		c.emit(v.write(), "")
 	}
 	if len(c.people) > 0 {
-		patient, err := onePatient(c.people, c.caps.resourceBytes)
+		patient, err := onePatient(context.Background(), c.people, c.caps.resourceBytes)
 		if err != nil {
 			return nil, nil, err
 		}

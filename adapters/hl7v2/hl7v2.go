@@ -144,7 +144,7 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 		}
 		return broker.Reply{}, broker.ErrNoRecord
 	}
-	entries, err := f.together(harvests)
+	entries, err := f.together(ctx, harvests)
 	if err != nil {
 		return broker.Reply{}, err
 	}
@@ -254,6 +254,9 @@ func (f *fetch) page(ctx context.Context, c *converter, q question, tag, pointer
 		if !ok {
 			return "", broker.ErrMalformed
 		}
+		if err := sentinel.OfEnd(ctx); err != nil { // after the last byte nothing else looks whether there is time
+			return "", err
+		}
 		if err := c.read(segment); err != nil {
 			return "", err
 		}
@@ -301,8 +304,8 @@ func (c *converter) parts() []record.Part {
 	return out
 }
 
-// together makes the one Patient of all PIDs, the Encounters of all visits, and puts everything in order.
-func (f *fetch) together(harvests []harvest) ([]fhirjson.Entry, error) {
+// together makes the one Patient of all PIDs, the Encounters of all visits, and puts everything in order. It ends when ctx does.
+func (f *fetch) together(ctx context.Context, harvests []harvest) ([]fhirjson.Entry, error) {
 	var people []*person
 	var visits []*visit
 	for _, h := range harvests {
@@ -311,12 +314,15 @@ func (f *fetch) together(harvests []harvest) ([]fhirjson.Entry, error) {
 		}
 	}
 	head := &converter{hold: f.hold, out: []byte{'['}}
-	patient, err := onePatient(people, f.limits.ResourceBytes)
+	patient, err := onePatient(ctx, people, f.limits.ResourceBytes)
 	if err != nil {
 		return nil, err
 	}
 	head.emit(patient, subjectURL)
 	for _, v := range fullest(visits) {
+		if err := sentinel.OfEnd(ctx); err != nil {
+			return nil, err
+		}
 		head.emit(v.write(), "")
 	}
 	if head.err != nil {
@@ -326,6 +332,9 @@ func (f *fetch) together(harvests []harvest) ([]fhirjson.Entry, error) {
 	for _, c := range append([]harvest{{converter: head}}, harvests...) {
 		if c.err != nil || len(c.urls) == 0 {
 			continue
+		}
+		if err := sentinel.OfEnd(ctx); err != nil {
+			return nil, err
 		}
 		c.out[len(c.out)-1] = ']'
 		d, err := fhirjson.Parse(c.out, fhirjson.Limits{Depth: f.limits.Depth + 1, StringBytes: f.limits.StringBytes})
@@ -343,7 +352,7 @@ func (f *fetch) together(harvests []harvest) ([]fhirjson.Entry, error) {
 
 // onePatient writes the Patient of the PID that says most, the first of several that say as much, with all that the others say beside it. PIDs that
 // carry one NHS number and two dates of birth are of two people, and which of them is meant is not known. most is the cap of a resource.
-func onePatient(people []*person, most int) ([]byte, error) {
+func onePatient(ctx context.Context, people []*person, most int) ([]byte, error) {
 	best, birth := people[0], ""
 	var statuses []string
 	known := map[string]bool{}
@@ -363,8 +372,8 @@ func onePatient(people []*person, most int) ([]byte, error) {
 			birth = stated
 		}
 	}
-	if !best.gather(people, most) {
-		return nil, broker.ErrTooMuch
+	if err := best.gather(ctx, people, most); err != nil {
+		return nil, err
 	}
 	return best.patient(statuses), nil
 }

@@ -1,6 +1,7 @@
 package hl7v2_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/mycarerecord/mycarerecord/adapters/hl7v2"
 	"github.com/mycarerecord/mycarerecord/broker"
+	"github.com/mycarerecord/mycarerecord/test/simulator"
 )
 
 // Pieces that begin with each other, and values that are almost put together of them, get no more work than their bytes are worth.
@@ -46,5 +48,27 @@ func TestValuesThatRepeatWhatIsBesideThem(t *testing.T) {
 		if !errors.Is(err, broker.ErrTooMuch) {
 			t.Errorf("%s: got %v", name, err)
 		}
+	}
+}
+
+// A request that ends while an answer is converted ends the conversion.
+func TestConversionEndsWithTheRequest(t *testing.T) {
+	answer := block(good + strings.Repeat(obxGood, 15_000))
+	e := newEvil(t, func(int) string { return answer })
+	s := source(t, e.address, func(s *hl7v2.Settings) { s.Queries = []string{simulator.QueryResults} })
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	q := query(t, held)
+	q.Limits = broker.DefaultLimits
+	taken, after := int64(0), 0
+	q.Limits.Take = func(n int64) bool {
+		if taken += n; taken > int64(len(answer))+64<<10 { // all has been read, and what is made of it is counted
+			cancel()
+			after++
+		}
+		return true
+	}
+	if _, err := s.Fetch(ctx, q); !errors.Is(err, context.Canceled) || after == 0 || after > 2 {
+		t.Errorf("got %v, and %d resources more", err, after)
 	}
 }

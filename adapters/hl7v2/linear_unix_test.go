@@ -16,8 +16,16 @@ func TestHostileMessagesStayLinear(t *testing.T) {
 	const head = `MSH|^~\&|A|B|C|D|20260101||ORU^R01|1|P|2.5.1||||||UNICODE UTF-8` + "\r"
 	const pid = "PID|1||" + held + "^^^NHS^NH"
 	for name, shape := range map[string]func(n int) string{
+		"one long PID and many": func(n int) string {
+			long := strings.Repeat("x", 200*n)
+			return pid + "||" + long + "||||||" + long + "|||||||||1|1\r" + strings.Repeat(pid+"||y||||||y\r", n/4)
+		},
+		"practices of one person": func(n int) string { return pid + "\r" + strings.Repeat("PD1|||A^^B|C\r", n) },
 		"results of one long report": func(n int) string {
 			return pid + "\rOBR|1||F1|X^Y^L||||||||||||||||||20240101^" + strings.Repeat("x", 500*n) + "||LAB^" + strings.Repeat("x", 500*n) + "|F\r" + strings.Repeat("OBX|1|NM|1^A^L||5||||||F\r", n)
+		},
+		"results of a stranger of many numbers": func(n int) string {
+			return "PID|1||" + other + "^^^NHS^NH^" + strings.Repeat("x", 50*n) + "\r" + strings.Repeat("OBX|1|NM|1^A^L||5||||||F\r", n)
 		},
 	} {
 		took := func(n int) time.Duration {

@@ -1,10 +1,12 @@
 package hl7v2
 
 import (
+	"context"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
 	"github.com/mycarerecord/mycarerecord/broker"
 	"github.com/mycarerecord/mycarerecord/broker/record"
 )
@@ -80,7 +82,7 @@ func (c *converter) identify(s segment) *person {
 	if p.ours = found && !other; p.ours {
 		p.address, p.seed = subjectURL, c.subject.Number.Reveal()
 	} else {
-		p.address = strangersURL + identity(s.raw)
+		p.address, p.seed = strangersURL+identity(s.raw), identity(p.seed) // a digest: each of their ids is made of it
 	}
 	return p
 }
@@ -101,15 +103,20 @@ func (p *person) more(s segment) {
 		p.contacts = append(p.contacts, s.complete(contact, nil))
 		p.size += len(p.contacts[len(p.contacts)-1])
 	case "PD1":
+		var gp [][]byte // of this one: what others of the same person say is not said by it
 		for r := range s.repetitions(4) {
-			p.gp = append(p.gp, s.professional(r))
+			gp = append(gp, s.professional(r))
 		}
 		for r := range s.repetitions(3) {
 			if name := s.of(r, 1); name != "" {
-				p.gp = append(p.gp, object(member{"type", str("Organization")}, member{"display", str(name)}))
+				gp = append(gp, object(member{"type", str("Organization")}, member{"display", str(name)}))
 			}
 		}
-		p.add(s.rest([]member{{"generalPractitioner", array(p.gp...)}})...)
+		for _, x := range gp {
+			p.size += len(x) + 1
+		}
+		p.gp = append(p.gp, gp...)
+		p.add(s.rest([]member{{"generalPractitioner", array(gp...)}})...)
 	}
 }
 
@@ -130,20 +137,24 @@ func (p *person) once(known map[string]bool) int {
 	return size
 }
 
-// gather brings to p what hangs on the other PIDs of the same person, each thing once, and those of their fields that say what its own do not. It
-// reports whether all that is no more than a resource may be.
-func (p *person) gather(people []*person, most int) bool {
+// gather brings to p what hangs on the other PIDs of the same person, each thing once, and those of their fields that say what its own do not. The error
+// is that all that is more than a resource may be, or that ctx has ended.
+func (p *person) gather(ctx context.Context, people []*person, most int) error {
 	known := map[string]bool{}
 	p.once(known)
+	own := p.pid.split()
 	for _, other := range people {
 		if other == p {
 			continue
+		}
+		if err := sentinel.OfEnd(ctx); err != nil {
+			return err
 		}
 		p.size += other.once(known)
 		p.contacts, p.gp = append(p.contacts, other.contacts...), append(p.gp, other.gp...)
 		p.extras = append(p.extras, other.extras...)
 		for n := 2; n < len(other.pid.fields); n++ {
-			if other.repeats(n, p) {
+			if other.repeats(n, p.pid, own) {
 				continue
 			}
 			if x := extension(extField, "PID-"+strconv.Itoa(n)+": "+other.pid.shown(other.pid.field(n))); !known[view(x)] {
@@ -152,47 +163,67 @@ func (p *person) gather(people []*person, most int) bool {
 			}
 		}
 		if p.size > most {
-			return false
+			return broker.ErrTooMuch
 		}
 	}
-	return true
+	return nil
 }
 
-// repeats reports whether field n of p's PID says nothing that the same field of another does not say: each of its repetitions is one of the other's
-// in fewer words. A code of the NHS number's status is said by the Patient whichever PID has it.
-func (p *person) repeats(n int, other *person) bool {
-	s, t := p.pid, other.pid
+// What is compared of a field: one with more repetitions, and a repetition with more components, is not worth the time, and is kept whole. The longest
+// that a PID may have, XCN, has 25.
+const (
+	comparedRepetitions = 16
+	comparedComponents  = 32
+)
+
+// split returns the components of the repetitions of each field, as far as they are compared. A segment that many are compared with is split once.
+func (s segment) split() [][][]string {
+	out := make([][][]string, len(s.fields))
+	for n, f := range s.fields {
+		for r := range strings.SplitSeq(f, string(rune(s.repetition))) {
+			if len(out[n]) == comparedRepetitions {
+				break
+			}
+			out[n] = append(out[n], strings.SplitN(r, string(rune(s.component)), comparedComponents+1))
+		}
+	}
+	return out
+}
+
+// repeats reports whether field n of p's PID says nothing that the same field of another, t, does not say: each of its repetitions is one of the other's
+// in fewer words. split is t's. A code of the NHS number's status is said by the Patient whichever PID has it.
+func (p *person) repeats(n int, t segment, split [][][]string) bool {
+	s := p.pid
 	f := s.field(n)
 	switch {
 	case f == "" || f == null, f == t.field(n) && s.marks == t.marks, n == 32 && numberStatus[p.status] != "":
 		return true
-	case s.marks != t.marks:
+	case s.marks != t.marks, n >= len(split):
 		return false
 	case n == 7: // how exactly a date is known, where both are of one person
 		return strings.HasPrefix(t.field(n), f)
 	}
-	const compared = 16 // repetitions of a field: one with more is not worth the time, and is kept whole
-	mark := string(rune(s.repetition))
-	own, theirs := strings.SplitN(f, mark, compared+1), strings.SplitN(t.field(n), mark, compared+1)
-	if len(own) > compared {
+	own := strings.SplitN(f, string(rune(s.repetition)), comparedRepetitions+1)
+	if len(own) > comparedRepetitions {
 		return false
 	}
 	for _, r := range own {
-		if !slices.ContainsFunc(theirs[:min(len(theirs), compared)], func(q string) bool { return s.fewer(r, q) }) {
+		if !slices.ContainsFunc(split[n], func(q []string) bool { return s.fewer(r, q) }) {
 			return false
 		}
 	}
 	return true
 }
 
-// fewer reports whether every component of a repetition that has something in it is the same in another.
-func (s segment) fewer(r, q string) bool {
-	mark := string(rune(s.component))
-	for r != "" {
-		var x, y string
-		x, r, _ = strings.Cut(r, mark)
-		y, q, _ = strings.Cut(q, mark)
-		if x != "" && x != y {
+// fewer reports whether every component of a repetition that has something in it is the same among those of another.
+func (s segment) fewer(r string, q []string) bool {
+	for n := 0; r != ""; n++ {
+		if n == comparedComponents {
+			return false
+		}
+		var x string
+		x, r, _ = strings.Cut(r, string(rune(s.component)))
+		if x != "" && (n >= len(q) || x != q[n]) {
 			return false
 		}
 	}
