@@ -394,7 +394,7 @@ func TestOwnProtocols(t *testing.T) {
 		"gpconnect/1", "FHIR STU3 to R4", `"AllergyIntolerance/gp-`, "Metformin 500mg modified-release tablets", // a practice
 		`"AllergyIntolerance/thornfield-`, "Rash after three days", // another
 		`"Patient/acute-`,                     // the hospital that lets in by token
-		"hl7v2/2", `"value":9.50`, "Ferritin", // the hospital that speaks HL7 v2
+		"hl7v2/3", `"value":9.50`, "Ferritin", // the hospital that speaks HL7 v2
 		"socialcare/2", "Northmoor East locality", // a council with other words
 		"/socialcare-",                                                                                 // and the first
 		"documents/2", "Fall at home, conveyed to emergency department", "Glasgow coma score total 15", // the ambulance service's: a BaRS message and a CDA report
