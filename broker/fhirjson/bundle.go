@@ -1,6 +1,9 @@
 package fhirjson
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // Entry is one resource of a custodian's reply: its address there, if it gave one, and its bytes. Address and mode are views of the text, which the
 // resource keeps alive anyway.
@@ -13,25 +16,33 @@ type Entry struct {
 // Bundle is one page of a custodian's reply.
 type Bundle struct {
 	Type    string
-	Next    string // link with relation next, "" if none
+	Next    string // link with relation next, in whatever case, "" if none
 	Entries []Entry
 	Missing int // entries without a resource that say nothing of a request: something is not there, and nobody knows what
 }
 
-// ReadBundle reads a Bundle's own fields and the places of its resources. What is not a Bundle, entries whose resource is not an object with a resourceType, and
-// names that are FHIR's but for case are refused: the error is always an [*Error]. An entry without a resource counts for nothing where it says what became of a
+// ReadBundle reads a Bundle's own fields and the places of its resources. What is not a Bundle, entries whose resource is not an object with a resourceType, links
+// that do not say what they lead to, and names that are FHIR's but for case are refused: the error is always an [*Error]. An entry without a resource counts for nothing where it says what became of a
 // request (FHIR R4 Bundle, bdl-5), and as missing elsewhere.
 func ReadBundle(d *Doc) (Bundle, error) {
 	root := d.Root()
 	if !root.Get("resourceType").Is("Bundle") {
 		return Bundle{}, &Error{"not a Bundle", 0}
 	}
-	if root.Variant("type", "link", "entry") {
+	if root.Variant("type", "total", "link", "entry") {
 		return Bundle{}, &Error{"a name in other case", 0}
 	}
 	b := Bundle{Type: root.Get("type").Text()}
-	for l := range root.Get("link").Elems() {
-		if l.Get("relation").Is("next") {
+	links := root.Get("link")
+	if links.Kind() == Null {
+		links = Value{} // some write nothing for an empty list
+	}
+	for l := range links.Elems() {
+		relation := l.Get("relation")
+		if relation.Kind() != String { // it may be the way to the next page: a page that looks like the last one and is not would make an answer look whole
+			return Bundle{}, &Error{"link is not readable", l.Start()}
+		}
+		if strings.EqualFold(relation.View(), "next") {
 			if b.Next != "" || l.Get("url").Text() == "" {
 				return Bundle{}, &Error{"next link unclear", l.Start()}
 			}

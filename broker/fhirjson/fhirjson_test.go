@@ -346,6 +346,17 @@ func TestReadBundle(t *testing.T) {
 	if b, err := read(`{"resourceType":"Bundle","type":"searchset"}`); err != nil || len(b.Entries) != 0 || b.Next != "" {
 		t.Errorf("empty: %+v %v", b, err)
 	}
+	for name, text := range map[string]string{ // what servers write that can be read in one way only
+		"in another case": `{"resourceType":"Bundle","link":[{"relation":"Self","url":"s"},{"relation":"NEXT","url":"n"}]}`,
+		"no list":         `{"resourceType":"Bundle","link":{"relation":"next","url":"n"}}`,
+	} {
+		if b, err := read(text); err != nil || b.Next != "n" {
+			t.Errorf("a next link %s: %+v %v", name, b, err)
+		}
+	}
+	if b, err := read(`{"resourceType":"Bundle","link":null}`); err != nil || b.Next != "" {
+		t.Errorf("no links: %+v %v", b, err)
+	}
 	for name, c := range map[string]struct{ text, reason string }{
 		"another resource":      {`{"resourceType":"Patient"}`, "not a Bundle"},
 		"no type":               {`{"entry":[]}`, "not a Bundle"},
@@ -362,6 +373,15 @@ func TestReadBundle(t *testing.T) {
 		"Entry":                 {`{"resourceType":"Bundle","Entry":[{"resource":{"resourceType":"Patient"}}]}`, "a name in other case"},
 		"Link":                  {`{"resourceType":"Bundle","Link":[{"relation":"next","url":"a"}]}`, "a name in other case"},
 		"id is a number":        {`{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":1}}]}`, "id is not a string"},
+		"Total":                 {`{"resourceType":"Bundle","Total":9}`, "a name in other case"},
+		"link is a string":      {`{"resourceType":"Bundle","link":"a"}`, "link is not readable"},
+		"a list in link":        {`{"resourceType":"Bundle","link":[[{"relation":"next","url":"a"}]]}`, "link is not readable"},
+		"null in link":          {`{"resourceType":"Bundle","link":[null]}`, "link is not readable"},
+		"Relation":              {`{"resourceType":"Bundle","link":[{"Relation":"next","url":"a"}]}`, "link is not readable"},
+		"relation is a list":    {`{"resourceType":"Bundle","link":[{"relation":["next"],"url":"a"}]}`, "link is not readable"},
+		"no relation":           {`{"resourceType":"Bundle","link":[{"url":"a"}]}`, "link is not readable"},
+		"Url":                   {`{"resourceType":"Bundle","link":[{"relation":"next","Url":"a"}]}`, "next link unclear"},
+		"two spellings of next": {`{"resourceType":"Bundle","link":[{"relation":"next","url":"a"},{"relation":"Next","url":"b"}]}`, "next link unclear"},
 	} {
 		_, err := read(c.text)
 		var e *Error
