@@ -7,12 +7,13 @@
 // The NHS number travels in request bodies only (design R-8). Where the custodian's own Patient id holds it, $everything would put it into
 // an address, so such a person's record is searched by type instead, and a next link that holds it is asked as a search with a body.
 //
-// A reply is whole or an error, but for a custodian that refuses some of several searches, and one that sends less than it says that there is: what is
-// missing is named in broker.Reply.Parts.
+// A reply is whole or an error, but for a custodian that refuses some of several searches, and one that sends less than it says that there is, or not the page that
+// it says follows: what is missing is named in broker.Reply.Parts.
 package fhirr4
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"slices"
 	"strconv"
@@ -120,11 +121,14 @@ func (f *fetch) record(ctx context.Context, found patient) ([]fhirjson.Entry, []
 func (f *fetch) everything(ctx context.Context, found patient) ([]fhirjson.Entry, []record.Part, error) {
 	target := f.source.client.At("Patient", found.id, "$everything").WithEncoded(f.source.count)
 	all, err := f.pages(ctx, wire.Request{Target: target, ID: f.id, Header: f.header})
+	if errors.Is(err, broker.ErrNoRecord) {
+		return nil, nil, broker.ErrMalformed // it holds their Patient, which was found just now: one of the two answers is wrong
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	var parts []record.Part
-	if all.short() {
+	if all.short("") {
 		parts = []record.Part{{Reason: record.PartTruncated}}
 	}
 	return all.entries, parts, f.aboutThem(all.entries, found)

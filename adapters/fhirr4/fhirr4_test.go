@@ -588,7 +588,7 @@ func TestTroubleEndsTheSearches(t *testing.T) {
 // A server that says that it offers $everything and then does not know it is searched by type.
 func TestEverythingThatIsNotThere(t *testing.T) {
 	for answer, want := range map[string]error{"404 ": nil, "405 ": nil, "501 ": nil, "404 " + outcome("not-supported", ""): nil, "400 " + outcome("not-supported", ""): nil,
-		"404 " + outcome("not-found", "PATIENT_NOT_FOUND"): broker.ErrNoRecord, "400 " + outcome("invalid", ""): broker.ErrMalformed, "500 ": broker.ErrMalformed,
+		"404 " + outcome("not-found", "PATIENT_NOT_FOUND"): broker.ErrMalformed, "404 " + outcome("not-found", "NO_RECORD_FOUND"): broker.ErrMalformed, "400 " + outcome("invalid", ""): broker.ErrMalformed, "500 ": broker.ErrMalformed,
 		"403 ": broker.ErrUnauthorised, "403 " + outcome("suppressed", ""): broker.ErrWithheld, "410 ": broker.ErrMalformed} {
 		s := serve(t, with(byType, meta, offering(true, "Condition"), all, answer))
 		r, err := fetch(t, s, query(t, held))

@@ -66,11 +66,16 @@ func or[T int | int64](v, d T) T {
 	return d
 }
 
-// pages reads a searchset to its last page. No page is asked for twice, and no page elsewhere.
+// pages reads a searchset to its last page. No page is asked for twice, and no page elsewhere. A page after the first that is nobody's, or not known, takes nothing
+// from what came: there was more, and now there is not.
 func (f *fetch) pages(ctx context.Context, req wire.Request) (searchset, error) {
 	var out searchset
-	for {
+	for first := true; ; first = false {
 		b, total, err := f.page(ctx, req)
+		if no, refused := errors.AsType[*refusal](err); refused && !first && (no.unsupported || errors.Is(no, broker.ErrNoRecord)) {
+			out.cut = true
+			return out, nil
+		}
 		if err != nil {
 			return searchset{}, err
 		}

@@ -18,7 +18,7 @@ type patient struct {
 	idTells  bool // the id holds an NHS number, so it must not be in an address
 	entry    fhirjson.Entry
 	outcomes []fhirjson.Entry // what the custodian said when it was asked who that is
-	short    bool             // it says that it found more than it sent
+	short    bool             // it says that it found more than it sent, or that another page follows which is not there
 }
 
 // findPatient asks for the person by NHS number, in a body. Exactly one Patient may come back, and it must carry that number: a server that
@@ -28,7 +28,7 @@ func (f *fetch) findPatient(ctx context.Context) (patient, error) {
 	if err != nil {
 		return patient{}, err
 	}
-	found := patient{short: people.short("include")}
+	found := patient{short: people.short("Patient")}
 	heard := said{}
 	for _, e := range people.entries {
 		switch e.Resource.Get("resourceType").View() {

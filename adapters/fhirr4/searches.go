@@ -38,7 +38,7 @@ func (f *fetch) searches(ctx context.Context, found patient, o offer, known bool
 		case r.err == nil:
 			answered++
 			entries = append(entries, r.found.entries...)
-			if r.found.short("include") { // FHIR R4 Bundle.total: the matches, and not what is included (hl7.org/fhir/R4/bundle-definitions.html)
+			if r.found.short(list[i].typ) {
 				parts = append(parts, record.Part{Source: list[i].typ, Reason: record.PartTruncated})
 			}
 		case !errors.As(r.err, &no):
