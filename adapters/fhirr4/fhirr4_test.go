@@ -121,6 +121,13 @@ func outcome(code, spine string) string {
 	return `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"` + code + `","diagnostics":"` + marker + `","details":{"coding":[{"code":"` + spine + `"}]}}]}`
 }
 
+// issues is an OperationOutcome of several issues, each from the value of its severity on.
+func issues(list ...string) string {
+	return `{"resourceType":"OperationOutcome","issue":[{"severity":` + strings.Join(list, `},{"severity":`) + `}]}`
+}
+
+const unknownPerson = `"details":{"coding":[{"code":"PATIENT_NOT_FOUND"}]}`
+
 const (
 	finding = "POST Patient/_search"
 	all     = "GET Patient/p1/$everything"
@@ -242,6 +249,9 @@ func TestWhoItIs(t *testing.T) {
 		{"only an organisation", searchset("", `{"resourceType":"Organization","id":"o"}`), broker.ErrNoRecord},
 		{"a warning and nobody", searchset("", strings.Replace(outcome("informational", ""), `"error"`, `"warning"`, 1)), broker.ErrNoRecord},
 		{"an error and nobody", searchset("", outcome("exception", "")), broker.ErrMalformed},
+		{"a warning that something was not searched, and nobody", searchset("", strings.Replace(outcome("incomplete", ""), `"error"`, `"warning"`, 1)), broker.ErrMalformed},
+		{"word of a time that was over, and nobody", searchset("", strings.Replace(outcome("timeout", ""), `"error"`, `"information"`, 1)), broker.ErrMalformed},
+		{"a warning of what costs too much, and nobody", searchset("", strings.Replace(outcome("too-costly", ""), `"error"`, `"warning"`, 1)), broker.ErrMalformed},
 		{"suppressed and nobody", searchset("", outcome("suppressed", "")), broker.ErrWithheld},
 		{"an outcome in place of a Bundle", "200 " + outcome("exception", ""), broker.ErrMalformed},
 		{"no consent in place of a Bundle", "200 " + outcome("forbidden", "NO_PATIENT_CONSENT"), broker.ErrWithheld},
@@ -264,6 +274,11 @@ func TestWhoItIs(t *testing.T) {
 		{"500, suppressed", "500 " + outcome("suppressed", ""), broker.ErrMalformed},
 		{"404", "404 ", broker.ErrMalformed},
 		{"404 for an unknown person", "404 " + outcome("not-found", "PATIENT_NOT_FOUND"), broker.ErrNoRecord},
+		{"404 for an unknown person, and a fatal error", "404 " + issues(`"error","code":"not-found",`+unknownPerson, `"fatal","code":"exception"`), broker.ErrMalformed},
+		{"404 for an unknown person, and an error of no code", "404 " + issues(`"error","code":"processing"`, `"error","code":"not-found",`+unknownPerson), broker.ErrMalformed},
+		{"404 for an unknown person, and a warning that something was not searched", "404 " + issues(`"error","code":"not-found",`+unknownPerson, `"warning","code":"incomplete"`), broker.ErrMalformed},
+		{"404 for an unknown person, and a warning", "404 " + issues(`"warning","code":"informational"`, `"error","code":"not-found",`+unknownPerson), broker.ErrNoRecord},
+		{"an unknown person and a fatal error in place of a Bundle", "200 " + issues(`"error","code":"not-found",`+unknownPerson, `"fatal","code":"exception"`), broker.ErrMalformed},
 		{"404 for want of an operation", "404 " + outcome("not-found", ""), broker.ErrMalformed},
 		{"410, deleted", "410 " + outcome("deleted", ""), broker.ErrNoRecord},
 		{"405", "405 ", broker.ErrMalformed},

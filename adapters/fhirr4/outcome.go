@@ -1,14 +1,17 @@
 package fhirr4
 
-import "github.com/mycarerecord/mycarerecord/broker/fhirjson"
+import (
+	"github.com/mycarerecord/mycarerecord/adapters/internal/sentinel"
+	"github.com/mycarerecord/mycarerecord/broker/fhirjson"
+)
 
 // said is what an OperationOutcome says, as far as it decides what to do next. Its texts are never read: they may hold
 // anything. Outcomes among the entries of a record are passed on, and the merge says what they mean for it.
 type said struct {
 	isOutcome   bool // it is an OperationOutcome
-	trouble     bool // an issue of severity error or fatal
+	trouble     bool // an issue of severity error or fatal, or one that says that something was not done to its end
 	withheld    bool
-	noPatient   bool
+	noPatient   bool // and nothing that is trouble says anything else
 	unsupported bool
 	throttled   bool
 }
@@ -23,16 +26,16 @@ func listen(v fhirjson.Value) said {
 		return s
 	}
 	s.isOutcome = true
+	other := false // trouble that says something else than that there is nobody
 	for issue := range v.Get("issue").Elems() {
-		severity := issue.Get("severity")
-		s.trouble = s.trouble || severity.Is("error") || severity.Is("fatal")
+		nobody := false
 		switch issue.Get("code").Text() {
 		case "suppressed":
 			s.withheld = true
 		case "not-supported":
 			s.unsupported = true
 		case "deleted":
-			s.noPatient = true
+			nobody = true
 		case "throttled":
 			s.throttled = true
 		}
@@ -41,9 +44,14 @@ func listen(v fhirjson.Value) said {
 			case "NO_PATIENT_CONSENT", "NO_ORGANISATION_CONSENT", "NO_ORGANISATIONAL_CONSENT":
 				s.withheld = true
 			case "PATIENT_NOT_FOUND", "NO_RECORD_FOUND":
-				s.noPatient = true
+				nobody = true
 			}
 		}
+		grave, unfinished := sentinel.Grave(issue), sentinel.Unfinished(issue)
+		s.noPatient = s.noPatient || nobody
+		s.trouble = s.trouble || grave || unfinished
+		other = other || unfinished || grave && !nobody
 	}
+	s.noPatient = s.noPatient && !other
 	return s
 }

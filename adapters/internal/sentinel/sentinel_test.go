@@ -61,3 +61,20 @@ func TestEnds(t *testing.T) {
 		t.Errorf("%v %v %v", OfEnd(t.Context()), OfEnd(late), OfEnd(left))
 	}
 }
+
+// What says that a search was not done to its end says so with any severity; what is merely said does not.
+func TestIssues(t *testing.T) {
+	for issue, want := range map[string]struct{ unfinished, grave bool }{
+		`{"severity":"information","code":"incomplete"}`: {true, false}, `{"severity":"warning","code":"too-costly"}`: {true, false}, `{"code":"timeout"}`: {true, false},
+		`{"severity":"fatal","code":"exception"}`: {true, true}, `{"severity":"error","code":"not-found"}`: {false, true},
+		`{"severity":"warning","code":"informational"}`: {false, false}, `{"severity":"warning"}`: {false, false}, `{}`: {false, false}, `[]`: {false, false}, `"incomplete"`: {false, false},
+	} {
+		d, err := fhirjson.Parse([]byte(issue), fhirjson.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if unfinished, grave := Unfinished(d.Root()), Grave(d.Root()); unfinished != want.unfinished || grave != want.grave {
+			t.Errorf("%s: unfinished %t, grave %t", issue, unfinished, grave)
+		}
+	}
+}
