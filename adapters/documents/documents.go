@@ -97,8 +97,8 @@ type fetch struct {
 	outcomes []fhirjson.Entry // what the locator said beside its pointers, but that there are none under one organisation
 	warnings int              // all that it said beside its pointers
 	total    int              // how many pointers the pages of one search say there are
-	seen     int              // and how many came
-	short    bool             // fewer came of some search than it said
+	seen     map[string]bool  // and which came, by id
+	short    bool             // fewer came of some search than it said, or not the page that it said follows
 	unopened int              // addresses that lead elsewhere
 	pages    map[string]bool  // that were asked for
 }

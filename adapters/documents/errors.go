@@ -32,17 +32,27 @@ func spineCode(s string) string {
 	return strings.NewReplacer(" ", "_", "-", "_").Replace(strings.ToUpper(strings.TrimSpace(s)))
 }
 
-// said returns what an OperationOutcome means, nil if it has no code that is known. Texts are never read.
+// said returns what an OperationOutcome means, nil if it has no code that is known. That there is no record it means only where every issue that is trouble says so.
+// Texts are never read.
 func said(v fhirjson.Value) error {
 	if !v.Get("resourceType").Is("OperationOutcome") {
 		return nil
 	}
 	var found error
+	other := false
 	for issue := range v.Get("issue").Elems() {
-		found = graver(found, issueError(issue))
+		e := issueError(issue)
+		other = other || trouble(issue) && !errors.Is(e, broker.ErrNoRecord)
+		found = graver(found, e)
+	}
+	if other && errors.Is(found, broker.ErrNoRecord) {
+		return broker.ErrMalformed
 	}
 	return found
 }
+
+// trouble reports whether an issue is an error, or says that a search was not done to its end.
+func trouble(issue fhirjson.Value) bool { return sentinel.Grave(issue) || sentinel.Unfinished(issue) }
 
 // saysNone reports whether an OperationOutcome says that there is no record, and nothing else.
 func saysNone(v fhirjson.Value) bool {
@@ -63,10 +73,10 @@ func heard(outcomes []fhirjson.Entry) error {
 	for _, o := range outcomes {
 		for issue := range o.Resource.Get("issue").Elems() {
 			e := issueError(issue)
-			switch severity := issue.Get("severity"); {
+			switch {
 			case issue.Get("code").Is("suppressed"):
 				e = broker.ErrWithheld
-			case e == nil && (severity.Is("error") || severity.Is("fatal")):
+			case e == nil && trouble(issue):
 				e = broker.ErrMalformed
 			}
 			if !errors.Is(e, broker.ErrNoRecord) {
@@ -77,11 +87,14 @@ func heard(outcomes []fhirjson.Entry) error {
 	return found
 }
 
-// issueError returns what an issue means by its codes, nil if none is known.
+// issueError returns what an issue means by its codes, nil if none is known. Who did not look to the end does not know that there is nothing.
 func issueError(issue fhirjson.Value) error {
 	var found error
 	for c := range issue.Each("details.coding.code") {
 		found = graver(found, spine[spineCode(c.View())])
+	}
+	if errors.Is(found, broker.ErrNoRecord) && sentinel.Unfinished(issue) {
+		return broker.ErrMalformed
 	}
 	return found
 }

@@ -90,6 +90,16 @@ func TestHostileLocators(t *testing.T) {
 	issue := func(code string) string {
 		return `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"x","details":{"coding":[{"code":"` + code + `"}]},"diagnostics":"` + canary + `"}]}`
 	}
+	said := func(list ...string) string {
+		return `{"resourceType":"OperationOutcome","issue":[{"severity":` + strings.Join(list, `},{"severity":`) + `}]}`
+	}
+	none := func(list ...string) func(http.ResponseWriter, *http.Request) {
+		return fhir(strings.Replace(page(said(list...)), `"total":1`, `"total":0`, 1))
+	}
+	instead := func(of, with string) func(http.ResponseWriter, *http.Request) {
+		return fhir(strings.Replace(page(mine), of, with, 1))
+	}
+	const nobody = `"error","code":"not-found","details":{"coding":[{"code":"NO_RECORD_FOUND"}]}`
 	for _, c := range []struct {
 		name string
 		say  func(http.ResponseWriter, *http.Request)
@@ -134,6 +144,39 @@ func TestHostileLocators(t *testing.T) {
 		{"nobody, an error and none", fhir(strings.Replace(page(issue("NO_RECORD_FOUND"), issue("")), `"total":1`, `"total":0`, 1)), broker.ErrMalformed, false},
 		{"a refusal and none", fhir(strings.Replace(page(issue(""), issue("NO_PATIENT_CONSENT")), `"total":1`, `"total":0`, 1)), broker.ErrWithheld, false},
 		{"suppressed and none", fhir(strings.Replace(strings.Replace(page(issue("")), `"total":1`, `"total":0`, 1), `"code":"x"`, `"code":"suppressed"`, 1)), broker.ErrWithheld, false},
+
+		{"a warning that something was not searched, and none", none(`"warning","code":"incomplete"`), broker.ErrMalformed, false},
+		{"word of a time that was over, and none", none(`"information","code":"timeout"`), broker.ErrMalformed, false},
+		{"a warning of what costs too much, and none", none(`"warning","code":"too-costly"`), broker.ErrMalformed, false},
+		{"nobody, but not looked for to the end, and none", none(`"error","code":"incomplete","details":{"coding":[{"code":"NO_RECORD_FOUND"}]}`), broker.ErrMalformed, false},
+		{"404 of nobody, and a fatal error", status(404, said(nobody, `"fatal","code":"exception"`)), broker.ErrMalformed, false},
+		{"404 of an error of no code, and nobody", status(404, said(`"error","code":"processing"`, nobody)), broker.ErrMalformed, false},
+		{"404 of nobody, and a warning that something was not searched", status(404, said(nobody, `"warning","code":"incomplete"`)), broker.ErrMalformed, false},
+		{"404 of nobody, and a warning", status(404, said(`"warning","code":"informational"`, nobody)), broker.ErrNoRecord, false},
+		{"nobody and a fatal error with status 200", fhir(said(nobody, `"fatal","code":"exception"`)), broker.ErrMalformed, false},
+		{"404 of nobody and of consent", status(404, said(nobody, `"error","code":"forbidden","details":{"coding":[{"code":"NO_PATIENT_CONSENT"}]}`)), broker.ErrWithheld, false},
+
+		{"entries in other case", instead(`"total":1,"entry"`, `"Entry"`), broker.ErrMalformed, false},
+		{"a resource in other case", instead(`"resource"`, `"Resource"`), broker.ErrMalformed, false},
+		{"an entry without a resource", instead(`"entry":[`, `"entry":[{},`), broker.ErrMalformed, false},
+		{"a total in other case", instead(`"total":1`, `"Total":9`), broker.ErrMalformed, false},
+		{"links in other case", instead(`"total"`, `"Link":[{"relation":"next","url":"DocumentReference?page=2"}],"total"`), broker.ErrMalformed, false},
+		{"links that are no list", instead(`"total"`, `"link":"DocumentReference?page=2","total"`), broker.ErrMalformed, false},
+		{"a relation in other case", instead(`"total"`, `"link":[{"Relation":"next","url":"DocumentReference?page=2"}],"total"`), broker.ErrMalformed, false},
+		{"a next page in another case", instead(`"total"`, `"link":[{"relation":"Next","url":"`+hosts.url+`/x"}],"total"`), broker.ErrElsewhere, false},
+		{"a token that is a number", instead(`"total"`, `"meta":{"tag":[{"display":"next-page-token","code":1}]},"total"`), broker.ErrMalformed, false},
+		{"a token that is not there", instead(`"total"`, `"meta":{"tag":[{"display":"next-page-token"}]},"total"`), broker.ErrMalformed, false},
+		{"a token in other case", instead(`"total"`, `"meta":{"tag":[{"display":"next-page-token","Code":"1"}]},"total"`), broker.ErrMalformed, false},
+		{"a token of a name in other case", instead(`"total"`, `"meta":{"tag":[{"Display":"next-page-token","code":"1"}]},"total"`), broker.ErrMalformed, false},
+		{"tags in other case", instead(`"total"`, `"meta":{"Tag":[{"display":"next-page-token","code":"1"}]},"total"`), broker.ErrMalformed, false},
+		{"what is said of the page in other case", instead(`"total"`, `"Meta":{"tag":[{"display":"next-page-token","code":"1"}]},"total"`), broker.ErrMalformed, false},
+		{"tags that are no objects", instead(`"total"`, `"meta":{"tag":["next-page-token"]},"total"`), broker.ErrMalformed, false},
+		{"a tag of something else", instead(`"total"`, `"meta":{"tag":[{"display":"other","code":"1"}]},"total"`), nil, false},
+		{"the last page's token", instead(`"total"`, `"meta":{"tag":[{"display":"next-page-token","code":""}]},"total"`), nil, false},
+
+		{"one of two, twice", fhir(strings.Replace(page(mine, mine), `"total":1`, `"total":2`, 1)), nil, true},
+		{"two of two without ids", fhir(strings.Replace(page(strings.Replace(mine, `"id":"m",`, "", 1), strings.Replace(mine, `"id":"m",`, "", 1)), `"total":1`, `"total":2`, 1)), nil, false},
+		{"one of two, and one that is sent along", fhir(strings.Replace(strings.Replace(page(pointerOf(held, "n", mineID), mine), `"total":1`, `"total":2`, 1), `"entry":[{`, `"entry":[{"search":{"mode":"include"},`, 1)), nil, true},
 
 		{"somebody else's only", fhir(page(pointerOf(other, "x", `"description":"`+canary+`"`))), broker.ErrWrongSubject, false},
 		{"nobody's", fhir(page(`{"resourceType":"DocumentReference","id":"x","description":"` + canary + `",` + under + `}`)), broker.ErrWrongSubject, false},
@@ -193,6 +236,37 @@ func hostileSource(t *testing.T, locator, holder string) *documents.Source {
 }
 
 // What no holder should send: what may not be shown is neither laid out nor opened; what cannot be checked is opened as it is.
+// Pointers on the pages before one that says that there are none stay, and are not all: the page before said that there are more.
+func TestALaterPageThatSaysNobody(t *testing.T) {
+	a := newAnswering(t)
+	src := hostileSource(t, a.url, a.url)
+	const nobody = `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"not-found","details":{"coding":[{"code":"NO_RECORD_FOUND"}]}}]}`
+	for name, more := range map[string]string{
+		"a link":  `"link":[{"relation":"next","url":"DocumentReference?page=2"}],"entry"`,
+		"a token": `"meta":{"tag":[{"display":"next-page-token","code":"2"}]},"entry"`,
+	} {
+		for _, answer := range []func(http.ResponseWriter, *http.Request){status(404, nobody), fhir(nobody)} {
+			for first, want := range map[string]int{page(pointerOf(held, "m", mineID)): 1, `{"resourceType":"Bundle","type":"searchset","total":1,"entry":[]}`: 0} {
+				asked := 0
+				a.say(func(w http.ResponseWriter, r *http.Request) {
+					if asked++; asked > 1 {
+						answer(w, r)
+						return
+					}
+					fhir(strings.Replace(first, `"total":1,"entry"`, more, 1))(w, r)
+				})
+				reply, err := src.Fetch(t.Context(), query(t, held))
+				switch {
+				case want == 0 && !errors.Is(err, broker.ErrMalformed), want > 0 && err != nil:
+					t.Errorf("%s, %d pointers: got %v", name, want, err)
+				case want > 0 && (len(reply.Entries) != 1+want || len(reply.Parts) != 1 || reply.Parts[0].Reason != record.PartTruncated):
+					t.Errorf("%s: got %d entries, parts %v", name, len(reply.Entries), reply.Parts)
+				}
+			}
+		}
+	}
+}
+
 func TestHostileDocuments(t *testing.T) {
 	hosts := elsewhere(t)
 	locator, holder := newAnswering(t), newAnswering(t)

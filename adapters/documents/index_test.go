@@ -247,7 +247,7 @@ func TestSeveralOrganisations(t *testing.T) {
 	// That there is no record is no clear answer where a page before said that there is more.
 	both(pointer(markerPerson, "X9C01", time.Hour), pointer(markerPerson, "X9C02", time.Hour))
 	says[key{held, "X9C01"}] = `{"resourceType":"Bundle","type":"searchset","link":[{"relation":"next","url":"` + a.url + `/gone"}]}`
-	if got, err := index.Locate(t.Context(), query(t, held)); !errors.Is(err, broker.ErrNoRecord) || got.Listed || !got.AsOf.IsZero() {
+	if got, err := index.Locate(t.Context(), query(t, held)); !errors.Is(err, broker.ErrMalformed) || got.Listed || !got.AsOf.IsZero() {
 		t.Errorf("a second page that is gone: %+v, %v", got, err)
 	}
 }

@@ -24,8 +24,8 @@ type pointer struct {
 	date     record.ClinicalTime
 }
 
-// search finds the pointers: for each organisation under which the custodian's are listed, page by page. Trouble with any of it is trouble with all; that there are none
-// is said by there being none. With first it stops where there is one.
+// search finds the pointers: for each organisation under which the custodian's are listed, page by page. Trouble with any of it is trouble with all, but for a page that is
+// nobody's after one that said that there are more: what came stays, and is not all. That there are none is said by there being none. With first it stops where there is one.
 func (f *fetch) search(ctx context.Context, first bool) error {
 	codes := f.settings.Custodians
 	if f.settings.Locator == LocatorMHD {
@@ -37,22 +37,28 @@ func (f *fetch) search(ctx context.Context, first bool) error {
 		if err != nil {
 			return err
 		}
-		f.total, f.seen = 0, 0
+		f.total, f.seen = 0, map[string]bool{}
 		for page := 1; ; page++ {
-			d, err := f.ask(ctx, req)
-			if page == 1 && errors.Is(err, broker.ErrNoRecord) {
-				break // none under this organisation: the next may have some
+			root, err := f.ask(ctx, req)
+			if errors.Is(err, broker.ErrNoRecord) {
+				f.short = f.short || page > 1
+				break // none under this organisation, or none on this page: the next organisation may have some
 			}
 			if err != nil {
 				return err
 			}
-			if err := f.take(d.Root()); err != nil {
+			b, err := fhirjson.ReadBundle(root.Doc())
+			if err != nil || b.Type != "searchset" || b.Missing > 0 {
+				return broker.ErrMalformed
+			}
+			f.total = max(f.total, fhirjson.Total(root))
+			if err := f.take(b.Entries); err != nil {
 				return err
 			}
 			if first && len(f.pointers) > 0 {
 				return nil
 			}
-			next, more, err := f.next(d.Root(), req)
+			next, more, err := f.next(root, b.Next, req)
 			if err != nil {
 				return err
 			}
@@ -61,7 +67,7 @@ func (f *fetch) search(ctx context.Context, first bool) error {
 			}
 			req = next
 		}
-		f.short = f.short || f.total > f.seen
+		f.short = f.short || f.total > len(f.seen)
 	}
 	return nil
 }
@@ -89,46 +95,47 @@ func (f *fetch) question(code string) (wire.Request, error) {
 }
 
 // ask reads one page.
-func (f *fetch) ask(ctx context.Context, req wire.Request) (*fhirjson.Doc, error) {
+func (f *fetch) ask(ctx context.Context, req wire.Request) (fhirjson.Value, error) {
 	path, query, _ := f.locator.Below(req.Target)
 	key := path + "?" + query.Encode() + "\x00" + req.Form + "\x00" + string(req.Body)
 	switch {
 	case f.pages[key]:
-		return nil, broker.ErrMalformed // its pages run in a circle
+		return fhirjson.Value{}, broker.ErrMalformed // its pages run in a circle
 	case len(f.pages) >= f.limits.Pages:
-		return nil, broker.ErrTooMuch
+		return fhirjson.Value{}, broker.ErrTooMuch
 	}
 	f.pages[key] = true
 	a, err := f.locator.Do(ctx, req, f.budget)
 	if err != nil {
-		return nil, sentinel.OfWire(err)
+		return fhirjson.Value{}, sentinel.OfWire(err)
 	}
 	if a.Trouble() != nil {
-		return nil, statusError(a, false)
+		return fhirjson.Value{}, statusError(a, false)
 	}
 	d, err := fhirjson.Parse(a.Body, fhirjson.Limits{Depth: f.limits.Depth, StringBytes: f.limits.StringBytes})
 	if err != nil {
-		return nil, textError(err)
+		return fhirjson.Value{}, textError(err)
 	}
 	if e := said(d.Root()); e != nil { // an error with status 200
-		return nil, e
+		return fhirjson.Value{}, e
 	}
-	if !d.Root().Get("resourceType").Is("Bundle") || !d.Root().Get("type").Is("searchset") {
-		return nil, broker.ErrMalformed
-	}
-	return d, nil
+	return d.Root(), nil
 }
 
 // next is the request for the next page: by the locator's token, or by a link, which must lead below the configured address. A link with the number in it is
 // asked by POST, with its query as the body.
-func (f *fetch) next(bundle fhirjson.Value, last wire.Request) (wire.Request, bool, error) {
-	for tag := range bundle.Each("meta.tag") {
-		if f.settings.Locator == LocatorNRL && tag.Get("display").Is("next-page-token") && tag.Get("code").View() != "" {
+func (f *fetch) next(bundle fhirjson.Value, link string, last wire.Request) (wire.Request, bool, error) {
+	if f.settings.Locator == LocatorNRL {
+		code, err := token(bundle)
+		if err != nil {
+			return last, false, err
+		}
+		if code != "" {
 			d, err := fhirjson.Parse(last.Body, fhirjson.Limits{})
 			if err != nil {
 				return last, false, broker.ErrMalformed
 			}
-			body := document.Object{"next-page-token": tag.Get("code").Text()}
+			body := document.Object{"next-page-token": code}
 			for key, v := range d.Root().Members() {
 				if key != "next-page-token" {
 					body[key] = v.Text()
@@ -138,55 +145,64 @@ func (f *fetch) next(bundle fhirjson.Value, last wire.Request) (wire.Request, bo
 			return last, true, nil
 		}
 	}
-	for link := range bundle.Get("link").Elems() {
-		if !link.Get("relation").Is("next") {
-			continue
-		}
-		target, ok := f.locator.Pin(link.Get("url").Text())
-		if !ok {
-			return last, false, broker.ErrElsewhere
-		}
-		if !target.Holds(f.query.Subject.Number.Reveal()) {
-			return wire.Request{Target: target, Header: last.Header}, true, nil
-		}
-		path, query, ok := f.locator.Below(target)
-		if !ok || path != "DocumentReference" && path != "DocumentReference/_search" {
-			return last, false, broker.ErrMalformed // the number would stand in an address
-		}
-		last.Body, last.JSON, last.Form = nil, false, query.Encode()
-		if f.settings.Locator == LocatorNRL {
-			body := document.Object{}
-			for key, values := range query {
-				if len(values) != 1 {
-					return last, false, broker.ErrMalformed
-				}
-				body[key] = values[0]
-			}
-			last.Body, last.JSON, last.Form = document.Written(body), true, ""
-		}
-		return last, true, nil
+	if link == "" {
+		return last, false, nil
 	}
-	return last, false, nil
+	target, ok := f.locator.Pin(link)
+	if !ok {
+		return last, false, broker.ErrElsewhere
+	}
+	if !target.Holds(f.query.Subject.Number.Reveal()) {
+		return wire.Request{Target: target, Header: last.Header}, true, nil
+	}
+	path, query, ok := f.locator.Below(target)
+	if !ok || path != "DocumentReference" && path != "DocumentReference/_search" {
+		return last, false, broker.ErrMalformed // the number would stand in an address
+	}
+	last.Body, last.JSON, last.Form = nil, false, query.Encode()
+	if f.settings.Locator == LocatorNRL {
+		body := document.Object{}
+		for key, values := range query {
+			if len(values) != 1 {
+				return last, false, broker.ErrMalformed
+			}
+			body[key] = values[0]
+		}
+		last.Body, last.JSON, last.Form = document.Written(body), true, ""
+	}
+	return last, true, nil
+}
+
+// token is the locator's token for the next page, "" on the last. A tag that may be one and cannot be read is no last page's.
+func token(bundle fhirjson.Value) (string, error) {
+	if bundle.Variant("meta") || bundle.Get("meta").Variant("tag") {
+		return "", broker.ErrMalformed
+	}
+	for tag := range bundle.Each("meta.tag") {
+		code := tag.Get("code")
+		switch {
+		case tag.Kind() != fhirjson.Object || tag.Variant("display", "code"):
+			return "", broker.ErrMalformed
+		case !strings.EqualFold(tag.Get("display").View(), "next-page-token"):
+		case code.Kind() != fhirjson.String:
+			return "", broker.ErrMalformed
+		case code.View() != "":
+			return code.Text(), nil
+		}
+	}
+	return "", nil
 }
 
 // take takes the pointers of one page. Each says whose it is and under whom it is listed. One that is about somebody else is left for the merge, which drops
 // and counts it; a page of nothing but those is about another person.
-func (f *fetch) take(bundle fhirjson.Value) error {
-	f.total = max(f.total, fhirjson.Total(bundle))
-	list := bundle.Get("entry")
-	if list.Exists() && list.Kind() != fhirjson.Array {
-		return broker.ErrMalformed
-	}
+func (f *fetch) take(entries []fhirjson.Entry) error {
 	mine, theirs := 0, 0
-	for e := range list.Elems() {
-		r := e.Get("resource")
-		if r.Kind() != fhirjson.Object || r.Get("resourceType").View() == "" || r.Get("id").Exists() && r.Get("id").Kind() != fhirjson.String {
-			return broker.ErrMalformed
-		}
+	for _, e := range entries {
+		r := e.Resource
 		if len(r.Raw()) > f.limits.ResourceBytes || len(f.pointers)+len(f.people)+len(f.outcomes) >= f.limits.Resources {
 			return broker.ErrTooMuch
 		}
-		at := e.Get("fullUrl").Text()
+		at := e.FullURL
 		if at == "" && r.Get("id").Exists() {
 			at = f.locator.Base() + "/" + r.Get("resourceType").Text() + "/" + r.Get("id").Text()
 		}
@@ -202,7 +218,13 @@ func (f *fetch) take(bundle fhirjson.Value) error {
 		case !r.Get("resourceType").Is("DocumentReference"):
 			return broker.ErrMalformed
 		}
-		f.seen++
+		if e.Mode != "include" && e.Mode != "outcome" {
+			id := r.Get("id").View()
+			if id == "" {
+				id = " " + strconv.Itoa(len(f.seen)) // it cannot be told from others: each time it is one
+			}
+			f.seen[id] = true
+		}
 		if !f.permitted(r) {
 			f.others++
 			continue
