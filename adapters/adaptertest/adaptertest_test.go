@@ -110,6 +110,13 @@ func (f *fake) ask(ctx context.Context, n int) error {
 		if f.bug == "believes half an answer" {
 			return nil
 		}
+	case NoRecord:
+		switch {
+		case f.bug == "takes a later nobody for the end":
+			return nil
+		case n > 0 && f.bug != "believes a later nobody":
+			return broker.ErrMalformed
+		}
 	case WrongPatient:
 		if n == 2 || f.bug == "believes anybody" {
 			return nil
@@ -214,6 +221,8 @@ var bugs = []struct{ bug, run, check string }{
 	{"deaf", "hang after 0: returned", ""},
 	{"believes half an answer", "truncated after 0: got a reply, want the state failed", ""},
 	{"believes anybody", "wrong-patient after 0: got a reply, want the state failed", ""},
+	{"believes a later nobody", "no-record after 1: got the custodian holds no record, want the state failed", ""},
+	{"takes a later nobody for the end", "no-record after 2: a reply that does not say what is missing", ""},
 	{"forgets how long to wait", "throttle429 after 0: how long to wait is lost", ""},
 	{"sticks", "then well again: got the custodian cannot be reached", ""},
 	{"leaks", "goroutines more than before are still running", ""},
