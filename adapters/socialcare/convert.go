@@ -402,6 +402,23 @@ func get(v fhirjson.Value, path string) fhirjson.Value {
 	return v
 }
 
+// unclear reports whether something stands at a path that looks like nothing: under a name in other case, or where what should have members is no object.
+func unclear(v fhirjson.Value, path string) bool {
+	name, rest, deeper := strings.Cut(path, ".")
+	if v.Variant(name) {
+		return true
+	}
+	if !deeper {
+		return false
+	}
+	v = v.Get(name)
+	if v.Kind() != fhirjson.Object {
+		text, err := pageKey(v)
+		return err != nil || text != ""
+	}
+	return unclear(v, rest)
+}
+
 // resource writes what one item of a collection is. theirs says that the item names somebody else: it is written as being about them, and the merge
 // drops and counts it.
 func (m *mapping) resource(c *collection, v fhirjson.Value, personID string) (made *item, theirs bool, err error) {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -329,6 +330,8 @@ func TestHostile(t *testing.T) {
 func TestNextPages(t *testing.T) {
 	long := strings.Repeat("a", 600)
 	byKey := strings.Replace(goodMapping, "next: next}", "next: next, parameter: after}", 1)
+	deeper := strings.Replace(goodMapping, "next: next}", "next: next.url}", 1)
+	inOtherCase := strings.Replace(goodMapping, "next: next}", "next: Next}", 1)
 	for _, c := range []struct {
 		name, mapping, next string
 		query               string // that is asked for next; "" for none
@@ -340,9 +343,15 @@ func TestNextPages(t *testing.T) {
 		{"a longer one than is asked for", goodMapping, `"p/C1/plans?after=` + strings.Repeat("a", 9<<10) + `"`, "", broker.ErrMalformed},
 		{"true", goodMapping, `true`, "", broker.ErrMalformed}, {"an address in an object", goodMapping, `{"href":"p/C1/plans?after=a"}`, "", broker.ErrMalformed},
 		{"an address in a list", goodMapping, `["p/C1/plans?after=a"]`, "", broker.ErrMalformed},
+		{"a name in other case", inOtherCase, `"p/C1/plans?after=a"`, "", broker.ErrMalformed},
 		{"no key", byKey, `null`, "", nil}, {"not even a key", byKey, `false`, "", nil}, {"a key", byKey, `"a"`, "after=a", nil}, {"a number", byKey, `2`, "after=2", nil},
 		{"a long key", byKey, `"` + long + `"`, "after=" + long, nil}, {"a longer one", byKey, `"` + strings.Repeat("a", 9<<10) + `"`, "", broker.ErrMalformed},
 		{"a list of keys", byKey, `["a"]`, "", broker.ErrMalformed},
+		{"none, deeper", deeper, `{}`, "", nil}, {"nothing, deeper", deeper, `null`, "", nil}, {"a list of none, deeper", deeper, `[]`, "", nil},
+		{"an address, deeper", deeper, `{"url":"p/C1/plans?after=a"}`, "after=a", nil},
+		{"a name in other case, deeper", deeper, `{"URL":"p/C1/plans?after=a"}`, "", broker.ErrMalformed},
+		{"a list of addresses, deeper", deeper, `[{"url":"p/C1/plans?after=a"}]`, "", broker.ErrMalformed},
+		{"an address that is not deeper", deeper, `"p/C1/plans?after=a"`, "", broker.ErrMalformed},
 	} {
 		second := false
 		s := scripted(t, func(w http.ResponseWriter, r *http.Request) {
@@ -370,6 +379,26 @@ func TestNextPages(t *testing.T) {
 		if !errors.Is(err, c.want) || err != nil && c.want == nil || second != (c.query != "") || len(reply.Entries) != entries || len(reply.Parts) > 0 {
 			t.Errorf("%s: %d entries, parts %v, %v", c.name, len(reply.Entries), reply.Parts, err)
 		}
+	}
+}
+
+// What came on the pages before one that says nobody stays, and is not all: the page before said that there is more.
+func TestALaterPageThatSaysNobody(t *testing.T) {
+	s := scripted(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch r.URL.Path + "?" + r.URL.RawQuery {
+		case "/api/find?":
+			_, _ = io.WriteString(w, `{"items":[{"id":"C1","nhs":"999 000 0034","name":"Ashworth","trace":"ok"}]}`)
+		case "/api/p/C1/plans?":
+			_, _ = io.WriteString(w, `{"items":[{"ref":"1","who":"C1","state":"Open"}],"next":"p/C1/plans?page=2"}`)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"error":"NOBODY"}`)
+		}
+	})
+	reply, err := s.Fetch(t.Context(), query(t, held))
+	if want := []record.Part{{Source: "plans", Reason: record.PartTruncated}}; err != nil || len(reply.Entries) != 2 || !slices.Equal(reply.Parts, want) {
+		t.Errorf("%d entries, parts %v, %v", len(reply.Entries), reply.Parts, err)
 	}
 }
 

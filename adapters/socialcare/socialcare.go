@@ -8,7 +8,8 @@
 // below the configured address only. A word that the mapping does not have is not guessed: the element says unknown, and the word stands beside it. A
 // member that the mapping does not know is kept in an extension.
 //
-// A reply is whole or an error; the one exception is a council that refuses some of several collections: what it refused is named in the parts.
+// A reply is whole or an error, but for a council that refuses some of several collections, and one that does not have the page that it says follows: what is missing
+// is named in the parts.
 package socialcare
 
 import (
@@ -121,21 +122,27 @@ func (f *fetch) fetch(ctx context.Context) (broker.Reply, error) {
 	var parts []record.Part
 	if t := f.query.Types; !(len(t) == 1 && t[0] == "Patient") {
 		results := f.run(ctx, id)
+		answered := false
 		for i, r := range results {
 			refused, is := errors.AsType[*refusal](r.err)
 			switch source := f.mapping.Collections[i].Name; {
 			case r.err == nil:
+				answered = true
 				batches = append(batches, r.batch)
+				if r.batch.cut {
+					parts = append(parts, record.Part{Source: source, Reason: record.PartTruncated})
+				}
 			case !is:
 				return broker.Reply{}, r.err
 			case errors.Is(refused, broker.ErrNoRecord): // nothing of this kind
+				answered = true
 			case errors.Is(refused, broker.ErrWithheld):
 				parts = append(parts, record.Part{Source: source, Reason: record.PartWithheld})
 			default:
 				parts = append(parts, record.Part{Source: source, Reason: record.PartSourceDown})
 			}
 		}
-		if len(parts) == len(results) { // all of them
+		if !answered { // all are refused
 			worst := results[0].err
 			for _, r := range results { // trouble with one says more of the custodian than that another is withheld
 				if errors.Is(worst, broker.ErrWithheld) {
@@ -270,7 +277,7 @@ func (f *fetch) run(ctx context.Context, id string) []result {
 	return results
 }
 
-// collection reads one collection to its last page.
+// collection reads one collection to its last page. A page after the first that says that there is nobody takes nothing from what came: there was more, and now there is not.
 func (f *fetch) collection(ctx context.Context, c *collection, id string) (*batch, error) {
 	segments := strings.Split(c.Path, "/")
 	for i, s := range segments {
@@ -281,6 +288,10 @@ func (f *fetch) collection(ctx context.Context, c *collection, id string) (*batc
 	items, theirs := 0, 0
 	for target := first; ; {
 		d, err := f.ask(ctx, wire.Request{Target: target})
+		if target != first && errors.Is(err, broker.ErrNoRecord) {
+			b.cut = true
+			return b, nil
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -313,6 +324,8 @@ func (f *fetch) collection(ctx context.Context, c *collection, id string) (*batc
 		}
 		more, err := pageKey(get(d.Root(), c.Paging.Next))
 		switch {
+		case unclear(d.Root(), c.Paging.Next):
+			return nil, broker.ErrMalformed
 		case err != nil:
 			return nil, err
 		case more == "":
@@ -336,6 +349,7 @@ type batch struct {
 	f    *fetch
 	out  []byte
 	urls []string
+	cut  bool // there was more, and it did not come
 }
 
 // add writes a resource, within the caps.
