@@ -190,6 +190,7 @@ func TestBadRequests(t *testing.T) {
 		"identifier and handle disagree":   {get(search(ada) + "&_id=" + handleOf(t, bob)), 400, "invalid"},
 		"NHS number as _id":                {get("/fhir/Patient?_id=" + ada), 400, "value"},
 		"NHS number in groups as _id":      {get("/fhir/Patient?_id=999-000-0018"), 400, "value"},
+		"NHS number in odd groups as _id":  {get("/fhir/Patient?_id=99900-00018"), 400, "value"},
 		"_id that cannot be one":           {get("/fhir/Patient?_id=a%20b"), 400, "value"},
 		"_id of nobody and no purpose":     {get("/fhir/Patient?_id=1", "-X-Purpose-Of-Use"), 400, "required"},
 		"modifier":                         {get("/fhir/Patient?identifier:exact=x"), 400, "not-supported"},
@@ -644,7 +645,7 @@ func TestRequestID(t *testing.T) {
 	k := newKit(t)
 	const uuid = "0f8fad5b-d9cb-469f-a165-ab9990000018" // ends in ten digits that look like an NHS number
 	for given, kept := range map[string]bool{"req-1": true, uuid: true, strings.Repeat("a", 64): true, strings.Repeat("a", 65): false, "": false, "a b": false, "a/b": false,
-		"<script>": false, ada: false, "x" + ada: false, "999-000-0018": false, "x.999.000.0018": false, "999-000-0019": true, "ä": false, "a\x00": false} {
+		"<script>": false, ada: false, "x" + ada: false, "999-000-0018": false, "x.999.000.0018": false, "999-0000018": false, "x-99900-00018": false, "9990-000-018.1": false, "999-000-0019": true, "1999-000-0018": true, "ä": false, "a\x00": false} {
 		r := k.ask("GET", "/fhir/metadata", "")
 		r.Header["X-Request-Id"] = []string{given}
 		got := k.do(r).Header.Get("X-Request-Id")

@@ -348,7 +348,7 @@ func read(t testing.TB, resp *http.Response) resource {
 		return true
 	})
 	for name, values := range resp.Header {
-		if record.SpellsNHSNumber(strings.Join(values, " ")) {
+		if name != "Date" && record.SpellsNHSNumber(strings.Join(values, " ")) { // a year and a time of day are ten digits in groups
 			t.Errorf("the header %s holds an NHS number", name)
 		}
 	}

@@ -211,7 +211,7 @@ func address(ctx context.Context) netip.Addr {
 }
 
 // requestID returns the caller's id of the request, or makes one where there is none that can be kept. It is written to logs and echoed, so it
-// is a short plain word that holds no NHS number; UUIDs always pass, because one in a thousand holds ten digits that look like one.
+// is a short plain word that holds no NHS number; UUIDs always pass, because one in two hundred holds ten digits that look like one.
 func requestID(given []string) string {
 	if len(given) == 1 && len(given[0]) >= 1 && len(given[0]) <= 64 && plain(given[0]) && (isUUID(given[0]) || !record.SpellsNHSNumber(given[0])) {
 		return given[0]

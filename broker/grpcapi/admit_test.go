@@ -215,6 +215,8 @@ func TestRequestID(t *testing.T) {
 		{"an NHS number", []string{number}, false},
 		{"an NHS number in it", []string{"x-" + number}, false},
 		{"an NHS number as people write it", []string{"999-000-0018"}, false},
+		{"an NHS number in other groups", []string{"x-99900-00018"}, false},
+		{"a number that is one digit longer", []string{"1999-000-0018"}, true},
 		{"nearly a UUID", []string{uuidWithNumber}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {

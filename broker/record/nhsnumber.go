@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"unique"
 )
 
@@ -65,23 +66,36 @@ func HoldsNHSNumber(s string) bool {
 	return false
 }
 
-// SpellsNHSNumber reports whether s holds an NHS number as people and systems write it: in a run of ten digits, or in groups of three, three and four with a
-// dash, a dot or a blank between them. It is for what a caller makes up and we repeat or write down. Ids that others gave are judged by [HoldsNHSNumber] (M-5):
-// one in eleven that merely looks like this would be no id any more.
+// SpellsNHSNumber reports whether s holds an NHS number as people and systems write it: in a run of ten digits, or in groups of any size that are ten digits together,
+// with dashes, underscores, dots, colons or blanks between them. It begins and ends where a group does; a letter ends it. It is for what a caller makes up and we
+// repeat or write down. Ids that others gave are judged by [HoldsNHSNumber] (M-5): one in eleven that merely looks like this would be no id any more.
 func SpellsNHSNumber(s string) bool {
-	if HoldsNHSNumber(s) {
-		return true
-	}
-	digit := func(i int) bool { return i >= 0 && i < len(s) && s[i] >= '0' && s[i] <= '9' }
-	parts := func(i int) bool { return s[i] == '-' || s[i] == '.' || s[i] == ' ' }
-	const long = len("999 000 0018")
-	for i := range max(0, len(s)-long+1) {
-		if parts(i+3) && parts(i+7) && !digit(i-1) && !digit(i+long) && validNHSNumber(s[i:i+3]+s[i+4:i+7]+s[i+8:i+long]) {
+	for i := range len(s) {
+		if isDigit(s[i]) && (i == 0 || !isDigit(s[i-1])) && beginsWithNHSNumber(s[i:]) {
 			return true
 		}
 	}
 	return false
 }
+
+// beginsWithNHSNumber reports whether the first groups of digits in s are ten together, and an NHS number.
+func beginsWithNHSNumber(s string) bool {
+	digits := make([]byte, 0, 10)
+	for i := range len(s) {
+		switch {
+		case isDigit(s[i]):
+			digits = append(digits, s[i])
+		case strings.IndexByte("-_.: ", s[i]) < 0:
+			return false
+		}
+		if len(digits) == 10 {
+			return (i+1 == len(s) || !isDigit(s[i+1])) && validNHSNumber(string(digits))
+		}
+	}
+	return false
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // Reveal returns the ten digits, or "" for the zero value. Only encoders, adapters and the ledger's codec call it.
 func (n NHSNumber) Reveal() string {

@@ -2,6 +2,8 @@ package record
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"testing"
@@ -133,12 +135,43 @@ func TestSpellsNHSNumber(t *testing.T) {
 	for text, want := range map[string]bool{
 		"9990000018": true, "x-9990000018": true, "999-000-0018": true, "999 000 0018": true, "999.000.0018": true, "999-000.0018": true, "enc-999-000-0018-a": true,
 		"1-999-000-0018": true, "a999-000-0018b": true, "2026-999-000-0018": true,
-		"999-000-0019": false, "999_000_0018": false, "1999-000-0018": false, "999-000-00180": false, "999--000-0018": false, "99-9000-0018": false, "": false, "999-000-001": false,
+		"999-0000018": true, "99900-00018": true, "9990-000-018": true, "99-90-00-00-18": true, "99-9000-0018": true, "9-9-9-0-0-0-0-0-1-8": true, "999_000_0018": true, "999:000:0018": true,
+		"999--000-0018": true, "999 - 000 - 0018": true, "n999-000-0018": true, "999-000-0018-1": true, "req_99900-00018_2": true, "12-999-0000018": true,
+		"999-000-0019": false, "1999-000-0018": false, "999-000-00180": false, "": false, "999-000-001": false, "999a000-0018": false, "999/000/0018": false, "999-x-0000018": false,
 		"0f8fad5b-d9cb-469f-a165-70867728950e": false, "000-000-0000": false, "999-000 0018": true, "2026-11-30": false,
 	} {
 		if got := SpellsNHSNumber(text); got != want {
 			t.Errorf("%s: got %t, want %t", text, got, want)
 		}
+	}
+}
+
+// However a number is grouped, it is found in whatever letters are around it.
+func TestSpellsNHSNumberInAnyGroups(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.StringMatching(`([a-z0-9]{0,4}[a-z])?`).Draw(t, "before")
+		for _, digit := range rapid.SampledFrom(valid).Draw(t, "number") {
+			s += string(digit) + rapid.StringMatching(`[-_. :]{0,2}`).Draw(t, "parted by")
+		}
+		if s += rapid.StringMatching(`([a-z][a-z0-9]{0,4})?`).Draw(t, "after"); !SpellsNHSNumber(s) {
+			t.Errorf("a number is not found in %q", s)
+		}
+	})
+}
+
+// Ids that are made at random hardly ever look as if they held a number: a letter ends what may be one.
+func TestSpellsNHSNumberInUUIDs(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same ones each time
+	const n = 100_000
+	found := 0
+	for range n {
+		a, b := random.Uint64(), random.Uint64()
+		if SpellsNHSNumber(fmt.Sprintf("%08x-%04x-%04x-%04x-%012x", a>>32, a>>16&0xffff, a&0xffff, b>>48, b&0xffffffffffff)) {
+			found++
+		}
+	}
+	if found > n/200 {
+		t.Errorf("%d of %d UUIDs are taken for a number", found, n)
 	}
 }
 
