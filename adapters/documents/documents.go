@@ -27,7 +27,7 @@ import (
 )
 
 // Adapter is the kind and version that replies carry. The version changes when the same answers of a custodian would be read differently.
-const Adapter = "documents/2"
+const Adapter = "documents/3"
 
 // Source reads one custodian. It is safe for concurrent use.
 type Source struct {

@@ -395,11 +395,11 @@ func TestOwnProtocols(t *testing.T) {
 		`"AllergyIntolerance/thornfield-`, "Rash after three days", // another
 		`"Patient/acute-`,                     // the hospital that lets in by token
 		"hl7v2/3", `"value":9.50`, "Ferritin", // the hospital that speaks HL7 v2
-		"socialcare/2", "Northmoor East locality", // a council with other words
+		"socialcare/3", "Northmoor East locality", // a council with other words
 		"/socialcare-",                                                                                 // and the first
-		"documents/2", "Fall at home, conveyed to emergency department", "Glasgow coma score total 15", // the ambulance service's: a BaRS message and a CDA report
+		"documents/3", "Fall at home, conveyed to emergency department", "Glasgow coma score total 15", // the ambulance service's: a BaRS message and a CDA report
 		"Referral or validation request (new)", "<b>Class</b>: ",
-		"fhirr4/2, documents/2", "She wants no tube feeding.", "Memory clinic", // two sources of the mental health trust
+		"fhirr4/3, documents/3", "She wants no tube feeding.", "Memory clinic", // two sources of the mental health trust
 	} {
 		if !strings.Contains(whole, want) {
 			t.Errorf("the answer does not hold %q", want)
