@@ -37,7 +37,7 @@ func TestSyntheaInOwnProtocols(t *testing.T) {
 			}
 			shown += int(s.GetShown())
 		}
-		for _, want := range []string{"gpconnect/1", "FHIR STU3 to R4"} {
+		for _, want := range []string{"gpconnect/2", "FHIR STU3 to R4"} {
 			if _, holds := p.Custodians["gp"]; holds && !strings.Contains(string(res.GetBundle()), want) {
 				t.Errorf("an answer with a practice in it does not say %q", want)
 			}

@@ -49,23 +49,44 @@ func spineCode(s string) string {
 }
 
 // said returns what an OperationOutcome means, nil if it has no code that is known. The gravest of several wins in the order of the list below,
-// so that "no record" beside a refusal is a refusal. Texts are never read: they may hold anything.
+// so that "no record" beside a refusal is a refusal. Beside an error that is not known, or word of what was not done to its end, it is no "no record".
+// Texts are never read: they may hold anything.
 func said(v fhirjson.Value) error {
 	if !v.Get("resourceType").Is("OperationOutcome") {
 		return nil
 	}
 	var found error
-	for c := range v.Each("issue.details.coding.code") {
+	other := false
+	for issue := range v.Get("issue").Elems() {
+		e := meant(issue)
+		other = other || sentinel.Unfinished(issue) || e == nil && sentinel.Grave(issue)
+		found = graver(found, e)
+	}
+	if other && errors.Is(found, broker.ErrNoRecord) {
+		return broker.ErrMalformed
+	}
+	return found
+}
+
+// meant returns what an issue means by its codes, nil if none is known.
+func meant(issue fhirjson.Value) error {
+	var found error
+	for c := range issue.Each("details.coding.code") {
 		code := spineCode(c.View())
 		e := spine[code]
 		if strings.HasPrefix(code, "ASID_CHECK_FAILED") { // the proxy says which check, after this
 			e = broker.ErrUnauthorised
 		}
-		if e != nil && (found == nil || grave(e) > grave(found)) {
-			found = e
-		}
+		found = graver(found, e)
 	}
 	return found
+}
+
+func graver(a, b error) error {
+	if b != nil && (a == nil || grave(b) > grave(a)) {
+		return b
+	}
+	return a
 }
 
 func grave(e error) int {

@@ -25,7 +25,7 @@ import (
 )
 
 // Adapter is the kind and version that replies carry. The version changes when the same answers of a custodian would be read differently.
-const Adapter = "gpconnect/1"
+const Adapter = "gpconnect/2"
 
 // interaction names the operation to the Spine.
 const interaction = "urn:nhs:names:services:gpconnect:fhir:operation:gpc.getstructuredrecord-1"
@@ -167,17 +167,18 @@ func (s *Source) read(root fhirjson.Value, lim broker.Limits) ([]fhirjson.Entry,
 	if !root.Get("resourceType").Is("Bundle") || !root.Get("type").Is("collection") && !root.Get("type").Is("searchset") {
 		return nil, broker.ErrMalformed
 	}
-	for l := range root.Get("link").Elems() {
-		if !l.Get("relation").Is("next") {
-			continue
-		}
-		if _, ours := s.practice.Pin(l.Get("url").Text()); !ours {
+	next, err := fhirjson.Next(root)
+	if err != nil {
+		return nil, broker.ErrMalformed
+	}
+	if next != "" {
+		if _, ours := s.practice.Pin(next); !ours {
 			return nil, broker.ErrElsewhere
 		}
 		return nil, broker.ErrMalformed // the operation has no pages: what came is not all
 	}
 	list := root.Get("entry")
-	if list.Exists() && list.Kind() != fhirjson.Array {
+	if root.Variant("entry") || list.Exists() && list.Kind() != fhirjson.Array {
 		return nil, broker.ErrMalformed
 	}
 	out := make([]fhirjson.Entry, 0, list.Len())

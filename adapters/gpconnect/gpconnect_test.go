@@ -35,7 +35,7 @@ func fetched(t *testing.T, p practice, who string) broker.Reply {
 func TestRecord(t *testing.T) {
 	p := newPractice(t)
 	r := fetched(t, p, held)
-	if r.Adapter != "gpconnect/1" || r.Base != p.base || len(r.Conversions) != 1 || !strings.Contains(r.Conversions[0], "STU3 to R4") || r.Parts != nil {
+	if r.Adapter != "gpconnect/2" || r.Base != p.base || len(r.Conversions) != 1 || !strings.Contains(r.Conversions[0], "STU3 to R4") || r.Parts != nil {
 		t.Errorf("adapter %s, conversions %v, parts %v", r.Adapter, r.Conversions, r.Parts)
 	}
 	types := map[string]int{}
@@ -239,6 +239,9 @@ func TestErrorCodes(t *testing.T) {
 		{404, coded("NO_RECORD_FOUND"), broker.ErrNoRecord},
 		{400, coded("PATIENT_NOT_FOUND"), broker.ErrNoRecord},
 		{404, coded("PATIENT_NOT_FOUND", "NO_PATIENT_CONSENT"), broker.ErrWithheld},
+		{404, coded("PATIENT_NOT_FOUND", "SOMETHING_NEW"), broker.ErrMalformed}, // nobody, and another error beside it
+		{404, coded("SOMETHING_NEW", "NO_RECORD_FOUND"), broker.ErrMalformed},
+		{404, strings.Replace(coded("PATIENT_NOT_FOUND", "SOMETHING_NEW"), `"error","code":"forbidden","details":{"coding":[{"system":"https://fhir.nhs.uk/STU3/CodeSystem/Spine-ErrorOrWarningCode-1","code":"SOME`, `"warning","code":"incomplete","details":{"coding":[{"system":"https://fhir.nhs.uk/STU3/CodeSystem/Spine-ErrorOrWarningCode-1","code":"SOME`, 1), broker.ErrMalformed},
 		{403, coded("ACCESS DENIED"), broker.ErrUnauthorised},
 		{403, coded("ACCESS_DENIED"), broker.ErrUnauthorised},
 		{403, coded("ASID_CHECK_FAILED_MESSAGESENDER_NOT_FOUND"), broker.ErrUnauthorised},

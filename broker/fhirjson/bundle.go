@@ -29,26 +29,14 @@ func ReadBundle(d *Doc) (Bundle, error) {
 	if !root.Get("resourceType").Is("Bundle") {
 		return Bundle{}, &Error{"not a Bundle", 0}
 	}
-	if root.Variant("type", "total", "link", "entry") {
+	if root.Variant("type", "total", "entry") {
 		return Bundle{}, &Error{"a name in other case", 0}
 	}
-	b := Bundle{Type: root.Get("type").Text()}
-	links := root.Get("link")
-	if links.Kind() == Null {
-		links = Value{} // some write nothing for an empty list
+	next, err := Next(root)
+	if err != nil {
+		return Bundle{}, err
 	}
-	for l := range links.Elems() {
-		relation := l.Get("relation")
-		if relation.Kind() != String { // it may be the way to the next page: a page that looks like the last one and is not would make an answer look whole
-			return Bundle{}, &Error{"link is not readable", l.Start()}
-		}
-		if strings.EqualFold(relation.View(), "next") {
-			if b.Next != "" || l.Get("url").Text() == "" {
-				return Bundle{}, &Error{"next link unclear", l.Start()}
-			}
-			b.Next = l.Get("url").Text()
-		}
-	}
+	b := Bundle{Type: root.Get("type").Text(), Next: next}
 	list := root.Get("entry")
 	if list.Exists() && list.Kind() != Array {
 		return Bundle{}, &Error{"entry is not an array", list.Start()}
@@ -74,6 +62,33 @@ func ReadBundle(d *Doc) (Bundle, error) {
 		b.Entries = append(b.Entries, Entry{FullURL: e.Get("fullUrl").View(), Mode: e.At("search", "mode").View(), Resource: r})
 	}
 	return b, nil
+}
+
+// Next is where a Bundle's next page is, "" if it says that there is none. What it says of links and cannot be read may be the way to that page: the error is always an
+// [*Error].
+func Next(bundle Value) (string, error) {
+	if bundle.Variant("link") {
+		return "", &Error{"a name in other case", bundle.Start()}
+	}
+	links := bundle.Get("link")
+	if links.Kind() == Null {
+		return "", nil // some write nothing for an empty list
+	}
+	next := ""
+	for l := range links.Elems() {
+		relation := l.Get("relation")
+		if relation.Kind() != String {
+			return "", &Error{"link is not readable", l.Start()}
+		}
+		if !strings.EqualFold(relation.View(), "next") {
+			continue
+		}
+		if next != "" || l.Get("url").Text() == "" {
+			return "", &Error{"next link unclear", l.Start()}
+		}
+		next = l.Get("url").Text()
+	}
+	return next, nil
 }
 
 // maxTotal is more than any search returns.

@@ -391,7 +391,7 @@ func TestOwnProtocols(t *testing.T) {
 		t.Fatalf("got %d with %d matches", status, matches(t, whole))
 	}
 	for _, want := range []string{
-		"gpconnect/1", "FHIR STU3 to R4", `"AllergyIntolerance/gp-`, "Metformin 500mg modified-release tablets", // a practice
+		"gpconnect/2", "FHIR STU3 to R4", `"AllergyIntolerance/gp-`, "Metformin 500mg modified-release tablets", // a practice
 		`"AllergyIntolerance/thornfield-`, "Rash after three days", // another
 		`"Patient/acute-`,                     // the hospital that lets in by token
 		"hl7v2/3", `"value":9.50`, "Ferritin", // the hospital that speaks HL7 v2
