@@ -16,6 +16,7 @@ import (
 type refusal struct {
 	sentinel    error
 	unsupported bool // it does not know the type or the operation
+	doubt       bool // but it says something else, too
 }
 
 func (r *refusal) Error() string { return r.sentinel.Error() }
@@ -61,7 +62,7 @@ func statusError(a wire.Answer) error {
 	case said.noPatient && (s == http.StatusNotFound || s == http.StatusGone):
 		return &refusal{sentinel: broker.ErrNoRecord}
 	case s == http.StatusNotFound || s == http.StatusMethodNotAllowed || s == http.StatusNotImplemented || s == http.StatusBadRequest && said.unsupported:
-		return &refusal{sentinel: broker.ErrMalformed, unsupported: true}
+		return &refusal{sentinel: broker.ErrMalformed, unsupported: true, doubt: said.doubt}
 	case s == http.StatusForbidden:
 		return &refusal{sentinel: broker.ErrUnauthorised}
 	case s >= 400 && trouble.Kind == wire.Malformed || trouble.Kind == wire.Missing:

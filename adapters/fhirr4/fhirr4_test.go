@@ -613,6 +613,23 @@ func TestEverythingThatIsNotThere(t *testing.T) {
 	}
 }
 
+// A 404 says that a type is not known only where it says nothing else.
+func TestATypeThatIsNotUnknown(t *testing.T) {
+	for _, answer := range []string{
+		"404 " + issues(`"error","code":"not-found",`+unknownPerson, `"fatal","code":"processing"`),
+		"404 " + issues(`"error","code":"not-found",`+unknownPerson, `"warning","code":"incomplete"`),
+		"404 " + outcome("exception", ""), "501 " + outcome("transient", ""),
+	} {
+		r, err := fetch(t, serve(t, with(byType, meta, "500 ", "POST Observation/_search", answer)), query(t, held))
+		if want := []record.Part{{Source: "Observation", Reason: record.PartSourceDown}}; err != nil || !slices.Equal(r.Parts, want) {
+			t.Errorf("%s: got %s, parts %v and %v", answer, ids(r.Entries), r.Parts, err)
+		}
+		if r, err = fetch(t, serve(t, with(byType, meta, offering(true, "Condition"), all, answer)), query(t, held)); err != nil || ids(r.Entries) != "Patient/p1 Condition/c1" {
+			t.Errorf("%s, of everything, which is then read by type: got %s and %v", answer, ids(r.Entries), err)
+		}
+	}
+}
+
 // Without a CapabilityStatement every type is tried, and a type that the server does not know holds nothing.
 func TestWithoutAStatement(t *testing.T) {
 	for _, metadata := range []string{"404 ", "500 ", "200 {", "200 {}", "401 ", "302 "} {

@@ -12,6 +12,7 @@ type said struct {
 	trouble     bool // an issue of severity error or fatal, or one that says that something was not done to its end
 	withheld    bool
 	noPatient   bool // and nothing that is trouble says anything else
+	doubt       bool // something was not done to its end, or there is nobody and other trouble: it says of nothing that it is not there
 	unsupported bool
 	throttled   bool
 }
@@ -50,8 +51,9 @@ func listen(v fhirjson.Value) said {
 		grave, unfinished := sentinel.Grave(issue), sentinel.Unfinished(issue)
 		s.noPatient = s.noPatient || nobody
 		s.trouble = s.trouble || grave || unfinished
+		s.doubt = s.doubt || unfinished
 		other = other || unfinished || grave && !nobody
 	}
-	s.noPatient = s.noPatient && !other
+	s.noPatient, s.doubt = s.noPatient && !other, s.doubt || s.noPatient && other
 	return s
 }

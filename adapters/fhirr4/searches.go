@@ -48,7 +48,7 @@ func (f *fetch) searches(ctx context.Context, found patient, o offer, known bool
 				first = r.err
 			}
 			switch {
-			case no.unsupported && !known: // a type that the server does not have holds nothing
+			case no.unsupported && !no.doubt && !known: // a type that the server does not have holds nothing
 			case errors.Is(no, broker.ErrNoRecord):
 				answered++
 			case errors.Is(no, broker.ErrWithheld):
