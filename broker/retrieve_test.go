@@ -518,6 +518,7 @@ func TestBreaker(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		synctest.Wait() // calls of callers who left may have only begun
 		if state() != "closed" {
 			t.Fatalf("breaker %s after fifty callers hung up", state())
 		}

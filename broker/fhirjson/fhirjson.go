@@ -104,7 +104,7 @@ type Doc struct {
 }
 
 // Misshapen reports whether the text holds what stands nowhere in FHIR, and what would hide what it says from who looks for it: an array in an array, or a member `code` that is a
-// number, true or false, or a list of strings.
+// number, true or false, or a list of anything but objects.
 func (d *Doc) Misshapen() bool { return d.misshapen }
 
 // Parse indexes src, which MUST NOT change afterwards. The error is always an [*Error].
@@ -121,7 +121,22 @@ func Parse(src []byte, lim Limits) (*Doc, error) {
 	if err := s.scan(); err != nil {
 		return nil, err
 	}
-	return &Doc{src, s.tape, s.addresses, s.codes, s.types, s.misshapen}, nil
+	return &Doc{src, s.tape, s.addresses, s.codes, s.types, s.misshapen || s.lists && s.codeLists()}, nil
+}
+
+// codeLists reports whether any member code is a list of anything but objects.
+func (s *scanner) codeLists() bool {
+	for i := range s.tape {
+		if t := &s.tape[i]; t.kind != Array || string(t.key(s.src)) != codeKey {
+			continue
+		}
+		for e := int32(i) + 1; e < s.tape[i].next; e = s.tape[e].next {
+			if kind := s.tape[e].kind; kind != Object && kind != Null {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // A text may have fewValues values, and one more for every leastBytes.

@@ -21,6 +21,7 @@ type scanner struct {
 	codes     []int32 // see Value.Codes
 	types     []int32 // see Value.Resources
 	misshapen bool    // see Doc.Misshapen
+	lists     bool    // some member code is an array
 	// keys of the object being closed, reused between objects
 	seen map[string]struct{}
 	stops
@@ -257,8 +258,10 @@ value:
 			if i = space(src, i); i < size && src[i] == ']' {
 				goto closing
 			}
-			if s.open[s.depth-1].closing == ']' || t.told == codeTold && string(t.key(src)) == codeKey && i < size && src[i] == '"' {
+			if s.open[s.depth-1].closing == ']' {
 				s.misshapen = true
+			} else if t.told == codeTold && string(t.key(src)) == codeKey {
+				s.lists = true
 			}
 			goto value
 		default:

@@ -123,8 +123,8 @@ func isURN(address string) bool {
 	return len(address) > len("urn:") && address[0]|0x20 == 'u' && strings.EqualFold(address[:len("urn:")], "urn:")
 }
 
-// splitAddress cuts a version, a fragment or a query off an address: rest begins with "/_history", "#" or "?", or is empty. What follows "/_history/" and is no id may lead anywhere
-// else: it is no version.
+// splitAddress cuts a version, a fragment or a query off an address: rest begins with "/_history", "#" or "?", or is empty. What follows "/_history/" and climbs out of there again leads
+// elsewhere: it is no version.
 func splitAddress(address string) (head, rest string) {
 	end := len(address)
 	if i := strings.IndexByte(address, '#'); i >= 0 {
@@ -135,7 +135,7 @@ func splitAddress(address string) (head, rest string) {
 	}
 	if strings.IndexByte(address[:end], '_') >= 0 {
 		if i := strings.Index(address[:end], "/_history/"); i >= 0 {
-			if version := address[i+len("/_history/") : end]; version == "" || legalID(version) && strings.Trim(version, ".") != "" {
+			if !climbs(address[i+len("/_history/") : end]) {
 				end = i
 			}
 		} else if strings.HasSuffix(address[:end], "/_history") {
@@ -143,4 +143,21 @@ func splitAddress(address string) (head, rest string) {
 		}
 	}
 	return address[:end], address[end:]
+}
+
+// climbs reports whether a part of a path has a dot or two for a segment, as a browser reads it.
+func climbs(part string) bool {
+	if strings.IndexByte(part, '.') < 0 && strings.IndexByte(part, '%') < 0 {
+		return false
+	}
+	if plain, err := url.PathUnescape(part); err == nil {
+		part = plain
+	}
+	part = strings.NewReplacer("\t", "", "\n", "", "\r", "", "\\", "/").Replace(part)
+	for segment := range strings.SplitSeq(part, "/") {
+		if segment = strings.TrimSpace(segment); segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
 }

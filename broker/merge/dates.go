@@ -188,12 +188,18 @@ func saysTime(x fhirjson.Value) bool {
 	case fhirjson.Null, fhirjson.Absent:
 		return false
 	case fhirjson.Object:
-		return x.Get("start").Exists() || x.Get("end").Exists() || x.Get("event").Exists() || saysPeriod(x.Get("repeat").Get("boundsPeriod"))
+		bounds := x.Get("repeat").Get("boundsPeriod")
+		return saysTime(x.Get("start")) || saysTime(x.Get("end")) || saysTime(x.Get("event")) || saysTime(bounds.Get("start")) || saysTime(bounds.Get("end"))
+	case fhirjson.Array:
+		for e := range x.Elems() {
+			if saysTime(e) {
+				return true
+			}
+		}
+		return false
 	}
 	return true
 }
-
-func saysPeriod(x fhirjson.Value) bool { return x.Get("start").Exists() || x.Get("end").Exists() }
 
 // timeOf reads a date, dateTime, instant, Period or Timing.
 func timeOf(v fhirjson.Value) record.ClinicalTime {

@@ -215,3 +215,12 @@ func TestTimesOfSpecimens(t *testing.T) {
 		}
 	}
 }
+
+func TestNullsSayNoTime(t *testing.T) {
+	for _, x := range []string{`"effectivePeriod":{"start":null,"end":null}`, `"effectiveTiming":{"event":[]}`, `"effectiveTiming":{"event":[null]}`, `"effectiveDateTime":null`} {
+		v := parsed(t, `{"resourceType":"Observation",`+x+`,"issued":"2020-01-01T00:00:00Z"}`)
+		if got := clinicalTime("Observation", v); got.Element != "issued" {
+			t.Errorf("%s: %+v", x, got)
+		}
+	}
+}

@@ -53,18 +53,26 @@ func (p *preparing) questionOf(address string, it *item, strict bool) *question 
 	if i := strings.LastIndexByte(head, '/'); i >= 0 {
 		root, typ = head[:i+1], head[i+1:]
 	}
+	near := !hasScheme(head)
 	var types []string
 	switch {
 	case IsType(typ):
 		types = []string{typ}
+		near = near || p.isBase(root, it)
 	case head == "":
 	case p.isBase(head, it):
-		root = head + "/"
+		root, near = head+"/", true
 	default:
 		return nil
 	}
-	if len(address) > longestQuestion || strings.Count(query, "&") > mostAsked {
+	anything := func() *question {
+		if !near {
+			return nil // it is asked of another server
+		}
 		return &question{any: true}
+	}
+	if len(address) > longestQuestion || strings.Count(query, "&") > mostAsked {
+		return anything()
 	}
 	q, ids, values := &question{}, []string(nil), 0
 	for part := range strings.SplitSeq(query, "&") {
@@ -72,7 +80,7 @@ func (p *preparing) questionOf(address string, it *item, strict bool) *question 
 		name, bad := url.QueryUnescape(name)
 		text, worse := url.QueryUnescape(text)
 		if values += 1 + strings.Count(text, ","); bad != nil || worse != nil || values > mostAsked {
-			return &question{any: true}
+			return anything()
 		}
 		name, _, _ = strings.Cut(strings.TrimSpace(name), ":") // a modifier
 		for value := range strings.SplitSeq(text, ",") {
@@ -131,10 +139,14 @@ func businessKey(id fhirjson.Value) string {
 	return identifierKey(id.Get("system").View(), id.Get("value").View())
 }
 
+// mostBare is how many may carry an identifier without a system and be meant by one with it: what more carry says nothing.
+const mostBare = 64
+
 // carriers are the items that carry an identifier, given as identifierKey has it.
 func (p *preparing) carriers(key string) []int32 {
 	if p.cited == nil {
 		p.cited = map[string][]int32{}
+		bare := map[string][]int32{} // that carry it without a system
 		for i := range p.items {
 			it := &p.items[i]
 			if it.fate == folded {
@@ -149,12 +161,26 @@ func (p *preparing) carriers(key string) []int32 {
 					p.cited[key] = append(p.cited[key], int32(i))
 					if at := strings.IndexByte(key, 0); at > 0 { // for who asks without a system
 						p.cited[key[at:]] = append(p.cited[key[at:]], int32(i))
+					} else {
+						bare[key] = append(bare[key], int32(i))
 					}
 				}
 			}
 		}
+		p.bare = bare
+		for key, list := range p.cited { // and for who asks with one
+			if at := strings.IndexByte(key, 0); at > 0 && len(bare[key[at:]]) <= mostBare {
+				p.cited[key] = append(list, bare[key[at:]]...)
+			}
+		}
 	}
-	return p.cited[key]
+	if list := p.cited[key]; list != nil {
+		return list
+	}
+	if at := strings.IndexByte(key, 0); at > 0 && len(p.bare[key[at:]]) <= mostBare {
+		return p.bare[key[at:]]
+	}
+	return nil
 }
 
 // meant calls item with every item that a Reference in it means, by its address or by a question, and key with every identifier by which it means what carries that: many may refer to

@@ -97,7 +97,7 @@ func (p *preparing) question(it *item, around []fhirjson.Value, x fhirjson.Value
 	if !mayAsk(x.View()) {
 		return
 	}
-	if q := p.questionOf(x.View(), it, x.KeyIs("reference")); q != nil && (q.any || len(q.ids)+len(q.keys) > 0) {
+	if q := p.questionOf(x.View(), it, x.KeyIs("reference")); q != nil && (q.any && x.KeyIs("reference") || len(q.ids)+len(q.keys) > 0) {
 		p.refs = append(p.refs, p.lined(ref{asks: q, whole: around[len(around)-1], target: -1}, around, it.typ))
 	}
 }

@@ -686,3 +686,46 @@ func TestOnlyCopiesThatAreShownAreCounted(t *testing.T) {
 		}
 	}
 }
+
+// An address at a root leads to what stands there, whichever of several copies came first.
+func TestAnAddressLeadsToWhatStandsAtItsRoot(t *testing.T) {
+	const a, b = "https://a.example/fhir/", "https://b.example/fhir/"
+	const aspirin, warfarin = `{"resourceType":"Medication","id":"1","code":{"text":"aspirin"}}`, `{"resourceType":"Medication","id":"1","code":{"text":"warfarin"}}`
+	medications := []string{b + "Medication/1 " + aspirin, a + "Medication/1 " + aspirin, b + "Medication/1 " + warfarin}
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		texts := []string{a + "Patient/p " + ada, a + `MedicationRequest/r {"resourceType":"MedicationRequest","id":"r",` + toAda + `,"medicationReference":{"reference":"Medication/1"}}`}
+		for _, i := range order {
+			texts = append(texts, medications[i])
+		}
+		p := prepare(t, request(t), everything, bare(t, texts...))
+		to := member(t, p, "MedicationRequest", "gp-r", "medicationReference", "reference")
+		for _, e := range p.Entries {
+			if `"Medication/`+e.ID+`"` == to && !strings.Contains(string(e.JSON), "aspirin") {
+				t.Errorf("%v: the prescription leads to %s", order, e.JSON)
+			}
+		}
+		if !strings.HasPrefix(to, `"Medication/gp-`) {
+			t.Errorf("%v: %s", order, to)
+		}
+	}
+}
+
+func TestAStrangersCopyLeadsNobodyAway(t *testing.T) {
+	const a, b = "https://a.example/fhir/", "https://b.example/fhir/"
+	x, y := `{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/q"}}`, `{"resourceType":"Condition","id":"c","subject":{"reference":"Patient/p"}}`
+	for _, o := range [][]string{{a + "Condition/c " + x, b + "Condition/c " + x, b + "Condition/c " + y}, {a + "Condition/c " + x, b + "Condition/c " + y, b + "Condition/c " + x}} {
+		p := prepare(t, request(t), everything, bare(t, append([]string{b + "Patient/p " + ada, b + `Observation/o {"resourceType":"Observation","id":"o",` + toAda + `,"focus":[{"reference":"Condition/c"}]}`}, o...)...))
+		if got := member(t, p, "Observation", "gp-o", "focus"); got != `[{"reference":"Condition/gp-c"}]` {
+			t.Errorf("%s", got)
+		}
+	}
+}
+
+func TestCopiesWithoutIDsFromTwoSources(t *testing.T) {
+	const n = `{"resourceType":"Observation","subject":{"reference":"https://gp.example/fhir/Patient/p"}}`
+	r, e := replyOf(t, n), entryOf(t, "https://two.example/fhir/x "+n)
+	r.Beside = []Beside{{Base: "https://two.example/fhir", Entries: []fhirjson.Entry{entryOf(t, ada), e, e}}}
+	if p := prepare(t, request(t), everything, r); p.Counts.Folded != 3 || p.Counts.Shown != 2 {
+		t.Errorf("%+v", p.Counts)
+	}
+}

@@ -103,6 +103,7 @@ type preparing struct {
 	insideOf   *item
 	secret     map[string]bool           // whether all that carry an identifier are hidden, asked when every fate is settled
 	cited      map[string][]int32        // business identifier -> items: see carriers
+	bare       map[string][]int32        // those that carry one without a system
 	places     map[addressed]int32       // of what has copies, when they are settled: which of them an address leads to
 	asked      bool                      // a Reference asks for anything
 	elsewhere  map[int32][]int32         // item -> what was folded into it from another root or source
@@ -153,14 +154,14 @@ func (p *preparing) index() error {
 		if it.root == "" {
 			it.root = p.from(it).base
 		}
-		here := it.root
 		if same, is := p.fold(int32(i)); is {
-			// Which of the two stands for both must not depend on which came first. Addresses lead to the same, whichever it is.
-			if first := &p.items[same]; p.bySource(it, first) < 0 {
-				*it, *first = *first, *it
-				first.keeper = same
+			stays, goes := same, int32(i)
+			if p.bySource(it, &p.items[same]) < 0 { // which of the two stands for both must not depend on which came first
+				stays, goes = goes, stays
+				p.replace(goes, stays)
 			}
-			it.fate, it.keeper, it.stands = folded, same, same
+			x := &p.items[goes]
+			x.fate, x.keeper, x.stands = folded, stays, stays
 		}
 		id := segment(it.id)
 		root, is := rootOf(urls[i], it.typ, id)
@@ -169,13 +170,31 @@ func (p *preparing) index() error {
 				return err
 			}
 		}
-		if it.id != "" && !(is && root == here) {
-			if err := p.register(p.words.join(here, "/", it.typ, "/", id), int32(i)); err != nil {
+		if it.id != "" && !(is && root == it.root) {
+			if err := p.register(p.words.join(it.root, "/", it.typ, "/", id), int32(i)); err != nil {
 				return err
 			}
 		}
 	}
+	for i := range p.items {
+		if it := &p.items[i]; it.fate == folded {
+			it.stands = p.standing(int32(i))
+			it.keeper = it.stands
+		}
+	}
 	return nil
+}
+
+// standing is the item that stands for item i: itself, or what it was folded into, and that into.
+func (p *preparing) standing(i int32) int32 {
+	for p.items[i].fate == folded {
+		it := &p.items[i]
+		if next := &p.items[it.stands]; next.fate == folded {
+			it.stands = next.stands // so that a long way is gone once
+		}
+		i = it.stands
+	}
+	return i
 }
 
 // bySource orders copies of one resource by where they came from, whenever they did.
@@ -397,6 +416,23 @@ func (p *preparing) fold(i int32) (int32, bool) {
 	return 0, false
 }
 
+// replace lets an item stand for its copies in place of another of the same bytes.
+func (p *preparing) replace(other, by int32) {
+	it := &p.items[by]
+	if it.id == "" {
+		p.nameless[sha256.Sum256(it.v.Raw())] = by
+		return
+	}
+	key := typeID{it.typ, it.id}
+	if p.firsts[key] == other {
+		p.firsts[key] = by
+	}
+	if c := p.copies[key]; c != nil {
+		c.list[slices.Index(c.list, other)] = by
+		c.digest[sha256.Sum256(it.v.Raw())] = by
+	}
+}
+
 // register makes an address lead to item i. An address of two different resources could be read in two ways and is refused (M-2).
 func (p *preparing) register(address string, i int32) error {
 	have, taken := p.addresses[address]
@@ -405,7 +441,7 @@ func (p *preparing) register(address string, i int32) error {
 		return nil
 	}
 	a, b := &p.items[have], &p.items[i]
-	if a.typ != b.typ || a.id != b.id || a.id == "" && p.items[i].keeper != have {
+	if a.typ != b.typ || a.id != b.id || a.id == "" && p.standing(i) != p.standing(have) {
 		return ErrMalformed
 	}
 	return nil
@@ -439,17 +475,12 @@ func (p *preparing) resolveHead(head string, it *item) int32 {
 		return -1
 	}
 	to := &p.items[i]
-	if keeper := &p.items[to.keeper]; p.bySource(keeper, to) == 0 {
-		return to.keeper
+	if p.places != nil { // what has one id at another source, or at another root, and other bytes, may be another thing altogether
+		if at, is := p.places[to.addressed()]; is {
+			return at
+		}
 	}
-	// What has one id at another source, or at another root, and other bytes, may be another thing altogether.
-	if at, is := p.places[to.addressed()]; is {
-		return at
-	}
-	if to.fate == folded {
-		return to.stands
-	}
-	return i
+	return to.keeper
 }
 
 // lookUp returns the item that was registered under an address, -1 if none was.

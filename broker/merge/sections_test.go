@@ -199,7 +199,7 @@ func TestCopiesOfAnEncounterHandDownAlike(t *testing.T) {
 func TestCodesOfOtherShapes(t *testing.T) {
 	rules := without(record.MentalHealth)
 	rules.Excluded = CodesOf(Code{"http://snomed.info/sct", "123"})
-	for _, x := range []string{`"code":{"coding":[{"code":35489007}]}`, `"code":{"coding":[{"code":["35489007"]}]}`, `"code":{"coding":[[{"code":"35489007"}]]}`, `"code":{"coding":[{"code":" 35489007"}]}`, `"code":{"text":"Depression "}`,
+	for _, x := range []string{`"code":{"coding":[{"code":35489007}]}`, `"code":{"coding":[{"code":["35489007"]}]}`, `"code":{"coding":[{"code":[null,"35489007"]}]}`, `"code":{"coding":[{"code":[35489007]}]}`, `"code":{"coding":[{"code":[{},"35489007"]}]}`, `"code":{"coding":[[{"code":"35489007"}]]}`, `"code":{"coding":[{"code":" 35489007"}]}`, `"code":{"text":"Depression "}`,
 		`"meta":{"security":[{"code":["PSY"]}]}`, `"code":{"coding":[{"code":123}]}`, `"code":{"coding":[{"system":"https://snomed.info/sct","code":"123"}]}`, `"code":{"coding":[{"system":"http://snomed.info/sct/83821000000107","code":"123"}]}`} {
 		if p, err := Prepare(request(t), rules, replyOf(t, `{"resourceType":"Condition","id":"c",`+toAda+`,`+x+`}`)); err == nil && has(p, "Condition", "gp-c") {
 			t.Errorf("shown: %s", x)

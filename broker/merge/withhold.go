@@ -127,8 +127,9 @@ func (p *preparing) excluded(v fhirjson.Value) bool {
 func (r *Rules) Hide(req Request, codes []Code) bool {
 	entered := r.PatientEntered
 	for _, c := range codes {
-		entered = entered || r.LabelsEntered && c.Code == "PATAST"
-		if r.Excluded.holds(c.System, c.Code) || req.PatientView && c.Code == "NOPAT" {
+		code := strings.TrimSpace(c.Code)
+		entered = entered || r.LabelsEntered && code == "PATAST"
+		if r.Excluded.holds(c.System, code) || req.PatientView && code == "NOPAT" {
 			return true
 		}
 	}
@@ -189,14 +190,31 @@ func (p *preparing) spread() {
 			with[target] = append(with[target], i)
 		}
 	}
-	nodes := map[string]int32{} // what carries an identifier together, behind the items
-	goesBy := func(key string, i int32) {
+	contents := map[int32][]int32{} // the Binaries that the Attachments of an entry lead to
+	holds := func(i int32, refs []ref) {
+		for n := range refs {
+			if r := &refs[n]; r.document && r.target >= 0 && p.items[r.target].typ == "Binary" {
+				contents[i] = append(contents[i], r.target)
+			}
+		}
+	}
+	nodes := map[string]int32{}           // what carries an identifier together, behind the items
+	var open []int                        // how many of them are not hidden
+	goesBy := func(key string, i int32) { // i goes where all that carry an identifier do
 		n, is := nodes[key]
 		if !is {
 			n = int32(len(p.items) + len(nodes))
 			nodes[key] = n
-			for _, t := range p.carriers(key) {
-				goes(t, n)
+			carriers, left := p.carriers(key), 0
+			for _, t := range carriers {
+				if !p.items[t].hidden() {
+					left++
+					with[t] = append(with[t], n)
+				}
+			}
+			if open = append(open, left); left == 0 && len(carriers) > 0 {
+				open[len(open)-1] = 1
+				work = append(work, n)
 			}
 		}
 		with[n] = append(with[n], i)
@@ -221,15 +239,11 @@ func (p *preparing) spread() {
 			goes(pair[0], pair[1])
 			goes(pair[1], pair[0])
 		}
-		for i := range p.items { // what a document holds is as closed as the document
+		for i := range p.items {
 			if it := &p.items[i]; it.fate == withheld {
 				from := len(p.refs)
 				p.scan(it)
-				for _, r := range p.refs[from:] {
-					if r.target >= 0 && p.items[r.target].typ == "Binary" {
-						work = append(work, r.target)
-					}
-				}
+				holds(int32(i), p.refs[from:])
 				p.refs, it.refs = p.refs[:from], [2]int32{}
 			}
 		}
@@ -261,23 +275,31 @@ func (p *preparing) spread() {
 			}
 		}
 		it.refs[1] = int32(len(p.refs))
-		for _, r := range p.refsOf(it) {
-			if r.target >= 0 && p.items[r.target].typ == "Binary" {
-				with[int32(i)] = append(with[int32(i)], r.target)
-			}
-		}
+		holds(int32(i), p.refsOf(it))
 	}
 	for len(work) > 0 {
 		i := work[len(work)-1]
 		work = work[:len(work)-1]
-		if int(i) >= len(p.items) {
-			work = append(work, with[i]...)
-			delete(with, i) // once
+		if n := int(i) - len(p.items); n >= 0 {
+			if open[n]--; open[n] == 0 {
+				work = append(work, with[i]...)
+			}
 			continue
 		}
 		if it := &p.items[i]; it.fate == undecided {
 			it.fate, it.unnamed = withheld, true
 			work = append(work, with[i]...)
+		}
+	}
+	// What a document holds is as closed as the document. What cites the content is not: that may be what many entries were made of.
+	for i, list := range contents {
+		if p.items[i].fate != withheld {
+			continue
+		}
+		for _, b := range list {
+			if it := &p.items[b]; it.fate == undecided {
+				it.fate, it.unnamed = withheld, true
+			}
 		}
 	}
 	if !suspicious && !p.asked {

@@ -582,3 +582,81 @@ func TestTheContentOfAWithheldDocument(t *testing.T) {
 		t.Errorf("%s", list(p.Entries))
 	}
 }
+
+// textOf is all that is shown.
+func textOf(p Prepared) (s string) {
+	for _, e := range p.Entries {
+		s += string(e.JSON) + "\n"
+	}
+	return s
+}
+
+func TestVersionsThatAreNoIDs(t *testing.T) {
+	for _, v := range []string{"a_b", "1/", "1 ", "1/x", "W%2F1", "1/_history/2", strings.Repeat("9", 65)} {
+		p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression,
+			`{"resourceType":"Observation","id":"o",`+toAda+`,"derivedFrom":[{"reference":"Condition/secret-condition/_history/`+v+`","display":"Depression"}]}`))
+		if strings.Contains(textOf(p), "secret-condition") {
+			t.Errorf("withheld and named, version %q", v)
+		}
+		q := prepare(t, request(t), everything, replyOf(t, `{"resourceType":"AllergyIntolerance","id":"a","patient":{"reference":"Patient/p/_history/`+v+`"}}`))
+		if !has(q, "AllergyIntolerance", "gp-a") {
+			t.Errorf("version %q: %s", v, reasons(q.Status))
+		}
+	}
+}
+
+// What many entries were made of may be what a withheld one was made of too.
+func TestWhatEntriesWereMadeOfTakesNoneAlong(t *testing.T) {
+	const made = `,"meta":{"source":"https://gp.example/fhir/Binary/cda"}`
+	p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, depression, `{"resourceType":"Binary","id":"cda","contentType":"application/xml","data":"aa=="}`,
+		`{"resourceType":"AllergyIntolerance","id":"al"`+made+`,"patient":{"reference":"Patient/p"}}`,
+		`{"resourceType":"DocumentReference","id":"d",`+toAda+`,"type":{"coding":[{"code":"736253002"}]},"content":[{"attachment":{"url":"Binary/cda"}}]}`,
+		`{"resourceType":"Provenance","id":"v","target":[{"reference":"Condition/secret-condition"}],"entity":[{"role":"source","what":{"reference":"Binary/cda"}}]}`))
+	if !has(p, "AllergyIntolerance", "gp-al") || has(p, "Binary", "gp-cda") {
+		t.Errorf("%s %+v", list(p.Entries), p.Counts)
+	}
+}
+
+// A uri that asks by an identifier names a withheld entry only if all that carry it are withheld.
+func TestWhatAsksForAnIdentifierOfSeveral(t *testing.T) {
+	shared := strings.Replace(depression, `{"system":"urn:s","value":"secret-number"}`, `{"system":"https://gp.example/spell","value":"S1"}`, 1)
+	const asks = `{"resourceType":"AllergyIntolerance","id":"a","patient":{"reference":"Patient/p"},"extension":[{"url":"u","valueUri":"Encounter?identifier=https://gp.example/spell|S1"}]}`
+	encounter := `{"resourceType":"Encounter","id":"e",` + toAda + `,"identifier":[{"system":"https://gp.example/spell","value":"S1"}]}`
+	if p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, shared, encounter, asks)); !has(p, "AllergyIntolerance", "gp-a") {
+		t.Errorf("%s %+v", list(p.Entries), p.Counts)
+	}
+	if p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, shared, asks)); has(p, "AllergyIntolerance", "gp-a") {
+		t.Errorf("%s", list(p.Entries))
+	}
+}
+
+func TestAddressesOfDocumentsThatLookLikeQuestions(t *testing.T) {
+	for _, u := range []string{"https://files.example/Binary?name=50%", "https://files.example/Binary?" + strings.Repeat("a=1&", 17), "Media?x=" + strings.Repeat("a,", 20)} {
+		doc := `{"resourceType":"DocumentReference","id":"d",` + toAda + `,"content":[{"attachment":{"contentType":"text/plain","url":"` + u + `"}}]}`
+		p, q := prepare(t, request(t), without(record.MentalHealth), replyOf(t, doc)), prepare(t, request(t), without(record.MentalHealth), replyOf(t, doc, depression))
+		if a, b := string(find(t, p, "DocumentReference", "gp-d").JSON), string(find(t, q, "DocumentReference", "gp-d").JSON); a != b || strings.Contains(a, "masked") {
+			t.Errorf("%s\n%s", a, b)
+		}
+	}
+}
+
+func TestIdentifiersWithoutASystem(t *testing.T) {
+	bare := strings.Replace(depression, `{"system":"urn:s","value":"secret-number"}`, `{"value":"S1"}`, 1)
+	for _, id := range []string{`{"system":"x","value":"S1"}`, `{"value":"S1"}`} {
+		p := prepare(t, request(t), without(record.MentalHealth), replyOf(t, bare, `{"resourceType":"Observation","id":"o",`+toAda+`,"focus":[{"identifier":`+id+`,"display":"Depression"}]}`))
+		if strings.Contains(textOf(p), "Depression") {
+			t.Errorf("%s: %s", id, textOf(p))
+		}
+	}
+}
+
+func TestLabelsWithBlanks(t *testing.T) {
+	req := request(t)
+	req.PatientView = true
+	if !everything.Hide(req, []Code{{"", " NOPAT"}}) {
+		t.Error("a document")
+	}
+	if p := prepare(t, req, everything, replyOf(t, `{"resourceType":"Observation","id":"o","meta":{"security":[{"code":"NOPAT "}]},`+toAda+`}`)); has(p, "Observation", "gp-o") {
+		t.Error("an entry")
+	}
+}
