@@ -79,7 +79,7 @@ func (p *preparing) choose() {
 // reach shows the supporting resources that the given ones lead to, through others of their sort too; with types, those of the types only.
 func (p *preparing) reach(from []int32, types map[string]bool) {
 	seen := make([]bool, len(p.items))
-	copied := map[typeID]bool{} // copies that were looked at
+	var copied map[typeID]bool // copies that were looked at
 	work := from
 	show := func(i int32) {
 		t := &p.items[i]
@@ -104,6 +104,9 @@ func (p *preparing) reach(from []int32, types map[string]bool) {
 			t := &p.items[r.target]
 			show(r.target)
 			if key := (typeID{t.typ, t.id}); t.conflicting && !copied[key] { // which of the copies is meant is not for us to say (M-5)
+				if copied == nil {
+					copied = map[typeID]bool{}
+				}
 				copied[key] = true
 				for _, i := range p.copies[key].list {
 					show(i)
